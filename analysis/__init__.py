@@ -1,0 +1,31 @@
+"""From runs to a paper: load, summarise, plot, tabulate, report.
+
+>>> from analysis import load, plots, report, summarise          # doctest: +SKIP
+>>> runs = load("runs/study")                                    # tidy frames
+>>> summarise.final(runs.rounds)                                 # mean, std, CI over seeds
+>>> plots.curves(runs.rounds)                                    # matplotlib axes
+>>> report("runs/study", "paper")                                # everything, on disk
+"""
+
+from analysis import plots, summarise
+from analysis.figures import FIGURES, draw
+from analysis.load import load
+from analysis.report import report
+from analysis.runs import Runs
+from analysis.style import PAPERS, looks, styled
+from analysis.tables import Table, final_table
+
+__all__ = [
+    "FIGURES",
+    "PAPERS",
+    "Runs",
+    "Table",
+    "draw",
+    "final_table",
+    "load",
+    "looks",
+    "plots",
+    "report",
+    "styled",
+    "summarise",
+]

@@ -1,0 +1,90 @@
+"""What a strategy costs, and how evenly it serves its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+import pandas as pd
+
+from analysis.summarise import check_columns, per_seed
+
+FAIRNESS = ("mean", "std", "worst", "best", "jain")
+COSTS = ("rounds", "seconds", "seconds_round", "bytes_up", "bytes_down", "examples")
+
+
+def spread_over_clients(values: pd.Series, share: float = 0.1) -> dict[str, float]:
+    """Return how a metric is spread over the clients of one run, clients counted equally.
+
+    mean and std (over all clients, so with n in the denominator); worst and best: the mean of
+    the lowest and highest ``share`` of clients, at least one (Li et al., 2020, q-FFL,
+    arXiv:1905.10497); jain: Jain's index (sum x)^2 / (n sum x^2), 1 when all are equal.
+    """
+    x = np.sort(values.to_numpy(np.float64))
+    tail = max(1, ceil(share * len(x)))
+    squares = float((x**2).sum())
+    return {
+        "mean": float(x.mean()),
+        "std": float(x.std()),
+        "worst": float(x[:tail].mean()),
+        "best": float(x[-tail:].mean()),
+        "jain": float(x.sum() ** 2 / (len(x) * squares)) if squares else 1.0,
+        "clients": float(len(x)),
+    }
+
+
+def fairness(
+    clients: pd.DataFrame,
+    metric: str = "accuracy",
+    by: Sequence[str] = ("label",),
+    share: float = 0.1,
+) -> pd.DataFrame:
+    """Return the spread over clients (see :func:`spread_over_clients`), averaged over seeds.
+
+    Args:
+        clients: :attr:`analysis.Runs.last_clients`.
+        metric: a column of it.
+        by: what makes a row.
+        share: the fraction of clients that ``worst`` and ``best`` are about.
+
+    Returns:
+        Columns ``by``, mean, std, worst, best, jain, clients (measured per run), n (seeds).
+    """
+    check_columns(clients, "run", metric, *by)
+    known = clients[clients[metric].notna()]
+    keys = [*by, *(["seed"] if "seed" in known and "seed" not in by else []), "run"]
+    rows = [
+        {**dict(zip(keys, key, strict=True)), **spread_over_clients(group[metric], share)}
+        for key, group in known.groupby(keys, observed=True, sort=False)
+    ]
+    return over_seeds(pd.DataFrame(rows, columns=[*keys, *FAIRNESS, "clients"]), by)
+
+
+def cost(rounds: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.DataFrame:
+    """Return what a run takes, averaged over seeds.
+
+    Returns:
+        Columns ``by``, rounds, seconds (all rounds), seconds_round (mean of a round),
+        bytes_up, bytes_down, examples (clients' examples, each round they took part), n.
+    """
+    check_columns(rounds, "run", "round", "seconds", "bytes_up", "bytes_down", "examples", *by)
+    keys = [*by, *(["seed"] if "seed" in rounds and "seed" not in by else []), "run"]
+    groups = rounds.groupby(keys, observed=True, sort=False, dropna=False)
+    runs = groups.agg(
+        rounds=("round", "max"),
+        seconds=("seconds", "sum"),
+        seconds_round=("seconds", "mean"),
+        bytes_up=("bytes_up", "sum"),
+        bytes_down=("bytes_down", "sum"),
+        examples=("examples", "sum"),
+    )
+    return over_seeds(runs.reset_index(), by)
+
+
+def over_seeds(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return the mean of every number over seeds, for each group ``by``, and their count n."""
+    numbers = [c for c in frame.columns if c not in {*by, "seed", "run"}]
+    seeds = per_seed(frame, numbers, by)
+    groups = seeds.groupby(list(by), observed=True, sort=False, dropna=False)
+    return groups[numbers].mean().assign(n=groups.size()).reset_index()

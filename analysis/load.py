@@ -1,0 +1,159 @@
+"""Find run folders and read them into tidy frames.
+
+A run folder holds ``config.json``, ``rounds.jsonl`` and, where the run got that far,
+``clients.parquet``, ``labels.parquet``, ``timeline.parquet`` and ``summary.json``. Runs that are
+still going or were killed are read too: what is there is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os.path import commonpath
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.reading import read_json, read_rounds
+from analysis.runs import Runs
+from analysis.settings import assign_settings
+from analysis.text import number
+
+
+def load(*paths: str | Path) -> Runs:
+    """Read every run folder at or below ``paths``.
+
+    A run's name is its folder relative to what all the runs have in common.
+
+    Raises:
+        ValueError: a path does not exist or holds no run, or a file cannot be read.
+    """
+    folders = find_runs(*paths)
+    names = name_runs(folders)
+    configs, summaries, rows, rounds = {}, {}, [], []
+    for run, folder in zip(names, folders, strict=True):
+        config = read_json(folder / "config.json")
+        if not isinstance(config.get("experiment"), Mapping):
+            raise ValueError(f"{folder / 'config.json'}: key 'experiment' must be an object")
+        path = folder / "summary.json"
+        summary = read_json(path) if path.exists() else {}
+        configs[run], summaries[run] = config, summary
+        rows.append({"run": run, **describe(config, summary)})
+        frame = read_rounds(folder / "rounds.jsonl")
+        frame.insert(0, "run", run)
+        rounds.append(frame)
+    table = pd.DataFrame(rows).set_index("run")
+    table["label"] = distinct_labels(table)
+    table["setting"], settings = assign_settings(table)
+    lines = pd.concat(rounds, ignore_index=True)
+    place = pd.Categorical(lines["run"], categories=names).codes
+    about: dict[str, Any] = {"run": pd.Categorical(lines["run"])}
+    for column in [c for c in table.columns if c not in lines.columns]:
+        values = table[column]
+        if not pd.api.types.is_numeric_dtype(values):  # keeps 100,000 rounds x 40 columns small
+            values = values.astype("category")
+        about[column] = values.array.take(place)
+    rest = lines.drop(columns="run")
+    located = dict(zip(names, folders, strict=True))
+    frame = pd.concat([pd.DataFrame(about, index=lines.index), rest], axis=1)
+    return Runs(table, frame, located, configs, summaries, settings)
+
+
+def find_runs(*paths: str | Path) -> list[Path]:
+    """Return the run folders (those with a ``config.json`` and rounds) at or below ``paths``."""
+    if not paths:
+        raise ValueError("paths: give at least one run folder, or a folder of run folders")
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise ValueError(f"{path}: there is no such folder")
+        folders = [
+            f.parent
+            for f in sorted(path.rglob("config.json"))
+            if (f.parent / "rounds.jsonl").exists()
+        ]
+        if not folders:
+            raise ValueError(f"{path}: no run here (a run folder has config.json and rounds.jsonl)")
+        found.update(dict.fromkeys(f.resolve() for f in folders))
+    return list(found)
+
+
+def name_runs(folders: list[Path]) -> list[str]:
+    """Return the folders' paths below their common parent, with forward slashes."""
+    common = Path(commonpath([f.parent for f in folders]))
+    return [f.relative_to(common).as_posix() for f in folders]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, keys joined by dots; lists become text."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = str(value) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def named(value: Any) -> str:
+    """Return the name of a component that is given as a name or as a table with one."""
+    if isinstance(value, Mapping):
+        value = value.get("name", value.get("kind", ""))
+    return str(value)
+
+
+def describe(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's row: the short columns first, then every key of its experiment."""
+    experiment = config["experiment"]
+    partition = experiment.get("partition", {})
+    mode = str(experiment.get("mode", "federated"))
+    strategy = named(experiment.get("strategy", "")) if mode == "federated" else mode
+    alpha = partition.get("alpha") if isinstance(partition, Mapping) else None
+    flat = flatten(experiment) | flatten(config.get("resources") or {}, "resources.")
+    workers = config.get("workers", flat.get("resources.workers"))
+    short = {
+        "label": str(config.get("label") or strategy),
+        "strategy": strategy,
+        "seed": int(experiment.get("seed", 0)),
+        "dataset": named(experiment.get("dataset", "")),
+        "model": named(experiment.get("model", "")),
+        "clients": experiment.get("clients"),
+        "partition": named(partition),
+        "alpha": None if alpha is None else float(alpha),
+        "mode": mode,
+        "status": str(summary.get("status", "running")),
+        "hash": str(config.get("hash", "")),
+        "workers": workers if isinstance(workers, int) else None,
+    }
+    return short | {k: v for k, v in flat.items() if k not in short}
+
+
+def distinct_labels(table: pd.DataFrame) -> pd.Series:
+    """Return the runs' labels, made distinct where one label stands for several strategies.
+
+    Runs of one label are repetitions of each other; a name given to a whole study must not
+    average FedAvg with FedProx. Such runs are called by their strategy and what differs in it.
+    """
+    options = [c for c in table.columns if c.startswith("strategy.")]
+    parts = table[["mode", "strategy", *options]].map(repr)
+    labels = table["label"].copy()
+    for _, rows in parts.groupby(table["label"]):
+        if len(rows.drop_duplicates()) == 1:
+            continue
+        for run in rows.index:
+            mode = table.at[run, "mode"]
+            if mode != "federated":
+                labels[run] = mode
+                continue
+            mine = rows[rows["strategy"] == rows.at[run, "strategy"]]
+            vary = [c for c in options if c != "strategy.name" and mine[c].nunique() > 1]
+            values: dict[str, Any] = {c: table.at[run, c] for c in vary}
+            texts = [
+                f"{c.removeprefix('strategy.')}={number(v)}"
+                for c, v in values.items()
+                if pd.notna(v)
+            ]
+            name = str(table.at[run, "strategy"])
+            labels[run] = f"{name}({', '.join(texts)})" if texts else name
+    return labels

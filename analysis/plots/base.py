@@ -1,0 +1,197 @@
+"""What all figures share: axis names and units, legends that cover no data, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.legend import Legend
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from analysis.style import Look, looks, order
+from analysis.summarise import BANDS
+from analysis.text import ALPHA, span
+
+NAMES = {
+    "server_accuracy": "Test accuracy",
+    "server_loss": "Test loss",
+    "client_accuracy": "Client validation accuracy",
+    "client_loss": "Client validation loss",
+    "train_accuracy": "Training accuracy",
+    "train_loss": "Training loss",
+    "accuracy": "Client accuracy",
+    "loss": "Client loss",
+    "round": "Round",
+    "seconds": "Time per round",
+    "elapsed": "Wall-clock time",
+    "bytes_total": "Data sent",
+    "bytes_up": "Upload per round",
+    "bytes_down": "Download per round",
+    "examples_total": "Examples processed",
+    "participants": "Clients per round",
+    "alpha": f"Dirichlet concentration {ALPHA}",
+    "clients": "Clients",
+    "workers": "Workers",
+    "drift": "Client drift",
+    "update_norm": "Update norm",
+}
+TIMES = ("seconds", "elapsed")
+SIZES = ("bytes_total", "bytes_up", "bytes_down")
+
+
+def axes(ax: Axes | None) -> Axes:
+    """Return ``ax``, or the axes of a new figure."""
+    return plt.subplots()[1] if ax is None else ax
+
+
+def name_of(column: str) -> str:
+    """Return what an axis calls a column: known names, else the column's last part in words."""
+    words = column.rsplit(".", 1)[-1].replace("_", " ")
+    return NAMES.get(column, words[:1].upper() + words[1:])
+
+
+def is_share(column: str) -> bool:
+    """Tell whether a column is a fraction that axes show in per cent."""
+    return "accuracy" in column or column.endswith(("fraction", "_share"))
+
+
+def scale(column: str, largest: float) -> tuple[float, str]:
+    """Return (divisor, axis label with unit) for a column whose largest value is ``largest``."""
+    name = name_of(column)
+    if column in TIMES:
+        for size, unit in ((3600.0, "h"), (60.0, "min")):
+            if largest >= 3 * size:
+                return size, f"{name} ({unit})"
+        return 1.0, f"{name} (s)"
+    if column in SIZES:
+        for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+            if largest >= size:
+                return size, f"{name} ({unit})"
+        return 1.0, f"{name} (B)"
+    if column == "examples_total" and largest >= 1e5:
+        return 1e6, f"{name} (millions)"
+    return 1.0, f"{name} (%)" if is_share(column) else name
+
+
+def percent(axis: Any) -> None:
+    """Label an axis of fractions in per cent, without repeating the sign at each tick."""
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}"))
+
+
+def name_axis(axis: Any, column: str) -> None:
+    """Name an axis whose data are in the column's own unit."""
+    if column in (*TIMES, *SIZES):
+        low, high = axis.get_data_interval()
+        divisor, text = scale(column, max(abs(low), abs(high)))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / divisor:g}"))
+    else:
+        text = scale(column, 0.0)[1]
+        if is_share(column):
+            percent(axis)
+    axis.set_label_text(text)
+    if column == "round":
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def pick_looks(labels: Iterable[str], table: Mapping[str, Look] | None) -> dict[str, Look]:
+    """Return the looks of ``labels`` in legend order, those of ``table`` first."""
+    names = order(labels)
+    own = looks(names)
+    return {name: (table or {}).get(name, own[name]) for name in names}
+
+
+def one_setting(frame: pd.DataFrame, function: str) -> None:
+    """Raise a ValueError if federated runs of several settings would be averaged."""
+    if "setting" not in frame:
+        return
+    rows = frame[frame["mode"] != "centralised"] if "mode" in frame else frame
+    names = sorted(map(str, rows["setting"].unique()))
+    if len(names) > 1:
+        raise ValueError(
+            f"{function}: the frame mixes {len(names)} settings ({'; '.join(names[:3])}); "
+            "choose one with Runs.at(setting)"
+        )
+
+
+def not_empty(frame: pd.DataFrame, function: str, what: str) -> None:
+    """Raise a ValueError if there is nothing to draw."""
+    if frame.empty:
+        raise ValueError(f"{function}: the frame holds no {what}")
+
+
+def band_text(band: str, counts: Sequence[int] | pd.Series) -> str:
+    """Say what a line and its band are: ``mean and 95% CI over 3 seeds``."""
+    if max(counts) == 1:
+        return "one seed"
+    return f"mean and {BANDS[band]} over {span(counts)} seeds"
+
+
+def label_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a horizontal chart, row 0 at the bottom."""
+    ax.set_yticks(range(len(names)), list(names))
+    ax.set_ylim(-0.6, len(names) - 0.4)
+    ax.grid(visible=False, axis="y")
+
+
+def interval(data: pd.DataFrame, band: str) -> tuple[pd.Series, pd.Series]:
+    """Return the ends of ``band`` from a frame of :func:`analysis.summarise.spread`.
+
+    Both equal the mean where one seed gives no interval.
+    """
+    if band not in BANDS:
+        raise ValueError(f"band: must be one of {sorted(BANDS)}, got {band!r}")
+    if band == "minmax":
+        return data["min"], data["max"]
+    low, high = data["low"], data["high"]
+    if band != "ci":
+        half = data["se" if band == "se" else "std"]
+        low, high = data["mean"] - half, data["mean"] + half
+    return low.fillna(data["mean"]), high.fillna(data["mean"])
+
+
+def note(ax: Axes, text: str) -> None:
+    """Write a small line above the axes, flush right: long tick labels leave it their room."""
+    ax.set_title(text, loc="right", fontsize=plt.rcParams["legend.fontsize"])
+
+
+def legend_above(ax: Axes, title: str | None = None, **kwargs: Any) -> Legend | None:
+    """Put the legend above the axes, in as many columns as fit its width; it covers no data.
+
+    Args:
+        ax: the axes, with labelled artists.
+        title: a small line over the entries (what the band is).
+        kwargs: ``handles`` and ``labels``, as of ``Axes.legend``.
+    """
+    if "handles" not in kwargs:
+        kwargs["handles"], kwargs["labels"] = ax.get_legend_handles_labels()
+    count = len(kwargs["handles"])
+    if count == 0:
+        return None
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    room = ax.get_window_extent(renderer).width
+    legend: Legend | None = None
+    tried: set[int] = set()
+    for columns in range(min(count, 6), 0, -1):
+        rows = -(-count // columns)
+        even = -(-count // rows)  # 5 entries in 3 columns: 3 + 2, not 4 + 1
+        if even in tried:
+            continue
+        tried.add(even)
+        legend = ax.legend(
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            borderaxespad=0.3,
+            borderpad=0.1,
+            ncols=even,
+            title=title,
+            alignment="left",
+            **kwargs,
+        )
+        if legend.get_window_extent(renderer).width <= room:
+            break
+    return legend

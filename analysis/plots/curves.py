@@ -1,0 +1,153 @@
+"""Curves over rounds, time, bytes and examples, one line per strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.plots.base import (
+    axes,
+    band_text,
+    interval,
+    is_share,
+    label_rows,
+    legend_above,
+    name_axis,
+    name_of,
+    not_empty,
+    note,
+    one_setting,
+    percent,
+    pick_looks,
+    scale,
+)
+from analysis.style import Look, base_name
+from analysis.summarise import check_columns, curve, last, per_seed, spread
+
+
+def curves(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    metric: str = "server_accuracy",
+    x: str = "round",
+    band: str = "ci",
+    looks: Mapping[str, Look] | None = None,
+    legend: bool = True,
+    **style: Any,
+) -> Axes:
+    """Draw a metric against rounds, time, bytes or examples: mean and band over seeds.
+
+    Args:
+        frame: :attr:`analysis.Runs.rounds` of one setting.
+        ax: where to draw; a new figure without.
+        metric: the column on the vertical axis.
+        x: ``round``, ``elapsed``, ``bytes_total`` or ``examples_total``. A strategy that does
+            not move along it (centralised training sends no bytes) is left out.
+        band: ``ci`` (Student's t, 95%), ``se``, ``sd`` or ``minmax``.
+        looks: the look of each label, so that several figures agree; see
+            :func:`analysis.style.looks`.
+        legend: whether to draw the legend above the axes.
+        style: further keywords of ``Axes.plot``.
+
+    Raises:
+        ValueError: the frame lacks a column, is empty, or mixes settings.
+    """
+    one_setting(frame, "curves")
+    check_columns(frame, "label", "run", "round", metric, x)
+    data = curve(frame, metric, x, by=("label",), band=band)
+    moves = data.groupby("label", observed=True)[x].max()
+    data = data[data["label"].map(moves).astype(float) > 0]
+    not_empty(data, "curves", f"values of {metric!r} against {x!r}")
+    ax = axes(ax)
+    table = pick_looks(data["label"].unique(), looks)
+    divisor, x_name = scale(x, float(data[x].max()))
+    for i, (label, look) in enumerate(table.items()):
+        part = data[data["label"] == label]
+        place = part[x].to_numpy(float) / divisor
+        every = max(1, len(part) // 7)
+        keywords = {**look.line(), "markevery": (i * every // len(table), every), **style}
+        (line,) = ax.plot(place, part["mean"], label=label, **keywords)
+        if part["n"].max() > 1:
+            ax.fill_between(
+                place, part["low"], part["high"], color=look.colour, alpha=0.18, linewidth=0,
+                zorder=line.get_zorder() - 0.5,
+            )  # fmt: skip
+    name_axis(ax.yaxis, metric)
+    ax.set_xlabel(x_name)
+    if x == "round":
+        name_axis(ax.xaxis, x)
+    ax.margins(x=0.02)
+    if is_share(metric):
+        clip_share(ax, data)
+    if legend:
+        legend_above(ax, band_text(band, data["n"]))
+    return ax
+
+
+def clip_share(ax: Axes, data: pd.DataFrame) -> None:
+    """Keep an axis of fractions within what the means need: wide bands must not flatten curves."""
+    low, high = float(data["mean"].min()), float(data["mean"].max())
+    pad = 0.08 * max(high - low, 0.01)
+    bottom = max(min(low - pad, float(data["low"].quantile(0.05))), low - 4 * pad, -0.005)
+    top = min(max(high + pad, float(data["high"].quantile(0.95))), high + 4 * pad, 1.005)
+    ax.set_ylim(bottom, top)
+
+
+def comparison(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    metric: str = "server_accuracy",
+    band: str = "ci",
+    looks: Mapping[str, Look] | None = None,
+    legend: bool = True,
+    **style: Any,
+) -> Axes:
+    """Draw each label's final metric: every seed, the mean and its interval, best at the top.
+
+    Centralised training is continued as a dashed line across the axes: the distance to it is
+    the price of federation; the distance to local-only training is its gain.
+
+    Args:
+        frame: :attr:`analysis.Runs.rounds` of one setting.
+        ax: where to draw; a new figure without.
+        metric: the column whose last value counts.
+        band: the kind of interval, as in :func:`curves`.
+        looks: the look of each label.
+        legend: whether to say above the axes what rings and intervals are.
+        style: further keywords of ``Axes.errorbar``.
+    """
+    one_setting(frame, "comparison")
+    ends = per_seed(last(frame, metric), [metric], ["label"])
+    not_empty(ends, "comparison", f"values of {metric!r}")
+    ax = axes(ax)
+    data = spread(ends, metric, ["label"]).set_index("label")
+    low, high = interval(data, band)
+    table = pick_looks(data.index, looks)
+    names = data["mean"].sort_values(kind="stable").index[:: -1 if "loss" in metric else 1]
+    for place, label in enumerate(names):
+        look, mean = table[label], data.loc[label, "mean"]
+        seeds = ends.loc[ends["label"] == label, metric]
+        ax.plot(
+            seeds, np.full(len(seeds), place + 0.2), "o", color=look.colour, markersize=3.4,
+            markerfacecolor="none", markeredgewidth=0.7, zorder=3,
+        )  # fmt: skip
+        ax.errorbar(
+            mean, place - 0.1, xerr=[[mean - low[label]], [high[label] - mean]],
+            **{"fmt": look.marker, "color": look.colour, "capsize": 2.5, "markersize": 5,
+               "zorder": 4, **style},
+        )  # fmt: skip
+        if base_name(label) in ("centralised", "centralized"):
+            ax.axvline(mean, color=look.colour, linestyle=look.dash, linewidth=0.8, zorder=1)
+    label_rows(ax, list(names))
+    ax.set_xlabel(f"Final {name_of(metric)[0].lower()}{scale(metric, 0)[1][1:]}")
+    if is_share(metric):
+        percent(ax.xaxis)
+    if legend:
+        note(ax, f"rings: seeds; {band_text(band, data['n'])}")
+    return ax

@@ -1,0 +1,104 @@
+"""One panel per setting, with a shared legend: any figure of this package, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+
+PANEL = 2.2  # inches: the narrowest panel with readable axes
+
+
+def panels(
+    parts: Mapping[str, pd.DataFrame],
+    plot: Callable[..., Axes],
+    *,
+    width: float | None = None,
+    note: str | None = None,
+    share: str = "y",
+    height: float = 1.65,
+    **options: Any,
+) -> list[Axes]:
+    """Draw ``plot`` once for each part, in a grid with one legend above it.
+
+    Args:
+        parts: a frame per panel, by the panel's title.
+        plot: a function of this package, ``(frame, ax, **options) -> Axes``.
+        width: of the figure [in]; twice the style's column without.
+        note: a line over the legend: what lines and bands are.
+        share: the axes with equal ranges: ``x``, ``y``, ``xy`` or nothing.
+        height: of a panel [in].
+        options: of ``plot``.
+
+    Returns:
+        The panels' axes, in the order of ``parts``.
+    """
+    if not parts:
+        raise ValueError("panels: parts must hold at least one frame")
+    width = width or 2 * plt.rcParams["figure.figsize"][0]
+    count = len(parts)
+    rows, columns = shape(count, max(1, int(width / PANEL)))
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(width, rows * height + 0.45),
+        sharex="x" in share,
+        sharey="y" in share,
+        squeeze=False,
+    )
+    cells = list(grid.flat)
+    for empty in cells[count:]:
+        empty.remove()
+    used = cells[:count]
+    letters = max(12, int(14 * width / columns / plt.rcParams["font.size"] * 8))
+    for i, (ax, (title, frame)) in enumerate(zip(used, parts.items(), strict=True)):
+        plot(frame, ax, legend=False, **options)
+        ax.set_title("\n".join(wrap(title, letters)))
+        if "x" in share and i + columns < count:
+            ax.set_xlabel("")
+        if "x" in share and i + columns >= count:
+            ax.tick_params(labelbottom=True)  # the last panel of its column has the labels
+        if i % columns and ("y" in share or ax.get_ylabel() == used[i - 1].get_ylabel()):
+            ax.set_ylabel("")
+    shared_legend(figure, used, note)
+    return used
+
+
+def shape(count: int, most: int) -> tuple[int, int]:
+    """Return (rows, columns) for ``count`` panels, at most ``most`` abreast, rows filled evenly."""
+    rows = -(-count // most)
+    return rows, -(-count // rows)
+
+
+def shared_legend(figure: Figure, used: Sequence[Axes], note: str | None) -> Legend | None:
+    """Put one legend above all panels, in as many columns as the figure's width holds."""
+    entries: dict[str, Any] = {}
+    for ax in used:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if not entries:
+        if note:
+            figure.suptitle(note, fontsize=plt.rcParams["legend.fontsize"])
+        return None
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    legend: Legend | None = None
+    for columns in range(min(len(entries), 8), 0, -1):
+        if legend is not None:
+            legend.remove()
+        even = -(-len(entries) // -(-len(entries) // columns))
+        legend = figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="outside upper center",
+            ncols=even,
+            title=note,
+        )
+        if legend.get_window_extent(renderer).width <= 0.98 * figure.bbox.width:
+            break
+    return legend

@@ -1,0 +1,166 @@
+"""Which labels the clients hold: bubbles for few clients, a heatmap or bars for many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+
+from analysis.plots.base import (
+    axes,
+    legend_above,
+    not_empty,
+    note,
+    percent,
+)
+from analysis.summarise import check_columns
+
+BUBBLES_UP_TO = 30
+KINDS = ("auto", "bubble", "heatmap", "bars")
+
+
+def labels(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    kind: str = "auto",
+    names: list[str] | None = None,
+    legend: bool = True,
+    **style: Any,
+) -> Axes:
+    """Draw which labels each client holds.
+
+    ``bubble``: an area per client and label, proportional to the number of examples (up to 30
+    clients by default). ``heatmap``: the share of each label in a client's data, clients sorted
+    by their main label (any number of clients). ``bars``: the same shares, stacked.
+
+    Args:
+        frame: :attr:`analysis.Runs.labels`; of several runs, the first one is drawn.
+        ax: where to draw; a new figure without.
+        kind: one of ``auto``, ``bubble``, ``heatmap``, ``bars``.
+        names: the classes' names, by label.
+        legend: whether to draw the colour bar, the legend or the note that explains the areas.
+        style: further keywords of the drawing function of the kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind: must be one of {list(KINDS)}, got {kind!r}")
+    check_columns(frame, "client", "class", "examples")
+    not_empty(frame, "labels", "clients")
+    if "run" in frame:
+        frame = frame[frame["run"] == frame["run"].iloc[0]]
+    grid = frame.pivot_table(
+        index="client", columns="class", values="examples", aggfunc="sum", fill_value=0
+    )
+    grid = grid.reindex(range(int(grid.index.max()) + 1), fill_value=0)
+    ax = axes(ax)
+    if kind == "auto":
+        kind = "bubble" if len(grid) <= BUBBLES_UP_TO else "heatmap"
+    if kind == "bubble":
+        draw_bubbles(ax, grid, legend, style)
+    elif kind == "heatmap":
+        draw_heatmap(ax, grid, legend, style)
+    else:
+        draw_bars(ax, grid, names, legend, style)
+    if kind != "bars":
+        ax.set_ylabel("Label")
+        texts = [str(c) if names is None else names[int(c)] for c in grid.columns]
+        step = 1 if len(texts) <= 12 else -(-len(texts) // 10)
+        ax.set_yticks(range(0, len(texts), step), texts[::step])
+    return ax
+
+
+def draw_bubbles(ax: Axes, grid: pd.DataFrame, legend: bool, style: Mapping[str, Any]) -> None:
+    """Draw one bubble per client and label; the largest fills its cell."""
+    client, label = np.nonzero(grid.to_numpy())
+    counts = grid.to_numpy()[client, label]
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    box = ax.get_window_extent()
+    cell = 72 / figure.dpi * min(box.width / len(grid), box.height / len(grid.columns))
+    largest = 0.81 * cell**2  # points squared: a circle of 0.9 of the smaller side of a cell
+    ax.scatter(
+        client, label, s=counts / counts.max() * largest,
+        **{"color": "#0072B2", "alpha": 0.85, "linewidth": 0, "clip_on": False, **style},
+    )  # fmt: skip
+    ax.set_xlim(-0.6, len(grid) - 0.4)
+    ax.set_ylim(-0.6, len(grid.columns) - 0.4)
+    ax.set_xlabel("Client")
+    step = max(1, -(-len(grid) // 12))
+    ax.set_xticks(range(0, len(grid), step))
+    if legend:
+        note(ax, f"area: examples (largest: {int(counts.max()):,})")
+
+
+def sorted_shares(grid: pd.DataFrame) -> pd.DataFrame:
+    """Return each client's label shares, clients sorted by main label, then by its share."""
+    shares = grid.div(grid.sum(axis=1).clip(lower=1), axis=0)
+    values = shares.to_numpy()
+    main = values.argmax(axis=1)
+    return shares.iloc[np.lexsort((-values.max(axis=1), main))]
+
+
+def draw_heatmap(ax: Axes, grid: pd.DataFrame, legend: bool, style: Mapping[str, Any]) -> None:
+    """Draw shares as colours; an image inside the vector file keeps 1,000 clients small."""
+    shares = sorted_shares(grid)
+    image = ax.imshow(
+        shares.to_numpy().T,
+        **{
+            "aspect": "auto",
+            "origin": "lower",
+            "cmap": "Blues",
+            "vmin": 0,
+            "vmax": 1,
+            "interpolation": "nearest",
+            **style,
+        },
+    )
+    ax.grid(visible=False)
+    ax.set_xlabel(f"{len(shares):,} clients, sorted by main label")
+    ax.set_xticks([])
+    if not legend:
+        return
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(image, ax=ax, pad=0.02, fraction=0.06)
+    bar.set_label("Share of client's data (%)")
+    bar.outline.set_linewidth(0.4)
+    percent(bar.ax.yaxis)
+
+
+def draw_bars(
+    ax: Axes,
+    grid: pd.DataFrame,
+    names: list[str] | None,
+    legend: bool,
+    style: Mapping[str, Any],
+) -> None:
+    """Draw shares as stacked bars; without gaps when there are many clients."""
+    few = len(grid) <= BUBBLES_UP_TO
+    shares = grid.div(grid.sum(axis=1).clip(lower=1), axis=0) if few else sorted_shares(grid)
+    palette = colormaps["tab10" if len(grid.columns) <= 10 else "tab20"]
+    bottom = np.zeros(len(shares))
+    edges = np.arange(len(shares) + 1) - 0.5
+    for i, column in enumerate(shares.columns):
+        height = shares[column].to_numpy()
+        name = str(column) if names is None else names[int(column)]
+        keywords = {"color": palette(i % palette.N), "linewidth": 0, "label": name, **style}
+        if few:
+            ax.bar(np.arange(len(shares)), height, bottom=bottom, **{"width": 0.85, **keywords})
+        else:  # one polygon a label: 1,000 clients x 10 labels as bars would be 10,000 shapes
+            low, high = (np.append(v, v[-1:]) for v in (bottom, bottom + height))
+            ax.fill_between(edges, low, high, **{"step": "post", **keywords})
+        bottom += height
+    ax.set_xlim(-0.6, len(shares) - 0.4)
+    ax.set_ylim(0, 1)
+    percent(ax.yaxis)
+    ax.set_ylabel("Share of client's data (%)")
+    ax.set_xlabel("Client" if few else f"{len(shares):,} clients, sorted by main label")
+    if not few:
+        ax.set_xticks([])
+    ax.grid(visible=False, axis="x")
+    if legend:
+        legend_above(ax, "label")

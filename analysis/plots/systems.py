@@ -1,0 +1,179 @@
+"""Systems figures: the time of a round, who worked when, and what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from analysis.plots.base import (
+    axes,
+    label_rows,
+    legend_above,
+    name_of,
+    not_empty,
+    note,
+    pick_looks,
+    scale,
+)
+from analysis.style import Look
+from analysis.summarise import check_columns, per_seed
+
+
+def round_time(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    x: str | None = None,
+    looks: Mapping[str, Look] | None = None,
+    legend: bool = True,
+    **style: Any,
+) -> Axes:
+    """Draw the time of a round: against clients or workers, or its spread per strategy.
+
+    Args:
+        frame: :attr:`analysis.Runs.rounds`.
+        ax: where to draw; a new figure without.
+        x: ``participants``, ``clients`` or ``workers``: lines through each run's median round
+            time, averaged over seeds, on logarithmic axes. Without: a box per strategy over all
+            rounds of all seeds (quartiles; whiskers from the 5th to the 95th percentile).
+        looks: the look of each label.
+        legend: whether to draw the legend or the note above the axes.
+        style: further keywords of ``Axes.plot``, or of ``Axes.barh`` for the boxes.
+    """
+    check_columns(frame, "run", "label", "seconds", *([x] if x else []))
+    known = frame[frame["seconds"].notna() & (frame["round"] > 0)]
+    not_empty(known, "round_time", "values of 'seconds'")
+    ax = axes(ax)
+    table = pick_looks(known["label"].unique(), looks)
+    if x is None:
+        names = list(reversed(table))
+        divisor, text = scale("seconds", float(known["seconds"].median()))
+        for place, name in enumerate(names):
+            values = known.loc[known["label"] == name, "seconds"] / divisor
+            low, first, middle, third, high = values.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
+            ax.plot([low, high], [place, place], color="#444444", linewidth=0.9, zorder=2)
+            box = {"height": 0.55, "color": table[name].colour, "linewidth": 0, "zorder": 3}
+            ax.barh(place, third - first, left=first, **{**box, **style})
+            ax.plot([middle] * 2, [place - 0.275, place + 0.275], color="black", zorder=4)
+        label_rows(ax, names)
+        ax.set_xlim(left=0)
+        ax.set_xlabel(text)
+        if legend:
+            note(ax, "median, quartiles, 5th to 95th percentile")
+        return ax
+    runs = known.groupby(["label", "run"], observed=True)
+    medians = runs.agg(seconds=("seconds", "median"), at=(x, "median")).reset_index()
+    if "seed" in known:
+        seeds = known.drop_duplicates("run").set_index("run")["seed"]
+        medians["seed"] = medians["run"].astype(object).map(dict(seeds))
+    points = per_seed(medians, ["seconds"], ["label", "at"])
+    data = points.groupby(["label", "at"], observed=True)["seconds"].mean().reset_index()
+    for label, look in table.items():
+        part = data[data["label"] == label].sort_values("at")
+        ax.plot(part["at"], part["seconds"], label=label, **{**look.line(), **style})
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
+    if len(ticks := np.sort(data["at"].unique())) <= 6:
+        ax.set_xticks(ticks)
+    ax.set_xlabel(name_of(x))
+    ax.set_ylabel("Time per round (s)")
+    if legend:
+        legend_above(ax, "median of a run's rounds")
+    return ax
+
+
+def timeline(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    rounds: int = 3,
+    legend: bool = True,
+    **style: Any,
+) -> Axes:
+    """Draw which worker was busy when (a Gantt chart), rounds in alternating colours.
+
+    Args:
+        frame: :attr:`analysis.Runs.timeline`; of several runs, the first one is drawn.
+        ax: where to draw; a new figure without.
+        rounds: how many rounds to show, the last ones.
+        legend: whether to say above the axes how busy the workers were.
+        style: further keywords of ``Axes.broken_barh``.
+    """
+    check_columns(frame, "worker", "start", "end", "round")
+    not_empty(frame, "timeline", "pieces of work")
+    if "run" in frame:
+        frame = frame[frame["run"] == frame["run"].iloc[0]]
+    frame = frame[frame["round"] > frame["round"].max() - rounds]
+    origin = float(frame["start"].min())
+    workers = {w: i for i, w in enumerate(sorted(frame["worker"].unique()))}
+    ax = axes(ax)
+    colours = ("#0072B2", "#E69F00", "#009E73")
+    for number, part in enumerate(dict(list(frame.groupby("round"))).values()):
+        for worker, work in part.groupby("worker", observed=True):
+            bars = [(a - origin, b - a) for a, b in zip(work["start"], work["end"], strict=True)]
+            ax.broken_barh(
+                bars, (workers[worker] - 0.4, 0.8),
+                **{"facecolor": colours[number % 3], "edgecolor": "white",
+                   "linewidth": 0.3, **style},
+            )  # fmt: skip
+    ax.set_ylim(-0.6, len(workers) - 0.4)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    ax.set_ylabel("Worker")
+    ax.set_xlabel("Time (s)")
+    ax.grid(visible=False, axis="y")
+    if legend:
+        busy = float((frame["end"] - frame["start"]).sum())
+        whole = len(workers) * (float(frame["end"].max()) - origin)
+        shown = frame["round"].nunique()
+        note(ax, f"{shown} rounds, one colour each; workers {100 * busy / whole:.0f}% busy")
+    return ax
+
+
+def traffic(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    looks: Mapping[str, Look] | None = None,
+    legend: bool = True,
+    **style: Any,
+) -> Axes:
+    """Draw the bytes sent up (solid) and down (pale) by a whole run, mean over seeds.
+
+    Args:
+        frame: :attr:`analysis.Runs.rounds`; labels that send nothing are left out.
+        ax: where to draw; a new figure without.
+        looks: the look of each label.
+        legend: whether to draw the legend above the axes.
+        style: further keywords of ``Axes.barh``.
+    """
+    check_columns(frame, "run", "label", "bytes_up", "bytes_down")
+    sums = frame.groupby(["label", "run"], observed=True)[["bytes_up", "bytes_down"]].sum()
+    data = sums.groupby("label", observed=True).mean()
+    data = data[data.sum(axis=1) > 0]
+    not_empty(data, "traffic", "bytes sent")
+    ax = axes(ax)
+    table = pick_looks(data.index, looks)
+    divisor, text = scale("bytes_total", float(data.sum(axis=1).max()))
+    names = list(reversed(table))
+    for place, label in enumerate(names):
+        up, down = data.loc[label, ["bytes_up", "bytes_down"]].to_numpy(float) / divisor
+        keywords = {"height": 0.62, "color": table[label].colour, "linewidth": 0, **style}
+        ax.barh(place, up, **keywords)
+        ax.barh(place, down, left=up, **{**keywords, "alpha": 0.45})
+    label_rows(ax, names)
+    ax.set_xlim(left=0)
+    ax.set_xlabel(text)
+    if legend:
+        grey = "#444444"
+        handles = [Patch(color=grey), Patch(color=grey, alpha=0.45)]
+        legend_above(ax, handles=handles, labels=["upload", "download"])
+    return ax

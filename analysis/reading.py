@@ -1,0 +1,74 @@
+"""Read the files of a run folder; say which file is wrong and where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+METRICS = ("seconds", "examples", "bytes_up", "bytes_down")
+# The line's number of clients that took part; `clients` is the experiment's registered number.
+RENAMED = {"clients": "participants"}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_rounds(path: Path) -> pd.DataFrame:
+    """Read ``rounds.jsonl``: the last line may be torn, a round written twice counts once.
+
+    Returns:
+        A row per round with its metrics (null where not measured) and the running totals
+        ``elapsed`` [s], ``bytes_total`` (both directions) and ``examples_total``.
+    """
+    records: dict[int, dict[str, Any]] = {}
+    lines = path.read_bytes().split(b"\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            records[int(record["round"])] = record
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):  # the run was interrupted while it wrote this line
+                break
+            raise ValueError(f"{path}: line {number} is no round: {line[:60]!r}") from error
+    frame = pd.DataFrame([records[r] for r in sorted(records)]).rename(columns=RENAMED)
+    for name in ("round", "server_accuracy", "server_loss", *METRICS):
+        if name not in frame:
+            frame[name] = pd.Series(dtype=float)
+    frame = frame.astype({c: float for c in METRICS})
+    for column in frame.columns:
+        if frame[column].isna().all():  # null in every round so far: a number all the same
+            frame[column] = frame[column].astype(float)
+    frame["elapsed"] = frame["seconds"].fillna(0.0).cumsum()
+    frame["bytes_total"] = frame[["bytes_up", "bytes_down"]].fillna(0.0).sum(axis=1).cumsum()
+    frame["examples_total"] = frame["examples"].fillna(0.0).cumsum()
+    return frame
+
+
+def read_parquet(path: Path) -> pd.DataFrame | None:
+    """Read a Parquet file, or a folder of parts in the order of their names; None without."""
+    if path.is_dir():
+        parts = [read_parquet(p) for p in sorted(path.glob("*.parquet"))]
+        frames = [p for p in parts if p is not None]
+        return pd.concat(frames, ignore_index=True) if frames else None
+    if not path.exists():
+        return None
+    try:
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: cannot be read as Parquet ({error})") from error
+    return frame

@@ -1,0 +1,161 @@
+"""A set of runs as tidy frames, and how to pick from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.reading import read_parquet
+from analysis.settings import assign_settings
+
+CLIENT_COLUMNS = ("round", "client", "examples", "loss", "accuracy")
+LABEL_COLUMNS = ("client", "class", "examples")
+TIMELINE_COLUMNS = ("round", "worker", "start", "end")
+ABOUT = ("label", "strategy", "seed", "setting", "mode")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A set of runs as tidy frames.
+
+    Args:
+        table: a row per run, indexed by the run's name: label, strategy, seed, dataset, model,
+            clients, partition, alpha, mode, setting, status, hash and every key of the
+            experiment, flattened with dots.
+        rounds: a row per run and round: the run's columns and the metrics of the round, with
+            running totals ``elapsed`` [s], ``bytes_total`` and ``examples_total``.
+        folders: each run's folder.
+        configs: each run's ``config.json``.
+        summaries: each run's ``summary.json``; empty while it runs.
+        settings: the runs that belong to each setting (everything but strategy and seed equal);
+            a centralised run belongs to each setting that it is a baseline of.
+    """
+
+    table: pd.DataFrame
+    rounds: pd.DataFrame
+    folders: Mapping[str, Path]
+    configs: Mapping[str, Mapping[str, Any]]
+    summaries: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """How many runs there are."""
+        return len(self.table)
+
+    @cached_property
+    def clients(self) -> pd.DataFrame:
+        """A row per run, round and client: its validation metrics with the round's model."""
+        return self._parquet("clients.parquet", CLIENT_COLUMNS, ["run", "round", "client"])
+
+    @cached_property
+    def last_clients(self) -> pd.DataFrame:
+        """The rows of :attr:`clients` of the last round in which each run measured clients."""
+        keys = ["run", "round", "client"]
+        return self._parquet("clients.parquet", CLIENT_COLUMNS, keys, last_measured)
+
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """A row per run, client and ``class``: how many examples of that label a client holds."""
+        return self._parquet("labels.parquet", LABEL_COLUMNS, ["run", "client", "class"])
+
+    @cached_property
+    def timeline(self) -> pd.DataFrame:
+        """A row per piece of work: run, round, worker, its start and end [s] since round 1."""
+        return self._parquet("timeline.parquet", TIMELINE_COLUMNS, None)
+
+    @cached_property
+    def by_setting(self) -> pd.DataFrame:
+        """:attr:`rounds` with the centralised runs repeated in each setting they belong to."""
+        parts = [self.at(setting).rounds for setting in self.settings]
+        return pd.concat(parts, ignore_index=True)
+
+    @property
+    def complete(self) -> Runs:
+        """The runs that went to their end."""
+        return self.only(self.table.index[self.table["status"] == "complete"])
+
+    def only(self, names: Iterable[str]) -> Runs:
+        """Return the runs called ``names``."""
+        keep = set(names)
+        unknown = sorted(keep - set(self.table.index))
+        if unknown:
+            raise ValueError(f"runs: there is no run {unknown[0]!r}")
+        chosen = {
+            setting: [n for n in members if n in keep] for setting, members in self.settings.items()
+        }
+        return replace(
+            self,
+            table=self.table[self.table.index.isin(keep)],
+            rounds=self.rounds[self.rounds["run"].isin(keep)],
+            folders={n: p for n, p in self.folders.items() if n in keep},
+            configs={n: c for n, c in self.configs.items() if n in keep},
+            summaries={n: s for n, s in self.summaries.items() if n in keep},
+            settings={setting: members for setting, members in chosen.items() if members},
+        )
+
+    def at(self, setting: str) -> Runs:
+        """Return the runs of one setting, the centralised ones that belong to it included."""
+        if setting not in self.settings:
+            raise ValueError(f"setting: {setting!r} is none of {sorted(self.settings)}")
+        if len(self.settings) == 1 and len(self.settings[setting]) == len(self):
+            return self
+        chosen = self.only(self.settings[setting])
+        return replace(
+            chosen,
+            table=chosen.table.assign(setting=setting),
+            rounds=chosen.rounds.assign(setting=setting),
+            settings={setting: self.settings[setting]},
+        )
+
+    def across(self, *columns: str) -> Runs:
+        """Return the same runs with settings that do not tell ``columns`` apart.
+
+        What a figure over ``alpha`` needs: the runs of all alphas in one setting.
+        """
+        names, settings = assign_settings(self.table, ignore=columns)
+        rounds = self.rounds.assign(
+            setting=self.rounds["run"].map(names).astype(object).astype("category")
+        )
+        return replace(self, table=self.table.assign(setting=names), rounds=rounds,
+                       settings=settings)  # fmt: skip
+
+    def _parquet(
+        self,
+        name: str,
+        columns: tuple[str, ...],
+        keys: list[str] | None,
+        pick: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    ) -> pd.DataFrame:
+        frames = []
+        for run, folder in self.folders.items():
+            frame = read_parquet(folder / name)
+            if frame is None or frame.empty:
+                continue
+            # a run's label is its strategy's; the labels of examples are classes here
+            frame = frame.rename(columns={"label": "class"})
+            missing = [c for c in columns if c not in frame.columns]
+            if missing:
+                raise ValueError(f"{folder / name}: column {missing[0]!r} is missing")
+            frame = frame if pick is None else pick(frame)
+            about: dict[str, Any] = {"run": run} | {c: self.table.at[run, c] for c in ABOUT}
+            frames.append(frame.assign(**about)[[*about, *frame.columns]])
+        if not frames:
+            return pd.DataFrame({c: [] for c in ("run", *ABOUT, *columns)})
+        whole: pd.DataFrame = pd.concat(frames, ignore_index=True)
+        if keys is not None:  # a resumed run may have written a round twice; the later rows count
+            whole = whole.drop_duplicates(keys, keep="last", ignore_index=True)
+        for column in ("run", "label", "strategy", "setting", "mode"):
+            whole[column] = whole[column].astype("category")
+        return whole
+
+
+def last_measured(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the last round in which a client's accuracy was measured."""
+    measured = frame[frame["accuracy"].notna()]
+    rows: pd.DataFrame = measured[measured["round"] == measured["round"].max()]
+    return rows

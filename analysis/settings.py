@@ -1,0 +1,131 @@
+"""Which runs are comparable: a setting is everything that is equal but strategy and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.text import ALPHA, number
+
+# Keys that say who, where and how fast, not what is computed: results do not depend on them.
+INCIDENTAL = frozenset(
+    (
+        "run",
+        "label",
+        "strategy",
+        "seed",
+        "mode",
+        "status",
+        "hash",
+        "setting",
+        "name",
+        "data_dir",
+        "workers",
+    )
+)
+INCIDENTAL_GROUPS = ("strategy.", "resources.", "engine.", "cluster.", "evaluation.")
+# A training detail that goes with the strategy (a tuned learning rate, a longer run) is part of
+# what is compared; one that is swept for the same strategy makes another setting.
+TREATMENT_GROUPS = ("training.",)
+TREATMENTS = frozenset(["rounds"])
+# What a centralised run does not depend on.
+FEDERATED_ONLY = frozenset(["clients", "cohort", "alpha", "partition"])
+FEDERATED_GROUPS = ("partition.", "faults.", "attack.", "privacy.", "stragglers.")
+
+REPEATED = {"partition.alpha": "alpha", "partition.kind": "partition"}
+SHORT = {
+    "alpha": ALPHA,
+    "training.local_epochs": "local epochs",
+    "training.batch_size": "batch size",
+    "training.optimizer": "optimizer",
+    "training.learning_rate": "learning rate",
+}
+
+
+def assign_settings(
+    table: pd.DataFrame, ignore: Sequence[str] = ()
+) -> tuple[pd.Series, dict[str, list[str]]]:
+    """Name each run's setting, and list the runs of each setting.
+
+    A study with one setting calls it ``""``. A centralised run is listed under every setting
+    whose data, model and training it shares.
+
+    Args:
+        table: a row per run, with the columns of :func:`analysis.load`.
+        ignore: columns that make no difference here (``partition.alpha`` goes with ``alpha``).
+
+    Returns:
+        The setting of each run and the runs of each setting, in the order of the factors.
+    """
+    federated = table[table["mode"] != "centralised"]
+    pooled = table[table["mode"] == "centralised"]
+    base = federated if len(federated) else table
+    ignored = {*ignore, *(long for long, short in REPEATED.items() if short in ignore)}
+    keys = factors(base.drop(columns=[c for c in ignored if c in base]))
+    shown = [k for k in keys if not (k == "partition" and implied(base, k, "alpha", keys))]
+    names = pd.Series(
+        [setting_name(row, shown) for _, row in table.iterrows()], index=table.index, dtype=object
+    )
+    order = base.sort_values(keys).index if keys else base.index
+    settings: dict[str, list[str]] = {}
+    for run in order:
+        settings.setdefault(names[run], []).append(run)
+    shared = [k for k in keys if not is_federated_only(k)]
+    for run in pooled.index if len(federated) else ():
+        own = [s for s, runs in settings.items() if same(table, run, runs[0], shared)]
+        for setting in own:
+            settings[setting].append(run)
+        if own:
+            names[run] = own[0]
+        else:
+            settings.setdefault(names[run], []).append(run)
+    # Within a setting the runs keep the order of the table, whatever the factors' order was.
+    position = {run: i for i, run in enumerate(table.index)}
+    return names, {s: sorted(runs, key=position.__getitem__) for s, runs in settings.items()}
+
+
+def factors(table: pd.DataFrame) -> list[str]:
+    """Return the columns that tell the settings of ``table`` apart."""
+    candidates = [
+        c
+        for c in table.columns
+        if c not in INCIDENTAL
+        and not c.startswith(INCIDENTAL_GROUPS)
+        and table[c].map(repr).nunique() > 1
+    ]
+    candidates = [c for c in candidates if REPEATED.get(c) not in candidates]
+    treatments = [c for c in candidates if c in TREATMENTS or c.startswith(TREATMENT_GROUPS)]
+    kept = [c for c in candidates if c not in treatments]
+    for column in treatments:
+        texts = table[[*kept, column]].map(repr).assign(label=table["label"])
+        if (texts.groupby(["label", *kept])[column].nunique() > 1).any():
+            kept.append(column)
+    return [c for c in candidates if c in kept]
+
+
+def is_federated_only(column: str) -> bool:
+    """Tell whether a centralised run cannot depend on ``column``."""
+    return column in FEDERATED_ONLY or column.startswith(FEDERATED_GROUPS)
+
+
+def implied(table: pd.DataFrame, column: str, by: str, keys: Sequence[str]) -> bool:
+    """Tell whether ``by`` is a factor too and its value always determines ``column``."""
+    if by not in keys or table[by].isna().any():
+        return False
+    return bool((table.groupby(by, dropna=False)[column].nunique(dropna=False) == 1).all())
+
+
+def same(table: pd.DataFrame, a: str, b: str, keys: Sequence[str]) -> bool:
+    """Tell whether the runs ``a`` and ``b`` agree in ``keys``; missing values are equal."""
+    return all(repr(table.at[a, k]) == repr(table.at[b, k]) for k in keys)
+
+
+def setting_name(row: pd.Series, keys: Sequence[str]) -> str:
+    """Return e.g. ``clients = 100, batch size = 32`` for the factors that apply to a run."""
+    parts = [
+        f"{SHORT.get(k, k.removeprefix('partition.'))} = {number(row[k])}"
+        for k in keys
+        if not pd.isna(row[k])
+    ]
+    return ", ".join(parts)

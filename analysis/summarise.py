@@ -1,0 +1,232 @@
+"""Pure functions from tidy frames to statistics over seeds.
+
+Every function takes the frame of :attr:`analysis.Runs.rounds` (a row per run and round) and
+returns a new frame. Seeds are the repetitions: a mean is over seeds, n is how many there were.
+Runs that repeat a seed (on another number of workers, say) are averaged first: they are no
+further evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+BANDS = {
+    "ci": "95% CI",
+    "se": "standard error",
+    "sd": "standard deviation",
+    "minmax": "range",
+}
+"""The kinds of band over seeds, and what a figure calls them."""
+
+LOWER_IS_BETTER = ("loss", "seconds", "bytes", "error")
+
+
+def is_lower_better(metric: str) -> bool:
+    """Tell whether smaller values of ``metric`` are better (losses, times, bytes)."""
+    return any(word in metric for word in LOWER_IS_BETTER)
+
+
+def check_columns(frame: pd.DataFrame, *columns: str) -> None:
+    """Raise a ValueError that names the first of ``columns`` which ``frame`` lacks."""
+    for column in columns:
+        if column not in frame.columns:
+            raise ValueError(f"frame: column {column!r} is missing, got {list(frame.columns)}")
+
+
+def spread(frame: pd.DataFrame, value: str, by: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+    """Return mean, std (n-1), se, low, high, min, max and n of ``value`` for each group ``by``.
+
+    ``low`` and ``high`` bound Student's t interval of the mean at ``level``. With one value
+    std, se and the interval are NaN.
+    """
+    check_columns(frame, value, *by)
+    groups = frame.groupby(list(by), observed=True, sort=False, dropna=False)[value]
+    out = groups.agg(["mean", "std", "min", "max", "count"]).rename(columns={"count": "n"})
+    freedom = out["n"].where(out["n"] > 1) - 1.0
+    out["se"] = out["std"] / np.sqrt(out["n"])
+    half = stats.t.ppf(0.5 + level / 2, freedom) * out["se"]
+    out["low"], out["high"] = out["mean"] - half, out["mean"] + half
+    return out[["mean", "std", "se", "low", "high", "min", "max", "n"]].reset_index()
+
+
+def per_seed(frame: pd.DataFrame, values: Sequence[str], by: Sequence[str]) -> pd.DataFrame:
+    """Return the mean of ``values`` for each group ``by`` and seed (each run without seeds)."""
+    unit = "seed" if "seed" in frame else "run"
+    check_columns(frame, unit, *by, *values)
+    keys = list(dict.fromkeys([*by, unit]))
+    groups = frame.groupby(keys, observed=True, sort=False, dropna=False)[list(values)]
+    return groups.mean().reset_index()
+
+
+def last(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
+    """Return each run's last row in which ``metric`` was measured."""
+    check_columns(rounds, "run", "round", metric)
+    measured = rounds[rounds[metric].notna()].sort_values("round", kind="stable")
+    rows = measured.groupby("run", observed=True, sort=False).tail(1)
+    return rows.sort_index().reset_index(drop=True)
+
+
+def final(
+    rounds: pd.DataFrame,
+    metric: str = "server_accuracy",
+    by: Sequence[str] = ("label",),
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Return the statistics of :func:`spread` of each run's final ``metric``."""
+    return spread(per_seed(last(rounds, metric), [metric], by), metric, by, level)
+
+
+def best(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
+    """Return each run's row with its best ``metric`` (highest, or lowest of a loss); first of ties.
+
+    Picking the round on test data is optimistic: use it to describe a curve, not to compare.
+    """
+    check_columns(rounds, "run", "round", metric)
+    measured = rounds[rounds[metric].notna()].sort_values(["round"], kind="stable")
+    groups = measured.groupby("run", observed=True, sort=False)[metric]
+    rows = groups.idxmin() if is_lower_better(metric) else groups.idxmax()
+    return rounds.loc[rows.to_numpy()].reset_index(drop=True)
+
+
+def curve(
+    rounds: pd.DataFrame,
+    metric: str = "server_accuracy",
+    x: str = "round",
+    by: Sequence[str] = ("label",),
+    band: str = "ci",
+) -> pd.DataFrame:
+    """Return mean and band over seeds of ``metric`` at each round, for each group.
+
+    Where ``x`` is not the round (elapsed seconds, bytes), a point stands at the mean ``x`` that
+    the seeds had reached after that round.
+
+    Args:
+        rounds: a row per run and round.
+        metric: the column on the vertical axis.
+        x: the column on the horizontal axis.
+        by: the columns that make a curve.
+        band: one of :data:`BANDS`.
+
+    Returns:
+        Columns ``by``, round, x, mean, low, high, n; low and high equal the mean for one seed.
+    """
+    if band not in BANDS:
+        raise ValueError(f"band: must be one of {sorted(BANDS)}, got {band!r}")
+    check_columns(rounds, "round", x, metric, *by)
+    measured = rounds[rounds[metric].notna() & rounds[x].notna()]
+    keys = [*by, "round"]
+    measured = per_seed(measured, list(dict.fromkeys([metric, *({x} - {"round"})])), keys)
+    out = spread(measured, metric, keys)
+    if band == "minmax":
+        out["low"], out["high"] = out["min"], out["max"]
+    elif band in ("se", "sd"):
+        half = out["se" if band == "se" else "std"]
+        out["low"], out["high"] = out["mean"] - half, out["mean"] + half
+    out["low"], out["high"] = out["low"].fillna(out["mean"]), out["high"].fillna(out["mean"])
+    if x != "round":
+        places = measured.groupby(keys, observed=True, sort=False, dropna=False)[x].mean()
+        out = out.merge(places.reset_index(), on=keys)
+    columns = list(dict.fromkeys([*keys, x, "mean", "low", "high", "n"]))
+    return out[columns].sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+def to_target(
+    rounds: pd.DataFrame, target: float, metric: str = "server_accuracy", cost: str = "round"
+) -> pd.DataFrame:
+    """Return what each run spent until ``metric`` first reached ``target``; inf: not reached.
+
+    Args:
+        rounds: a row per run and round.
+        target: the value to reach (from below; from above for a loss).
+        metric: the column that has to reach it.
+        cost: what is counted: ``round``, ``elapsed``, ``bytes_total`` or ``examples_total``.
+
+    Returns:
+        A row per run: run, label, strategy, seed (where the frame has them), ``cost``.
+    """
+    check_columns(rounds, "run", "round", metric, cost)
+    values = rounds[metric]
+    reached = rounds[(values <= target) if is_lower_better(metric) else (values >= target)]
+    first = reached.groupby("run", observed=True)[cost].min()
+    about = [c for c in ("run", "label", "strategy", "seed", "setting", "mode") if c in rounds]
+    runs = rounds[about].drop_duplicates("run").reset_index(drop=True)
+    spent = runs["run"].astype(object).map(first).astype(float)
+    return runs.assign(**{cost: spent.fillna(np.inf)})
+
+
+def rounds_to_target(
+    rounds: pd.DataFrame,
+    target: float,
+    metric: str = "server_accuracy",
+    by: Sequence[str] = ("label",),
+    baseline: str | None = None,
+    cost: str = "round",
+) -> pd.DataFrame:
+    """Return the median cost over seeds to reach ``target``, and the speed-up over ``baseline``.
+
+    A seed that does not get there counts as infinite, so the median is infinite (not reached)
+    once half of the seeds fail; failures are never dropped from the statistic.
+    Speed-up = the baseline's median / the label's median, in the same group otherwise.
+
+    Returns:
+        Columns ``by``, median, low, high (fastest and slowest seed), reached, n, speedup.
+    """
+    spent = per_seed(to_target(rounds, target, metric, cost), [cost], by)
+    groups = spent.groupby(list(by), observed=True, sort=False, dropna=False)[cost]
+    out = groups.agg(
+        median="median",
+        low="min",
+        high="max",
+        reached=lambda v: int(np.isfinite(v).sum()),
+        n="size",
+    ).reset_index()
+    out["speedup"] = np.nan
+    if baseline is not None:
+        if baseline not in set(spent["label"]):
+            labels = sorted(set(spent["label"]))
+            raise ValueError(f"baseline: must be one of {labels}, got {baseline!r}")
+        others = [c for c in by if c != "label"]
+        reference = out[out["label"] == baseline]
+        if others:
+            medians = out[others].merge(reference[[*others, "median"]], on=others, how="left")
+            base = medians["median"].to_numpy()
+        else:
+            base = np.full(len(out), reference["median"].iloc[0])
+        with np.errstate(invalid="ignore"):
+            ratio = base / out["median"].to_numpy()
+        # inf / finite says only "at least": no number is reported for it
+        out["speedup"] = np.where(np.isfinite(ratio) & (ratio > 0), ratio, np.nan)
+    return out
+
+
+def default_target(rounds: pd.DataFrame, metric: str = "server_accuracy") -> float:
+    """Return a target most strategies reach: 95% of the median final value, in whole percents.
+
+    Deterministic and stated in every caption; pass your own where a paper has one.
+    """
+    values = final(rounds[rounds["mode"] == "federated"] if "mode" in rounds else rounds, metric)
+    return float(np.floor(95 * values["mean"].median()) / 100)
+
+
+def ranks(
+    rounds: pd.DataFrame, metric: str = "server_accuracy", blocks: Sequence[str] = ("setting",)
+) -> pd.DataFrame:
+    """Return each label's mean rank (1 is best, ties share the mean rank) over blocks.
+
+    A label's value in a block is its mean final ``metric`` over seeds; blocks that lack a label
+    are left out, so that all ranks are over the same blocks (Demšar, 2006).
+
+    Returns:
+        Columns label, rank, blocks; the best first.
+    """
+    values = final(rounds, metric, by=[*blocks, "label"])
+    grid = values.pivot_table(
+        index=list(blocks), columns="label", values="mean", observed=True, dropna=False
+    ).dropna()
+    order = grid.rank(axis=1, ascending=is_lower_better(metric))
+    out = pd.DataFrame({"label": order.columns.astype(str), "rank": order.mean().to_numpy()})
+    return out.assign(blocks=len(grid)).sort_values("rank", kind="stable").reset_index(drop=True)

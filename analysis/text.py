@@ -1,0 +1,78 @@
+"""Numbers and names as text, safe for LaTeX, Markdown and file names."""
+
+from __future__ import annotations
+
+import re
+from math import isnan
+from typing import Any
+
+ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
+TO = "\N{EN DASH}"
+"""Between the ends of a range, and alone for a missing value."""
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    TIMES: r"$\times$",
+    ALPHA: r"$\alpha$",
+    "β": r"$\beta$",
+    "ε": r"$\varepsilon$",
+    "μ": r"$\mu$",
+    "†": r"$^\dagger$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    TO: "--",
+    "∞": r"$\infty$",
+    "\n": " ",
+}
+
+
+def latex_escape(text: str) -> str:
+    """Return ``text`` safe for LaTeX, symbols of ours as mathematics."""
+    return "".join(LATEX.get(c, c) for c in text)
+
+
+def markdown_escape(text: str) -> str:
+    """Return ``text`` safe inside a Markdown table's cell."""
+    for c in "\\`*_{}[]<>|":
+        text = text.replace(c, f"\\{c}")
+    return text.replace("\n", " ")
+
+
+def slug(text: str) -> str:
+    """Return ``text`` as a file name: letters, digits, dots, dashes and underscores."""
+    plain = text.replace(ALPHA, "alpha").replace(" = ", "")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.") or "figure"
+
+
+def number(value: Any) -> str:
+    """Return a value as short text: 100.0 as 100."""
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def span(values: Any) -> str:
+    """Return ``3`` for equal counts, ``3-5`` (with an en dash) for a range of them."""
+    low, high = int(min(values)), int(max(values))
+    return str(low) if low == high else f"{low}{TO}{high}"
+
+
+def plus_minus(mean: float, std: float, share: bool) -> str:
+    """Return ``84.7 ± 0.3``: shares in per cent with one decimal, other values with three."""
+    factor, digits = (100.0, 1) if share else (1.0, 3)
+    if isnan(mean):
+        return TO
+    text = f"{mean * factor:.{digits}f}"
+    return text if isnan(std) else f"{text} ± {std * factor:.{digits}f}"

@@ -1,0 +1,53 @@
+"""Sunflower's own cache folder, and files in it that are either whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import platformdirs
+
+log = logging.getLogger("sunflower.data")
+
+
+def cache_dir() -> Path:
+    """Return the cache folder: ``$SUNFLOWER_CACHE``, else the user's cache folder of the system."""
+    chosen = os.environ.get("SUNFLOWER_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("sunflower")
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """Return the SHA-256 of ``data`` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write(path: Path, fill: Callable[[IO[bytes]], object]) -> bool:
+    """Write ``path`` in one step: ``fill`` gets a temporary file, which then takes its name.
+
+    A reader, or a second writer, never sees half a file. A cache that cannot be written (full
+    disk, read-only home) costs time, not the run, so that is logged and False is returned.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = file.name
+            fill(file)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        log.warning("cache: %s cannot be written (%s)", path, error)
+        return False
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+    return True

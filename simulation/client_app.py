@@ -1,0 +1,149 @@
+"""Sunflower's clients as a Flower ``ClientApp``: for any Flower runtime, ours or Flower's own."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.clientapp import ClientApp
+
+from strategies.core import Spec, Vector
+
+if TYPE_CHECKING:
+    from simulation.work import Executor
+
+CLIENT_FAILED = 4
+"""Flower's error code for an exception in a ClientApp."""
+
+
+def client_app(executor: Callable[[], Executor]) -> ClientApp:
+    """Return a ``ClientApp`` that trains and evaluates with an executor.
+
+    Args:
+        executor: returns this process's executor; called with the first message.
+    """
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        here = executor()
+        client = int(context.node_config["partition-id"])
+        config = next(iter(message.content.config_records.values()), ConfigRecord())
+        model = to_vector(here.trainer.spec, arrays_of(message.content))
+        own = context.state.array_records.get("sunflower.own")
+        at = here.partition.train_rows(client)
+        trained = here.trainer.train(
+            client,
+            int(_number(config.get("server-round", 1))),
+            model,
+            here.data.x_train[at],
+            here.data.y_train[at],
+            epochs=here.setup.experiment.training.local_epochs,
+            shared=_shared(message.content, config),
+            own=None if own is None else {k: a.numpy() for k, a in own.items()},
+        )
+        update = trained.update
+        if trained.own:
+            context.state["sunflower.own"] = _record(trained.own)
+        content = RecordDict(
+            {
+                "arrays": to_arrays(here.trainer.spec, model + update.delta),
+                "metrics": MetricRecord(
+                    {
+                        "num-examples": update.examples,
+                        "num-steps": update.steps,
+                        "partition-id": client,
+                        "train_loss": update.metrics["loss"],
+                        "train_accuracy": update.metrics["accuracy"],
+                    }
+                ),
+            }
+        )
+        if update.extras:
+            content["extras"] = _record(update.extras)
+        return Message(content, reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        here = executor()
+        client = int(context.node_config["partition-id"])
+        model = to_vector(here.trainer.spec, arrays_of(message.content))
+        rows = here.evaluate_clients(np.array([client]), model)
+        size = int(rows["examples"][0])
+        metrics = MetricRecord({"num-examples": size, "partition-id": client})
+        if size:
+            metrics["loss"] = float(rows["loss"][0])
+            metrics["accuracy"] = float(rows["accuracy"][0])
+        else:
+            # Flower averages need every key from every client; weight 0 makes these count nothing.
+            metrics["loss"] = metrics["accuracy"] = 0.0
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def answer(
+    app: ClientApp, message: Message, state: RecordDict | None, population: int
+) -> tuple[Message, RecordDict | None]:
+    """Run an app on one message, as a SuperNode would; an exception becomes an error reply."""
+    client = message.metadata.dst_node_id
+    context = Context(
+        run_id=message.metadata.run_id,
+        node_id=client,
+        node_config={"partition-id": client, "num-partitions": population},
+        state=state or RecordDict(),
+        run_config={},
+    )
+    try:
+        reply = app(message, context)
+    except Exception as error:
+        reason = f"client {client}: {type(error).__name__}: {error}\n{traceback.format_exc()}"
+        return Message(Error(CLIENT_FAILED, reason), reply_to=message), state
+    return reply, context.state if len(context.state) else None
+
+
+def arrays_of(content: RecordDict) -> ArrayRecord:
+    """Return the model in a message: the record ``arrays``, or the first one."""
+    records = content.array_records
+    return records["arrays"] if "arrays" in records else next(iter(records.values()))
+
+
+def to_vector(spec: Spec, arrays: ArrayRecord) -> Vector:
+    """Return the flat model of an ArrayRecord that is keyed by weight path."""
+    return spec.ravel([arrays[name].numpy() for name in spec.names])
+
+
+def to_arrays(spec: Spec, vector: Vector) -> ArrayRecord:
+    """Return a flat model as an ArrayRecord keyed by weight path."""
+    parts = zip(spec.names, spec.unravel(vector), strict=True)
+    return ArrayRecord({name: Array(np.ascontiguousarray(part)) for name, part in parts})
+
+
+def _record(vectors: Any) -> ArrayRecord:
+    return ArrayRecord({k: Array(np.ascontiguousarray(v)) for k, v in vectors.items()})
+
+
+def _shared(content: RecordDict, config: ConfigRecord) -> dict[str, Any]:
+    numbers = {
+        key.removeprefix("shared."): _number(value)
+        for key, value in config.items()
+        if key.startswith("shared.")
+    }
+    vectors = content.array_records.get("shared")
+    return {**numbers, **({} if vectors is None else {k: a.numpy() for k, a in vectors.items()})}
+
+
+def _number(value: Any) -> float:
+    return float(value)

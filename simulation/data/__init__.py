@@ -1,0 +1,1 @@
+"""Data that Sunflower ships, and the script that makes it."""

@@ -1,0 +1,297 @@
+"""What every engine does alike: a Flower ``Grid`` that can also fold whole cohorts.
+
+:class:`EngineGrid` cuts cohorts into chunks, merges partials in a fixed order, splits
+evaluations, and speaks plain Flower messages. An engine adds only how a named call of the
+:class:`~simulation.work.Executor` is carried out: :meth:`EngineGrid.submit` and
+:meth:`EngineGrid.result`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from simulation import schedule
+from simulation.datasets import Dataset
+from simulation.partition import AnyPartition
+from simulation.work import Rows, Setup, join
+from strategies.core import Vector
+
+SERVER_NODE = 1
+"""Flower's node id of the server."""
+
+TEST_PIECE = 2000
+"""Rows of the test set that are evaluated in one call."""
+
+MESSAGES = 8
+"""Flower messages that travel in one call."""
+
+Progress = Callable[[str, int, int], None]
+"""``progress(kind, clients, examples)``: some clients are done."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An evaluation under way; :meth:`result` waits for it."""
+
+    collect: Callable[[], Any]
+
+    def result(self) -> Any:
+        """Wait, and return what was measured."""
+        return self.collect()
+
+
+@dataclass
+class _Replies:
+    """The replies to messages that travelled in one call; fetched with the first of them."""
+
+    ticket: Any
+    values: list[tuple[Message, RecordDict | None]] | None = None
+
+
+class EngineGrid(Grid):
+    """A pool of executors behind Flower's ``Grid`` interface.
+
+    Args:
+        progress: called as clients finish.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.progress = progress or (lambda kind, clients, examples: None)
+        self.setup: Setup
+        self.data: Dataset
+        self.partition: AnyPartition
+        self._run: Run | None = None
+        self._kept: dict[int, tuple[Any, int]] = {}
+        self._node_states: dict[int, RecordDict] = {}
+        self._replies: dict[str, tuple[_Replies, int]] = {}
+        self._numbers = itertools.count(1)
+
+    # What an engine adds.
+
+    @abstractmethod
+    def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
+        """Get executors ready for an experiment."""
+
+    @abstractmethod
+    def share(self, value: Any) -> Any:
+        """Put a value where every executor reads it without copies; pass the handle in calls."""
+
+    @abstractmethod
+    def submit(
+        self, call: str, *args: Any, later: bool = False, done: Callable[[], None] | None = None
+    ) -> Any:
+        """Queue ``Executor.call(*args)`` and return a ticket. ``later`` yields to other work."""
+
+    @abstractmethod
+    def result(self, ticket: Any, timeout: float | None = None) -> Any:
+        """Wait for a ticket and return what the call returned (``train``: without kept state).
+
+        Raises:
+            TimeoutError: when ``timeout`` seconds have passed.
+        """
+
+    @abstractmethod
+    def kept(self, ticket: Any) -> Any:
+        """Return a handle on the state that a ``train`` call's clients keep."""
+
+    @abstractmethod
+    def fetch(self, handle: Any) -> Any:
+        """Return the value behind a handle."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release every resource."""
+
+    @abstractmethod
+    def info(self) -> Any:
+        """Return the model's layout and initial weights (a ``ModelInfo``)."""
+
+    folds = True
+    """Whether :meth:`train` folds on the executors; else only messages work."""
+
+    @property
+    def workers(self) -> int:
+        """How many executors there are."""
+        return 1
+
+    # Folding whole cohorts: the fast path.
+
+    def train(
+        self, round: int, clients: Sequence[int], model: Vector, shared: Mapping[str, Any]
+    ) -> tuple[Any, Rows]:
+        """Train a cohort; return the reducer's total and a row per client (by client)."""
+        sizes = self.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
+        cost = schedule.weights(sizes, self.setup.experiment.training.local_epochs)
+        chunks = schedule.cut(clients, cost)
+        count = dict(zip(clients, sizes.tolist(), strict=True))
+        handle, common = self.share(model), self.share(dict(shared))
+        tickets = []
+        for chunk in chunks:
+            examples = sum(count[c] for c in chunk.tolist())
+            states = [self._kept.get(c) for c in chunk.tolist()]
+            tickets.append(
+                self.submit(
+                    "train",
+                    round,
+                    chunk,
+                    handle,
+                    common,
+                    states,
+                    done=lambda n=len(chunk), e=examples: self.progress("train", n, e),
+                )
+            )
+        partial, rows = self._merge(tickets)
+        if self.setup.rule.own or self.setup.keeps_slots:
+            for chunk, ticket in zip(chunks, tickets, strict=True):
+                kept = self.kept(ticket)
+                self._kept.update({c: (kept, i) for i, c in enumerate(chunk.tolist())})
+        order = np.argsort(rows["client"], kind="stable")
+        return partial, {name: column[order] for name, column in rows.items()}
+
+    def _merge(self, tickets: list[Any]) -> tuple[Any, Rows]:
+        assert self.setup.reducer is not None
+        merge, totals, rows = self.setup.reducer.merge, [], []
+        for group in schedule.groups(len(tickets)):
+            parts = []
+            for i in group:
+                partial, columns = self.result(tickets[i])
+                parts.append(partial)
+                rows.append(columns)
+            totals.append(schedule.fold(parts, merge))
+        return schedule.fold(totals, merge), join(rows)
+
+    def client_states(self) -> dict[int, Vector]:
+        """Return what every client keeps between rounds, as flat rows."""
+        fetched: dict[int, Any] = {}
+        for handle, _ in self._kept.values():
+            if id(handle) not in fetched:
+                fetched[id(handle)] = self.fetch(handle)
+        return {c: fetched[id(h)][row] for c, (h, row) in sorted(self._kept.items())}
+
+    def restore_clients(self, states: Mapping[int, Vector]) -> None:
+        """Give clients back what :meth:`client_states` returned."""
+        self._kept = {c: (self.share(np.asarray(row)[None]), 0) for c, row in states.items()}
+
+    # Evaluation.
+
+    def evaluate_test(self, model: Vector) -> Pending:
+        """Start measuring a model on the server's test set: ``(loss, accuracy)``."""
+        handle, total = self.share(model), len(self.data.x_test)
+        tickets = [
+            self.submit("evaluate_test", i, min(i + TEST_PIECE, total), handle, later=True)
+            for i in range(0, total, TEST_PIECE)
+        ]
+
+        def collect() -> tuple[float, float]:
+            counts, losses, hits = zip(*(self.result(t) for t in tickets), strict=True)
+            return sum(losses) / sum(counts), sum(hits) / sum(counts)
+
+        return Pending(collect)
+
+    def evaluate_clients(self, clients: Sequence[int], model: Vector) -> Pending:
+        """Start measuring a model on clients' validation examples: a row per client."""
+        ids = np.sort(np.asarray(clients, np.int64))
+        handle = self.share(model)
+        # As many rows a call as in a piece of the test set, whatever the clients' sizes.
+        sizes = self.partition.validation_sizes[ids].astype(np.int64) + 1
+        ends = np.searchsorted(np.cumsum(sizes), np.arange(0, sizes.sum(), TEST_PIECE))
+        tickets = [
+            self.submit("evaluate_clients", part, handle, later=True)
+            for part in np.split(ids, np.unique(ends)[1:])
+            if len(part)
+        ]
+        return Pending(lambda: join([self.result(t) for t in tickets]))
+
+    def save(self, model: Vector) -> bytes:
+        """Return a model as the bytes of a ``.keras`` file."""
+        return bytes(self.result(self.submit("save", self.share(model))))
+
+    # Flower's interface.
+
+    def set_run(self, run: Run) -> None:
+        """Set the run, and with it the identity that Flower stamps on messages."""
+        self._run = run
+        TaskIdentity.task_id, TaskIdentity.run_id = 1, run.run_id
+        TaskIdentity.node_id = SERVER_NODE
+
+    @property
+    def run(self) -> Run:
+        """The run that messages belong to."""
+        if self._run is None:
+            self.set_run(Run.create_empty(1))
+        assert self._run is not None
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Create a message to a client."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the clients' numbers, which serve as node ids."""
+        return range(len(self.partition))
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Queue messages, some in each call; return their ids."""
+        batch = list(messages)
+        for message in batch:
+            message.metadata.__dict__["_message_id"] = f"m{next(self._numbers)}"
+        for first in range(0, len(batch), MESSAGES):
+            part = batch[first : first + MESSAGES]
+            states = [self._node_states.get(m.metadata.dst_node_id) for m in part]
+            count = len(part)
+            ticket = self.submit(
+                "answer",
+                part,
+                states,
+                done=lambda n=count: self.progress("message", n, 0),
+            )
+            batch_reply = _Replies(ticket)
+            for place, message in enumerate(part):
+                self._replies[message.metadata.message_id] = (batch_reply, place)
+        return [m.metadata.message_id for m in batch]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that are there, without waiting."""
+        return self._pull(message_ids, 0.0)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Send messages and return the replies that arrive within ``timeout`` seconds."""
+        return self._pull(self.push_messages(messages), timeout)
+
+    def _pull(self, message_ids: Iterable[str], timeout: float | None) -> list[Message]:
+        end = None if timeout is None else time.monotonic() + timeout
+        replies = []
+        for name in message_ids:
+            batch, place = self._replies[name]
+            if batch.values is None:
+                try:
+                    left = None if end is None else max(0.0, end - time.monotonic())
+                    batch.values = self.result(batch.ticket, left)
+                except TimeoutError:
+                    continue
+            reply, state = batch.values[place]
+            del self._replies[name]
+            if state is not None:
+                self._node_states[reply.metadata.src_node_id] = state
+            replies.append(reply)
+        return replies

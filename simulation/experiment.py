@@ -1,0 +1,371 @@
+"""The configuration of an experiment: typed, validated, readable from and writable to TOML.
+
+An experiment says everything that decides the result; :class:`Resources` says only where and how
+fast it runs. Two experiments with equal :meth:`Experiment.digest` give equal bits.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tomli_w
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from strategies import catalog, checks
+
+MODELS = ("cnn", "lenet", "mlp", "logistic")
+"""Names of the built-in models (built in :mod:`simulation.models`, which imports Keras)."""
+
+SKEWED = ("dirichlet", "inner-dirichlet", "on-demand")
+"""Kinds of partition that a concentration alpha shapes."""
+
+SHORT = {"strategy": "name", "partition": "kind"}
+"""Tables that may be written as a string, and the key that it stands for."""
+
+
+class ConfigError(ValueError):
+    """A bad experiment. The text has one line per problem: field, rule, value received."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_cohort(value: float) -> bool:
+    return 0 < value <= 1 or (1 < value < math.inf and value == int(value))
+
+
+def _number(value: Any) -> Any:
+    # Neither "1" nor true is a number; NumPy's numbers are.
+    if not _is_number(value):
+        raise ValueError("must be a number")
+    return float(value)
+
+
+def _whole(value: Any) -> Any:
+    if not _is_number(value) or not math.isfinite(value) or value != int(value):
+        raise ValueError("must be a whole number")
+    return int(value)
+
+
+Int = Annotated[int, BeforeValidator(_whole)]
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Float, Field(gt=0)]
+Count = Annotated[Int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PartitionConfig(Section):
+    """How examples are dealt to clients (see :mod:`simulation.partition`)."""
+
+    kind: Literal["iid", "dirichlet", "inner-dirichlet", "pathological", "shards", "on-demand"] = (
+        "iid"
+    )
+    alpha: Positive | None = None
+    classes_per_client: Count = 2
+    shards_per_client: Count = 2
+    examples_per_client: Count = 100
+    validation: Annotated[Float, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alpha_means_dirichlet(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            data = dict(data)
+            if data.get("alpha") is not None and "kind" not in data:
+                data["kind"] = "dirichlet"
+            elif data.get("kind") in ("dirichlet", "inner-dirichlet") and data.get("alpha") is None:
+                data["alpha"] = 0.5
+        return data
+
+    @model_validator(mode="after")
+    def _alpha_has_a_use(self) -> PartitionConfig:
+        if self.alpha is not None and self.kind not in SKEWED:
+            raise ValueError(
+                f"partition.alpha must be left out for the partition {self.kind!r}, "
+                f"got {self.alpha!r}"
+            )
+        return self
+
+
+class Training(Section):
+    """Local training. ``None`` means: what the model was compiled with, else the default."""
+
+    local_epochs: Count = 1
+    batch_size: Count = 32
+    optimizer: str | None = None
+    learning_rate: Positive | None = None
+    momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    loss: str | None = None
+
+
+class StrategyConfig(BaseModel):
+    """The strategy by name, with its options as further keys; validated by the catalogue."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = "fedavg"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the options given for the strategy."""
+        return dict(self.model_extra or {})
+
+
+class Evaluation(Section):
+    """What is measured, and how often."""
+
+    server: bool = True
+    clients: bool = True
+    every: Count = 1
+    batch_size: Count = 500
+
+
+class Resources(Section):
+    """Where it runs. Nothing here changes a bit of the result."""
+
+    engine: Literal["ray", "flower", "inline"] = "ray"
+    workers: Count | None = None
+    client_cpus: Annotated[Float, Field(ge=0)] = 1.0
+    client_gpus: Annotated[Float, Field(ge=0)] = 0.0
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _some_resource(self) -> Resources:
+        if self.client_cpus == 0 and self.client_gpus == 0:
+            raise ValueError("client_cpus or client_gpus must be greater than 0, got 0 for both")
+        return self
+
+
+class Experiment(Section):
+    """One run, complete: data, clients, model, local training, strategy, rounds and seed."""
+
+    name: str | None = None
+    mode: Literal["federated", "centralised"] = "federated"
+    dataset: str = "fashion-mnist"
+    data_dir: Path | None = None
+    model: str = "cnn"
+    clients: Count = 100
+    cohort: Annotated[Int, Field(ge=1)] | Annotated[Float, Field(gt=0, le=1)] | None = None
+    rounds: Count = 10
+    seed: Annotated[Int, Field(ge=0, lt=2**63)] = 0
+    partition: PartitionConfig = PartitionConfig()
+    training: Training = Training()
+    strategy: StrategyConfig = StrategyConfig()
+    evaluation: Evaluation = Evaluation()
+    resources: Resources = Resources()
+
+    @field_validator(*SHORT, mode="before")
+    @classmethod
+    def _table(cls, value: Any, info: ValidationInfo) -> Any:
+        return {SHORT[str(info.field_name)]: value} if isinstance(value, str) else value
+
+    @field_validator("cohort", mode="before")
+    @classmethod
+    def _cohort(cls, value: Any) -> Any:
+        if value is not None and not (_is_number(value) and _is_cohort(value)):
+            raise ValueError("must be a number of clients (>= 1) or a fraction in (0, 1]")
+        return value
+
+    @field_validator("model")
+    @classmethod
+    def _model(cls, value: str) -> str:
+        if ":" not in value:
+            checks.one_of("model", value, [*MODELS, "module:function"])
+        return value
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy(cls, value: StrategyConfig) -> StrategyConfig:
+        if ":" not in value.name:
+            catalog.build(value.name, **value.options)
+        return value
+
+    @model_validator(mode="after")
+    def _cohort_fits(self) -> Experiment:
+        if self.cohort_size < 1:
+            raise ValueError(
+                f"cohort must select at least 1 client, got {self.cohort!r} of {self.clients}"
+            )
+        if self.cohort_size > self.clients:
+            raise ValueError(
+                f"cohort must be at most clients ({self.clients}), got {self.cohort!r}"
+            )
+        return self
+
+    @property
+    def cohort_size(self) -> int:
+        """Clients that train in a round."""
+        if self.cohort is None:
+            return self.clients
+        if isinstance(self.cohort, float) and self.cohort <= 1:
+            return int(self.cohort * self.clients + 1e-9)
+        return int(self.cohort)
+
+    @property
+    def label(self) -> str:
+        """Name for tables and figures: given, or made of the strategy and its options."""
+        if self.name:
+            return self.name
+        if self.mode == "centralised":
+            return "Centralised"
+        options = ", ".join(f"{k}={v}" for k, v in sorted(self.strategy.options.items()))
+        known = ":" not in self.strategy.name
+        title = catalog.entry(self.strategy.name).title if known else self.strategy.name
+        return f"{title}({options})" if options else title
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the settings that decide the result, as JSON values."""
+        return self.model_dump(mode="json", exclude={"name", "data_dir", "resources"})
+
+    def digest(self) -> str:
+        """Return the sha256 of :meth:`decisive`: the identity of a run."""
+        text = json.dumps(self.decisive(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_toml(self) -> str:
+        """Return the experiment as TOML, without the keys that are unset."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def replace(self, **changes: Any) -> Experiment:
+        """Return a copy with dotted or plain keys changed, validated again."""
+        data = self.model_dump(mode="python", exclude_unset=True)
+        for key, value in changes.items():
+            assign(data, key, value)
+        return parse(data)
+
+
+def assign(data: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set ``data["a"]["b"] = value`` for the key ``a.b``."""
+    *path, last = dotted.split(".")
+    for name in path:
+        inner = data.setdefault(name, {})
+        if isinstance(inner, str) and name in SHORT:
+            inner = data[name] = {SHORT[name]: inner}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{name} must be a table, as {dotted} is in it, got {inner!r}")
+        data = inner
+    data[last] = value
+
+
+def parse(data: Mapping[str, Any]) -> Experiment:
+    """Validate a mapping. Raises ConfigError with one line per problem."""
+    try:
+        return Experiment.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, Experiment))) from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises ConfigError when it is missing or malformed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+RULES = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "finite",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "path_type": "a path",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "greater_than": "> {gt}",
+    "greater_than_equal": ">= {ge}",
+    "less_than": "< {lt}",
+    "less_than_equal": "<= {le}",
+    "too_short": "of {min_length} or more entries",
+}
+"""What a field must be, by Pydantic's kind of error."""
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
+    """Yield one line per problem: the field, the rule and the value received."""
+    for item in error.errors():
+        # A union's branch is part of Pydantic's location, but no key of the user's.
+        place = [str(p) for p in item["loc"] if not str(p).startswith(("constrained", "function"))]
+        field, kind = ".".join(place), item["type"]
+        context, value = item.get("ctx", {}), item["input"]
+        if kind == "extra_forbidden":
+            yield f"{field}: unknown key; {_nearest_key(root, place)}"
+        elif kind == "literal_error":
+            names = [n.strip(" '") for n in context["expected"].replace(" or ", ", ").split(",")]
+            try:
+                checks.one_of(field, value, names)
+            except ValueError as reason:
+                yield str(reason)
+        elif kind == "value_error":
+            text = item["msg"].removeprefix("Value error, ")
+            if text.startswith("must ") and field:
+                yield f"{field} {text}, got {value!r}"
+            else:
+                yield text if not field or text.startswith(field) else f"{field}: {text}"
+        elif kind in RULES:
+            yield f"{field} must be {RULES[kind].format(**context)}, got {value!r}"
+        else:
+            yield f"{field}: {item['msg']}, got {value!r}"
+
+
+def _nearest_key(root: type[BaseModel], place: list[str]) -> str:
+    """Return a hint: the key that was meant, in the same table or in another."""
+    path, wrong = place[:-1], place[-1].replace("-", "_")
+    here = _keys(_section(root, path))
+    near = difflib.get_close_matches(wrong, here, n=1)
+    if near:
+        return f"did you mean {'.'.join([*path, near[0]])!r}?"
+    for table in ["", *_tables(root)]:
+        keys = _keys(_section(root, [table] if table else []))
+        if wrong in keys:
+            return f"did you mean {f'{table}.{wrong}'.strip('.')!r}?"
+    return f"known keys: {', '.join(here)}"
+
+
+def _keys(model: Any) -> list[str]:
+    return list(getattr(model, "model_fields", {}))
+
+
+def _tables(root: type[BaseModel]) -> list[str]:
+    return [name for name in root.model_fields if _section(root, [name]) is not None]
+
+
+def _section(root: Any, path: Iterable[str]) -> Any:
+    """Return the model that describes the table at ``path``; None if there is none."""
+    for name in path:
+        found = getattr(root, "model_fields", {}).get(name)
+        options = [] if found is None else [found.annotation, *get_args(found.annotation)]
+        root = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+    return root

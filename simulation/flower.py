@@ -1,0 +1,168 @@
+"""The reference engine: Flower's own Simulation Runtime, unchanged.
+
+The same ``ClientApp`` as on our engines runs in Flower's actors; its ``ServerApp`` lends us its
+``Grid`` for as long as the run lasts. Flower loads TensorFlow into this process, so the server's
+evaluation happens here too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from queue import Empty, Queue
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.serverapp import Grid, ServerApp
+
+from simulation.client_app import client_app
+from simulation.datasets import Dataset
+from simulation.engine import EngineGrid, Progress
+from simulation.experiment import Experiment
+from simulation.inline import InlineGrid
+from simulation.partition import AnyPartition
+from simulation.runtime import prepare_tensorflow, worker_environment
+from simulation.work import Executor, Setup
+
+_EXECUTORS: dict[str, Executor] = {}
+
+
+def executor_here(setup: Setup) -> Executor:
+    """Return this process's executor for a setup: data loaded, model built once."""
+    key = setup.experiment.digest()
+    if key not in _EXECUTORS:
+        from simulation.run import prepare
+
+        prepare_tensorflow(setup.threads, setup.experiment.resources.client_gpus)
+        _EXECUTORS.clear()  # one experiment at a time: its data is large
+        _EXECUTORS[key] = Executor(setup, *prepare(setup.experiment))
+    return _EXECUTORS[key]
+
+
+class FlowerGrid(EngineGrid):
+    """Flower's runtime behind the interface of our engines; it speaks messages only.
+
+    Args:
+        experiment: what will run; its resources are given to Flower.
+        progress: called as replies arrive.
+    """
+
+    folds = False
+
+    def __init__(self, experiment: Experiment, progress: Progress | None = None) -> None:
+        super().__init__(progress)
+        self._experiment = experiment
+        self._local = InlineGrid()
+        self._flower: Grid | None = None
+        self._failed: list[BaseException] = []
+        self._handed_over: Queue[Grid] = Queue()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
+        """Start Flower's runtime, and wait until its ServerApp has lent its grid."""
+        self.setup, self.data, self.partition = setup, data, partition
+        os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+        resources = self._experiment.resources
+        os.environ.update(worker_environment(setup.threads, resources.client_gpus))
+        self._local.start(setup, data, partition)
+        self._thread = threading.Thread(target=self._simulate, args=(setup,), daemon=True)
+        self._thread.start()
+        while self._flower is None:
+            try:
+                self._flower = self._handed_over.get(timeout=0.2)
+            except Empty:
+                if self._failed:
+                    raise RuntimeError("Flower's runtime did not start") from self._failed[0]
+
+    def _simulate(self, setup: Setup) -> None:
+        from flwr.simulation import run_simulation
+
+        app = ServerApp()
+
+        @app.main()
+        def main(grid: Grid, context: Context) -> None:
+            self._handed_over.put(grid)
+            self._over.wait()
+
+        resources = self._experiment.resources
+        backend = {
+            "client_resources": {
+                "num_cpus": resources.client_cpus,
+                "num_gpus": resources.client_gpus,
+            },
+            "init_args": {"log_to_driver": False, "logging_level": logging.ERROR},
+        }
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                run_simulation(
+                    app,
+                    client_app(partial(executor_here, setup)),
+                    num_supernodes=len(self.partition),
+                    backend_config=backend,  # type: ignore[arg-type]
+                )
+        except Exception as error:
+            self._failed.append(error)
+
+    @property
+    def _grid(self) -> Grid:
+        if self._flower is None:
+            raise RuntimeError("the grid has not been started")
+        return self._flower
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return Flower's node ids."""
+        return self._grid.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push messages through Flower's grid."""
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Pull replies from Flower's grid."""
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Send messages through Flower's grid and wait for the replies."""
+        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
+        self.progress("message", len(replies), 0)
+        return replies
+
+    def info(self) -> Any:
+        """Return the model's layout and initial weights."""
+        return self._local.info()
+
+    def share(self, value: Any) -> Any:
+        """Return the value itself."""
+        return value
+
+    def submit(
+        self, call: str, *args: Any, later: bool = False, done: Callable[[], None] | None = None
+    ) -> Any:
+        """Carry out the server's own calls here."""
+        return self._local.submit(call, *args, later=later, done=done)
+
+    def result(self, ticket: Any, timeout: float | None = None) -> Any:
+        """Return a call's result."""
+        return self._local.result(ticket, timeout)
+
+    def kept(self, ticket: Any) -> Any:
+        """Return what clients keep: Flower holds it, in their contexts."""
+        return self._local.kept(ticket)
+
+    def fetch(self, handle: Any) -> Any:
+        """Return the value itself."""
+        return handle
+
+    def close(self) -> None:
+        """End the ServerApp, and with it Flower's runtime."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)

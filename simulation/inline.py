@@ -1,0 +1,76 @@
+"""The engine without Ray: everything in this process, one call after the other.
+
+For tests and debugging: breakpoints work, and the bits are those of the Ray engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from simulation.datasets import Dataset
+from simulation.engine import EngineGrid
+from simulation.partition import AnyPartition
+from simulation.runtime import prepare_tensorflow
+from simulation.work import Executor, Setup
+
+
+class _Ticket:
+    """A call that is carried out when its result is asked for."""
+
+    def __init__(self, name: str, call: Callable[[], Any], done: Callable[[], None] | None) -> None:
+        self.name = name
+        self._call: Callable[[], Any] | None = call
+        self._done = done
+        self._value: Any = None
+
+    def value(self) -> Any:
+        if self._call is not None:
+            self._value, self._call = self._call(), None
+            if self._done is not None:
+                self._done()
+        return self._value
+
+
+class InlineGrid(EngineGrid):
+    """Run every call in this process."""
+
+    def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
+        """Build the executor (imports TensorFlow here)."""
+        prepare_tensorflow(setup.threads)
+        self.setup, self.data, self.partition = setup, data, partition
+        self._executor = Executor(setup, data, partition)
+        _ = self.run
+
+    def info(self) -> Any:
+        """Return the model's layout and initial weights."""
+        return self._executor.info()
+
+    def share(self, value: Any) -> Any:
+        """Return the value itself."""
+        return value
+
+    def submit(
+        self, call: str, *args: Any, later: bool = False, done: Callable[[], None] | None = None
+    ) -> _Ticket:
+        """Note the call."""
+        if call == "train":
+            args = (*args[:4], [None if s is None else s[0][s[1]] for s in args[4]])
+        return _Ticket(call, lambda: getattr(self._executor, call)(*args), done)
+
+    def result(self, ticket: _Ticket, timeout: float | None = None) -> Any:
+        """Carry out the call."""
+        value = ticket.value()
+        # A training result comes with what the clients keep: see Executor.train.
+        return value[0] if ticket.name == "train" else value
+
+    def kept(self, ticket: _Ticket) -> Any:
+        """Return the clients' kept state itself."""
+        return ticket.value()[1]
+
+    def fetch(self, handle: Any) -> Any:
+        """Return the value itself."""
+        return handle
+
+    def close(self) -> None:
+        """Nothing to release."""

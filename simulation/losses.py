@@ -1,0 +1,40 @@
+"""Per-example loss and correctness for any Keras loss, inside the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def per_example(loss: Any, y: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    """Return each example's loss, float32 [n], without regularisation terms."""
+    function = keras.losses.get(loss)
+    call = function.call if isinstance(function, keras.losses.Loss) else function
+    values = tf.cast(call(_same_rank(y, output), output), tf.float32)
+    return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
+
+
+def correctness(loss: Any, y: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    """Return 1 where the example is classified right, else 0, float32 [n]; NaN for regression."""
+    function = keras.losses.get(loss)
+    name = str(getattr(function, "name", getattr(function, "__name__", "")))
+    if output.shape.rank is not None and output.shape[-1] != 1 and "crossentropy" in name:
+        guess = tf.argmax(output, axis=-1)
+        sparse = y.shape.rank is not None and y.shape.rank < output.shape.rank
+        truth = tf.cast(y, tf.int64) if sparse else tf.argmax(y, axis=-1)
+        right = tf.cast(tf.equal(guess, tf.reshape(truth, tf.shape(guess))), tf.float32)
+    elif name == "binary_crossentropy":
+        middle = 0.0 if getattr(function, "from_logits", False) else 0.5
+        guess = tf.cast(output > middle, tf.float32)
+        right = tf.cast(tf.equal(guess, tf.cast(_same_rank(y, output), tf.float32)), tf.float32)
+    else:
+        return tf.fill([tf.shape(output)[0]], float("nan"))
+    return tf.reduce_mean(tf.reshape(right, [tf.shape(right)[0], -1]), axis=1)
+
+
+def _same_rank(y: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    if output.shape.rank == 2 and output.shape[-1] == 1 and y.shape.rank == 1:
+        return tf.cast(y, output.dtype)[:, None]
+    return y

@@ -1,0 +1,216 @@
+"""The run folder: what a run leaves behind, written so that a crash at any moment loses nothing.
+
+======================  ====================================================================
+``config.json``         everything needed to repeat the run, versions included
+``rounds.jsonl``        one JSON object a line, round 0 (the initial model) first
+``clients.parquet``     round, client, examples, loss, accuracy of every client that took part
+``labels.parquet``      client, label, examples: the label distribution of the partition
+``summary.json``        final metrics, ``weights_sha256``, wall time, images/s
+``model.keras``         the final model
+``checkpoint/``         what a resumed run goes on from
+``run.log``             log lines
+======================  ====================================================================
+
+While a run is under way, ``clients.parquet`` is a folder of parts, which pandas reads alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FORMAT = 1
+
+PACKAGES = ("sunflower-fl", "flwr", "keras", "numpy", "ray", "tensorflow")
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used as asked."""
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file so that it is either the old one or the new one, even if power fails."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def to_json(value: Any) -> str:
+    """Return JSON in one line; NaN and infinities become null, NumPy numbers plain ones."""
+    return json.dumps(_plain(value), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run depends on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def weights_sha256(vector: np.ndarray[Any, Any]) -> str:
+    """Return the sha256 of the flat float32 model, little-endian: equal only for equal bits."""
+    return hashlib.sha256(np.ascontiguousarray(vector, "<f4").tobytes()).hexdigest()
+
+
+class RunFolder:
+    """Write one run.
+
+    Args:
+        path: the folder. :meth:`create` makes it, :meth:`reopen` goes on in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
+        """Make a new folder with its ``config.json``.
+
+        Raises:
+            RunError: when there is something at ``path`` already, or it cannot be written.
+        """
+        check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            whole = {"format": FORMAT, "created": now, **config, "versions": versions()}
+            replace(path / "config.json", (json.dumps(_plain(whole), indent=2) + "\n").encode())
+        except OSError as error:
+            raise RunError(f"out: {path} cannot be written ({error.strerror})") from None
+        return cls(path)
+
+    @classmethod
+    def reopen(cls, path: Path, last_round: int) -> RunFolder:
+        """Go on in a folder after ``last_round``: later records are dropped."""
+        folder = cls(path)
+        kept = [to_json(r) + "\n" for r in read_rounds(path) if r["round"] <= last_round]
+        replace(path / "rounds.jsonl", "".join(kept).encode())
+        for part in (path / "clients.parquet").glob("round-*.parquet"):
+            if int(part.stem.partition("-")[2]) > last_round:
+                part.unlink()
+        (path / "summary.json").unlink(missing_ok=True)
+        return folder
+
+    def add_round(self, record: Mapping[str, Any]) -> None:
+        """Append a line to ``rounds.jsonl``."""
+        with open(self.path / "rounds.jsonl", "a", encoding="utf-8") as file:
+            file.write(to_json(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def add_clients(self, round: int, rows: Mapping[str, Any]) -> None:
+        """Add the clients of a round to ``clients.parquet``."""
+        parts = self.path / "clients.parquet"
+        parts.mkdir(exist_ok=True)
+        table = pa.table({"round": np.full(len(rows["client"]), round, np.int32), **rows})
+        name = parts / f"round-{round:06d}.parquet"
+        hidden = name.with_name(f".{name.name}.tmp")
+        pq.write_table(table, hidden)
+        os.replace(hidden, name)
+
+    def add_labels(self, counts: np.ndarray[Any, Any]) -> None:
+        """Write ``labels.parquet`` from counts [clients, classes]."""
+        client, label = np.nonzero(counts)
+        table = pa.table({"client": client, "label": label, "examples": counts[client, label]})
+        pq.write_table(table, self.path / "labels.parquet")
+
+    def add_model(self, data: bytes) -> None:
+        """Write ``model.keras``."""
+        replace(self.path / "model.keras", data)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Join the parts of ``clients.parquet`` and write ``summary.json``, the last file."""
+        parts = self.path / "clients.parquet"
+        if parts.is_dir() and summary["status"] == "complete":
+            joined = self.path / ".clients.parquet.tmp"
+            with_parts = sorted(parts.glob("round-*.parquet"))
+            pq.write_table(pa.concat_tables(map(pq.read_table, with_parts)), joined)
+            shutil.rmtree(parts)
+            os.replace(joined, parts)
+        text = json.dumps(_plain(summary), indent=2) + "\n"
+        replace(self.path / "summary.json", text.encode())
+
+
+def check_free(path: Path) -> None:
+    """Raise RunError unless ``path`` is free for a new run."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"out: {path} exists already and is never overwritten; choose another")
+
+
+def read_rounds(path: Path) -> list[dict[str, Any]]:
+    """Return the records of ``rounds.jsonl``; a torn last line (a crash) is left out."""
+    file = path / "rounds.jsonl"
+    if not file.exists():
+        return []
+    records = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, or None when the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_complete(path: Path, digest: str) -> bool:
+    """Tell whether ``path`` holds a finished run of the experiment with this digest."""
+    config, summary = read_json(path / "config.json"), read_json(path / "summary.json")
+    return bool(
+        config and summary and config.get("hash") == digest and summary.get("status") == "complete"
+    )
+
+
+def column_means(rows: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
+    """Return example-weighted means of per-client columns, NaN rows left out."""
+    means: dict[str, float | None] = {}
+    weight = np.asarray(rows["examples"], np.float64)
+    for name in names:
+        values = np.asarray(rows[name], np.float64)
+        known = np.isfinite(values) & (weight > 0)
+        total = weight[known].sum()
+        means[name] = float((values[known] * weight[known]).sum() / total) if total else None
+    return means

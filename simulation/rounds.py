@@ -1,0 +1,296 @@
+"""The round loop: sample, train, step, evaluate, record, checkpoint. Written once.
+
+Two ways to train a round: :class:`Folding` (our strategies on our engines: partials folded on the
+workers) and :class:`Messaging` (any Flower strategy on any Flower ``Grid``). The loop is the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from flwr.app import ConfigRecord, Message
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from simulation.client_app import to_arrays, to_vector
+from simulation.engine import EngineGrid, Pending
+from simulation.experiment import Experiment
+from simulation.results import RunFolder, column_means
+from simulation.work import Rows, join
+from strategies import Federated
+from strategies.core import Round, Spec, State, Vector
+
+log = logging.getLogger("sunflower.rounds")
+
+EMPTY_LINE: dict[str, Any] = {
+    "round": 0,
+    "seconds": 0.0,
+    **dict.fromkeys(("clients", "examples", "train_loss", "train_accuracy")),
+    "bytes_up": 0,
+    "bytes_down": 0,
+}
+"""Round 0: the initial model, nothing trained yet."""
+
+FLOAT = 4
+"""Bytes of a weight on the wire."""
+
+
+class RoundError(RuntimeError):
+    """A round that could not be completed."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained round: the next model, a row per client, bytes sent and received."""
+
+    model: Vector
+    rows: Rows
+    bytes_up: int
+    bytes_down: int
+
+
+class Driver(Protocol):
+    """How one kind of strategy trains and evaluates clients."""
+
+    def train(self, round: int, model: Vector) -> Trained:
+        """Train one round from ``model``."""
+
+    def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
+        """Start measuring ``model`` on clients: a row per client."""
+
+    @property
+    def state(self) -> State:
+        """The strategy's server state."""
+
+
+class Folding:
+    """Our strategies on our engines: updates are folded where they are made."""
+
+    def __init__(self, strategy: Federated, grid: EngineGrid, spec: Spec) -> None:
+        self.strategy, self.grid, self.spec = strategy, grid, spec
+        self._state: State | None = None
+
+    @property
+    def state(self) -> State:
+        """The server rule's state; empty before round 1."""
+        return self._state or {}
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+
+    def train(self, round: int, model: Vector) -> Trained:
+        """Sample a cohort, train and fold it, step the server rule."""
+        algorithm, population = self.strategy.algorithm, len(self.grid.partition)
+        if self._state is None:
+            self._state = algorithm.init(self.spec, model)
+        cohort = self.strategy.cohort.sample(round, population)
+        shared = algorithm.share(self._state, round)
+        partial, rows = self.grid.train(round, cohort, model, shared)
+        mean = algorithm.reducer.finish(partial)
+        after, self._state = algorithm.step(
+            self.spec, model, self._state, mean, Round(round, population)
+        )
+        down = FLOAT * (model.size + sum(np.size(v) for v in shared.values()))
+        up = FLOAT * (model.size + sum(v.size for v in mean.extras.values()))
+        return Trained(after, rows, up * len(cohort), down * len(cohort))
+
+    def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
+        """Measure the model on the cohort's validation examples, while others train."""
+        return self.grid.evaluate_clients(clients, model)
+
+
+class Messaging:
+    """Any Flower strategy on any Flower ``Grid``, by messages."""
+
+    def __init__(self, strategy: Strategy, grid: Grid, spec: Spec) -> None:
+        self.strategy, self.grid, self.spec = strategy, grid, spec
+
+    @property
+    def state(self) -> State:
+        """Server state, as far as the strategy shows it."""
+        return getattr(self.strategy, "state", None) or {}
+
+    def train(self, round: int, model: Vector) -> Trained:
+        """Let the strategy configure, send its messages, let it aggregate the replies."""
+        arrays = to_arrays(self.spec, model)
+        messages = list(self.strategy.configure_train(round, arrays, ConfigRecord(), self.grid))
+        down = sum(_size(m) for m in messages)
+        replies = list(self.grid.send_and_receive(messages))
+        rows = _rows(replies, "train_loss", "train_accuracy")
+        up = sum(_size(m) for m in replies if m.has_content())
+        for reply in replies:
+            if reply.has_error():
+                log.warning("round %d: %s", round, reply.error.reason)
+        if not rows["client"].size:
+            raise RoundError(
+                f"round {round}: none of {len(messages)} clients answered; "
+                + next((r.error.reason.splitlines()[0] for r in replies if r.has_error()), "")
+            )
+        after, _ = self.strategy.aggregate_train(round, replies)
+        return Trained(model if after is None else to_vector(self.spec, after), rows, up, down)
+
+    def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
+        """Let the strategy choose who evaluates."""
+        arrays = to_arrays(self.spec, model)
+        messages = self.strategy.configure_evaluate(round, arrays, ConfigRecord(), self.grid)
+        replies = list(self.grid.send_and_receive(list(messages)))
+        rows = _rows(replies, "loss", "accuracy")
+        self.strategy.aggregate_evaluate(round, replies)
+        return Pending(lambda: rows)
+
+
+def _size(message: Message) -> int:
+    records = message.content.array_records.values()
+    return sum(len(array.data) for record in records for array in record.values())
+
+
+def _rows(replies: list[Message], *names: str) -> Rows:
+    """Return a row per reply that has metrics, by client."""
+    parts = []
+    for reply in replies:
+        if reply.has_error() or not reply.content.metric_records:
+            continue
+        metrics = next(iter(reply.content.metric_records.values()))
+        client = metrics.get("partition-id", reply.metadata.src_node_id)
+        given = {"client": client, "examples": metrics.get("num-examples", 0)}
+        given |= {name: metrics.get(name, float("nan")) for name in names}
+        parts.append({k: np.asarray([v]) for k, v in given.items()})
+    if not parts:
+        return {k: np.zeros(0) for k in ("client", "examples", *names)}
+    return join(sorted(parts, key=lambda row: int(row["client"][0])))
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: after ``round`` rounds, with this model.
+
+    ``line`` and ``rows`` are what the round's training gave: the evaluation that completes them
+    may still be under way when the position is saved.
+    """
+
+    round: int
+    model: Vector
+    line: Mapping[str, Any] = field(default_factory=dict)
+    rows: Rows | None = None
+
+
+Observer = Callable[[Mapping[str, Any]], None]
+"""Called with every line of ``rounds.jsonl``."""
+
+ServerEvaluation = Callable[[Vector], Pending]
+"""Starts measuring a model on the server's test set: ``(loss, accuracy)``."""
+
+
+class Loop:
+    """Run rounds and record them.
+
+    The evaluation of a round overlaps the training of the next where the engine can do so; its
+    line is written when both are done.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        driver: Driver,
+        evaluate_server: ServerEvaluation,
+        folder: RunFolder,
+        observe: Observer,
+    ) -> None:
+        self.experiment, self.driver, self.folder = experiment, driver, folder
+        self.evaluate_server, self.observe = evaluate_server, observe
+
+    def run(
+        self, position: Position, recorded: bool, saved: Callable[[Position], None]
+    ) -> Position:
+        """Run from ``position`` to the last round.
+
+        Args:
+            position: where to begin.
+            recorded: whether the line of that round is written already.
+            saved: called after every round: the moment for a checkpoint.
+        """
+        measured = (lambda: None) if recorded else self._measure(position)
+        started = time.perf_counter()
+        while position.round < self.experiment.rounds:
+            round = position.round + 1
+            trained = self.driver.train(round, position.model)
+            measured()
+            if not np.isfinite(trained.model).all():
+                raise RoundError(
+                    f"round {round}: the model is no longer finite; "
+                    "the learning rate may be too high"
+                )
+            now = time.perf_counter()
+            line = self._line(round, now - started, trained)
+            started = now
+            position = Position(round, trained.model, line, trained.rows)
+            measured = self._measure(position)
+            saved(position)
+        measured()
+        return position
+
+    def _line(self, round: int, seconds: float, trained: Trained) -> dict[str, Any]:
+        rows = trained.rows
+        return {
+            "round": round,
+            "seconds": seconds,
+            "clients": len(rows["client"]),
+            "examples": int(rows["examples"].sum()),
+            **column_means(rows, ("train_loss", "train_accuracy")),
+            "bytes_up": trained.bytes_up,
+            "bytes_down": trained.bytes_down,
+        }
+
+    def _measure(self, position: Position) -> Callable[[], None]:
+        """Start a round's evaluations; return what waits for them and writes the line."""
+        plan, round, rows = self.experiment.evaluation, position.round, position.rows
+        due = round % plan.every == 0 or round == self.experiment.rounds
+        server = self.evaluate_server(position.model) if plan.server and due else None
+        clients = None
+        if rows is not None and plan.clients and due:
+            clients = self.driver.evaluate(round, position.model, rows["client"].tolist())
+
+        def finish() -> None:
+            loss, accuracy = server.result() if server else (None, None)
+            found = clients.result() if clients else None
+            means = column_means(found, ("loss", "accuracy")) if found else {}
+            record = {
+                **EMPTY_LINE,
+                **position.line,
+                "server_loss": loss,
+                "server_accuracy": accuracy,
+                "client_loss": means.get("loss"),
+                "client_accuracy": means.get("accuracy"),
+            }
+            if rows is not None:
+                self.folder.add_clients(round, _client_table(rows, found))
+            self.folder.add_round(record)
+            self.observe(record)
+
+        return finish
+
+
+def _client_table(rows: Rows, evaluated: Rows | None) -> dict[str, Any]:
+    """Return training rows with the validation loss and accuracy of the same clients."""
+    table: dict[str, Any] = {
+        "client": rows["client"].astype(np.int64),
+        "examples": rows["examples"].astype(np.int64),
+    }
+    for name in ("loss", "accuracy"):
+        column = np.full(len(rows["client"]), np.nan)
+        if evaluated is not None:
+            place = {c: i for i, c in enumerate(evaluated["client"].tolist())}
+            known = [(i, place[c]) for i, c in enumerate(rows["client"].tolist()) if c in place]
+            for i, j in known:
+                if evaluated["examples"][j] > 0:
+                    column[i] = evaluated[name][j]
+        table[name] = column
+    for name in ("train_loss", "train_accuracy"):
+        table[name] = rows[name].astype(np.float64)
+    return table

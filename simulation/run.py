@@ -1,0 +1,342 @@
+"""One run from configuration to run folder: ``simulate(experiment)``."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.serverapp.strategy import Strategy
+
+from simulation import checkpoint, datasets, partition, plugins, results
+from simulation.datasets import Dataset
+from simulation.engine import EngineGrid
+from simulation.experiment import ConfigError, Experiment
+from simulation.partition import AnyPartition
+from simulation.results import RunError, RunFolder
+from simulation.rounds import Driver, Folding, Loop, Messaging, Position
+from simulation.work import Setup
+from strategies import Algorithm, Cohort, Federated, catalog
+from strategies.core import Spec, Vector
+
+log = logging.getLogger("sunflower")
+
+LABELLED = 10_000
+"""Clients whose label counts are recorded, at most."""
+
+
+class Listener:
+    """Hears what a run does; override what you want to show."""
+
+    def stage(self, text: str) -> None:
+        """Hear what is being done before and after the rounds."""
+
+    def begin(self, experiment: Experiment, workers: int, done: int) -> None:
+        """Hear that rounds begin, ``done`` of them being done already."""
+
+    def clients(self, kind: str, clients: int, examples: int) -> None:
+        """Hear that some clients have trained (``train``) or answered (``message``)."""
+
+    def line(self, record: Mapping[str, Any]) -> None:
+        """Hear a line of ``rounds.jsonl``."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Args:
+        path: the run folder.
+        rounds: the records of ``rounds.jsonl``.
+        summary: the contents of ``summary.json``.
+        weights: the final model, flat [P].
+        spec: its layout.
+    """
+
+    path: Path
+    rounds: list[dict[str, Any]]
+    summary: dict[str, Any]
+    weights: Vector
+    spec: Spec
+
+
+def simulate(
+    experiment: Experiment | None = None,
+    strategy: Strategy | Algorithm | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    listener: Listener | None = None,
+) -> Result:
+    """Run an experiment and record it in a run folder.
+
+    Args:
+        experiment: what to run; the defaults when None.
+        strategy: an :class:`~strategies.Algorithm`, or any Flower strategy object (built in or
+            third party); None takes the one that the experiment names.
+        out: the run folder, which must not exist; made up under ``runs/`` when None.
+        resume: go on in ``out`` from its last checkpoint.
+        listener: hears progress.
+
+    Raises:
+        ConfigError: a bad experiment, or resources that no node has.
+        RunError: a run folder that cannot be used.
+        DataError: data that cannot be had.
+        ModelError: a model that cannot be built or does not fit the data.
+
+    Example:
+        >>> from simulation import Experiment, simulate
+        >>> result = simulate(Experiment(dataset="fashion-mnist-mini", clients=10, rounds=1))
+        >>> result.summary["rounds"]
+        1
+    """
+    experiment = experiment or Experiment()
+    listener = listener or Listener()
+    chosen = make_strategy(experiment, strategy)
+    if strategy is not None:
+        named = getattr(chosen, "algorithm", None)
+        title = named.name if named is not None else type(chosen).__name__
+        experiment = experiment.model_copy(update={"name": experiment.name or title})
+    path = Path(out) if out is not None else free_path(experiment)
+    start = _reopen(path, experiment) if resume else None
+    if not resume:
+        results.check_free(path)
+    listener.stage(f"loading {experiment.dataset}")
+    with ExitStack() as stack:
+        grid = _engine(experiment, listener)
+        stack.callback(grid.close)
+        data, parts = prepare(experiment)
+        return _run(experiment, chosen, grid, data, parts, path, start, listener)
+
+
+def prepare(experiment: Experiment) -> tuple[Dataset, AnyPartition]:
+    """Load an experiment's data and deal it to the clients.
+
+    The centralised baseline is one client that holds the training rows of all.
+    """
+    data = datasets.load(experiment.dataset, experiment.data_dir)
+    plan = experiment.partition
+    parts = partition.make(
+        plan.kind,
+        data.y_train,
+        experiment.clients,
+        experiment.seed,
+        alpha=plan.alpha,
+        classes_per_client=plan.classes_per_client,
+        shards_per_client=plan.shards_per_client,
+        examples_per_client=plan.examples_per_client,
+        validation=plan.validation,
+    )
+    if experiment.mode == "centralised":
+        pooled = np.sort(np.concatenate([parts.train_rows(c) for c in range(len(parts))]))
+        rows = np.unique(pooled).astype(np.int32)
+        size = np.array([0, len(rows)], np.int64)
+        parts = partition.Partition(rows, size, np.array([len(rows)], np.int32))
+    return data, parts
+
+
+def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None = None) -> Strategy:
+    """Return the Flower strategy to run: given, by ``module:name``, or from the catalogue."""
+    plan = experiment.strategy
+    if strategy is None and ":" in plan.name:
+        found = plugins.find("strategy", plan.name)
+        strategy = found(**plan.options) if callable(found) else found
+    if strategy is None:
+        strategy = catalog.build(plan.name, **plan.options)
+    if isinstance(strategy, Algorithm):
+        one = experiment.mode == "centralised"
+        size = None if one or experiment.cohort is None else experiment.cohort_size
+        return Federated(strategy, Cohort(size=size, seed=experiment.seed))
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(
+            f"strategy must be an Algorithm or a Flower Strategy, got {type(strategy).__name__}"
+        )
+    return strategy
+
+
+def free_path(experiment: Experiment) -> Path:
+    """Return a folder under ``runs/`` that does not exist yet, named after the experiment."""
+    slug = re.sub(r"[^a-z0-9.]+", "-", experiment.label.lower()).strip("-")
+    base = Path("runs") / f"{slug}-{experiment.dataset.replace(':', '-')}-seed{experiment.seed}"
+    number, path = 1, base
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+def _engine(experiment: Experiment, listener: Listener) -> EngineGrid:
+    if experiment.resources.engine == "inline":
+        from simulation.inline import InlineGrid
+
+        return InlineGrid(listener.clients)
+    if experiment.resources.engine == "flower":
+        from simulation.flower import FlowerGrid
+
+        return FlowerGrid(experiment, listener.clients)
+    from simulation.grid import RayGrid
+
+    resources = experiment.resources
+    if experiment.mode == "centralised":
+        resources = resources.model_copy(update={"workers": 1})
+    return RayGrid(resources, listener.clients)
+
+
+def _reopen(path: Path, experiment: Experiment) -> checkpoint.Checkpoint | None:
+    """Return what to go on from; None when the run has not finished a round.
+
+    Raises:
+        RunError: no run there, or one of another experiment (the text names the difference).
+    """
+    config = results.read_json(path / "config.json")
+    if config is None:
+        raise RunError(f"resume: {path} holds no run")
+    old, new = config.get("experiment", {}), experiment.model_dump(mode="json")
+    if config.get("hash") != experiment.digest():
+        changed = [
+            f"{key} was {a!r}, is {b!r}"
+            for key, a, b in differences(old, new)
+            if not key.startswith(("resources", "name", "data_dir"))
+        ]
+        raise RunError(f"resume: {path} is a run of another experiment: {'; '.join(changed)}")
+    return checkpoint.latest(path / "checkpoint")
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield ``(dotted key, old, new)`` wherever two nested mappings differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(n for n in new if n not in old)]:
+            yield from differences(old.get(name), new.get(name), f"{key}.{name}".strip("."))
+    elif old != new:
+        yield key, old, new
+
+
+def _run(
+    experiment: Experiment,
+    strategy: Strategy,
+    grid: EngineGrid,
+    data: Dataset,
+    parts: AnyPartition,
+    path: Path,
+    start: checkpoint.Checkpoint | None,
+    listener: Listener,
+) -> Result:
+    listener.stage("starting workers")
+    threads = max(1, int(experiment.resources.client_cpus))
+    folds = isinstance(strategy, Federated)
+    setup = Setup(
+        experiment,
+        *((strategy.algorithm.client, strategy.algorithm.reducer) if folds else ()),
+        threads=threads,
+    )
+    grid.start(setup, data, parts)
+    info = grid.info()
+    existed = (path / "config.json").exists()
+    config = {
+        "label": experiment.label,
+        "hash": experiment.digest(),
+        "experiment": experiment.model_dump(mode="json"),
+        "data": {"source": data.source, "train": len(data.x_train), "test": len(data.x_test)},
+        "parameters": info.spec.size,
+        "workers": grid.workers,
+        "citations": _citations(experiment),
+    }
+    last = start.position.round if start else -1
+    folder = RunFolder.reopen(path, last) if existed else RunFolder.create(path, config)
+    with log_file(path / "run.log"):
+        log.info("data from %s; %d workers", data.source, grid.workers)
+        if not existed and data.classes and parts.train_sizes.size <= LABELLED:
+            folder.add_labels(parts.label_counts(data.y_train, data.classes))
+        driver = _driver(strategy, grid, info.spec)
+        position = Position(0, info.initial)
+        if start is not None:
+            position = start.position
+            driver.state = start.state  # type: ignore[misc]
+            grid.restore_clients(start.clients)
+        done = {record["round"] for record in results.read_rounds(path)}
+        listener.begin(experiment, grid.workers, position.round)
+        loop = Loop(experiment, driver, grid.evaluate_test, folder, listener.line)
+        began, before = time.perf_counter(), start.seconds if start else 0.0
+
+        def saved(at: Position) -> None:
+            seconds = before + time.perf_counter() - began
+            kept = grid.client_states()
+            whole = checkpoint.Checkpoint(at, driver.state, kept, seconds)
+            checkpoint.write(path / "checkpoint", whole)
+
+        status = "failed"
+        try:
+            position = loop.run(position, position.round in done, saved)
+            status = "complete"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            lines = results.read_rounds(path)
+            seconds = before + time.perf_counter() - began
+            summary = _summary(status, experiment, lines, position, seconds, info.spec)
+            if status == "complete":
+                listener.stage("saving the model")
+                folder.add_model(grid.save(position.model))
+            folder.finish(summary)
+    return Result(path, lines, summary, position.model, info.spec)
+
+
+def _driver(strategy: Strategy, grid: EngineGrid, spec: Spec) -> Driver:
+    if isinstance(strategy, Federated) and grid.folds:
+        return Folding(strategy, grid, spec)
+    if isinstance(strategy, Federated):
+        strategy.spec = spec
+    return Messaging(strategy, grid, spec)
+
+
+def _citations(experiment: Experiment) -> list[dict[str, str]]:
+    if ":" in experiment.strategy.name or experiment.mode == "centralised":
+        return []
+    entry = catalog.entry(experiment.strategy.name)
+    return [{"title": entry.title, "citation": str(entry.citation), "bibtex": entry.bibtex}]
+
+
+def _summary(
+    status: str,
+    experiment: Experiment,
+    lines: list[dict[str, Any]],
+    position: Position,
+    seconds: float,
+    spec: Spec,
+) -> dict[str, Any]:
+    epochs = experiment.training.local_epochs
+    images = sum(line["examples"] or 0 for line in lines) * epochs
+    busy = sum(line["seconds"] or 0.0 for line in lines)
+    return {
+        "status": status,
+        "rounds": lines[-1]["round"] if lines else 0,
+        "final": lines[-1] if lines else {},
+        "weights_sha256": results.weights_sha256(position.model),
+        "wall_seconds": seconds,
+        "images_per_second": images / busy if busy else None,
+        "parameters": spec.size,
+    }
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Send the log of Sunflower and of Flower to a file while the run lasts."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger("sunflower"), logging.getLogger("flwr")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,89 @@
+"""The Ray actor: one process that trains chunks of clients with one model."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+if TYPE_CHECKING:
+    from simulation.datasets import Dataset
+    from simulation.partition import AnyPartition
+    from simulation.work import Setup
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a call went: when it ran (seconds since the epoch), and the error if it failed."""
+
+    started: float
+    ended: float
+    error: str | None = None
+    trace: str = ""
+
+
+class Worker:
+    """Run calls of an :class:`~simulation.work.Executor`, one at a time.
+
+    Args:
+        threads: TensorFlow threads.
+        gpus: share of a GPU, 0 for none.
+        paths: the driver's import path, so that the user's modules are found here too.
+    """
+
+    def __init__(self, threads: int, gpus: float, paths: Sequence[str]) -> None:
+        sys.path.extend(p for p in paths if p not in sys.path)
+        from simulation.runtime import prepare_tensorflow, worker_environment
+
+        # Ray has set OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES for this actor; ours hold for the
+        # rest, and for a worker without GPU.
+        for name, value in worker_environment(threads, gpus).items():
+            if name != "CUDA_VISIBLE_DEVICES" or gpus == 0:
+                os.environ[name] = value
+        prepare_tensorflow(threads, gpus)
+        self._executor: Any = None
+
+    def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
+        """Build the model and take the data (read from shared memory, not copied)."""
+        from simulation.work import Executor
+
+        started = time.time()
+        try:
+            self._executor = Executor(setup, data, partition)
+        except Exception as error:
+            return _failed(started, error)
+        return Status(started, time.time())
+
+    def call(self, name: str, *args: Any) -> tuple[Status, Any, Any]:
+        """Run ``Executor.name(*args)``; return (status, value, what clients keep)."""
+        started, kept = time.time(), None
+        try:
+            if name == "train":
+                *first, states = args
+                value, kept = self._executor.train(*first, _fetch(states))
+            else:
+                value = getattr(self._executor, name)(*args)
+        except Exception as error:
+            return _failed(started, error), None, None
+        return Status(started, time.time()), value, kept
+
+    def where(self) -> tuple[str, int]:
+        """Return the node's id and the process id."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+
+def _failed(started: float, error: Exception) -> Status:
+    text = f"{type(error).__name__}: {error}"
+    return Status(started, time.time(), text, traceback.format_exc())
+
+
+def _fetch(states: Sequence[tuple[Any, int] | None]) -> list[Any]:
+    handles = {handle for handle, _ in filter(None, states)}
+    values = dict(zip(handles, ray.get(list(handles)), strict=True)) if handles else {}
+    return [None if s is None else values[s[0]][s[1]] for s in states]

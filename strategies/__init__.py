@@ -1,0 +1,53 @@
+"""Aggregation strategies for federated learning, as small parts that combine.
+
+A guided tour::
+
+    from strategies import FedProx, Cohort
+    strategy = FedProx(mu=0.1, cohort=Cohort(size=10))     # a Flower strategy, ready to run
+
+    from strategies import Algorithm, Federated, Median, adam, clipped, proximal
+    mine = Algorithm("mine", proximal(0.1), clipped(Median(), 1.0), adam(0.01))
+    strategy = Federated(mine, Cohort(fraction=0.1, seed=7))         # parts combine
+
+    from strategies import catalog
+    catalog.names()                                        # everything there is, with citations
+"""
+# ruff: noqa: RUF022, I001
+# fmt: off
+
+# the types and their laws
+from strategies.core import (
+    Algorithm, ClientRule, Mean, Reducer, Round, ServerRule, Spec, Update,
+)
+# what a client does
+from strategies.clients import measuring_loss, one_step, plain, proximal
+from strategies.drift import control_variate, dynamic
+# how many updates become one
+from strategies.reducers import FairMean, NormalizedMean, WeightedMean
+from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
+from strategies.privacy import GaussianNoise, clipped
+# how the server moves the model, and values that depend on the round
+from strategies.servers import adagrad, adam, average, momentum, yogi
+from strategies.schedules import Constant, Cosine, InverseSqrt, Step
+# who takes part, and the Flower strategy
+from strategies.cohort import Cohort
+from strategies.federated import Federated
+# everything by name, and ready to run
+from strategies import catalog
+from strategies.ready import (
+    RFA, DPFedAvg, FedAdagrad, FedAdam, FedAvg, FedAvgM, FedBulyan, FedDyn, FedKrum, FedMedian,
+    FedMultiKrum, FedNova, FedProx, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
+    Scaffold,
+)
+
+__all__ = [
+    "Algorithm", "ClientRule", "Mean", "Reducer", "Round", "ServerRule", "Spec", "Update",
+    "measuring_loss", "one_step", "plain", "proximal", "control_variate", "dynamic",
+    "FairMean", "NormalizedMean", "WeightedMean",
+    "Bulyan", "GeometricMedian", "Krum", "Median", "TrimmedMean", "GaussianNoise", "clipped",
+    "adagrad", "adam", "average", "momentum", "yogi", "Constant", "Cosine", "InverseSqrt", "Step",
+    "Cohort", "Federated", "catalog",
+    "RFA", "DPFedAvg", "FedAdagrad", "FedAdam", "FedAvg", "FedAvgM", "FedBulyan", "FedDyn",
+    "FedKrum", "FedMedian", "FedMultiKrum", "FedNova", "FedProx", "FedSGD", "FedTrimmedMean",
+    "FedYogi", "NormClipping", "QFedAvg", "Scaffold",
+]

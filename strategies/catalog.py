@@ -1,0 +1,37 @@
+"""The catalogue: every algorithm by name, with its citation, its options and its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strategies import checks
+from strategies.core import Algorithm
+from strategies.entries import ENTRIES, Entry
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all algorithms, in the catalogue's order."""
+    return tuple(ENTRIES)
+
+
+def entry(name: str) -> Entry:
+    """Return an entry.
+
+    Raises:
+        ValueError: if there is none of that name; the message names the nearest.
+    """
+    checks.one_of("strategy", name, ENTRIES)
+    return ENTRIES[name]
+
+
+def build(name: str, **options: Any) -> Algorithm:
+    """Return the algorithm ``name`` with ``options``.
+
+    Example:
+        >>> build("fedprox", mu=0.1).client.share(round=1)
+        {'mu': 0.1}
+
+    Raises:
+        ValueError: for an unknown name or option, or a value out of range.
+    """
+    return entry(name).build(**options)

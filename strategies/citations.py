@@ -1,0 +1,216 @@
+"""The papers that the catalogue's algorithms come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A paper.
+
+    Args:
+        key: BibTeX key.
+        authors: ``"Family, Given"`` each.
+        title: as published.
+        year: of publication.
+        venue: proceedings or journal; empty for a preprint.
+        arxiv: identifier, such as ``"1602.05629"``.
+    """
+
+    key: str
+    authors: tuple[str, ...]
+    title: str
+    year: int
+    venue: str
+    arxiv: str
+
+    def __str__(self) -> str:
+        """Return one line: authors (year). Title. Venue. arXiv id."""
+        names = [author.split(",")[0] for author in self.authors]
+        who = names[0] if len(names) == 1 else f"{names[0]} et al."
+        venue = f" {self.venue}." if self.venue else ""
+        return f"{who} ({self.year}). {self.title}.{venue} arXiv:{self.arxiv}"
+
+    @property
+    def bibtex(self) -> str:
+        """The entry for a paper's bibliography."""
+        fields = {
+            "title": f"{{{self.title}}}",
+            "author": " and ".join(self.authors),
+            "booktitle": self.venue,
+            "year": str(self.year),
+            "eprint": self.arxiv,
+            "archiveprefix": "arXiv",
+        }
+        kind = "inproceedings" if self.venue else "misc"
+        lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
+        return "\n".join([f"@{kind}{{{self.key},", *lines, "}"])
+
+
+MCMAHAN_2017 = Citation(
+    "mcmahan2017communication",
+    (
+        "McMahan, H. Brendan",
+        "Moore, Eider",
+        "Ramage, Daniel",
+        "Hampson, Seth",
+        'Ag{\\"u}era y Arcas, Blaise',
+    ),
+    "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+    2017,
+    "Artificial Intelligence and Statistics (AISTATS)",
+    "1602.05629",
+)
+
+LI_2020_FEDPROX = Citation(
+    "li2020federated",
+    (
+        "Li, Tian",
+        "Sahu, Anit Kumar",
+        "Zaheer, Manzil",
+        "Sanjabi, Maziar",
+        "Talwalkar, Ameet",
+        "Smith, Virginia",
+    ),
+    "Federated Optimization in Heterogeneous Networks",
+    2020,
+    "Machine Learning and Systems (MLSys)",
+    "1812.06127",
+)
+
+REDDI_2021 = Citation(
+    "reddi2021adaptive",
+    (
+        "Reddi, Sashank J.",
+        "Charles, Zachary",
+        "Zaheer, Manzil",
+        "Garrett, Zachary",
+        "Rush, Keith",
+        "Kone{\\v{c}}n{\\'y}, Jakub",
+        "Kumar, Sanjiv",
+        "McMahan, H. Brendan",
+    ),
+    "Adaptive Federated Optimization",
+    2021,
+    "International Conference on Learning Representations (ICLR)",
+    "2003.00295",
+)
+
+HSU_2019 = Citation(
+    "hsu2019measuring",
+    ("Hsu, Tzu-Ming Harry", "Qi, Hang", "Brown, Matthew"),
+    "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
+    2019,
+    "",
+    "1909.06335",
+)
+
+WANG_2020 = Citation(
+    "wang2020tackling",
+    ("Wang, Jianyu", "Liu, Qinghua", "Liang, Hao", "Joshi, Gauri", "Poor, H. Vincent"),
+    "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization",
+    2020,
+    "Advances in Neural Information Processing Systems (NeurIPS)",
+    "2007.07481",
+)
+
+KARIMIREDDY_2020 = Citation(
+    "karimireddy2020scaffold",
+    (
+        "Karimireddy, Sai Praneeth",
+        "Kale, Satyen",
+        "Mohri, Mehryar",
+        "Reddi, Sashank J.",
+        "Stich, Sebastian U.",
+        "Suresh, Ananda Theertha",
+    ),
+    "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning",
+    2020,
+    "International Conference on Machine Learning (ICML)",
+    "1910.06378",
+)
+
+ACAR_2021 = Citation(
+    "acar2021federated",
+    (
+        "Acar, Durmus Alp Emre",
+        "Zhao, Yue",
+        "Matas Navarro, Ramon",
+        "Mattina, Matthew",
+        "Whatmough, Paul N.",
+        "Saligrama, Venkatesh",
+    ),
+    "Federated Learning Based on Dynamic Regularization",
+    2021,
+    "International Conference on Learning Representations (ICLR)",
+    "2111.04263",
+)
+
+LI_2020_FAIR = Citation(
+    "li2020fair",
+    ("Li, Tian", "Sanjabi, Maziar", "Beirami, Ahmad", "Smith, Virginia"),
+    "Fair Resource Allocation in Federated Learning",
+    2020,
+    "International Conference on Learning Representations (ICLR)",
+    "1905.10497",
+)
+
+YIN_2018 = Citation(
+    "yin2018byzantine",
+    ("Yin, Dong", "Chen, Yudong", "Ramchandran, Kannan", "Bartlett, Peter"),
+    "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates",
+    2018,
+    "International Conference on Machine Learning (ICML)",
+    "1803.01498",
+)
+
+BLANCHARD_2017 = Citation(
+    "blanchard2017machine",
+    (
+        "Blanchard, Peva",
+        "El Mhamdi, El Mahdi",
+        "Guerraoui, Rachid",
+        "Stainer, Julien",
+    ),
+    "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent",
+    2017,
+    "Advances in Neural Information Processing Systems (NeurIPS)",
+    "1703.02757",
+)
+
+PILLUTLA_2022 = Citation(
+    "pillutla2022robust",
+    ("Pillutla, Krishna", "Kakade, Sham M.", "Harchaoui, Zaid"),
+    "Robust Aggregation for Federated Learning",
+    2022,
+    "IEEE Transactions on Signal Processing",
+    "1912.13445",
+)
+
+ELMHAMDI_2018 = Citation(
+    "elmhamdi2018hidden",
+    ("El Mhamdi, El Mahdi", "Guerraoui, Rachid", "Rouault, S{\\'e}bastien"),
+    "The Hidden Vulnerability of Distributed Learning in Byzantium",
+    2018,
+    "International Conference on Machine Learning (ICML)",
+    "1802.07927",
+)
+
+SUN_2019 = Citation(
+    "sun2019can",
+    ("Sun, Ziteng", "Kairouz, Peter", "Suresh, Ananda Theertha", "McMahan, H. Brendan"),
+    "Can You Really Backdoor Federated Learning?",
+    2019,
+    "",
+    "1911.07963",
+)
+
+MCMAHAN_2018 = Citation(
+    "mcmahan2018learning",
+    ("McMahan, H. Brendan", "Ramage, Daniel", "Talwar, Kunal", "Zhang, Li"),
+    "Learning Differentially Private Recurrent Language Models",
+    2018,
+    "International Conference on Learning Representations (ICLR)",
+    "1710.06963",
+)

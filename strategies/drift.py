@@ -1,0 +1,203 @@
+"""Algorithms against client drift whose client and server rules belong together.
+
+SCAFFOLD and FedDyn both keep a vector per client that corrects its gradients, and one on the
+server. Neither makes sense without the other half, and an :class:`Algorithm` of one half is
+refused. The corrections assume clients that train with plain SGD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from strategies import checks
+from strategies.core import (
+    Algorithm,
+    ClientRule,
+    Local,
+    Mean,
+    Round,
+    Schedule,
+    State,
+    Vector,
+    at_round,
+)
+from strategies.servers import move
+
+
+def control_variate() -> ClientRule:
+    """Correct every gradient by the control variates: ``g' = g - c_i + c`` (SCAFFOLD).
+
+    After K local steps of learning rate lr (option II)::
+
+        c_i' = c_i - c - delta / (K * lr)
+
+    The client keeps c_i' as its ``c`` and uploads ``c_i' - c_i`` as the extra ``c``.
+
+    Raises:
+        ValueError: in training, if the client's optimiser has no single learning rate > 0.
+
+    Source: Karimireddy et al. (2020), arXiv 1910.06378, Algorithm 1.
+    """
+    return ClientRule(
+        name="control variate",
+        hook=_control_hook,
+        after=_control_after,
+        own=("c",),
+        uploads=("c",),
+        uses=("c",),
+    )
+
+
+def _control_hook(
+    g: Any, w: Any, w0: Any, shared: Mapping[str, Any], own: Mapping[str, Any]
+) -> Any:
+    return g - own["c"] + shared["c"]
+
+
+def _control_after(
+    delta: Vector, shared: Mapping[str, Any], own: Mapping[str, Vector], local: Local
+) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
+    if not local.steps:
+        return {"c": np.zeros_like(own["c"])}, own
+    if not local.learning_rate > 0:
+        raise ValueError(
+            "learning_rate of the clients must be one number > 0 for SCAFFOLD, "
+            f"got {local.learning_rate}"
+        )
+    change = -shared["c"] - delta / (local.steps * local.learning_rate)
+    return {"c": change}, {"c": own["c"] + change}
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """The server rule of SCAFFOLD.
+
+    With the cohort S of N registered clients::
+
+        x <- x + lr * mean_S(delta)
+        c <- c + |S| / N * mean_S(c_i' - c_i)           c_0 = 0
+
+    Args:
+        learning_rate: server learning rate, > 0.
+
+    Raises:
+        ValueError: if it is not positive.
+
+    Source: Karimireddy et al. (2020), arXiv 1910.06378, Algorithm 1.
+    """
+
+    learning_rate: float | Schedule = 1.0
+
+    def __post_init__(self) -> None:
+        checks.number("learning_rate", self.learning_rate, "> 0", schedule=True)
+
+    def refuse(self, algorithm: Algorithm) -> str | None:
+        """Refuse clients without control variates, and means that are not uniform."""
+        if algorithm.client.uploads != ("c",) or algorithm.client.own != ("c",):
+            return (
+                "SCAFFOLD's server rule needs the client rule 'control variate', "
+                f"got {algorithm.client.name!r}"
+            )
+        return _not_uniform("SCAFFOLD", algorithm)
+
+    def init(self, model: Vector) -> State:
+        """Return ``c = 0``, float64 [T]."""
+        return {"c": np.zeros(model.size)}
+
+    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+        """Return the next model and control variate."""
+        lr = at_round(self.learning_rate, at.number)
+        c = state["c"] + mean.clients / at.population * mean.extras["c"]
+        return move(model, lr * mean.delta), {"c": c}
+
+    def share(self, state: State) -> Mapping[str, Any]:
+        """Return the server's control variate c."""
+        return {"c": state["c"]}
+
+
+def dynamic() -> ClientRule:
+    """Regularise dynamically: ``g' = g - g_i + alpha * (w - w0)`` (FedDyn).
+
+    After local training the client keeps ``g_i' = g_i - alpha * delta``; alpha comes from the
+    server rule, :class:`Dynamic`.
+
+    Source: Acar et al. (2021), arXiv 2111.04263, Algorithm 1.
+    """
+    return ClientRule(
+        name="dynamic regulariser",
+        hook=_dynamic_hook,
+        after=_dynamic_after,
+        own=("g",),
+        uses=("alpha",),
+    )
+
+
+def _dynamic_hook(
+    g: Any, w: Any, w0: Any, shared: Mapping[str, Any], own: Mapping[str, Any]
+) -> Any:
+    return g - own["g"] + shared["alpha"] * (w - w0)
+
+
+def _dynamic_after(
+    delta: Vector, shared: Mapping[str, Any], own: Mapping[str, Vector], local: Local
+) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
+    return {}, {"g": own["g"] - shared["alpha"] * delta}
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """The server rule of FedDyn.
+
+    With the cohort S of N registered clients::
+
+        h <- h - alpha * |S| / N * mean_S(delta)        h_0 = 0
+        x <- x + mean_S(delta) - h / alpha
+
+    Args:
+        alpha: strength of the regulariser, > 0; the paper uses 0.1, 0.01 and 0.001.
+
+    Raises:
+        ValueError: if alpha is not positive.
+
+    Source: Acar et al. (2021), arXiv 2111.04263, Algorithm 1.
+    """
+
+    alpha: float = 0.01
+
+    def __post_init__(self) -> None:
+        checks.number("alpha", self.alpha, "> 0")
+
+    def refuse(self, algorithm: Algorithm) -> str | None:
+        """Refuse clients without the dynamic regulariser, and means that are not uniform."""
+        if "alpha" not in algorithm.client.uses:
+            return (
+                "FedDyn's server rule needs the client rule 'dynamic regulariser', "
+                f"got {algorithm.client.name!r}"
+            )
+        return _not_uniform("FedDyn", algorithm)
+
+    def init(self, model: Vector) -> State:
+        """Return ``h = 0``, float64 [T]."""
+        return {"h": np.zeros(model.size)}
+
+    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+        """Return the next model and h."""
+        h = state["h"] - self.alpha * mean.clients / at.population * mean.delta
+        return move(model, mean.delta - h / self.alpha), {"h": h}
+
+    def share(self, state: State) -> Mapping[str, Any]:
+        """Return alpha, which the clients need as well."""
+        return {"alpha": self.alpha}
+
+
+def _not_uniform(name: str, algorithm: Algorithm) -> str | None:
+    if getattr(algorithm.reducer, "by", None) == "uniform":
+        return None
+    return (
+        f"{name} corrects the plain mean over clients, which only WeightedMean('uniform') gives, "
+        f"got {algorithm.reducer}"
+    )

@@ -1,0 +1,233 @@
+"""The entries of the catalogue: a function from options to an :class:`Algorithm` each.
+
+Its signature is the list of options and their defaults, the first line of its docstring the
+update rule. x is the model, delta what the clients moved it by, n_i a client's examples.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from strategies import checks
+from strategies import citations as papers
+from strategies.citations import Citation
+from strategies.clients import measuring_loss, one_step, plain, proximal
+from strategies.core import Algorithm, Schedule
+from strategies.drift import Dynamic, Scaffold, control_variate, dynamic
+from strategies.privacy import GaussianNoise, clipped
+from strategies.reducers import FairMean, NormalizedMean, WeightedMean
+from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
+from strategies.servers import adagrad, adam, average, momentum, yogi
+
+Builder = Callable[..., Algorithm]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An algorithm of the catalogue.
+
+    Args:
+        key: the name used on the command line, such as ``"fedprox"``.
+        title: the name used in figures, such as ``"FedProx"``.
+        citation: the paper.
+        builder: a function from options to the algorithm.
+    """
+
+    key: str
+    title: str
+    citation: Citation
+    builder: Builder
+
+    @property
+    def rule(self) -> str:
+        """The update rule in one line."""
+        return (inspect.getdoc(self.builder) or "").splitlines()[0]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options and their defaults."""
+        parameters = inspect.signature(self.builder).parameters.values()
+        return {p.name: p.default for p in parameters}
+
+    @property
+    def bibtex(self) -> str:
+        """The citation as BibTeX."""
+        return self.citation.bibtex
+
+    def build(self, **options: Any) -> Algorithm:
+        """Return the algorithm.
+
+        Raises:
+            ValueError: for an unknown option or a value out of range.
+        """
+        for name in options:
+            checks.one_of(f"option of {self.key}", name, self.options)
+        return self.builder(**options)
+
+
+ENTRIES: dict[str, Entry] = {}
+"""All algorithms by key, in the order of definition."""
+
+
+def _entry(title: str, citation: Citation) -> Callable[[Builder], Builder]:
+    """Add a builder to the catalogue under its own name, hyphens for underscores."""
+
+    def add(builder: Builder) -> Builder:
+        key = builder.__name__.replace("_", "-")
+        ENTRIES[key] = Entry(key, title, citation, builder)
+        return builder
+
+    return add
+
+
+@_entry("FedAvg", papers.MCMAHAN_2017)
+def fedavg(learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Move the model by the mean delta: x <- x + lr * sum_i n_i delta_i / sum_i n_i."""
+    return Algorithm("FedAvg", plain(), WeightedMean(), average(learning_rate))
+
+
+@_entry("FedSGD", papers.MCMAHAN_2017)
+def fedsgd(learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Average one full gradient of each client: x <- x - client_lr * sum_i n_i grad_i / n."""
+    return Algorithm("FedSGD", one_step(), WeightedMean(), average(learning_rate))
+
+
+@_entry("FedProx", papers.LI_2020_FEDPROX)
+def fedprox(mu: float | Schedule = 0.01, learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Pull clients towards the model: g <- g + mu * (w - x), then as FedAvg.
+
+    The paper chooses mu for each data set from {0.001, 0.01, 0.1, 1}.
+    """
+    return Algorithm("FedProx", proximal(mu), WeightedMean(), average(learning_rate))
+
+
+@_entry("FedAvgM", papers.HSU_2019)
+def fedavgm(
+    learning_rate: float | Schedule = 1.0, beta: float = 0.9, nesterov: bool = False
+) -> Algorithm:
+    """Add momentum on the server: v <- beta * v + delta, x <- x + lr * v."""
+    rule = momentum(learning_rate, beta, nesterov)
+    return Algorithm("FedAvgM", plain(), WeightedMean(), rule)
+
+
+@_entry("FedAdagrad", papers.REDDI_2021)
+def fedadagrad(
+    learning_rate: float | Schedule = 0.1, beta1: float = 0.0, tau: float = 1e-3
+) -> Algorithm:
+    """Take a server Adagrad step: v <- v + delta^2, x <- x + lr * m / (sqrt(v) + tau)."""
+    return Algorithm("FedAdagrad", plain(), WeightedMean(), adagrad(learning_rate, beta1, tau))
+
+
+@_entry("FedAdam", papers.REDDI_2021)
+def fedadam(
+    learning_rate: float | Schedule = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    tau: float = 1e-3,
+) -> Algorithm:
+    """Take a server Adam step: x <- x + lr * m / (sqrt(v) + tau), m, v moments of delta.
+
+    The paper tunes lr for each data set; 0.01 is its choice for two of six.
+    """
+    return Algorithm("FedAdam", plain(), WeightedMean(), adam(learning_rate, beta1, beta2, tau))
+
+
+@_entry("FedYogi", papers.REDDI_2021)
+def fedyogi(
+    learning_rate: float | Schedule = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    tau: float = 1e-3,
+) -> Algorithm:
+    """Take a server Yogi step: as FedAdam, v <- v - (1 - b2) * d^2 * sign(v - d^2).
+
+    The paper tunes lr for each data set; 0.01 is its choice for two of six.
+    """
+    return Algorithm("FedYogi", plain(), WeightedMean(), yogi(learning_rate, beta1, beta2, tau))
+
+
+@_entry("FedNova", papers.WANG_2020)
+def fednova(learning_rate: float | Schedule = 1.0, client_momentum: float = 0.0) -> Algorithm:
+    """Average deltas per step: x <- x + lr * (sum_i p_i tau_i) * sum_i p_i delta_i / tau_i."""
+    reducer = NormalizedMean(client_momentum)
+    return Algorithm("FedNova", plain(), reducer, average(learning_rate))
+
+
+@_entry("SCAFFOLD", papers.KARIMIREDDY_2020)
+def scaffold(learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Correct client drift by control variates: g <- g - c_i + c, then the uniform mean."""
+    reducer = WeightedMean("uniform")
+    return Algorithm("SCAFFOLD", control_variate(), reducer, Scaffold(learning_rate))
+
+
+@_entry("FedDyn", papers.ACAR_2021)
+def feddyn(alpha: float = 0.01) -> Algorithm:
+    """Regularise dynamically: g <- g - g_i + alpha * (w - x); x <- x + delta - h / alpha."""
+    return Algorithm("FedDyn", dynamic(), WeightedMean("uniform"), Dynamic(alpha))
+
+
+@_entry("q-FedAvg", papers.LI_2020_FAIR)
+def q_fedavg(q: float = 0.1, lipschitz: float | None = None) -> Algorithm:
+    """Favour large losses: x <- x + L * sum_i F_i^q delta_i / sum_i h_i.
+
+    L is 1 / client learning rate unless given.
+    """
+    return Algorithm("q-FedAvg", measuring_loss(), FairMean(q, lipschitz), average())
+
+
+@_entry("Median", papers.YIN_2018)
+def median(learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Take the median of every coordinate: x_j <- x_j + lr * median_i delta_ij."""
+    return Algorithm("Median", plain(), Median(), average(learning_rate))
+
+
+@_entry("Trimmed mean", papers.YIN_2018)
+def trimmed_mean(beta: float = 0.2, learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Average every coordinate without its share beta of lowest and of highest values."""
+    return Algorithm("Trimmed mean", plain(), TrimmedMean(beta), average(learning_rate))
+
+
+@_entry("Krum", papers.BLANCHARD_2017)
+def krum(byzantine: float = 0.2, learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Take the one update closest to its n - f - 2 nearest neighbours."""
+    return Algorithm("Krum", plain(), Krum(byzantine), average(learning_rate))
+
+
+@_entry("Multi-Krum", papers.BLANCHARD_2017)
+def multi_krum(
+    byzantine: float = 0.2, select: int | None = None, learning_rate: float | Schedule = 1.0
+) -> Algorithm:
+    """Average the updates closest to their n - f - 2 nearest neighbours (n - f of them)."""
+    return Algorithm("Multi-Krum", plain(), Krum(byzantine, select), average(learning_rate))
+
+
+@_entry("RFA", papers.PILLUTLA_2022)
+def rfa(iterations: int = 3, nu: float = 1e-6, learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Take the geometric median: x <- x + lr * argmin_v sum_i n_i ||v - delta_i||."""
+    return Algorithm("RFA", plain(), GeometricMedian(iterations, nu), average(learning_rate))
+
+
+@_entry("Bulyan", papers.ELMHAMDI_2018)
+def bulyan(byzantine: float = 0.1, learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Choose n - 2f updates by Krum, average each coordinate around their median."""
+    return Algorithm("Bulyan", plain(), Bulyan(byzantine), average(learning_rate))
+
+
+@_entry("Norm clipping", papers.SUN_2019)
+def norm_clipping(norm: float = 1.0, learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Average clipped updates: delta_i <- delta_i * min(1, norm / ||delta_i||), then as FedAvg."""
+    reducer = clipped(WeightedMean(), norm)
+    return Algorithm("Norm clipping", plain(), reducer, average(learning_rate))
+
+
+@_entry("DP-FedAvg", papers.MCMAHAN_2018)
+def dp_fedavg(
+    norm: float = 1.0, noise_multiplier: float = 1.0, learning_rate: float | Schedule = 1.0
+) -> Algorithm:
+    """Average clipped updates, add noise: x <- x + lr * (mean delta_i + N(0, (z norm / m)^2))."""
+    reducer = clipped(WeightedMean("uniform"), norm)
+    noise = GaussianNoise(noise_multiplier)
+    return Algorithm("DP-FedAvg", plain(), reducer, average(learning_rate), noise)

@@ -1,0 +1,269 @@
+"""The one class that knows Flower: an algorithm and a cohort, as a Flower strategy.
+
+Messages to a client hold ``arrays`` (the weights by path), ``config`` (``server-round`` and
+``shared.<name>`` for each shared number) and, if the server shares vectors, ``shared`` (a flat
+[T] vector by name). Replies hold ``arrays`` (the weights after training), ``metrics`` (with
+``num-examples`` and, where the algorithm needs them, ``num-steps``,
+``learning-rate`` and ``initial_loss``) and, if the client rule uploads any, ``extras``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from logging import INFO, WARNING
+from time import sleep
+from typing import Any
+
+import numpy as np
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from flwr.supercore import log
+
+from strategies.cohort import EVALUATE, TRAIN, Cohort
+from strategies.core import Algorithm, Round, Spec, State, Update, Vector
+
+__all__ = ["Cohort", "Federated"]
+
+_COUNTS = ("num-examples", "num-steps", "learning-rate")
+_NOT_AVERAGED = (*_COUNTS, "partition-id")
+
+
+class Federated(Strategy):
+    """An algorithm as a Flower strategy, for any ``ServerApp`` and any ``Grid``.
+
+    Replies are folded in the order of their node ids, never in that of their arrival, and a run
+    that starts at round 1 starts afresh: running one object twice gives the same bits.
+
+    Args:
+        algorithm: client rule, reducer and server rule.
+        cohort: who trains in a round.
+        evaluate: who evaluates in a round; None skips evaluation on clients.
+        spec: order, shapes and trainable part of the weights; None takes them from the initial
+            arrays, all of them trainable.
+
+    Example:
+        >>> from strategies import Algorithm, Federated, WeightedMean, adam, proximal
+        >>> Federated(Algorithm("mine", proximal(0.1), WeightedMean(), adam(0.01)))
+        Federated('mine')
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        cohort: Cohort | None = None,
+        evaluate: Cohort | None = Cohort(),  # noqa: B008 - a frozen value
+        spec: Spec | None = None,
+    ) -> None:
+        self.algorithm = algorithm
+        self.cohort = Cohort() if cohort is None else cohort
+        self.evaluate = evaluate
+        self.spec = spec
+        self._state: State | None = None
+        self._model: Vector | None = None
+        self._layout: _Layout | None = None
+        self._population = 0
+
+    def __repr__(self) -> str:
+        """Show the algorithm's name."""
+        return f"Federated({self.algorithm.name!r})"
+
+    @property
+    def state(self) -> State | None:
+        """Server state after the last round; set it, before a round > 1, to resume a run."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = dict(state)
+
+    def summary(self) -> None:
+        """Log the algorithm and who takes part."""
+        parts = (self.algorithm.client.name, self.algorithm.reducer, self.algorithm.server)
+        log(INFO, "\t├──> Algorithm: %s", self.algorithm.name)
+        log(INFO, "\t│\t├── Client rule: %s", parts[0])
+        log(INFO, "\t│\t├── Reducer: %s", parts[1])
+        log(INFO, "\t│\t└── Server rule: %s", parts[2])
+        log(INFO, "\t└──> Sampling: train %s | evaluate %s", self.cohort, self.evaluate)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return the round's training messages: the model and what the server shares."""
+        nodes = _wait_for_nodes(grid, self.cohort)
+        if server_round == 1 or self._layout is None:
+            self._layout = _Layout(self.spec or infer_spec(arrays), arrays)
+        spec = self._layout.spec
+        self._model = self._layout.ravel(arrays)
+        self._population = len(nodes)
+        if server_round == 1 or self._state is None:
+            self._state = self.algorithm.init(spec, self._model)
+        shared = self.algorithm.share(self._state, server_round)
+        vectors = {k: Array(np.asarray(v)) for k, v in shared.items() if np.ndim(v)}
+        numbers = {f"shared.{k}": float(v) for k, v in shared.items() if not np.ndim(v)}
+        record = _request(server_round, arrays, config, numbers)
+        if vectors:
+            record["shared"] = ArrayRecord(vectors)
+        cohort = self.cohort.sample(server_round, nodes, TRAIN)
+        return _messages(record, cohort, len(nodes), MessageType.TRAIN)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Fold the replies, move the model; return it and the mean of the clients' metrics."""
+        if self._model is None or self._layout is None or self._state is None:
+            raise ValueError(
+                "aggregate_train must follow configure_train, "
+                f"got round {server_round} without a model"
+            )
+        valid = _valid(replies, "aggregate_train")
+        if not valid:
+            return None, None
+        spec, reducer = self._layout.spec, self.algorithm.reducer
+        partial = None
+        for reply in valid:
+            partial = reducer.fold(partial, self._layout.update(reply, self._model))
+        at = Round(server_round, self._population, self.cohort.seed)
+        model, self._state = self.algorithm.step(
+            spec, self._model, self._state, reducer.finish(partial), at
+        )
+        return self._layout.record(model), mean_metrics(valid)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return the round's evaluation messages: the model."""
+        if self.evaluate is None:
+            return []
+        nodes = _wait_for_nodes(grid, self.evaluate)
+        cohort = self.evaluate.sample(server_round, nodes, EVALUATE)
+        record = _request(server_round, arrays, config, {})
+        return _messages(record, cohort, len(nodes), MessageType.EVALUATE)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Return the mean of the clients' metrics, weighted by their examples."""
+        valid = _valid(replies, "aggregate_evaluate")
+        return mean_metrics(valid) if valid else None
+
+
+class _Layout:
+    """How a model travels in an ArrayRecord: the spec, and the dtypes to give back."""
+
+    def __init__(self, spec: Spec, arrays: ArrayRecord) -> None:
+        if set(arrays) != set(spec.names):
+            raise ValueError(f"arrays must be named {sorted(spec.names)}, got {sorted(arrays)}")
+        self.spec = spec
+        self.keys = list(arrays)
+        self.dtypes = {name: arrays[name].dtype for name in spec.names}
+
+    def ravel(self, arrays: ArrayRecord) -> Vector:
+        """Return the flat float32 model."""
+        return self.spec.ravel([arrays[name].numpy() for name in self.spec.names])
+
+    def record(self, model: Vector) -> ArrayRecord:
+        """Return the model as it came: same keys in the same order, same dtypes."""
+        weights = dict(zip(self.spec.names, self.spec.unravel(model), strict=True))
+        return ArrayRecord(
+            {k: Array(np.asarray(weights[k]).astype(self.dtypes[k])) for k in self.keys}
+        )
+
+    def update(self, reply: Message, model: Vector) -> Update:
+        """Return what a client's reply says, as an update of ``model``."""
+        metrics = _metrics(reply)
+        extras = reply.content.array_records.get("extras", ArrayRecord())
+        return Update(
+            client=reply.metadata.src_node_id,
+            examples=int(_number(metrics["num-examples"])),
+            delta=self.ravel(reply.content.array_records["arrays"]) - model,
+            steps=int(_number(metrics.get("num-steps", 1))),
+            extras={name: array.numpy() for name, array in extras.items()},
+            metrics={k: float(v) for k, v in metrics.items() if not isinstance(v, list)},
+            learning_rate=_number(metrics.get("learning-rate", 0.0)),
+            trainable=self.spec.trainable_size,
+        )
+
+
+def infer_spec(arrays: ArrayRecord) -> Spec:
+    """Return the spec of an ArrayRecord, taking every weight as trainable."""
+    shapes = tuple(tuple(array.shape) for array in arrays.values())
+    return Spec(tuple(arrays), shapes, len(shapes))
+
+
+def mean_metrics(replies: Sequence[Message]) -> MetricRecord:
+    """Return the mean of every metric, weighted by ``num-examples``.
+
+    A metric that some clients lack is averaged over those that have it; counts and ids are left
+    out.
+    """
+    sums: dict[str, Any] = {}
+    weights: dict[str, float] = {}
+    for reply in replies:
+        metrics = _metrics(reply)
+        weight = float(_number(metrics["num-examples"]))
+        for name, value in metrics.items():
+            if name not in _NOT_AVERAGED:
+                sums[name] = sums.get(name, 0.0) + weight * np.asarray(value, np.float64)
+                weights[name] = weights.get(name, 0.0) + weight
+    return MetricRecord(
+        {name: (sums[name] / weights[name]).tolist() for name in sums if weights[name] > 0}
+    )
+
+
+def _request(
+    server_round: int, arrays: ArrayRecord, config: ConfigRecord, numbers: Mapping[str, float]
+) -> RecordDict:
+    # A new record: the caller's config is sent every round and must not collect our keys.
+    merged = ConfigRecord({**config, "server-round": server_round, **numbers})
+    return RecordDict({"arrays": arrays, "config": merged})
+
+
+def _messages(record: RecordDict, nodes: Sequence[int], of: int, kind: str) -> list[Message]:
+    log(INFO, "%s: sampled %s nodes (out of %s)", kind, len(nodes), of)
+    return [Message(content=record, message_type=kind, dst_node_id=node) for node in nodes]
+
+
+def _wait_for_nodes(grid: Grid, cohort: Cohort) -> list[int]:
+    """Return the connected nodes once there are as many as the cohort needs."""
+    needed = cohort.size or 1
+    while len(nodes := sorted(grid.get_node_ids())) < needed:
+        log(INFO, "Waiting for nodes to connect: %d of %d", len(nodes), needed)
+        sleep(1)
+    return nodes
+
+
+def _valid(replies: Iterable[Message], where: str) -> list[Message]:
+    """Return the usable replies in the order of node ids; log the others."""
+    valid = []
+    for reply in replies:
+        node = reply.metadata.src_node_id
+        if reply.has_error():
+            log(WARNING, "%s: node %d failed: %s", where, node, reply.error.reason)
+        elif "num-examples" not in _metrics(reply):
+            log(WARNING, "%s: node %d sent no 'num-examples', left out", where, node)
+        else:
+            valid.append(reply)
+    return sorted(valid, key=lambda reply: reply.metadata.src_node_id)
+
+
+def _metrics(reply: Message) -> MetricRecord:
+    """Return a reply's metrics: the record of that name, or the only one."""
+    records = reply.content.metric_records
+    if "metrics" in records:
+        return records["metrics"]
+    return next(iter(records.values()), MetricRecord())
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, list):
+        raise ValueError(f"{', '.join(_COUNTS)} must be single numbers, got {value!r}")
+    return float(value)

@@ -1,0 +1,86 @@
+"""Ready-made Flower strategies: ``FedProx(mu=0.1, cohort=Cohort(size=10))``."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol
+
+from strategies import catalog
+from strategies.cohort import Cohort
+from strategies.core import Spec
+from strategies.federated import Federated
+
+
+class Ready(Protocol):
+    """A function from an algorithm's options to a strategy."""
+
+    def __call__(
+        self,
+        *,
+        cohort: Cohort | None = None,
+        evaluate: Cohort | None = ...,
+        spec: Spec | None = None,
+        **options: Any,
+    ) -> Federated:
+        """Return the strategy."""
+
+
+READY: dict[str, Ready] = {}
+"""The ready-made strategies by their key in the catalogue."""
+
+
+def _ready(symbol: str, name: str) -> Ready:
+    """Return a function that builds the catalogue's ``name`` as a Flower strategy.
+
+    It takes the options of the catalogue's entry and ``cohort``, ``evaluate`` and ``spec`` of
+    :class:`Federated`, all by name.
+
+    Raises:
+        ValueError: if the catalogue has no such entry.
+    """
+    found = catalog.entry(name)
+
+    def strategy(
+        *,
+        cohort: Cohort | None = None,
+        evaluate: Cohort | None = Cohort(),  # noqa: B008 - a frozen value
+        spec: Spec | None = None,
+        **options: Any,
+    ) -> Federated:
+        return Federated(found.build(**options), cohort, evaluate, spec)
+
+    own = [
+        p
+        for p in inspect.signature(strategy).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    options = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in inspect.signature(found.builder).parameters.values()
+    ]
+    strategy.__name__ = strategy.__qualname__ = symbol
+    strategy.__doc__ = f"{found.rule}\n\nSource: {found.citation}"
+    strategy.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+    READY[name] = strategy
+    return strategy
+
+
+FedAvg = _ready("FedAvg", "fedavg")
+FedSGD = _ready("FedSGD", "fedsgd")
+FedProx = _ready("FedProx", "fedprox")
+FedAvgM = _ready("FedAvgM", "fedavgm")
+FedAdagrad = _ready("FedAdagrad", "fedadagrad")
+FedAdam = _ready("FedAdam", "fedadam")
+FedYogi = _ready("FedYogi", "fedyogi")
+FedNova = _ready("FedNova", "fednova")
+Scaffold = _ready("Scaffold", "scaffold")
+FedDyn = _ready("FedDyn", "feddyn")
+QFedAvg = _ready("QFedAvg", "q-fedavg")
+FedMedian = _ready("FedMedian", "median")
+FedTrimmedMean = _ready("FedTrimmedMean", "trimmed-mean")
+FedKrum = _ready("FedKrum", "krum")
+FedMultiKrum = _ready("FedMultiKrum", "multi-krum")
+RFA = _ready("RFA", "rfa")
+FedBulyan = _ready("FedBulyan", "bulyan")
+NormClipping = _ready("NormClipping", "norm-clipping")
+DPFedAvg = _ready("DPFedAvg", "dp-fedavg")

@@ -1,0 +1,154 @@
+"""Reducers that stream: a cohort of any size costs the memory of one partial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from strategies import checks
+from strategies.core import Algorithm, Update
+from strategies.sums import Streaming, Sums, squared_norm
+
+
+@dataclass(frozen=True)
+class WeightedMean(Streaming):
+    """The weighted mean of the updates: ``sum_i a_i * delta_i / sum_i a_i``.
+
+    Args:
+        by: ``"examples"`` (a_i is the client's number of examples) or ``"uniform"`` (a_i = 1).
+
+    Raises:
+        ValueError: for another ``by``; in ``finish`` if no client has any weight; if clients
+            upload different extras.
+
+    Source: McMahan et al. (2017), arXiv 1602.05629, Algorithm 1.
+    """
+
+    by: Literal["examples", "uniform"] = "examples"
+
+    def __post_init__(self) -> None:
+        checks.one_of("by", self.by, ("examples", "uniform"))
+
+    def weigh(self, update: Update) -> float:
+        """Return the client's number of examples, or 1."""
+        return float(update.examples) if self.by == "examples" else 1.0
+
+
+@dataclass(frozen=True)
+class NormalizedMean(Streaming):
+    """FedNova: average directions per local step, then take the cohort's number of steps.
+
+    With ``p_i = n_i / sum_j n_j`` and ``tau_i`` the client's steps::
+
+        delta = (sum_i p_i tau_i) * sum_i p_i delta_i / tau_i
+
+    With a client optimiser of momentum rho, tau_i is replaced by the weight that its steps have
+    together, ``(tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)``. Moving statistics are
+    averaged with weights n_i / tau_i.
+
+    Args:
+        momentum: rho of the clients' SGD, in [0, 1).
+
+    Raises:
+        ValueError: if momentum is out of its range.
+
+    Source: Wang et al. (2020), arXiv 2007.07481, equations 6 and 7 and section 4 (SGD with
+    momentum); p_i is taken over the round's cohort.
+    """
+
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.number("momentum", self.momentum, "in [0, 1)")
+
+    def steps(self, update: Update) -> float:
+        """Return the weight of the client's steps (their number without momentum)."""
+        rho, tau = self.momentum, update.steps
+        return (tau - rho * (1 - rho**tau) / (1 - rho)) / (1 - rho)
+
+    def weigh(self, update: Update) -> float:
+        """Return n_i / tau_i; 0 for a client that took no step."""
+        return update.examples / self.steps(update) if update.steps else 0.0
+
+    def tally(self, update: Update) -> dict[str, float]:
+        """Return n_i and n_i * tau_i."""
+        n = float(update.examples)
+        return {"examples": n, "steps": n * self.steps(update)}
+
+    def scale(self, total: Sums) -> float:
+        """Return ``(sum p_i tau_i) * (sum p_i / tau_i)``."""
+        examples = total.tallies["examples"]
+        return (total.tallies["steps"] / examples) * (total.weight / examples)
+
+
+@dataclass(frozen=True)
+class FairMean(Streaming):
+    """q-FedAvg: clients with a larger loss weigh more.
+
+    With F_i the client's loss of the received model and ``L = 1 / learning rate``::
+
+        delta = L * sum_i F_i^q delta_i / sum_i h_i
+        h_i   = q F_i^(q-1) ||L delta_i||^2 + L F_i^q
+
+    q = 0 is the plain mean. The norm is that of the trainable part; moving statistics are averaged
+    with weights F_i^q.
+
+    Args:
+        q: fairness, >= 0.
+        lipschitz: L, > 0; None takes 1 / learning rate of each client.
+
+    Raises:
+        ValueError: if an option is out of its range, a client has no ``initial_loss``, or no
+            learning rate where it is needed.
+
+    Source: Li et al. (2020), arXiv 1905.10497, Algorithm 2. The paper samples clients in
+    proportion to their examples and then weighs them equally, as is done here.
+    """
+
+    q: float = 0.1
+    lipschitz: float | None = None
+
+    def __post_init__(self) -> None:
+        checks.number("q", self.q, ">= 0")
+        if self.lipschitz is not None:
+            checks.number("lipschitz", self.lipschitz, "> 0")
+
+    def refuse(self, algorithm: Algorithm) -> str | None:
+        """Refuse clients that do not measure the loss of the received model."""
+        if algorithm.client.initial_loss:
+            return None
+        return "q-FedAvg weighs clients by initial_loss, which this client rule does not measure"
+
+    def constant(self, update: Update) -> float:
+        """Return L."""
+        if self.lipschitz is not None:
+            return self.lipschitz
+        if not update.learning_rate > 0:
+            raise ValueError(
+                "learning_rate of the clients must be > 0 unless lipschitz is given, "
+                f"got {update.learning_rate}"
+            )
+        return 1 / update.learning_rate
+
+    def loss(self, update: Update) -> float:
+        """Return F_i, kept from 0 so that its powers are finite."""
+        if "initial_loss" not in update.metrics:
+            raise ValueError(
+                f"metrics of client {update.client} must have 'initial_loss', "
+                f"got {sorted(update.metrics)}"
+            )
+        return max(float(update.metrics["initial_loss"]), 1e-10)
+
+    def weigh(self, update: Update) -> float:
+        """Return ``L * F_i^q``."""
+        return float(self.constant(update) * self.loss(update) ** self.q)
+
+    def tally(self, update: Update) -> dict[str, float]:
+        """Return h_i."""
+        scale, loss = self.constant(update), self.loss(update)
+        squared = scale**2 * squared_norm(update.delta[: update.trainable])
+        return {"h": self.q * loss ** (self.q - 1) * squared + scale * loss**self.q}
+
+    def scale(self, total: Sums) -> float:
+        """Return ``sum L F_i^q / sum h_i``."""
+        return total.weight / total.tallies["h"]

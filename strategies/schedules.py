@@ -1,0 +1,115 @@
+"""Values that depend on the round: server and client learning rates, proximal mu.
+
+Every schedule is a function of the round's number, which counts from 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi, sqrt
+
+from strategies import checks
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value every round: ``value``.
+
+    Args:
+        value: a finite number.
+
+    Raises:
+        ValueError: if it is none.
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        checks.number("value", self.value, "finite")
+
+    def __call__(self, round: int) -> float:
+        """Return the value of a round."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Step:
+    """Multiply every so many rounds: ``value * factor ** ((round - 1) // every)``.
+
+    Args:
+        value: in the first rounds.
+        every: rounds between two changes, >= 1.
+        factor: what the value is multiplied by, > 0.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    value: float
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        checks.number("value", self.value, "finite")
+        checks.integer("every", self.every, ">= 1")
+        checks.number("factor", self.factor, "> 0")
+
+    def __call__(self, round: int) -> float:
+        """Return the value of a round."""
+        return self.value * self.factor ** ((round - 1) // self.every)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Fall along half a cosine: ``end + (value - end) * (1 + cos(pi * t)) / 2``.
+
+    ``t`` runs from 0 in round 1 to 1 in round ``rounds``, and stays there.
+
+    Args:
+        value: in round 1.
+        rounds: the round in which ``end`` is reached, >= 1.
+        end: the last value.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Source: without restarts, Loshchilov and Hutter (2017), arXiv 1608.03983.
+    """
+
+    value: float
+    rounds: int
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.number("value", self.value, "finite")
+        checks.integer("rounds", self.rounds, ">= 1")
+        checks.number("end", self.end, "finite")
+
+    def __call__(self, round: int) -> float:
+        """Return the value of a round."""
+        t = min((round - 1) / (self.rounds - 1), 1.0) if self.rounds > 1 else 1.0
+        return self.end + (self.value - self.end) * (1 + cos(pi * t)) / 2
+
+
+@dataclass(frozen=True)
+class InverseSqrt:
+    """Fall with the root of the round: ``value / sqrt(1 + (round - 1) / scale)``.
+
+    Args:
+        value: in round 1.
+        scale: rounds after which it has fallen to ``value / sqrt(2)``, > 0.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    value: float
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.number("value", self.value, "finite")
+        checks.number("scale", self.scale, "> 0")
+
+    def __call__(self, round: int) -> float:
+        """Return the value of a round."""
+        return self.value / sqrt(1 + (round - 1) / self.scale)

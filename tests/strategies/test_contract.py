@@ -1,0 +1,239 @@
+"""The laws of strategies.core, over every algorithm of the catalogue."""
+
+import io
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from strategies import catalog
+from strategies.core import Algorithm, Local, Mean, Round, Spec, State, Update, stream
+from strategies.privacy import NOISE
+
+SIZE, CLIENTS = 7, 12
+SPEC = Spec(("w", "b", "moving"), ((2, 2), (1,), (2,)), trainable=2)
+CUT = SPEC.trainable_size
+MODEL = np.linspace(-1, 1, SIZE, dtype=np.float32)
+
+every_algorithm = pytest.mark.parametrize("name", catalog.names())
+
+
+@pytest.fixture
+def algorithm(name: str) -> Algorithm:
+    return catalog.build(name)
+
+
+def reduced(algorithm: Algorithm, updates: list[Update]) -> Mean:
+    partial = None
+    for update in updates:
+        partial = algorithm.reducer.fold(partial, update)
+    return algorithm.reducer.finish(partial)
+
+
+def assert_same_mean(a: Mean, b: Mean, rtol: float) -> None:
+    np.testing.assert_allclose(a.delta, b.delta, rtol=rtol, atol=rtol)
+    assert a.extras.keys() == b.extras.keys()
+    for extra in a.extras:
+        np.testing.assert_allclose(a.extras[extra], b.extras[extra], rtol=rtol, atol=rtol)
+    assert a.weight == pytest.approx(b.weight, rel=rtol)
+    assert a.scale == pytest.approx(b.scale, rel=rtol)
+    assert (a.clients, a.sensitivity) == (b.clients, b.sensitivity)
+
+
+def run(algorithm: Algorithm, updates, rounds: int = 3) -> tuple[np.ndarray, State]:
+    model, state = MODEL, algorithm.init(SPEC, MODEL)
+    for number in range(1, rounds + 1):
+        cohort = updates(algorithm, CLIENTS, SIZE, seed=number)
+        cohort = [cut_extras(update) for update in cohort]
+        at = Round(number, population=20)
+        model, state = algorithm.step(SPEC, model, state, reduced(algorithm, cohort), at)
+    return model, state
+
+
+def cut_extras(update: Update) -> Update:
+    extras = {name: extra[:CUT] for name, extra in update.extras.items()}
+    return replace(update, extras=extras, trainable=CUT)
+
+
+@st.composite
+def splits(draw: st.DrawFn) -> list[list[int]]:
+    """Any grouping of the clients, in any order."""
+    order = draw(st.permutations(range(CLIENTS)))
+    cuts = sorted(draw(st.sets(st.integers(1, CLIENTS - 1))))
+    return [order[a:b] for a, b in zip([0, *cuts], [*cuts, CLIENTS], strict=True)]
+
+
+@every_algorithm
+@given(split=splits(), seed=st.integers(0, 2**16))
+@settings(max_examples=25, deadline=None)
+def test_any_split_of_the_clients_gives_the_same_mean(name, split, seed, updates):
+    algorithm = catalog.build(name)
+    cohort = updates(algorithm, CLIENTS, SIZE, seed=seed)
+    total = None
+    for group in split:
+        partial = None
+        for client in group:
+            partial = algorithm.reducer.fold(partial, cohort[client])
+        total = partial if total is None else algorithm.reducer.merge(total, partial)
+    assert_same_mean(algorithm.reducer.finish(total), reduced(algorithm, cohort), 1e-12)
+
+
+@every_algorithm
+def test_fold_is_merge_of_lift(algorithm, updates):
+    reducer = algorithm.reducer
+    cohort = updates(algorithm, CLIENTS, SIZE)
+    merged = reducer.lift(cohort[0])
+    for update in cohort[1:]:
+        merged = reducer.merge(merged, reducer.lift(update))
+    assert_same_mean(reducer.finish(merged), reduced(algorithm, cohort), rtol=0)
+
+
+@every_algorithm
+def test_two_runs_give_equal_bits(algorithm, updates):
+    (first, state), (second, again) = run(algorithm, updates), run(algorithm, updates)
+    assert first.tobytes() == second.tobytes()
+    assert not np.array_equal(first, MODEL)
+    for key in state:
+        assert np.asarray(state[key]).tobytes() == np.asarray(again[key]).tobytes()
+
+
+@every_algorithm
+def test_inputs_are_never_changed(algorithm, updates):
+    cohort = [cut_extras(u) for u in updates(algorithm, CLIENTS, SIZE)]
+    for update in cohort:
+        for array in (update.delta, *update.extras.values()):
+            array.setflags(write=False)
+    reducer = algorithm.reducer
+    # Partials that come out of Ray's object store are read-only as well.
+    a, b = (frozen(reducer.lift(u)) for u in cohort[:2])
+    before = pickle.dumps((a, b))
+    mean = reducer.finish(frozen(reducer.merge(a, b)))
+    for update in cohort[2:]:
+        mean = reducer.finish(reducer.merge(reducer.lift(update), a))
+    assert pickle.dumps((a, b)) == before
+    mean = reduced(algorithm, cohort)
+
+    model = MODEL.copy()
+    state = algorithm.init(SPEC, model)
+    for array in (model, mean.delta, *mean.extras.values(), *state.values()):
+        if isinstance(array, np.ndarray):
+            array.setflags(write=False)
+    keys = set(state)
+    moved, after = algorithm.step(SPEC, model, state, mean, Round(1, 20))
+    assert moved.dtype == model.dtype and moved.shape == model.shape
+    assert set(state) == set(after) == keys
+    np.testing.assert_array_equal(model, MODEL)
+
+
+def frozen(partial: object) -> object:
+    """Return the partial as Ray hands it over: pickled with protocol 5, buffers read-only."""
+    buffers: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(partial, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(data, buffers=[bytes(b.raw()) for b in buffers])
+
+
+@every_algorithm
+def test_a_partial_from_another_process_merges(algorithm, updates):
+    reducer = algorithm.reducer
+    cohort = updates(algorithm, CLIENTS, SIZE)
+    halves = []
+    for half in (cohort[:5], cohort[5:]):
+        partial = None
+        for update in half:
+            partial = reducer.fold(partial, update)
+        halves.append(frozen(partial))
+    mean = reducer.finish(frozen(reducer.merge(*halves)))
+    assert_same_mean(mean, reduced(algorithm, cohort), 1e-12)
+
+
+@every_algorithm
+def test_state_goes_through_a_checkpoint(algorithm, updates):
+    model, state = run(algorithm, updates, rounds=2)
+    arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
+    numbers = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    file.seek(0)
+    restored = {**np.load(file), **json.loads(json.dumps(numbers))}
+
+    cohort = [cut_extras(u) for u in updates(algorithm, CLIENTS, SIZE, seed=3)]
+    mean, at = reduced(algorithm, cohort), Round(3, 20)
+    expected, _ = algorithm.step(SPEC, model, state, mean, at)
+    resumed, _ = algorithm.step(SPEC, model, restored, mean, at)
+    assert resumed.tobytes() == expected.tobytes()
+
+
+@every_algorithm
+def test_moving_statistics_are_averaged_by_every_server_rule(algorithm, updates):
+    cohort = [cut_extras(u) for u in updates(algorithm, CLIENTS, SIZE)]
+    mean = reduced(algorithm, cohort)
+    moved, _ = algorithm.step(SPEC, MODEL, algorithm.init(SPEC, MODEL), mean, Round(1, 20))
+    # Noise for privacy covers the statistics, too: they would leak as well.
+    delta = algorithm.noise(mean, Round(1, 20)).delta if algorithm.noise else mean.delta
+    expected = (MODEL[CUT:].astype(np.float64) + delta[CUT:]).astype(np.float32)
+    np.testing.assert_array_equal(moved[CUT:], expected)
+
+
+@every_algorithm
+def test_algorithms_can_be_sent_to_workers(algorithm):
+    assert pickle.loads(pickle.dumps(algorithm)) == algorithm
+
+
+def adaptive(lr, beta1, second):
+    def rule(x, d):
+        v = second(1e-3**2, d**2)
+        return x + lr * (1 - beta1) * d / (np.sqrt(v) + 1e-3)
+
+    return rule
+
+
+def mean(x, d):
+    return x + d
+
+
+def clip(d):
+    return d * min(1.0, 1 / np.linalg.norm(d))
+
+
+def q_fedavg(x, d, q=0.1, loss=1.5, big_l=1 / 0.1):
+    h = q * loss ** (q - 1) * big_l**2 * np.sum(d**2) + big_l * loss**q
+    return x + big_l * loss**q * d / h
+
+
+ONE_CLIENT = {
+    **dict.fromkeys(("fedavg", "fedsgd", "fedprox", "fedavgm", "fednova", "scaffold"), mean),
+    **dict.fromkeys(("median", "trimmed-mean", "krum", "multi-krum", "rfa", "bulyan"), mean),
+    "fedadagrad": adaptive(0.1, 0.0, lambda v, s: v + s),
+    "fedadam": adaptive(0.01, 0.9, lambda v, s: 0.99 * v + 0.01 * s),
+    "fedyogi": adaptive(0.01, 0.9, lambda v, s: v - 0.01 * s * np.sign(v - s)),
+    # With all clients taking part, h = -alpha * d and the model moves by d - h / alpha.
+    "feddyn": lambda x, d: x + 2 * d,
+    "q-fedavg": q_fedavg,
+    "norm-clipping": lambda x, d: x + clip(d),
+    "dp-fedavg": lambda x, d: x + clip(d) + stream(3, NOISE, 1).normal(0.0, 1.0, 5),
+}
+"""The model after round 1 of a single client that moved the model ``x`` by ``d``."""
+
+
+@every_algorithm
+def test_one_client_of_weight_one_gives_its_closed_form(name, algorithm):
+    x = np.array([0.3, -0.2, 1.5, 0.0, -4.0])
+    d = np.array([0.01, -0.5, 2.0, 0.3, 1e-4])
+    spec = Spec(("w",), ((5,),), 1)
+    state = algorithm.init(spec, x)
+    extras = {}
+    if algorithm.client.after is not None:
+        own = {key: np.zeros(5) for key in algorithm.client.own}
+        extras, _ = algorithm.client.after(d, algorithm.share(state, 1), own, Local(1, 0.1))
+    update = Update(0, 1, d, 1, extras, {"initial_loss": 1.5}, learning_rate=0.1)
+    total = algorithm.reducer.finish(algorithm.reducer.lift(update))
+    moved, _ = algorithm.step(spec, x, state, total, Round(1, population=1, seed=3))
+    np.testing.assert_allclose(moved, ONE_CLIENT[name](x, d), rtol=1e-12)
+
+
+def test_every_entry_has_a_closed_form():
+    assert set(ONE_CLIENT) == set(catalog.names())

@@ -1,0 +1,64 @@
+"""Schedules against their formulas, and inside the parts that take them."""
+
+import pickle
+from math import cos, pi, sqrt
+
+import numpy as np
+import pytest
+
+from strategies import Constant, Cosine, InverseSqrt, Mean, Round, Step, average, proximal
+
+ROUNDS = range(1, 13)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "formula"),
+    [
+        (Constant(0.3), lambda r: 0.3),
+        (Step(2.0, every=3, factor=0.5), lambda r: 2.0 * 0.5 ** ((r - 1) // 3)),
+        (Cosine(1.0, rounds=9), lambda r: (1 + cos(pi * (min(r, 9) - 1) / 8)) / 2),
+        (
+            Cosine(1.0, rounds=9, end=0.2),
+            lambda r: 0.2 + 0.8 * (1 + cos(pi * (min(r, 9) - 1) / 8)) / 2,
+        ),
+        (Cosine(1.0, rounds=1, end=0.2), lambda r: 0.2),
+        (InverseSqrt(0.4), lambda r: 0.4 / sqrt(r)),
+        (InverseSqrt(0.4, scale=5), lambda r: 0.4 / sqrt(1 + (r - 1) / 5)),
+    ],
+)
+def test_formulas(schedule, formula):
+    values = [schedule(round) for round in ROUNDS]
+    np.testing.assert_allclose(values, [formula(round) for round in ROUNDS], rtol=1e-12)
+    assert pickle.loads(pickle.dumps(schedule)) == schedule
+
+
+def test_every_schedule_starts_at_its_value_and_the_cosine_ends_at_its_end():
+    for schedule in (Constant(0.3), Step(0.3, 2), Cosine(0.3, 5, 0.1), InverseSqrt(0.3)):
+        assert schedule(1) == pytest.approx(0.3, rel=1e-15)
+    assert Cosine(0.3, 5, 0.1)(5) == Cosine(0.3, 5, 0.1)(50) == pytest.approx(0.1)
+
+
+def test_parts_ask_their_schedules_each_round():
+    assert [proximal(Step(1.0, 1, 0.5)).share(r)["mu"] for r in (1, 2, 3)] == [1.0, 0.5, 0.25]
+    rule, x = average(Step(1.0, 1, 0.5)), np.zeros(5)
+    for number in (1, 2, 3):
+        x, _ = rule.step(x, {}, Mean(np.ones(5)), Round(number, 10))
+    np.testing.assert_allclose(x, 1 + 0.5 + 0.25)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Constant("a"), "value must be a number finite, got 'a'"),
+        (lambda: Constant(float("nan")), "value must be finite, got nan"),
+        (lambda: Step(1.0, 0), "every must be >= 1, got 0"),
+        (lambda: Step(1.0, 1.5), "every must be a whole number >= 1, got 1.5"),
+        (lambda: Step(1.0, 2, 0.0), "factor must be > 0, got 0.0"),
+        (lambda: Cosine(1.0, 0), "rounds must be >= 1, got 0"),
+        (lambda: InverseSqrt(1.0, 0), "scale must be > 0, got 0"),
+    ],
+)
+def test_bad_options(make, text):
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert str(caught.value) == text
