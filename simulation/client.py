@@ -351,7 +351,8 @@ def make_optimizer(name: str, learning_rate: float, momentum: float = 0.0) -> ke
         return keras.optimizers.get({"class_name": name, "config": config})
     except (ValueError, TypeError) as error:
         raise ModelError(
-            f"training.optimizer must be a Keras optimizer that takes {', '.join(config)}, got {name!r}"
+            f"training.optimizer must be a Keras optimizer that takes {', '.join(config)}, "
+            f"got {name!r}"
         ) from error
 
 

@@ -13,6 +13,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,16 +149,16 @@ class EngineGrid(Grid):
                     handle,
                     common,
                     states,
-                    done=lambda n=len(chunk), e=examples: self.progress("train", n, e),
+                    done=partial(self.progress, "train", len(chunk), examples),
                 )
             )
-        partial, rows = self._merge(tickets)
+        total, rows = self._merge(tickets)
         if self.setup.rule.own or self.setup.keeps_slots:
             for chunk, ticket in zip(chunks, tickets, strict=True):
                 kept = self.kept(ticket)
                 self._kept.update({c: (kept, i) for i, c in enumerate(chunk.tolist())})
         order = np.argsort(rows["client"], kind="stable")
-        return partial, {name: column[order] for name, column in rows.items()}
+        return total, {name: column[order] for name, column in rows.items()}
 
     def _merge(self, tickets: list[Any]) -> tuple[Any, Rows]:
         assert self.setup.reducer is not None
@@ -165,8 +166,8 @@ class EngineGrid(Grid):
         for group in schedule.groups(len(tickets)):
             parts = []
             for i in group:
-                partial, columns = self.result(tickets[i])
-                parts.append(partial)
+                one, columns = self.result(tickets[i])
+                parts.append(one)
                 rows.append(columns)
             totals.append(schedule.fold(parts, merge))
         return schedule.fold(totals, merge), join(rows)
@@ -261,7 +262,7 @@ class EngineGrid(Grid):
                 "answer",
                 part,
                 states,
-                done=lambda n=count: self.progress("message", n, 0),
+                done=partial(self.progress, "message", count, 0),
             )
             batch_reply = _Replies(ticket)
             for place, message in enumerate(part):

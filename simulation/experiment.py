@@ -167,7 +167,7 @@ class Experiment(Section):
     data_dir: Path | None = None
     model: str = "cnn"
     clients: Count = 100
-    cohort: Annotated[Int, Field(ge=1)] | Annotated[Float, Field(gt=0, le=1)] | None = None
+    cohort: int | float | None = None
     rounds: Count = 10
     seed: Annotated[Int, Field(ge=0, lt=2**63)] = 0
     partition: PartitionConfig = PartitionConfig()
@@ -186,7 +186,7 @@ class Experiment(Section):
     def _cohort(cls, value: Any) -> Any:
         if value is not None and not (_is_number(value) and _is_cohort(value)):
             raise ValueError("must be a number of clients (>= 1) or a fraction in (0, 1]")
-        return value
+        return value if value is None or value <= 1 else int(value)
 
     @field_validator("model")
     @classmethod

@@ -104,7 +104,7 @@ class FlowerGrid(EngineGrid):
                     app,
                     client_app(partial(executor_here, setup)),
                     num_supernodes=len(self.partition),
-                    backend_config=backend,  # type: ignore[arg-type]
+                    backend_config=backend,
                 )
         except Exception as error:
             self._failed.append(error)

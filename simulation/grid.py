@@ -182,9 +182,9 @@ class RayGrid(EngineGrid):
         for seat in self._seats:
             if not seat.started:
                 watched[seat.ready] = (seat, None)
-            for ticket in seat.calls:
-                assert ticket.refs is not None
-                watched[ticket.refs[0]] = (seat, ticket)
+            for call in seat.calls:
+                assert call.refs is not None
+                watched[call.refs[0]] = (seat, call)
         refs = list(watched)
         wait = 1.0 if timeout is None else max(0.0, min(1.0, timeout))
         ready, _ = ray.wait(refs, num_returns=1, timeout=wait, fetch_local=False)

@@ -177,22 +177,20 @@ def overlay(data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """
     from copy import deepcopy
 
-    from simulation.experiment import assign
+    from simulation.experiment import SHORT, SKEWED, assign
 
     data = deepcopy(data)
-    for table, key in (("strategy", "name"), ("partition", "kind")):
+    given = {f"{k}.{SHORT[k]}" if k in SHORT else k: v for k, v in given.items()}
+    for table, key in SHORT.items():
         if isinstance(data.get(table), str):
             data[table] = {key: data[table]}
-    given = {("strategy.name" if k == "strategy" else k): v for k, v in given.items()}
-    for table, key in (("strategy", "name"), ("partition", "kind")):
         old, new = data.get(table), given.get(f"{table}.{key}")
         if new is not None and isinstance(old, dict) and old.get(key) != new:
             data[table] = _without_options(old, table)
-    skewed = ("dirichlet", "inner-dirichlet", "on-demand")
+    alone = "partition.alpha" in given and "partition.kind" not in given
     partition = data.get("partition")
-    if "partition.alpha" in given and "partition.kind" not in given and isinstance(partition, dict):
-        if partition.get("kind") not in skewed:
-            partition.pop("kind", None)
+    if alone and isinstance(partition, dict) and partition.get("kind") not in SKEWED:
+        data["partition"] = _without_options(partition, "partition")
     for key, value in given.items():
         assign(data, key, value)
     return data

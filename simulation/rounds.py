@@ -215,7 +215,7 @@ class Loop:
             recorded: whether the line of that round is written already.
             saved: called after every round: the moment for a checkpoint.
         """
-        measured = (lambda: None) if recorded else self._measure(position)
+        measured = _nothing if recorded else self._measure(position)
         started = time.perf_counter()
         while position.round < self.experiment.rounds:
             round = position.round + 1
@@ -274,6 +274,10 @@ class Loop:
             self.observe(record)
 
         return finish
+
+
+def _nothing() -> None:
+    """Stand for an evaluation that is not needed."""
 
 
 def _client_table(rows: Rows, evaluated: Rows | None) -> dict[str, Any]:

@@ -229,12 +229,10 @@ def _run(
 ) -> Result:
     listener.stage("starting workers")
     threads = max(1, int(experiment.resources.client_cpus))
-    folds = isinstance(strategy, Federated)
-    setup = Setup(
-        experiment,
-        *((strategy.algorithm.client, strategy.algorithm.reducer) if folds else ()),
-        threads=threads,
-    )
+    setup = Setup(experiment, threads=threads)
+    if isinstance(strategy, Federated):
+        algorithm = strategy.algorithm
+        setup = Setup(experiment, algorithm.client, algorithm.reducer, threads=threads)
     grid.start(setup, data, parts)
     info = grid.info()
     existed = (path / "config.json").exists()

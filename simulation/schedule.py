@@ -26,7 +26,7 @@ CLIENT_COST = 16.0
 
 def weights(sizes: NDArray[np.int64], epochs: int) -> NDArray[np.float64]:
     """Return the estimated cost of clients of ``sizes`` examples, in examples."""
-    return sizes * float(epochs) + CLIENT_COST
+    return (sizes * float(epochs) + CLIENT_COST).astype(np.float64)
 
 
 def cut(

@@ -6,10 +6,12 @@ import pytest
 from strategies import (
     Algorithm,
     FairMean,
+    Median,
     NormalizedMean,
     Update,
     WeightedMean,
     average,
+    clipped,
     measuring_loss,
     plain,
 )
@@ -173,9 +175,9 @@ def test_a_cohort_without_examples_is_refused():
     assert str(caught.value) == "total weight of the cohort must be > 0, got 0.0"
 
 
-def test_clients_with_different_extras_are_refused():
+@pytest.mark.parametrize("reducer", [WeightedMean(), Median(), clipped(WeightedMean(), 9.0)])
+def test_clients_with_different_extras_are_refused(reducer):
     a, b = Update(0, 1, np.ones(5), extras={"c": np.ones(5)}), Update(1, 1, np.ones(5))
-    reducer = WeightedMean()
     for join in (
         lambda: reducer.fold(reducer.lift(a), b),
         lambda: reducer.merge(reducer.lift(a), reducer.lift(b)),
