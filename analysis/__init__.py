@@ -8,24 +8,27 @@
 """
 
 from analysis import plots, summarise
-from analysis.figures import FIGURES, draw
+from analysis.cells import Table
+from analysis.figures import FIGURES, draw, save
 from analysis.load import load
 from analysis.report import report
 from analysis.runs import Runs
 from analysis.style import PAPERS, looks, styled
-from analysis.tables import Table, final_table
+from analysis.tables import all_tables, final_table
 
 __all__ = [
     "FIGURES",
     "PAPERS",
     "Runs",
     "Table",
+    "all_tables",
     "draw",
     "final_table",
     "load",
     "looks",
     "plots",
     "report",
+    "save",
     "styled",
     "summarise",
 ]

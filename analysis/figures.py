@@ -21,9 +21,10 @@ from matplotlib.figure import Figure as Canvas
 from analysis import plots
 from analysis.plots.base import band_text
 from analysis.plots.clients import pooled_text
+from analysis.plots.labels import BUBBLES_UP_TO, color_bar
 from analysis.plots.targets import target_text
 from analysis.runs import Runs
-from analysis.style import Look, looks, styled
+from analysis.style import Look, looks, order, styled
 from analysis.summarise import curve, default_target
 from analysis.text import ALPHA
 
@@ -103,12 +104,19 @@ def each(
 ) -> Axes | list[Axes]:
     """Draw ``plot`` for the only setting, or a panel of it for each setting."""
     share = arguments.pop("share", "y")
-    parts = {s: frame_of(runs.at(s)) for s in runs.settings}
-    parts = {s: frame for s, frame in parts.items() if len(frame)}
+    in_rows = arguments.pop("in_rows", False)
+    frame = frame_of(runs)
+    parts = {
+        setting: frame[frame["run"].isin(members)].assign(setting=setting)
+        for setting, members in runs.settings.items()
+    }
+    parts = {setting: part for setting, part in parts.items() if len(part)}
     if len(parts) <= 1:
         return plot(next(iter(parts.values())), **arguments)
-    text = note(pd.concat(parts.values(), ignore_index=True))
-    return plots.panels(parts, plot, width=options.page, note=text, share=share, **arguments)
+    whole = pd.concat(parts.values(), ignore_index=True)
+    if in_rows:  # the panels share their rows: each must have the same, in the same order
+        arguments["rows"] = order(whole["label"].unique())
+    return plots.panels(parts, plot, width=options.page, note=note(whole), share=share, **arguments)
 
 
 def curves(metric: str, x: str = "round") -> Draw:
@@ -142,17 +150,18 @@ def comparison(runs: Runs, options: Options) -> Axes | list[Axes]:
 
     return each(
         runs, lambda r: r.rounds, plots.comparison, options, note, band=options.band,
-        looks=options.looks, share="xy",
+        looks=options.looks, share="xy", in_rows=True,
     )  # fmt: skip
 
 
-def on_clients(plot: Callable[..., Axes], share: str, text: str = "{}") -> Draw:
+def on_clients(plot: Callable[..., Axes], text: str = "{}", in_rows: bool = True) -> Draw:
     """Return a drawing function that gives the clients' last metrics to ``plot``."""
 
     def draw(runs: Runs, options: Options) -> Axes | list[Axes]:
         return each(
             runs, lambda r: r.last_clients, plot, options,
-            lambda frame: text.format(pooled_text(frame)), looks=options.looks, share=share,
+            lambda frame: text.format(pooled_text(frame)), looks=options.looks, share="xy",
+            in_rows=in_rows,
         )  # fmt: skip
 
     return draw
@@ -162,7 +171,14 @@ def labels(kind: str) -> Draw:
     """Return a drawing function of :func:`analysis.plots.labels`."""
 
     def draw(runs: Runs, options: Options) -> Axes | list[Axes]:
-        return each(runs, lambda r: r.labels, plots.labels, options, kind=kind, share="")
+        def note(frame: pd.DataFrame) -> str | None:
+            few = frame["client"].max() < BUBBLES_UP_TO
+            return "areas: examples, per panel" if few and kind == "auto" else None
+
+        drawn = each(runs, lambda r: r.labels, plots.labels, options, note, kind=kind, share="")
+        if isinstance(drawn, list) and (images := [ax.images[0] for ax in drawn if ax.images]):
+            color_bar(images[0], drawn)
+        return drawn
 
     return draw
 
@@ -178,7 +194,7 @@ def targets(cost: str) -> Draw:
 
         return each(
             runs, lambda r: r.rounds, plots.to_target_bars, options, note, target=target,
-            cost=cost, looks=options.looks, share="xy",
+            cost=cost, looks=options.looks, share="xy", in_rows=True,
         )  # fmt: skip
 
     return draw
@@ -270,7 +286,7 @@ def round_time(runs: Runs, options: Options) -> Axes | list[Axes]:
     return each(
         runs, lambda r: r.rounds, plots.round_time, options,
         lambda frame: "median, quartiles, 5th to 95th percentile", looks=options.looks,
-        share="xy",
+        share="xy", in_rows=True,
     )  # fmt: skip
 
 
@@ -281,7 +297,11 @@ def timeline(runs: Runs, options: Options) -> Axes | list[Axes]:
 
 def traffic(runs: Runs, options: Options) -> Axes | list[Axes]:
     """Draw :func:`analysis.plots.traffic`."""
-    return each(runs, lambda r: r.rounds, plots.traffic, options, looks=options.looks, share="xy")
+    text = "solid: upload, pale: download"
+    return each(
+        runs, lambda r: r.rounds, plots.traffic, options, lambda frame: text,
+        looks=options.looks, share="xy", in_rows=True,
+    )  # fmt: skip
 
 
 def any_clients(runs: Runs) -> bool:
@@ -395,7 +415,7 @@ FIGURES: dict[str, Figure] = {
             "client_cdf",
             "distribution of the accuracy over clients",
             any_clients,
-            on_clients(plots.client_cdf, "xy"),
+            on_clients(plots.client_cdf, in_rows=False),
             "Share of clients whose validation accuracy is at most x, with the model of the last "
             "measured round.",
         ),
@@ -403,14 +423,14 @@ FIGURES: dict[str, Figure] = {
             "client_violin",
             "accuracy over clients as violins with quartiles",
             any_clients,
-            on_clients(plots.client_violin, "xy", "dashes: quartiles; {}"),
+            on_clients(plots.client_violin, "dashes: quartiles; {}"),
             "Distribution of the validation accuracy over clients, with its quartiles.",
         ),
         Figure(
             "worst_clients",
             "mean accuracy of the worst and best 10% of clients",
             any_clients,
-            on_clients(plots.worst_clients, "xy", "worst 10% ◂ mean ▸ best 10%"),
+            on_clients(plots.worst_clients, "worst 10% ◂ mean ▸ best 10%"),
             "Mean validation accuracy over clients (circle), over the worst tenth and the best "
             "tenth of them (triangles), averaged over seeds.",
         ),

@@ -3,74 +3,138 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from analysis.cells import Table
 from analysis.figures import FIGURES, draw, save
 from analysis.load import load
-from analysis.page import Picture, page
+from analysis.methods import Citations, methods
+from analysis.page import Contents, Picture, page
 from analysis.runs import Runs
-from analysis.style import looks
-from analysis.tables import Table, final_table
+from analysis.significance import TESTS
+from analysis.style import looks, paper
+from analysis.summarise import BANDS, default_target
+from analysis.tables import all_tables
 
 
 def report(
-    paths: str | Path | list[str | Path] | tuple[str | Path, ...],
+    paths: str | Path | Sequence[str | Path],
     out: str | Path,
     style: str = "default",
+    *,
+    band: str = "ci",
+    test: str = "t",
+    target: float | None = None,
+    baseline: str | None = None,
+    citations: Citations | None = None,
+    formats: Iterable[str] = ("png", "pdf"),
 ) -> list[Path]:
     """Write every figure and table that the runs give, and ``report.html``.
 
-    Figures go to ``figures/`` as PNG and PDF, tables to ``tables/`` as CSV, LaTeX and Markdown.
+    Figures go to ``figures/``, tables to ``tables/`` as CSV, LaTeX and Markdown, the methods
+    paragraph to ``methods.tex`` and its references to ``references.bib``. Runs that did not come
+    to their end are left out and named on the page, unless no run did.
 
     Args:
         paths: run folders, or folders of them.
         out: the folder to write to; files of an earlier report are replaced.
         style: the venue, see :data:`analysis.style.PAPERS`.
+        band: the band over seeds, see :data:`analysis.summarise.BANDS`.
+        test: ``t`` (paired) or ``wilcoxon``.
+        target: the test accuracy of the rounds-to-target figure and table.
+        baseline: the label that speed-ups are measured against.
+        citations: BibTeX by label or strategy; by default what ``config.json`` says.
+        formats: of the figures' files.
 
     Returns:
         The files written, the page first.
 
     Raises:
-        ValueError: a path holds no runs, or a run cannot be read.
+        ValueError: a path holds no runs, a run cannot be read, or an option is unknown.
     """
+    paper(style)
+    for name, value, known in (("band", band, BANDS), ("test", test, TESTS)):
+        if value not in known:
+            raise ValueError(f"{name}: must be one of {sorted(known)}, got {value!r}")
     many = [paths] if isinstance(paths, str | Path) else list(paths)
-    runs = load(*many)
+    found = load(*many)
+    runs = found.complete if (found.table["status"] == "complete").any() else found
     folder = Path(out)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / "tables").mkdir(exist_ok=True)
-    tables = [final_table(runs)]
-    pictures, files = draw_all(runs, folder / "figures", style)
+    if target is None and runs.rounds["server_accuracy"].notna().any():
+        target = default_target(runs.rounds)
+    tables = all_tables(runs, test=test, target=target, baseline=baseline)
+    pictures, files = draw_all(runs, folder / "figures", style, band, target, tuple(formats))
     for table in tables:
         files += write_table(table, folder / "tables")
-    index = folder / "report.html"
-    index.write_text(page(runs, pictures, tables), encoding="utf-8")
-    return [index, *files]
+    paragraph, references = methods(runs, citations, test)
+    files += [
+        write(folder / "methods.tex", paragraph + "\n"),
+        write(folder / "references.bib", "\n\n".join(references) + "\n"),
+    ]
+    status = found.table["status"]
+    contents = Contents(
+        title=title_of(runs),
+        runs=runs,
+        pictures=pictures,
+        tables=tables,
+        methods=paragraph,
+        references=references,
+        paths=[str(p) for p in many],
+        left_out={str(n): str(status[n]) for n in found.table.index.difference(runs.table.index)},
+    )
+    return [write(folder / "report.html", page(contents)), *files]
 
 
-def draw_all(runs: Runs, folder: Path, style: str) -> tuple[list[Picture], list[Path]]:
-    """Draw every figure that applies."""
+def draw_all(
+    runs: Runs,
+    folder: Path,
+    style: str = "default",
+    band: str = "ci",
+    target: float | None = None,
+    formats: tuple[str, ...] = ("png", "pdf"),
+) -> tuple[list[Picture], list[Path]]:
+    """Draw every figure that applies; return what the page shows and the files written."""
     pictures: list[Picture] = []
     files: list[Path] = []
     table = looks(runs.table["label"])
+    wide = 1.2 * paper(style).column
     for figure in FIGURES.values():
         if not figure.applies(runs):
             continue
-        canvas = draw(figure.name, runs, style, table=table)
-        written = save(canvas, folder / figure.name, ("png", "pdf", "svg"), style)
-        svg = written.pop()
+        canvas = draw(figure.name, runs, style, table=table, band=band, target=target)
+        across = canvas.get_figwidth() > wide
+        written = save(canvas, folder / figure.name, ("svg", *formats), style)
+        svg = written.pop(0)
         data = base64.b64encode(svg.read_bytes()).decode("ascii")
-        svg.unlink()
-        pictures.append(Picture(figure.name, figure.caption, f"data:image/svg+xml;base64,{data}"))
-        files += written
+        if "svg" in formats:
+            files.append(svg)
+        else:
+            svg.unlink()
+        source = f"data:image/svg+xml;base64,{data}"
+        pictures.append(Picture(figure.name, figure.caption, source, across))
+        files += [path for path in written if path != svg]
     return pictures, files
 
 
 def write_table(table: Table, folder: Path) -> list[Path]:
     """Write a table as CSV, LaTeX and Markdown."""
     contents = {"csv": table.csv(), "tex": table.latex(), "md": table.markdown()}
-    paths = []
-    for kind, text in contents.items():
-        path = folder / f"{table.name}.{kind}"
-        path.write_text(text, encoding="utf-8")
-        paths.append(path)
-    return paths
+    return [write(folder / f"{table.name}.{kind}", text) for kind, text in contents.items()]
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a text file; return its path."""
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def title_of(runs: Runs) -> str:
+    """Return the study's name where all runs have the same, else what they are about."""
+    names = {str(c["experiment"].get("name") or "") for c in runs.configs.values()}
+    if len(names) == 1 and (name := names.pop()):
+        return name
+    datasets = sorted(set(runs.table["dataset"]) - {""})
+    return "Federated learning" + (f" on {' and '.join(datasets)}" if datasets else "")

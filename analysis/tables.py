@@ -1,165 +1,367 @@
-"""Tables of a paper: Markdown, LaTeX (booktabs), CSV and HTML from one value."""
+"""The tables of a paper, each from a set of runs; every number can be traced to its runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from html import escape
+from collections.abc import Callable, Sequence
+from math import isfinite, isnan
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.plots.base import is_share, name_of
+from analysis.cells import Cell, Table
+from analysis.costs import cost, fairness
+from analysis.plots.base import is_share, name_of, scale
+from analysis.plots.targets import target_text
 from analysis.runs import Runs
-from analysis.style import order
-from analysis.summarise import final, is_lower_better, last
-from analysis.text import TO, latex_escape, markdown_escape, plus_minus, span
+from analysis.significance import TESTS, against_best
+from analysis.style import base_name, order
+from analysis.summarise import default_target, final, is_lower_better, last, ranks, rounds_to_target
+from analysis.text import TIMES, TO, plus_minus, span
+
+DAGGER = "†"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell: its text, whether it is among the best, and the number behind it."""
+def by_setting(runs: Runs, statistic: Callable[[Runs], pd.DataFrame]) -> pd.DataFrame:
+    """Return ``statistic`` of each setting's runs, with columns setting, mode and runs added.
 
-    text: str
-    bold: bool = False
-    value: float | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as it is printed, and the numbers it was made from.
-
-    Args:
-        name: the file's name.
-        caption: what the numbers are, over how many seeds, what bold means.
-        header: the columns' names.
-        rows: the cells.
-        data: the numbers behind the cells, in long form, with the runs they come from.
+    ``statistic`` returns a row per label; rows come in the order of settings and legends.
     """
-
-    name: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    data: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
-
-    def markdown(self) -> str:
-        """Return a Markdown table with its caption below."""
-        lines = [self.header, ["---"] + ["---:"] * (len(self.header) - 1)]
-        text = [[markdown_escape(h) for h in lines[0]], lines[1]]
-        for row in self.rows:
-            cells = [markdown_escape(c.text) for c in row]
-            text.append([f"**{t}**" if c.bold else t for c, t in zip(row, cells, strict=True)])
-        body = "\n".join("| " + " | ".join(line) + " |" for line in text)
-        return f"{body}\n\n{markdown_escape(self.caption)}\n"
-
-    def latex(self) -> str:
-        """Return a LaTeX table; it needs the package booktabs."""
-        rows = []
-        for row in self.rows:
-            cells = [latex_escape(c.text) for c in row]
-            bold = [rf"\textbf{{{t}}}" if c.bold else t for c, t in zip(row, cells, strict=True)]
-            rows.append("    " + " & ".join(bold) + r" \\")
-        return "\n".join(
-            [
-                r"\begin{table}[t]",
-                r"  \centering",
-                rf"  \caption{{{latex_escape(self.caption)}}}",
-                rf"  \label{{tab:{self.name}}}",
-                rf"  \begin{{tabular}}{{l{'r' * (len(self.header) - 1)}}}",
-                r"    \toprule",
-                "    " + " & ".join(map(latex_escape, self.header)) + r" \\",
-                r"    \midrule",
-                *rows,
-                r"    \bottomrule",
-                r"  \end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
-
-    def csv(self) -> str:
-        """Return the numbers in long form, unrounded, with the runs they come from."""
-        return self.data.to_csv(index=False, lineterminator="\n")
-
-    def html(self) -> str:
-        """Return an HTML table; text is escaped, cells carry the number they sort by."""
-        head = "".join(
-            f'<th scope="col"><button type="button">{escape(h)}</button></th>' for h in self.header
-        )
-        rows = []
-        for row in self.rows:
-            cells = [
-                f'<td data-sort="{escape(c.text if c.value is None else format(c.value, ".10g"))}">'
-                f"{'<b>' if c.bold else ''}{escape(c.text)}{'</b>' if c.bold else ''}</td>"
-                for c in row
-            ]
-            rows.append("<tr>" + "".join(cells) + "</tr>")
-        return (
-            f'<div class="scroll"><table class="sortable"><caption>{escape(self.caption)}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        )
-
-
-def runs_behind(frame: pd.DataFrame, by: Sequence[str]) -> pd.Series:
-    """Return the names of the runs behind each group, joined by spaces."""
-    return frame.groupby(list(by), observed=True)["run"].agg(lambda v: " ".join(map(str, v)))
-
-
-def final_values(runs: Runs, metric: str = "server_accuracy") -> pd.DataFrame:
-    """Return the statistics of the final metric for each setting and label, with their runs."""
     parts = []
     for setting in runs.settings:
-        rounds = runs.at(setting).rounds
-        ends = last(rounds, metric)
-        if ends.empty:
+        part = runs.at(setting)
+        rows = statistic(part)
+        if rows.empty:
             continue
-        part = final(rounds, metric).assign(setting=setting)
-        part["label"] = part["label"].astype(str)
-        names = runs_behind(ends, ["label"])
-        parts.append(part.assign(runs=part["label"].map(dict(names))))
+        rows = rows.assign(label=rows["label"].astype(str), setting=setting)
+        groups = part.table.groupby("label")
+        rows["mode"] = rows["label"].map(groups["mode"].first())
+        names = {label: "; ".join(group.index) for label, group in groups}
+        rows["runs"] = rows["label"].map(names)
+        place = {label: i for i, label in enumerate(order(rows["label"]))}
+        parts.append(rows.sort_values("label", key=lambda c: c.map(place), kind="stable"))
     if not parts:
-        raise ValueError(f"final_values: no run measured {metric!r}")
+        return pd.DataFrame({"setting": [], "label": [], "mode": [], "runs": []})
     out = pd.concat(parts, ignore_index=True)
-    return out[["setting", "label", *[c for c in out.columns if c not in ("setting", "label")]]]
+    first = ["setting", "label", "mode"]
+    return out[[*first, *[c for c in out.columns if c not in (*first, "runs")], "runs"]]
 
 
-def final_table(runs: Runs, metric: str = "server_accuracy") -> Table:
-    """Return the table of final metrics: a row per strategy, a column per setting, best in bold.
+def federated(runs: Runs) -> pd.DataFrame:
+    """Return the rounds of the federated runs: the rivals; baselines do not compete."""
+    return runs.rounds[runs.rounds["mode"] == "federated"]
 
-    Bold marks the best mean of the federated runs of a setting; the baselines are printed for
-    reference and never in bold.
+
+def final_table(
+    runs: Runs, metric: str = "server_accuracy", test: str = "t", level: float = 0.05
+) -> Table:
+    """Return the table of final metrics: a row per strategy, a column per setting.
+
+    Bold marks the best federated mean of each setting and its ties: strategies whose paired
+    test against the best, Holm-corrected within the setting, does not reject at ``level``.
+    Without two common seeds there is no test and only the best is bold.
     """
-    data = final_values(runs, metric)
+    data = by_setting(runs, lambda part: with_ties(part, metric, test, level))
+    if data.empty:
+        raise ValueError(f"final_table: no run measured {metric!r}")
     share = is_share(metric)
     settings = [s for s in runs.settings if s in set(data["setting"])]
-    modes = runs.table.groupby("label")["mode"].first().to_dict()
-    data["mode"] = data["label"].map(modes)
-    rivals = data[data["mode"] == "federated"]
-    best = rivals.groupby("setting")["mean"].agg("min" if is_lower_better(metric) else "max")
-    cells: dict[tuple[str, str], Any] = {
+    found: dict[tuple[str, str], Any] = {
         (row["setting"], row["label"]): row for row in data.to_dict("records")
     }
     rows = []
     for label in order(data["label"]):
         row = [Cell(label)]
         for setting in settings:
-            at = cells.get((setting, label))
+            at = found.get((setting, label))
             if at is None:
                 row.append(Cell(TO))
                 continue
-            bold = at["mode"] == "federated" and at["mean"] == best[setting]
-            row.append(Cell(plus_minus(at["mean"], at["std"], share), bool(bold), at["mean"]))
+            text = plus_minus(at["mean"], at["std"], share) + (f" {DAGGER}" if at["tie"] else "")
+            row.append(Cell(text, bool(at["first"] or at["tie"]), at["mean"]))
         counts = data.loc[data["label"] == label, "n"]
         row.append(Cell(span(counts), value=float(counts.min())))
         rows.append(tuple(row))
     unit = " (%)" if share else ""
     caption = (
         f"{name_of(metric)}{unit} after the last round: mean ± standard deviation over n seeds. "
-        "Bold: the best mean among the federated strategies."
+        "Bold: the best federated strategy of a column"
     )
+    if data["p"].notna().any():
+        caption += (
+            f" and its ties ({DAGGER}: {TESTS[test]} over seeds against the best, "
+            f"Holm-corrected, p ≥ {level:g})"
+        )
     if len(settings) == 1:
         header = ["Strategy", f"{name_of(metric)}{unit}", "n"]
     else:
-        header = ["Strategy", *[s or "all" for s in settings], "n"]
-    return Table(f"final_{metric}", caption, tuple(header), tuple(rows), data)
+        header = ["Strategy", *settings, "n"]
+    return Table(f"final_{metric}", f"{caption}.", tuple(header), tuple(rows), data)
+
+
+def with_ties(part: Runs, metric: str, test: str, level: float) -> pd.DataFrame:
+    """Return final statistics with columns first (the best federated one), p, p_holm, tie."""
+    out = final(part.rounds, metric)
+    rivals = federated(part)
+    if rivals[metric].notna().any():
+        means = final(rivals, metric).set_index("label")["mean"]
+        best = means.idxmin() if is_lower_better(metric) else means.idxmax()
+        tests = against_best(rivals, metric, test, level)[["label", "p", "p_holm", "tie"]]
+    else:
+        best, tests = None, pd.DataFrame({"label": [], "p": [], "p_holm": [], "tie": []})
+    out = out.assign(label=out["label"].astype(str)).merge(tests, on="label", how="left")
+    return out.assign(first=out["label"] == best, tie=out["tie"].fillna(False).astype(bool))
+
+
+def significance_table(runs: Runs, metric: str = "server_accuracy", test: str = "t") -> Table:
+    """Return the paired tests behind :func:`final_table`: every strategy against the best."""
+    data = by_setting(runs, lambda part: against_best(federated(part), metric, test))
+    share = is_share(metric)
+    unit = " (points)" if share else ""
+    rows = [
+        (
+            Cell(r["label"]),
+            Cell(r["best"]),
+            Cell(str(r["n"]), value=r["n"]),
+            Cell(f"{r['difference'] * (100 if share else 1):+.2f}", value=r["difference"]),
+            Cell(p_text(r["p"]), value=r["p"]),
+            Cell(p_text(r["p_holm"]), r["p_holm"] < 0.05, r["p_holm"]),
+        )
+        for r in records(data)
+    ]
+    header = ["Strategy", "Best", "n", f"Difference{unit}", "p", "p (Holm)"]
+    caption = (
+        f"{name_of(metric)} after the last round against the best strategy of the setting: "
+        f"{TESTS[test]} over n seeds, two-sided; Holm's correction over the strategies of a "
+        "setting. Bold: p below 0.05 after correction."
+    )
+    return long_table(f"significance_{metric}", caption, header, rows, data, texts=2)
+
+
+def targets_table(
+    runs: Runs,
+    target: float | None = None,
+    metric: str = "server_accuracy",
+    baseline: str | None = None,
+) -> Table:
+    """Return the rounds to a target accuracy with the speed-up over a baseline.
+
+    Args:
+        runs: the runs.
+        target: to be reached; :func:`analysis.summarise.default_target` without.
+        metric: the column that has to reach it.
+        baseline: a label; FedAvg, or else the first strategy, without.
+    """
+    if target is None:
+        target = default_target(runs.rounds, metric)
+    labels = order(federated(runs)["label"].unique()) or order(runs.table["label"])
+    if baseline is None:
+        baseline = next((x for x in labels if base_name(x) == "fedavg"), labels[0])
+    elif baseline not in set(runs.table["label"]):
+        known = sorted(set(runs.table["label"]))
+        raise ValueError(f"baseline: must be one of {known}, got {baseline!r}")
+
+    def statistic(part: Runs) -> pd.DataFrame:
+        here = baseline if baseline in set(part.table["label"]) else None
+        return rounds_to_target(part.rounds, target, metric, baseline=here)
+
+    data = by_setting(runs, statistic)
+    least = best_of(data, "median", lowest=True)
+    rows = []
+    for r in records(data):
+        reached = isfinite(r["median"])
+        slowest = f"{r['high']:g}" if isfinite(r["high"]) else "never"
+        ends = f"{r['low']:g}{TO}{slowest}" if isfinite(r["low"]) else TO
+        bold = reached and r["mode"] == "federated" and r["median"] == least.get(r["setting"])
+        faster = r["speedup"]
+        speed = Cell(TO) if isnan(faster) else Cell(f"{faster:.2f}{TIMES}", value=faster)
+        rows.append(
+            (
+                Cell(r["label"]),
+                Cell(f"{r['median']:g}" if reached else "not reached", bold, r["median"]),
+                Cell(ends, value=r["low"]),
+                speed,
+                Cell(f"{r['reached']}/{r['n']}", value=r["reached"] / r["n"]),
+            )
+        )
+    caption = (
+        f"Rounds to {target_text(target, metric)}: median over seeds, from the fastest to the "
+        f"slowest, speed-up of the median over {baseline}, and how many seeds got there. A seed "
+        "that did not counts as infinite. Bold: the fastest federated strategy."
+    )
+    header = ["Strategy", "Rounds", "Range", "Speed-up", "Reached"]
+    return long_table("rounds_to_target", caption, header, rows, data.assign(target=target))
+
+
+def fairness_table(runs: Runs, metric: str = "accuracy") -> Table:
+    """Return how evenly the final model serves the clients."""
+    clients = runs.last_clients
+
+    def statistic(part: Runs) -> pd.DataFrame:
+        return fairness(clients[clients["run"].isin(part.table.index)], metric)
+
+    data = by_setting(runs, statistic)
+    factor = 100 if is_share(metric) else 1
+    flip = is_lower_better(metric)
+    marks = {
+        c: best_of(data, c, lowest=(c == "std") != (flip and c != "jain"))
+        for c in ("mean", "std", "worst", "best", "jain")
+    }
+    rows = []
+    for r in records(data):
+        cells = [Cell(r["label"])]
+        for c, best in marks.items():
+            text = f"{r[c]:.3f}" if c == "jain" else f"{r[c] * factor:.1f}"
+            bold = r["mode"] == "federated" and r[c] == best.get(r["setting"])
+            cells.append(Cell(text, bold, r[c]))
+        cells.append(Cell(f"{r['clients']:.0f}", value=r["clients"]))
+        cells.append(Cell(f"{r['n']:.0f}", value=r["n"]))
+        rows.append(tuple(cells))
+    unit = " (%)" if is_share(metric) else ""
+    caption = (
+        f"{name_of(metric)}{unit} over clients in the last measured round, clients counted "
+        "equally: mean, standard deviation, mean of the lowest and of the highest tenth, Jain's "
+        "index; averages over n seeds. Bold: the best federated strategy of a column."
+    )
+    header = ["Strategy", "Mean", "Std", "Lowest 10%", "Highest 10%", "Jain", "Clients", "n"]
+    return long_table("fairness", caption, header, rows, data)
+
+
+def cost_table(runs: Runs) -> Table:
+    """Return what a run takes: rounds, time, bytes, examples."""
+    data = by_setting(runs, lambda part: cost(part.rounds))
+    rows = []
+    for r in records(data):
+        cells = [Cell(r["label"]), Cell(f"{r['rounds']:g}", value=r["rounds"])]
+        for column in ("seconds", "seconds_round", "bytes_up", "bytes_down"):
+            axis = "seconds" if column == "seconds_round" else column
+            cells.append(Cell(quantity(axis, r[column]), value=r[column]))
+        cells.append(Cell(f"{r['examples']:,.0f}", value=r["examples"]))
+        cells.append(Cell(f"{r['n']:.0f}", value=r["n"]))
+        rows.append(tuple(cells))
+    caption = (
+        "What one run takes: rounds, wall-clock time in all and per round, data sent up and down, "
+        "training examples of the clients that took part, summed over rounds; means over n seeds."
+    )
+    header = ["Strategy", "Rounds", "Time", "Time/round", "Upload", "Download", "Examples", "n"]
+    return long_table("cost", caption, header, rows, data)
+
+
+def ranks_table(runs: Runs, metric: str = "server_accuracy") -> Table:
+    """Return the mean rank of each federated strategy over the settings."""
+    rows = runs.by_setting
+    data = ranks(rows[rows["mode"] == "federated"], metric)
+    data["label"] = data["label"].astype(str)
+    best = data["rank"].min()
+    cells = tuple(
+        (
+            Cell(r["label"]),
+            Cell(f"{r['rank']:.2f}", r["rank"] == best, r["rank"]),
+            Cell(str(r["blocks"]), value=r["blocks"]),
+        )
+        for r in records(data)
+    )
+    caption = (
+        f"Mean rank by final {name_of(metric).lower()} over the settings that every strategy ran "
+        "in; 1 is best, ties share their mean rank."
+    )
+    names = {x: "; ".join(g.index) for x, g in runs.table.groupby("label")}
+    data["runs"] = data["label"].map(names)
+    return Table("ranks", caption, ("Strategy", "Mean rank", "Settings"), cells, data)
+
+
+def runs_table(runs: Runs) -> Table:
+    """Return every run with its seed, state, final accuracy, weights and experiment hash."""
+    ends = last(runs.rounds).set_index("run")["server_accuracy"]
+    finals = {str(run): float(v) for run, v in ends.items()}
+    rows = []
+    for run, r in zip(runs.table.index, records(runs.table), strict=True):
+        value = finals.get(run, np.nan)
+        weights = str(runs.summaries[run].get("weights_sha256") or "")
+        rows.append(
+            (
+                Cell(run),
+                Cell(r["label"]),
+                Cell(str(r["seed"]), value=r["seed"]),
+                Cell(r["status"]),
+                Cell(plus_minus(value, np.nan, True), value=value),
+                Cell(weights[:12] or TO),
+                Cell(r["hash"][:12] or TO),
+            )
+        )
+    data = runs.table.reset_index()
+    data["final_server_accuracy"] = data["run"].map(finals)
+    data["weights_sha256"] = [runs.summaries[r].get("weights_sha256") for r in data["run"]]
+    header = ("Run", "Strategy", "Seed", "Status", "Accuracy (%)", "Weights", "Experiment")
+    caption = (
+        "Every run: final test accuracy, and the first digits of the sha256 of its final weights "
+        "and of its experiment."
+    )
+    return Table("runs", caption, header, tuple(rows), data, texts=2)
+
+
+def all_tables(
+    runs: Runs,
+    *,
+    test: str = "t",
+    target: float | None = None,
+    baseline: str | None = None,
+) -> list[Table]:
+    """Return every table that the runs give."""
+    tables = []
+    if runs.rounds["server_accuracy"].notna().any():
+        tables.append(final_table(runs, test=test))
+        pairs = significance_table(runs, test=test)
+        if pairs.rows:
+            tables.append(pairs)
+        tables.append(targets_table(runs, target, baseline=baseline))
+        rivals = federated(runs)
+        if rivals["setting"].nunique() > 1 and rivals["label"].nunique() > 1:
+            tables.append(ranks_table(runs))
+    if runs.rounds["server_loss"].notna().any():
+        tables.append(final_table(runs, "server_loss", test))
+    if not runs.last_clients.empty:
+        tables.append(fairness_table(runs))
+    return [*tables, cost_table(runs), runs_table(runs)]
+
+
+def long_table(
+    name: str,
+    caption: str,
+    header: Sequence[str],
+    rows: Sequence[tuple[Cell, ...]],
+    data: pd.DataFrame,
+    texts: int = 1,
+) -> Table:
+    """Return a table with a row per setting and label; one setting needs no column for it."""
+    if data["setting"].nunique() > 1:
+        rows = [(Cell(s), *row) for s, row in zip(data["setting"], rows, strict=True)]
+        header, texts = ["Setting", *header], texts + 1
+    return Table(name, caption, tuple(header), tuple(rows), data, texts)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as mappings."""
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def best_of(data: pd.DataFrame, column: str, lowest: bool) -> dict[str, float]:
+    """Return the best value of ``column`` among the federated strategies of each setting."""
+    rivals = data[(data["mode"] == "federated") & data[column].notna()]
+    best = rivals.groupby("setting")[column].agg("min" if lowest else "max")
+    return {str(s): float(v) for s, v in best.items()}
+
+
+def quantity(column: str, value: float) -> str:
+    """Return a time or a size with the unit that fits it: ``1.86 GB``."""
+    if isnan(value):
+        return TO
+    divisor, text = scale(column, value)
+    return f"{value / divisor:.3g} {text[text.rindex('(') + 1 : -1]}"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as papers print it."""
+    if isnan(p):
+        return TO
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

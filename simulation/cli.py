@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import click
 import typer
+from click.exceptions import NoArgsIsHelpError
 from typer.core import TyperGroup
 
-from simulation.options import overlay, with_options
-
-if TYPE_CHECKING:
-    from simulation.experiment import Experiment
+from simulation.options import overlay, toml_value, with_options
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 """Exit statuses."""
@@ -29,15 +27,19 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 class Commands(TyperGroup):
     """Typer's group, with every misuse told in one line on stderr."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **more: Any) -> Any:
+    def main(self, *args: Any, **more: Any) -> Any:
         """Run the command line."""
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **more)
+        standalone = more.get("standalone_mode", True)
+        more["standalone_mode"] = False
+        if not standalone:
+            return super().main(*args, **more)
+        status: Any = BAD_INPUT
         try:
-            status = super().main(*args, standalone_mode=False, **more)
+            status = super().main(*args, **more)
+        except NoArgsIsHelpError as error:
+            error.show()
         except click.ClickException as error:
-            _say(_one_line(error.format_message()))
-            status = BAD_INPUT
+            say(error.format_message())
         except click.Abort:
             status = INTERRUPTED
         sys.exit(status if isinstance(status, int) else 0)
@@ -71,31 +73,38 @@ def _options(
     pass
 
 
-File = Annotated[Path | None, typer.Argument(metavar="[EXPERIMENT.toml]", show_default=False)]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run folder, a new one")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on in --out where it was interrupted")]
+def _file(metavar: str) -> Any:
+    return typer.Argument(metavar=metavar, show_default=False, help="Options go over it")
 
 
 @main.command()
 @with_options()
-def run(given: dict[str, Any], file: File = None, out: Out = None, resume: Resume = False) -> None:
+def run(
+    given: dict[str, Any],
+    file: Annotated[Path | None, _file("[EXPERIMENT.toml]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run folder, a new one")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in --out after the last whole round")
+    ] = False,
+) -> None:
     """Run one experiment: rounds of local training, aggregation and evaluation."""
     with bad_input():
+        from simulation.experiment import parse
         from simulation.run import free_path
 
         quiet()
-        base = _base(file, out, resume)
-        experiment = _parse(overlay(base, given))
+        experiment = parse(overlay(_base(file, out, resume), given))
         path = out if out is not None else free_path(experiment)
-        _check_writable(path)
-    again = f"sunflower run --resume --out {shlex.quote(str(path))}"
-    with reported(path, again):
         from simulation.run import simulate
         from simulation.screen import Screen
 
-        with Screen() as screen:
+        screen = Screen()
+        again = f"sunflower run --resume --out {shlex.quote(str(path))}"
+        with screen, endings(path, again, lambda: screen.begun):
             result = simulate(experiment, out=path, resume=resume, listener=screen)
-            screen.finish(result)
+        screen.finish(result)
 
 
 def _base(file: Path | None, out: Path | None, resume: bool) -> dict[str, Any]:
@@ -106,13 +115,13 @@ def _base(file: Path | None, out: Path | None, resume: bool) -> dict[str, Any]:
         raise ValueError("--resume must come with --out, the run folder to go on in")
     if file is not None:
         return experiment.read(file)
-    if resume:
-        config = results.read_json(Path(str(out)) / "config.json")
-        if config is None:
-            raise ValueError(f"resume: {out} holds no run")
-        recorded = config.get("experiment")
-        return _without_none(recorded) if isinstance(recorded, dict) else {}
-    return {}
+    if not resume:
+        return {}
+    config = results.read_json(Path(str(out)) / "config.json")
+    recorded = None if config is None else config.get("experiment")
+    if not isinstance(recorded, dict):
+        raise ValueError(f"resume: {out} holds no run")
+    return _without_none(recorded)
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,35 +132,116 @@ def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parse(data: Mapping[str, Any]) -> Experiment:
-    from simulation.experiment import parse
+@main.command()
+@with_options("--strategy", "--seed")
+def compare(
+    given: dict[str, Any],
+    file: Annotated[Path | None, _file("[STUDY.toml]")] = None,
+    strategies: Annotated[
+        str | None, typer.Option("--strategies", metavar="A,B,C", help="Strategies to compare")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="N,N,N", help="A run of each for every seed")
+    ] = None,
+    centralised: Annotated[
+        bool | None, typer.Option(help="Train on the pooled data too", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The study's folder")
+    ] = None,
+) -> None:
+    """Run strategies x seeds, a run folder each; complete runs are skipped."""
+    with bad_input():
+        from simulation import study as studies
 
-    return parse(data)
+        quiet()
+        study = studies.Study() if file is None else studies.read_study(file)
+        changes: dict[str, Any] = {}
+        if strategies is not None:
+            changes["strategies"] = [name.strip() for name in strategies.split(",")]
+        if seeds is not None:
+            changes["seeds"] = [toml_value(seed.strip()) for seed in seeds.split(",")]
+        if centralised is not None:
+            changes["centralised"] = centralised
+        study = studies.parse_study({**study.model_dump(), **changes})
+        plan = studies.expand(study, given)
+        folder = out if out is not None else Path("runs") / (study.name or "study")
+        from simulation.screen import StudyScreen
+
+        screen = StudyScreen(plan, folder)
+        again = shlex.join(["sunflower", *sys.argv[1:]])
+        with screen, endings(folder, again, lambda: screen.begun):
+            outcome = studies.carry_out(plan, folder, screen.watch)
+        screen.finish(outcome)
+    for name, error in outcome.failed.items():
+        say(f"{name} failed: {_first_line(error)}; see {folder / name / 'run.log'}")
+    if outcome.failed:
+        raise typer.Exit(FAILED)
 
 
-def _check_writable(path: Path) -> None:
-    """Raise ValueError when the folder could not be made: better now than after the start."""
-    import os
+@main.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run or study folders")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where to; RUNS/report for one folder"),
+    ] = None,
+    style: Annotated[
+        str, typer.Option("--style", metavar="VENUE", help="neurips, icml, ieee and the like")
+    ] = "default",
+) -> None:
+    """Draw the figures and tables of runs, and a page that holds them all."""
+    with bad_input():
+        import analysis
 
-    nearest = next(p for p in [path, *path.absolute().parents] if p.exists())
-    if not nearest.is_dir() and nearest != path:
-        raise ValueError(f"out: {path} cannot be made ({nearest} is not a folder)")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ValueError(f"out: {path} cannot be made ({nearest} is not writable)")
+        quiet()
+        folder = out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
+        files = analysis.report(list(runs), folder, style)
+    for path in files:
+        typer.echo(path)
+
+
+@main.command()
+def strategies() -> None:
+    """List the aggregation strategies, their options and where they come from."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from strategies import catalog
+
+    table = Table("Name", "Update rule, and the options with their defaults", "Source")
+    for name in catalog.names():
+        entry = catalog.entry(name)
+        options = ", ".join(f"{key} = {value}" for key, value in entry.options.items())
+        what = Text.assemble(entry.rule, "\n", (options, "dim"))
+        paper = entry.citation
+        table.add_row(name, what, f"{str(paper).partition(').')[0]})\narXiv:{paper.arxiv}")
+    Console(highlight=False).print(table)
+
+
+@main.command()
+def datasets() -> None:
+    """List the built-in datasets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from simulation.datasets import names
+
+    table = Table("Name", "What it is")
+    for row in [*names(), ("module:function", "Your own arrays: (x, y), (x_test, y_test)")]:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
 
 
 def quiet() -> None:
-    """Keep the log lines and warnings of libraries off the screen; they go into run.log."""
+    """Keep the log lines and warnings of libraries off the screen; a run has them in run.log."""
     import logging
-    import os
-    import warnings
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import flwr.common.logger  # noqa: F401  (it sets up a handler, which is taken away here)
+
     logging.captureWarnings(True)
-    warnings.simplefilter("default")
     for name in ("flwr", "py.warnings", "ray"):
-        __import__("flwr") if name == "flwr" else None
         logger = logging.getLogger(name)
         logger.handlers = [logging.NullHandler()]
         logger.propagate = False
@@ -159,68 +249,54 @@ def quiet() -> None:
 
 @contextmanager
 def bad_input() -> Iterator[None]:
-    """Turn an error of the user's into its message on stderr and exit status 2."""
+    """Turn an error of the user's into its text on stderr and exit status 2."""
+    from simulation.experiment import ConfigError
+
     try:
         yield
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            say(line)
+        raise typer.Exit(BAD_INPUT) from None
     except ValueError as error:
-        _say(str(error))
+        say(str(error))
         raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt:
-        _say("interrupted; nothing was started")
+        say("interrupted before the first round")
         raise typer.Exit(INTERRUPTED) from None
 
 
 @contextmanager
-def reported(path: Path, again: str) -> Iterator[None]:
-    """Report how a run ended: bad input found late, a failure, or an interruption.
+def endings(path: Path, again: str, begun: Callable[[], bool]) -> Iterator[None]:
+    """Report how a run ended that did not go to its end. What is found before it begins passes.
 
     Args:
         path: the run folder.
-        again: the command that goes on with the run.
+        again: the command that goes on with it.
+        begun: tells whether the rounds have begun.
     """
-    from simulation.results import RunError, read_json
-
-    before = (path / "config.json").exists()
     try:
         yield
     except KeyboardInterrupt:
-        begun = (path / "config.json").exists()
-        _say(f"interrupted; go on with: {again}" if begun else "interrupted before the first round")
+        if not begun():
+            raise
+        say(f"interrupted; go on with: {again}")
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
-        begun = (path / "config.json").exists() and not before
-        ours = isinstance(error, RunError) or type(error).__name__.endswith(("Error",))
-        if isinstance(error, ValueError) and ours and not begun:
-            _say(str(error))
-            raise typer.Exit(BAD_INPUT) from None
-        if not (path / "config.json").exists() and not isinstance(error, RuntimeError):
+        if not begun() and not isinstance(error, RuntimeError):
             raise
-        _log_failure(path)
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        where = f"; see {path / 'run.log'}" if (path / "run.log").exists() else ""
-        _say(f"the run failed: {first}{where}")
-        if (read_json(path / "config.json") or {}) and (path / "checkpoint").exists():
-            _say(f"go on with: {again}")
+        log = path / "run.log"
+        say(f"the run failed: {_first_line(error)}" + (f"; see {log}" if log.exists() else ""))
         raise typer.Exit(FAILED) from None
 
 
-def _log_failure(path: Path) -> None:
-    import logging
-
-    from simulation.run import log_file
-
-    if path.is_dir():
-        with log_file(path / "run.log"):
-            logging.getLogger("sunflower").exception("the run failed")
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _say(text: str) -> None:
-    for line in text.splitlines():
-        typer.echo(f"sunflower: {line}", err=True)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def say(text: str) -> None:
+    """Print one line on stderr."""
+    typer.echo(f"sunflower: {' '.join(text.split())}", err=True)
 
 
 if __name__ == "__main__":

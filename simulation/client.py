@@ -80,6 +80,7 @@ class Trainer:
             v for v in self.model.optimizer.variables if v is not self._learning_rate_variable()
         ]
         self.initial_slots = _join([v.numpy() for v in self._slots])
+        self._fresh_slots = tf.constant(self.initial_slots)
         self._seeds = _seed_states(self.model)
         self._example = tf.TensorSpec([None, *x.shape[1:]], tf.as_dtype(x.dtype))
         self._label = tf.TensorSpec([None, *y.shape[1:]], tf.as_dtype(y.dtype))
@@ -126,32 +127,38 @@ class Trainer:
             own: the client's state from its last round; zeros when None.
             slots: the optimiser's state to go on from; a fresh one when None.
         """
-        n = len(x)
+        n, head = len(x), self.spec.trainable_size
+        batch = n if self.rule.full_batch else self.batch
+        epochs = 1 if self.rule.full_batch else epochs
+        metrics = {}
+        if self.rule.initial_loss:
+            loss, _ = self.evaluate(model, x, y, np.arange(n))
+            metrics["initial_loss"] = float(loss.mean(dtype=np.float64))
         shuffle = stream(self.seed, SHUFFLE, round, client)
         order = np.stack([shuffle.permutation(n) for _ in range(epochs)]).astype(np.int32)
-        head = self.spec.trainable_size
         kept = own or {name: np.zeros(head, np.float32) for name in self.rule.own}
         given = {k: np.asarray(v, np.float32) for k, v in (shared or {}).items()}
         if self._fit is None:
             self._fit = self._compile_fit(given, kept)
         delta, loss, correct, after = self._fit(
             model,
-            self.initial_slots if slots is None else slots,
+            self._fresh_slots if slots is None else slots,
             x,
             y,
             order,
+            batch,
             self._layer_seeds(round, client),
             given,
             dict(kept),
         )
         vector = delta.numpy()
-        steps = epochs * -(-n // self.batch)
+        steps = epochs * -(-n // batch)
+        rate = self._learning_rate or 0.0
         extras: Mapping[str, Vector] = {}
         if self.rule.after is not None:
-            local = Local(steps, self._learning_rate or 0.0)
-            extras, kept = self.rule.after(vector[:head], given, kept, local)
-        metrics = {"loss": float(loss) / (n * epochs), "accuracy": float(correct) / (n * epochs)}
-        update = Update(client, n, vector, steps, extras, metrics)
+            extras, kept = self.rule.after(vector[:head], given, kept, Local(steps, rate))
+        metrics |= {"loss": float(loss) / (n * epochs), "accuracy": float(correct) / (n * epochs)}
+        update = Update(client, n, vector, steps, extras, metrics, rate, head)
         return Trained(update, kept, None if slots is None else after.numpy())
 
     def evaluate(
@@ -216,6 +223,8 @@ class Trainer:
         return rate if isinstance(rate, keras.Variable) else None
 
     def _layer_seeds(self, round: int, client: int) -> NDArray[np.uint32]:
+        if not self._seeds:
+            return np.zeros((0, 2), np.uint32)
         draw = stream(self.seed, LAYER_SEEDS, round, client)
         return draw.integers(0, 2**32, (len(self._seeds), 2), np.uint32)
 
@@ -246,6 +255,7 @@ class Trainer:
                 self._example,
                 self._label,
                 tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([], tf.int32),
                 tf.TensorSpec([len(self._seeds), 2], tf.uint32),
                 vectors,
                 kept,
@@ -260,6 +270,7 @@ class Trainer:
         x: tf.Tensor,
         y: tf.Tensor,
         order: tf.Tensor,
+        batch: tf.Tensor,
         seeds: tf.Tensor,
         shared: Mapping[str, tf.Tensor],
         own: Mapping[str, tf.Tensor],
@@ -272,11 +283,11 @@ class Trainer:
             variable.assign(tf.cast(state, variable.dtype))
         hook = self._hook(start, shared, own)
         epochs, n = tf.shape(order)[0], tf.shape(order)[1]
-        per_epoch = (n + self.batch - 1) // self.batch
+        per_epoch = (n + batch - 1) // batch
 
         def step(i: tf.Tensor, loss: tf.Tensor, hits: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            epoch, first = i // per_epoch, (i % per_epoch) * self.batch
-            rows = order[epoch, first : tf.minimum(first + self.batch, n)]
+            epoch, first = i // per_epoch, (i % per_epoch) * batch
+            rows = order[epoch, first : tf.minimum(first + batch, n)]
             value, correct = self._step_graph(tf.gather(x, rows), tf.gather(y, rows), hook)
             size = tf.cast(tf.size(rows), tf.float32)
             return i + 1, loss + value * size, hits + tf.reduce_sum(correct)

@@ -57,20 +57,20 @@ def client_app(executor: Callable[[], Executor]) -> ClientApp:
         update = trained.update
         if trained.own:
             context.state["sunflower.own"] = _record(trained.own)
-        content = RecordDict(
+        metrics = MetricRecord(
             {
-                "arrays": to_arrays(here.trainer.spec, model + update.delta),
-                "metrics": MetricRecord(
-                    {
-                        "num-examples": update.examples,
-                        "num-steps": update.steps,
-                        "partition-id": client,
-                        "train_loss": update.metrics["loss"],
-                        "train_accuracy": update.metrics["accuracy"],
-                    }
-                ),
+                "num-examples": update.examples,
+                "num-steps": update.steps,
+                "partition-id": client,
+                "learning-rate": update.learning_rate,
+                "train_loss": update.metrics["loss"],
+                "train_accuracy": update.metrics["accuracy"],
             }
         )
+        if "initial_loss" in update.metrics:
+            metrics["initial_loss"] = update.metrics["initial_loss"]
+        arrays = to_arrays(here.trainer.spec, model + update.delta)
+        content = RecordDict({"arrays": arrays, "metrics": metrics})
         if update.extras:
             content["extras"] = _record(update.extras)
         return Message(content, reply_to=message)

@@ -185,7 +185,7 @@ def overlay(data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(data.get(table), str):
             data[table] = {key: data[table]}
         old, new = data.get(table), given.get(f"{table}.{key}")
-        if new is not None and isinstance(old, dict) and old.get(key) != new:
+        if new is not None and isinstance(old, dict) and new != _kind(old, key):
             data[table] = _without_options(old, table)
     alone = "partition.alpha" in given and "partition.kind" not in given
     partition = data.get("partition")
@@ -194,6 +194,10 @@ def overlay(data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         assign(data, key, value)
     return data
+
+
+def _kind(table: Mapping[str, Any], key: str) -> Any:
+    return table.get(key, "dirichlet" if "alpha" in table else None)
 
 
 def _without_options(table: Mapping[str, Any], name: str) -> dict[str, Any]:

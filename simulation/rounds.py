@@ -71,8 +71,8 @@ class Driver(Protocol):
 class Folding:
     """Our strategies on our engines: updates are folded where they are made."""
 
-    def __init__(self, strategy: Federated, grid: EngineGrid, spec: Spec) -> None:
-        self.strategy, self.grid, self.spec = strategy, grid, spec
+    def __init__(self, strategy: Federated, grid: EngineGrid, spec: Spec, seed: int) -> None:
+        self.strategy, self.grid, self.spec, self.seed = strategy, grid, spec, seed
         self._state: State | None = None
 
     @property
@@ -94,7 +94,7 @@ class Folding:
         partial, rows = self.grid.train(round, cohort, model, shared)
         mean = algorithm.reducer.finish(partial)
         after, self._state = algorithm.step(
-            self.spec, model, self._state, mean, Round(round, population)
+            self.spec, model, self._state, mean, Round(round, population, self.seed)
         )
         down = FLOAT * (model.size + sum(np.size(v) for v in shared.values()))
         up = FLOAT * (model.size + sum(v.size for v in mean.extras.values()))

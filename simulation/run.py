@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from flwr.serverapp.strategy import Strategy
 
-from simulation import checkpoint, datasets, partition, plugins, results
+from simulation import checkpoint, datasets, partition, plugins, preflight, results
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
 from simulation.experiment import ConfigError, Experiment
@@ -107,11 +107,14 @@ def simulate(
     start = _reopen(path, experiment) if resume else None
     if not resume:
         results.check_free(path)
+    preflight.check_writable(path)
+    if ":" in experiment.model:
+        preflight.find_statically("model", experiment.model)
     listener.stage(f"loading {experiment.dataset}")
+    data, parts = prepare(experiment)
     with ExitStack() as stack:
         grid = _engine(experiment, listener)
         stack.callback(grid.close)
-        data, parts = prepare(experiment)
         return _run(experiment, chosen, grid, data, parts, path, start, listener)
 
 
@@ -194,6 +197,12 @@ def _reopen(path: Path, experiment: Experiment) -> checkpoint.Checkpoint | None:
     Raises:
         RunError: no run there, or one of another experiment (the text names the difference).
     """
+    check_same(path, experiment)
+    return checkpoint.latest(path / "checkpoint")
+
+
+def check_same(path: Path, experiment: Experiment) -> None:
+    """Raise RunError unless ``path`` holds a run of this experiment; the text says what differs."""
     config = results.read_json(path / "config.json")
     if config is None:
         raise RunError(f"resume: {path} holds no run")
@@ -205,7 +214,6 @@ def _reopen(path: Path, experiment: Experiment) -> checkpoint.Checkpoint | None:
             if not key.startswith(("resources", "name", "data_dir"))
         ]
         raise RunError(f"resume: {path} is a run of another experiment: {'; '.join(changed)}")
-    return checkpoint.latest(path / "checkpoint")
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -251,7 +259,7 @@ def _run(
         log.info("data from %s; %d workers", data.source, grid.workers)
         if not existed and data.classes and parts.train_sizes.size <= LABELLED:
             folder.add_labels(parts.label_counts(data.y_train, data.classes))
-        driver = _driver(strategy, grid, info.spec)
+        driver = _driver(strategy, grid, info.spec, experiment.seed)
         position = Position(0, info.initial)
         if start is not None:
             position = start.position
@@ -275,6 +283,9 @@ def _run(
         except KeyboardInterrupt:
             status = "interrupted"
             raise
+        except Exception:
+            log.exception("the run failed")
+            raise
         finally:
             lines = results.read_rounds(path)
             seconds = before + time.perf_counter() - began
@@ -286,9 +297,9 @@ def _run(
     return Result(path, lines, summary, position.model, info.spec)
 
 
-def _driver(strategy: Strategy, grid: EngineGrid, spec: Spec) -> Driver:
+def _driver(strategy: Strategy, grid: EngineGrid, spec: Spec, seed: int) -> Driver:
     if isinstance(strategy, Federated) and grid.folds:
-        return Folding(strategy, grid, spec)
+        return Folding(strategy, grid, spec, seed)
     if isinstance(strategy, Federated):
         strategy.spec = spec
     return Messaging(strategy, grid, spec)
@@ -309,14 +320,14 @@ def _summary(
     seconds: float,
     spec: Spec,
 ) -> dict[str, Any]:
-    epochs = experiment.training.local_epochs
+    epochs, done = experiment.training.local_epochs, status == "complete"
     images = sum(line["examples"] or 0 for line in lines) * epochs
     busy = sum(line["seconds"] or 0.0 for line in lines)
     return {
         "status": status,
         "rounds": lines[-1]["round"] if lines else 0,
         "final": lines[-1] if lines else {},
-        "weights_sha256": results.weights_sha256(position.model),
+        "weights_sha256": results.weights_sha256(position.model) if done else None,
         "wall_seconds": seconds,
         "images_per_second": images / busy if busy else None,
         "parameters": spec.size,
@@ -325,10 +336,10 @@ def _summary(
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Send the log of Sunflower and of Flower to a file while the run lasts."""
+    """Send the log of Sunflower and of Flower, and warnings, to a file while the run lasts."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger("sunflower"), logging.getLogger("flwr")]
+    loggers = [logging.getLogger(name) for name in ("sunflower", "flwr", "py.warnings")]
     for logger in loggers:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,7 +27,9 @@ from rich.table import Table
 from rich.text import Text
 
 from simulation.experiment import Experiment
+from simulation.results import read_json
 from simulation.run import Listener, Result
+from simulation.study import Outcome, Plan, State
 
 WINDOW = 20.0
 """Seconds over which images/s is measured."""
@@ -41,29 +45,26 @@ FILES = {
 
 
 class Rate:
-    """Images a second over the last while."""
+    """Images a second over the last while.
 
-    def __init__(self) -> None:
-        self._marks: deque[tuple[float, int]] = deque()
-        self.total = 0
+    Args:
+        clock: seconds, from any moment on.
+    """
+
+    def __init__(self, clock: Any = time.monotonic) -> None:
+        self._clock = clock
+        self._marks: deque[tuple[float, int]] = deque([(clock(), 0)])
 
     def add(self, images: int) -> None:
-        """Note that images have been processed."""
-        now = time.monotonic()
-        self.total += images
-        self._marks.append((now, self.total))
+        """Note that images have been processed since the last call."""
+        now, total = self._clock(), self._marks[-1][1] + images
+        self._marks.append((now, total))
         while len(self._marks) > 2 and now - self._marks[0][0] > WINDOW:
             self._marks.popleft()
-
-    def start(self) -> None:
-        """Note the beginning."""
-        self._marks.append((time.monotonic(), self.total))
 
     @property
     def value(self) -> float | None:
         """Images a second; None before there is anything to measure."""
-        if len(self._marks) < 2:
-            return None
         (first, before), (last, after) = self._marks[0], self._marks[-1]
         return (after - before) / (last - first) if last > first else None
 
@@ -71,12 +72,9 @@ class Rate:
 class _Speed(ProgressColumn):
     """The column that shows images/s."""
 
-    def __init__(self, rate: Rate) -> None:
-        super().__init__()
-        self.rate = rate
-
     def render(self, task: Task) -> Text:
-        value = self.rate.value
+        rate = task.fields.get("rate")
+        value = rate.value if rate is not None else None
         return Text(f"{value:,.0f} images/s" if value else "", style="progress.data.speed")
 
 
@@ -88,39 +86,38 @@ class _Warnings(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(f"warning: {record.getMessage()}", style="yellow", markup=False)
+        if record.exc_info is None:
+            self.console.print(f"warning: {record.getMessage()}", style="yellow", markup=False)
 
 
 class Screen(Listener):
-    """Show a run as it goes.
+    """Show a run as it goes. Use it as a context manager.
 
     Args:
         console: where to; standard output when None.
-        title: put before every line, to tell runs of a study apart.
+        title: put before every line, to tell the runs of a study apart.
     """
 
     def __init__(self, console: Console | None = None, title: str = "") -> None:
         self.console = console or Console(highlight=False)
         self.title = f"{title}: " if title else ""
         self.live = self.console.is_terminal
-        self._rate = Rate()
+        self.begun = False
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            _Speed(self._rate),
+            _Speed(),
             console=self.console,
             transient=True,
             disable=not self.live,
         )
         self._warnings = _Warnings(self.console)
-        self._waiting = self._progress.add_task("", total=None, visible=False)
-        self._cohort, self._epochs, self._trained, self._answered = 0, 1, 0, 0
-        self._rounds = 0
+        self._stage = self._progress.add_task("", total=None, visible=False)
 
     def __enter__(self) -> Screen:
         logging.getLogger("sunflower").addHandler(self._warnings)
@@ -137,28 +134,35 @@ class Screen(Listener):
         logging.getLogger("sunflower").removeHandler(self._warnings)
 
     def stage(self, text: str) -> None:
-        """Show what is being done."""
-        if self.live:
-            self._progress.update(self._waiting, description=f"{self.title}{text}", visible=True)
-        else:
+        """Show what is being done before and after the rounds."""
+        self._progress.update(self._stage, description=f"{self.title}{text}", visible=True)
+        if not self.live:
             self.print(text)
 
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         """Show the bars."""
+        self.begun = True
         central = experiment.mode == "centralised"
         self._cohort = 1 if central else experiment.cohort_size
-        self._epochs, self._rounds = experiment.training.local_epochs, experiment.rounds
-        what = "pooled data" if central else f"{self._cohort:,} of {experiment.clients:,} clients"
-        noun = "worker" if workers == 1 else "workers"
-        self.print(
-            f"{experiment.label}: {what} a round, {experiment.rounds} rounds, {workers} {noun}"
-            + (f", going on after round {done}" if done else "")
+        self._epochs, self._rounds, self._done = (
+            experiment.training.local_epochs,
+            experiment.rounds,
+            done,
         )
-        self._progress.update(self._waiting, visible=False)
-        self._done = done
-        self._bar = self._progress.add_task("rounds", total=self._rounds, completed=done)
+        self._trained = self._answered = 0
+        self._rate = Rate()
+        some = f"{self._cohort:,} of {experiment.clients:,} clients"
+        who = "the pooled data" if central else some
+        after = f", going on after round {done}" if done else ""
+        self.print(
+            f"{experiment.label}: {_count(experiment.rounds, 'round')} of {who} "
+            f"on {_count(workers, 'worker')}{after}"
+        )
+        self._progress.update(self._stage, visible=False)
+        self._bar = self._progress.add_task(
+            f"{self.title}rounds", total=self._rounds, completed=done, rate=self._rate
+        )
         self._inner = self._progress.add_task("clients", total=self._cohort, visible=not central)
-        self._rate.start()
 
     def clients(self, kind: str, clients: int, examples: int) -> None:
         """Move the bars."""
@@ -167,10 +171,10 @@ class Screen(Listener):
             self._trained += clients
             rounds, part = divmod(self._trained, self._cohort)
             self._progress.update(self._bar, completed=min(self._done + rounds, self._rounds))
-            self._progress.update(self._inner, completed=part)
-        else:
+        else:  # messages, which train or evaluate; the round's line tells of what there were
             self._answered += clients
-            self._progress.update(self._inner, completed=min(self._answered, self._cohort))
+            part = min(self._answered, self._cohort)
+        self._progress.update(self._inner, completed=part)
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Show the metrics of a round."""
@@ -182,8 +186,7 @@ class Screen(Listener):
 
     def finish(self, result: Result) -> None:
         """Show the result, and where its files are."""
-        self._progress.stop()
-        self.console.print(final_table(result))
+        self.console.print(result_table(result.summary))
         for name, what in FILES.items():
             if (result.path / name).exists():
                 self.console.print(f"{result.path / name}  {what}", soft_wrap=True, markup=False)
@@ -191,6 +194,63 @@ class Screen(Listener):
     def print(self, text: str) -> None:
         """Print a line above the bars."""
         self.console.print(f"{self.title}{text}", soft_wrap=True, markup=False)
+
+
+class StudyScreen:
+    """Show the runs of a study, one after the other.
+
+    Args:
+        plan: the runs by name.
+        out: the study's folder.
+        console: where to; standard output when None.
+    """
+
+    def __init__(self, plan: Plan, out: Path, console: Console | None = None) -> None:
+        self.plan, self.out = plan, out
+        self.console = console or Console(highlight=False)
+        self._screens: list[Screen] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether the rounds of any run have begun."""
+        return any(screen.begun for screen in self._screens)
+
+    def __enter__(self) -> StudyScreen:
+        self.console.print(f"{_count(len(self.plan), 'run')} in {self.out}", soft_wrap=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    @contextmanager
+    def watch(self, name: str, experiment: Experiment, state: State) -> Iterator[Listener]:
+        """Show one run."""
+        if state == "complete":
+            self.console.print(f"{name}: complete already", soft_wrap=True, markup=False)
+            yield Listener()
+            return
+        with Screen(self.console, name) as screen:
+            self._screens.append(screen)
+            yield screen
+
+    def finish(self, outcome: Outcome) -> None:
+        """Show the result of every run, and what to do next."""
+        table = Table("Run", "Rounds", "Accuracy", "Loss", "Time", title="Results")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name in outcome.complete:
+            summary = read_json(self.out / name / "summary.json") or {}
+            final = summary.get("final", {})
+            table.add_row(
+                name,
+                str(summary.get("rounds", "")),
+                _percent(final.get("server_accuracy")) or "",
+                _number(final.get("server_loss")) or "",
+                f"{summary.get('wall_seconds', 0.0):.0f} s",
+            )
+        self.console.print(table)
+        if outcome.complete:
+            self.console.print(f"Figures and tables: sunflower report {self.out}", soft_wrap=True)
 
 
 def describe(record: Mapping[str, Any], rounds: int) -> str:
@@ -211,23 +271,29 @@ def describe(record: Mapping[str, Any], rounds: int) -> str:
     return "  ".join(parts)
 
 
-def final_table(result: Result) -> Table:
-    """Return a finished run's result as a table."""
-    table = Table(title="Result", show_header=False, title_justify="left")
-    final, summary = result.summary["final"], result.summary
-    rows: list[tuple[str, str | None]] = [
+def result_table(summary: Mapping[str, Any]) -> Table:
+    """Return the summary of a finished run as a table."""
+    table = Table(title="Result", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    final, speed = summary["final"], summary.get("images_per_second")
+    rows = (
         ("Rounds", str(summary["rounds"])),
         ("Accuracy on the server's test set", _percent(final.get("server_accuracy"))),
         ("Loss on the server's test set", _number(final.get("server_loss"))),
-        ("Accuracy on clients' validation data", _percent(final.get("client_accuracy"))),
+        ("Accuracy on the clients' validation data", _percent(final.get("client_accuracy"))),
         ("Wall time", f"{summary['wall_seconds']:.1f} s"),
-        ("Images/s", _thousands(summary.get("images_per_second"))),
-        ("SHA-256 of the weights", summary["weights_sha256"][:16]),
-    ]
+        ("Images/s", f"{speed:,.0f}" if speed else None),
+        ("SHA-256 of the weights", f"{summary['weights_sha256'][:16]}..."),
+    )
     for name, value in rows:
         if value is not None:
             table.add_row(name, value)
     return table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _percent(value: float | None) -> str | None:
@@ -236,7 +302,3 @@ def _percent(value: float | None) -> str | None:
 
 def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
-
-
-def _thousands(value: float | None) -> str | None:
-    return None if value is None else f"{value:,.0f}"

@@ -129,11 +129,13 @@ def band_text(band: str, counts: Sequence[int] | pd.Series) -> str:
     return f"mean and {BANDS[band]} over {span(counts)} seeds"
 
 
-def label_rows(ax: Axes, names: Sequence[str]) -> None:
-    """Name the rows of a horizontal chart, row 0 at the bottom."""
-    ax.set_yticks(range(len(names)), list(names))
+def label_rows(ax: Axes, names: Sequence[str]) -> dict[str, int]:
+    """Name the rows of a horizontal chart from top to bottom; return each name's place."""
+    places = {name: len(names) - 1 - i for i, name in enumerate(names)}
+    ax.set_yticks(list(places.values()), list(places))
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.grid(visible=False, axis="y")
+    return places
 
 
 def interval(data: pd.DataFrame, band: str) -> tuple[pd.Series, pd.Series]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,7 @@ def client_violin(
     ax: Axes | None = None,
     *,
     metric: str = "accuracy",
+    rows: Sequence[str] | None = None,
     looks: Mapping[str, Look] | None = None,
     legend: bool = True,
     **style: Any,
@@ -103,6 +104,8 @@ def client_violin(
         frame: :attr:`analysis.Runs.last_clients` of one setting.
         ax: where to draw; a new figure without.
         metric: the client's metric.
+        rows: the labels from top to bottom, so that several axes agree; a label without data
+            leaves its row empty.
         looks: the look of each label.
         legend: whether to say above the axes what is pooled.
         style: further keywords of ``seaborn.violinplot``.
@@ -115,7 +118,7 @@ def client_violin(
         x=metric,
         y="label",
         hue="label",
-        order=list(table),
+        order=list(rows or table),
         hue_order=list(table),
         ax=ax,
         **{
@@ -142,6 +145,7 @@ def worst_clients(
     *,
     metric: str = "accuracy",
     share: float = 0.1,
+    rows: Sequence[str] | None = None,
     looks: Mapping[str, Look] | None = None,
     legend: bool = True,
     **style: Any,
@@ -153,6 +157,8 @@ def worst_clients(
         ax: where to draw; a new figure without.
         metric: the client's metric.
         share: the fraction of clients in the tails, see :func:`analysis.costs.fairness`.
+        rows: the labels from top to bottom, so that several axes agree; a label without data
+            leaves its row empty.
         looks: the look of each label.
         legend: whether to draw the legend above the axes.
         style: further keywords of ``Axes.plot`` for the line between the tails.
@@ -161,8 +167,10 @@ def worst_clients(
     ax = axes(ax)
     table = pick_looks(frame["label"].unique(), looks)
     data = fairness(frame, metric, share=share).set_index("label").loc[list(table)]
-    for place, (label, look) in enumerate(reversed(table.items())):
-        row = data.loc[label]
+    for label, place in label_rows(ax, list(rows or table)).items():
+        if label not in data.index:
+            continue
+        row, look = data.loc[label], table[label]
         ax.plot(
             [row["worst"], row["best"]], [place, place],
             **{"color": look.colour, "linewidth": 1.5, "alpha": 0.6, "zorder": 2, **style},
@@ -173,7 +181,6 @@ def worst_clients(
                 markerfacecolor=look.colour if fill else "white", markeredgecolor=look.colour,
                 label=None,
             )  # fmt: skip
-    label_rows(ax, list(reversed(table)))
     name_axis(ax.xaxis, metric)
     ax.set_xlabel(f"{name_of(metric)} (%)" if "accuracy" in metric else name_of(metric))
     if legend:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from analysis.plots.base import (
     scale,
 )
 from analysis.style import Look, base_name
-from analysis.summarise import check_columns, curve, last, per_seed, spread
+from analysis.summarise import check_columns, curve, is_lower_better, last, per_seed, spread
 
 
 def curves(
@@ -104,6 +104,7 @@ def comparison(
     *,
     metric: str = "server_accuracy",
     band: str = "ci",
+    rows: Sequence[str] | None = None,
     looks: Mapping[str, Look] | None = None,
     legend: bool = True,
     **style: Any,
@@ -118,6 +119,8 @@ def comparison(
         ax: where to draw; a new figure without.
         metric: the column whose last value counts.
         band: the kind of interval, as in :func:`curves`.
+        rows: the labels from top to bottom, so that several axes agree; a label without data
+            leaves its row empty. By default the best comes first.
         looks: the look of each label.
         legend: whether to say above the axes what rings and intervals are.
         style: further keywords of ``Axes.errorbar``.
@@ -129,9 +132,12 @@ def comparison(
     data = spread(ends, metric, ["label"]).set_index("label")
     low, high = interval(data, band)
     table = pick_looks(data.index, looks)
-    names = data["mean"].sort_values(kind="stable").index[:: -1 if "loss" in metric else 1]
-    for place, label in enumerate(names):
-        look, mean = table[label], data.loc[label, "mean"]
+    means = data["mean"]
+    best_first = means.sort_values(kind="stable", ascending=is_lower_better(metric))
+    for label, place in label_rows(ax, list(rows or best_first.index)).items():
+        if label not in data.index:
+            continue
+        look, mean = table[label], float(means[label])
         seeds = ends.loc[ends["label"] == label, metric]
         ax.plot(
             seeds, np.full(len(seeds), place + 0.2), "o", color=look.colour, markersize=3.4,
@@ -144,7 +150,6 @@ def comparison(
         )  # fmt: skip
         if base_name(label) in ("centralised", "centralized"):
             ax.axvline(mean, color=look.colour, linestyle=look.dash, linewidth=0.8, zorder=1)
-    label_rows(ax, list(names))
     ax.set_xlabel(f"Final {name_of(metric)[0].lower()}{scale(metric, 0)[1][1:]}")
     if is_share(metric):
         percent(ax.xaxis)

@@ -22,7 +22,7 @@ def panels(
     width: float | None = None,
     note: str | None = None,
     share: str = "y",
-    height: float = 1.65,
+    height: float | None = None,
     **options: Any,
 ) -> list[Axes]:
     """Draw ``plot`` once for each part, in a grid with one legend above it.
@@ -33,7 +33,7 @@ def panels(
         width: of the figure [in]; twice the style's column without.
         note: a line over the legend: what lines and bands are.
         share: the axes with equal ranges: ``x``, ``y``, ``xy`` or nothing.
-        height: of a panel [in].
+        height: of a panel [in]; follows from its width without.
         options: of ``plot``.
 
     Returns:
@@ -44,6 +44,7 @@ def panels(
     width = width or 2 * plt.rcParams["figure.figsize"][0]
     count = len(parts)
     rows, columns = shape(count, max(1, int(width / PANEL)))
+    height = height or 0.3 + 0.55 * width / columns
     figure, grid = plt.subplots(
         rows,
         columns,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 
 from analysis.plots.base import (
     axes,
@@ -121,11 +122,15 @@ def draw_heatmap(ax: Axes, grid: pd.DataFrame, legend: bool, style: Mapping[str,
     ax.grid(visible=False)
     ax.set_xlabel(f"{len(shares):,} clients, sorted by main label")
     ax.set_xticks([])
-    if not legend:
-        return
-    figure = ax.get_figure(root=True)
+    if legend:
+        color_bar(image, [ax])
+
+
+def color_bar(image: AxesImage, used: Sequence[Axes]) -> None:
+    """Draw the colour bar of a heatmap of shares beside the axes ``used``."""
+    figure = used[0].get_figure(root=True)
     assert figure is not None
-    bar = figure.colorbar(image, ax=ax, pad=0.02, fraction=0.06)
+    bar = figure.colorbar(image, ax=list(used), pad=0.02, fraction=0.06)
     bar.set_label("Share of client's data (%)")
     bar.outline.set_linewidth(0.4)
     percent(bar.ax.yaxis)
@@ -159,8 +164,7 @@ def draw_bars(
     percent(ax.yaxis)
     ax.set_ylabel("Share of client's data (%)")
     ax.set_xlabel("Client" if few else f"{len(shares):,} clients, sorted by main label")
-    if not few:
-        ax.set_xticks([])
+    ax.set_xticks(range(0, len(shares), -(-len(shares) // 12)) if few else [])
     ax.grid(visible=False, axis="x")
     if legend:
         legend_above(ax, "label")

@@ -81,7 +81,9 @@ def sweep(
         part = data[data["label"] == label].sort_values(x)
         if part.empty:
             level = ends.loc[ends["label"] == label, metric].mean()
-            ax.axhline(level, color=look.colour, linestyle=look.dash, linewidth=1, label=label)
+            ax.axhline(level, color=look.colour, linestyle=look.dash, linewidth=1)
+            keywords = {**look.line(), "marker": ""}
+            ax.errorbar([], [], yerr=[], label=label, **keywords)  # its place in the legend
             continue
         # neighbours stand a little apart, or their intervals would hide each other
         aside = 0.008 * (i - (len(table) - 1) / 2) * step

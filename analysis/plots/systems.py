@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ def round_time(
     ax: Axes | None = None,
     *,
     x: str | None = None,
+    rows: Sequence[str] | None = None,
     looks: Mapping[str, Look] | None = None,
     legend: bool = True,
     **style: Any,
@@ -42,6 +43,8 @@ def round_time(
         x: ``participants``, ``clients`` or ``workers``: lines through each run's median round
             time, averaged over seeds, on logarithmic axes. Without: a box per strategy over all
             rounds of all seeds (quartiles; whiskers from the 5th to the 95th percentile).
+        rows: the labels from top to bottom, so that several axes agree; a label without data
+            leaves its row empty.
         looks: the look of each label.
         legend: whether to draw the legend or the note above the axes.
         style: further keywords of ``Axes.plot``, or of ``Axes.barh`` for the boxes.
@@ -52,16 +55,16 @@ def round_time(
     ax = axes(ax)
     table = pick_looks(known["label"].unique(), looks)
     if x is None:
-        names = list(reversed(table))
         divisor, text = scale("seconds", float(known["seconds"].median()))
-        for place, name in enumerate(names):
+        for name, place in label_rows(ax, list(rows or table)).items():
             values = known.loc[known["label"] == name, "seconds"] / divisor
+            if values.empty:
+                continue
             low, first, middle, third, high = values.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
             ax.plot([low, high], [place, place], color="#444444", linewidth=0.9, zorder=2)
             box = {"height": 0.55, "color": table[name].colour, "linewidth": 0, "zorder": 3}
             ax.barh(place, third - first, left=first, **{**box, **style})
             ax.plot([middle] * 2, [place - 0.275, place + 0.275], color="black", zorder=4)
-        label_rows(ax, names)
         ax.set_xlim(left=0)
         ax.set_xlabel(text)
         if legend:
@@ -142,6 +145,7 @@ def traffic(
     frame: pd.DataFrame,
     ax: Axes | None = None,
     *,
+    rows: Sequence[str] | None = None,
     looks: Mapping[str, Look] | None = None,
     legend: bool = True,
     **style: Any,
@@ -151,6 +155,8 @@ def traffic(
     Args:
         frame: :attr:`analysis.Runs.rounds`; labels that send nothing are left out.
         ax: where to draw; a new figure without.
+        rows: the labels from top to bottom, so that several axes agree; a label without data
+            leaves its row empty.
         looks: the look of each label.
         legend: whether to draw the legend above the axes.
         style: further keywords of ``Axes.barh``.
@@ -163,13 +169,13 @@ def traffic(
     ax = axes(ax)
     table = pick_looks(data.index, looks)
     divisor, text = scale("bytes_total", float(data.sum(axis=1).max()))
-    names = list(reversed(table))
-    for place, label in enumerate(names):
+    for label, place in label_rows(ax, list(rows or table)).items():
+        if label not in data.index:
+            continue
         up, down = data.loc[label, ["bytes_up", "bytes_down"]].to_numpy(float) / divisor
         keywords = {"height": 0.62, "color": table[label].colour, "linewidth": 0, **style}
         ax.barh(place, up, **keywords)
         ax.barh(place, down, left=up, **{**keywords, "alpha": 0.45})
-    label_rows(ax, names)
     ax.set_xlim(left=0)
     ax.set_xlabel(text)
     if legend:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ def to_target_bars(
     target: float,
     metric: str = "server_accuracy",
     cost: str = "round",
+    rows: Sequence[str] | None = None,
     looks: Mapping[str, Look] | None = None,
     legend: bool = True,
     **style: Any,
@@ -44,6 +45,8 @@ def to_target_bars(
         target: the value of ``metric`` to reach.
         metric: the column that has to reach it.
         cost: ``round``, ``elapsed``, ``bytes_total`` or ``examples_total``.
+        rows: the labels from top to bottom, so that several axes agree; a label without data
+            leaves its row empty.
         looks: the look of each label.
         legend: whether to name the target above the axes.
         style: further keywords of ``Axes.barh``.
@@ -55,8 +58,9 @@ def to_target_bars(
     table = pick_looks(data.index, looks)
     finite = data["median"][np.isfinite(data["median"])]
     divisor, text = scale(cost, float(finite.max()) if len(finite) else 0.0)
-    names = list(reversed(table))
-    for place, label in enumerate(names):
+    for label, place in label_rows(ax, list(rows or table)).items():
+        if label not in data.index:
+            continue
         row, look = data.loc[label], table[label]
         if not np.isfinite(row["median"]):
             ax.annotate(
@@ -70,7 +74,6 @@ def to_target_bars(
         ends = [row["low"] / divisor, row["high"] / divisor]
         if np.isfinite(ends[1]) and ends[0] < ends[1]:
             ax.plot(ends, [place, place], color="#222222", linewidth=0.9, marker="|", markersize=5)
-    label_rows(ax, names)
     ax.set_xlim(left=0)
     if not len(finite):
         ax.set_xlim(0, 1)

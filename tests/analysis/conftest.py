@@ -108,6 +108,8 @@ def write_run(
                 "bytes_up": 4 * PARAMETERS * len(chosen),
                 "bytes_down": 4 * PARAMETERS * len(chosen),
             }
+            if mode != "federated":
+                line |= {"bytes_up": 0, "bytes_down": 0}
             wall += line["seconds"]
             shards.append(
                 pd.DataFrame(

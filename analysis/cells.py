@@ -1,0 +1,113 @@
+"""A table as a value: printed as Markdown, LaTeX (booktabs), CSV or HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+
+import pandas as pd
+
+from analysis.text import latex_escape, markdown_escape
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, whether it is among the best, and the number that it sorts by."""
+
+    text: str
+    bold: bool = False
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is printed, and the numbers it was made from.
+
+    Args:
+        name: the file's name.
+        caption: what the numbers are, over how many seeds, what bold means.
+        header: the columns' names.
+        rows: the cells.
+        data: the numbers behind the cells, in long form, with the runs they come from.
+        texts: how many of the first columns are text (left-aligned).
+    """
+
+    name: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    data: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
+    texts: int = 1
+
+    def __post_init__(self) -> None:
+        wrong = next((len(r) for r in self.rows if len(r) != len(self.header)), None)
+        if wrong is not None:
+            raise ValueError(f"rows: must have {len(self.header)} cells as the header, got {wrong}")
+
+    def markdown(self) -> str:
+        """Return a Markdown table with its caption below."""
+        sides = ["---" if i < self.texts else "---:" for i in range(len(self.header))]
+        lines = [[markdown_escape(h) for h in self.header], sides]
+        for row in self.rows:
+            cells = [markdown_escape(c.text) for c in row]
+            lines.append([f"**{t}**" if c.bold else t for c, t in zip(row, cells, strict=True)])
+        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"{body}\n\n{markdown_escape(self.caption)}\n"
+
+    def latex(self) -> str:
+        """Return a LaTeX table; it needs the package booktabs and nothing else."""
+        rows = []
+        for row in self.rows:
+            cells = [latex_escape(c.text) for c in row]
+            bold = [rf"\textbf{{{t}}}" if c.bold else t for c, t in zip(row, cells, strict=True)]
+            rows.append("    " + " & ".join(bold) + r" \\")
+        columns = "l" * self.texts + "r" * (len(self.header) - self.texts)
+        return "\n".join(
+            [
+                r"\begin{table}[t]",
+                r"  \centering",
+                rf"  \caption{{{latex_escape(self.caption)}}}",
+                rf"  \label{{tab:{self.name.replace('_', '-')}}}",
+                rf"  \begin{{tabular}}{{{columns}}}",
+                r"    \toprule",
+                "    " + " & ".join(map(latex_escape, self.header)) + r" \\",
+                r"    \midrule",
+                *rows,
+                r"    \bottomrule",
+                r"  \end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )
+
+    def csv(self) -> str:
+        """Return the numbers in long form, unrounded, with the runs they come from."""
+        return str(self.data.to_csv(index=False, lineterminator="\n"))
+
+    def html(self) -> str:
+        """Return an HTML table; text is escaped, cells carry what they sort by."""
+        sides = ["t" if i < self.texts else "n" for i in range(len(self.header))]
+        head = "".join(
+            f'<th scope="col" class="{side}"><button type="button">{escape(h)}</button></th>'
+            for side, h in zip(sides, self.header, strict=True)
+        )
+        rows = []
+        for row in self.rows:
+            cells = [
+                f'<td class="{side}" data-sort="{escape(sort_key(c))}">'
+                + (f"<b>{escape(c.text)}</b>" if c.bold else escape(c.text))
+                + "</td>"
+                for side, c in zip(sides, row, strict=True)
+            ]
+            rows.append("<tr>" + "".join(cells) + "</tr>")
+        return (
+            f'<div class="scroll"><table class="sortable"><caption>{escape(self.caption)}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        )
+
+
+def sort_key(cell: Cell) -> str:
+    """Return what a browser sorts a cell by: its number as JavaScript reads it, or its text."""
+    if cell.value is None:
+        return cell.text
+    return {"inf": "Infinity", "-inf": "-Infinity"}.get(key := format(cell.value, ".12g"), key)

@@ -1,0 +1,247 @@
+"""What was done, in words: the study, a methods paragraph to paste, and its references."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.runs import Runs
+from analysis.significance import TESTS
+from analysis.style import order
+from analysis.text import latex_escape, number
+
+BIBTEX = {
+    "flwr": r"""@misc{beutel2020flower,
+  title = {{Flower}: A Friendly Federated Learning Research Framework},
+  author = {Beutel, Daniel J. and Topal, Taner and Mathur, Akhil and Qiu, Xinchi and
+    Fernandez-Marques, Javier and Gao, Yan and Sani, Lorenzo and Li, Kwing Hei and
+    Parcollet, Titouan and de Gusm{\~a}o, Pedro Porto Buarque and Lane, Nicholas D.},
+  year = {2020},
+  eprint = {2007.14390},
+  archiveprefix = {arXiv},
+}""",
+    "ray": r"""@inproceedings{moritz2018ray,
+  title = {{Ray}: A Distributed Framework for Emerging {AI} Applications},
+  author = {Moritz, Philipp and Nishihara, Robert and Wang, Stephanie and Tumanov, Alexey and
+    Liaw, Richard and Liang, Eric and Elibol, Melih and Yang, Zongheng and Paul, William and
+    Jordan, Michael I. and Stoica, Ion},
+  booktitle = {USENIX Symposium on Operating Systems Design and Implementation (OSDI)},
+  year = {2018},
+  eprint = {1712.05889},
+  archiveprefix = {arXiv},
+}""",
+    "dirichlet": r"""@misc{hsu2019measuring,
+  title = {Measuring the Effects of Non-Identical Data Distribution for Federated Visual
+    Classification},
+  author = {Hsu, Tzu-Ming Harry and Qi, Hang and Brown, Matthew},
+  year = {2019},
+  eprint = {1909.06335},
+  archiveprefix = {arXiv},
+}""",
+    "fashion-mnist": r"""@misc{xiao2017fashion,
+  title = {{Fashion-MNIST}: a Novel Image Dataset for Benchmarking Machine Learning Algorithms},
+  author = {Xiao, Han and Rasul, Kashif and Vollgraf, Roland},
+  year = {2017},
+  eprint = {1708.07747},
+  archiveprefix = {arXiv},
+}""",
+}
+
+Citations = Mapping[str, str | Sequence[str]]
+
+
+def bibtex_key(entry: str) -> str:
+    """Return the key of a BibTeX entry; empty if the text is none."""
+    match = re.search(r"@\w+\s*\{\s*([^\s,{}]+)\s*,", entry)
+    return match[1] if match else ""
+
+
+def citations_of(runs: Runs, given: Citations | None = None) -> dict[str, list[str]]:
+    """Return BibTeX entries by label: those given, else those in each run's ``config.json``.
+
+    Args:
+        runs: the runs.
+        given: BibTeX, one entry or several, by label or strategy.
+    """
+    found: dict[str, list[str]] = {}
+    for run, config in runs.configs.items():
+        label, strategy = str(runs.table.at[run, "label"]), str(runs.table.at[run, "strategy"])
+        entries: list[str] = []
+        for name in (label, strategy):
+            value = (given or {}).get(name, [])
+            entries += [value] if isinstance(value, str) else list(value)
+        if not entries:
+            entries = list(bibtex_in(config.get("citations")))
+        known = found.setdefault(label, [])
+        known += [e for e in entries if bibtex_key(e) and e not in known]
+    return found
+
+
+def bibtex_in(value: Any) -> Iterable[str]:
+    """Return the BibTeX entries anywhere in a value from a ``config.json``."""
+    if isinstance(value, str):
+        if bibtex_key(value):
+            yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from bibtex_in(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from bibtex_in(part)
+
+
+def values_of(runs: Runs, column: str, pooled: bool = True) -> list[Any]:
+    """Return the different values of a column of the table, sorted, missing ones left out."""
+    table = runs.table
+    if not pooled:
+        chosen = table[table["mode"] != "centralised"]
+        table = chosen if len(chosen) else table
+    if column not in table:
+        return []
+    values = table[column].dropna().unique().tolist()
+    return sorted(values, key=lambda v: (isinstance(v, str), v))
+
+
+def listing(values: Sequence[Any]) -> str:
+    """Return ``a, b and c``."""
+    texts = [number(v) for v in values]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 seed`` or ``3 seeds``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def methods(
+    runs: Runs, citations: Citations | None = None, test: str = "t"
+) -> tuple[str, list[str]]:
+    r"""Return a methods paragraph in LaTeX, with ``\cite``, and the BibTeX entries it cites.
+
+    It says only what the run folders say: the sentence of a setting that they lack is left out.
+    """
+    entries: dict[str, str] = {}
+
+    def cite(*texts: str) -> str:
+        for text in texts:
+            entries.setdefault(bibtex_key(text), text)
+        keys = ",".join(dict.fromkeys(map(bibtex_key, texts)))
+        return rf"~\cite{{{keys}}}" if keys else ""
+
+    def say(column: str, federated: bool = True) -> str:
+        found = values_of(runs, column, pooled=not federated)
+        return latex_escape(listing(found)) if found else ""
+
+    by_label = citations_of(runs, citations)
+    modes = runs.table.groupby("label")["mode"].first()
+    sentences = []
+    if clients := say("clients"):
+        taking = say("cohort")
+        cohort = f", of which {taking} take part in a round," if taking else ""
+        sentences.append(
+            f"We simulate federated learning with {clients} clients{cohort} for {say('rounds')} "
+            "rounds."
+        )
+    kinds = [str(k) for k in values_of(runs, "partition", pooled=False)]
+    data = "".join(
+        cite(BIBTEX["fashion-mnist"])
+        if any("fashion-mnist" in str(d) for d in values_of(runs, "dataset"))
+        else ""
+    )
+    how = listing([latex_escape(k) for k in kinds]) if kinds else ""
+    if "dirichlet" in kinds:
+        how = how.replace("dirichlet", f"Dirichlet{cite(BIBTEX['dirichlet'])}")
+    alphas = values_of(runs, "alpha", pooled=False)
+    if alphas:
+        how += rf" ($\alpha \in \{{{', '.join(number(a) for a in alphas)}\}}$)"
+    split = f" is split among the clients by a {how} partition" if how else " is used"
+    sentences.append(f"The dataset {say('dataset', False)}{data}{split}.")
+    sizes = {c.get("parameters") for c in runs.configs.values()} - {None}
+    count = f"{sizes.pop():,}".replace(",", r"\,") if len(sizes) == 1 else ""
+    size = f" ({count} parameters)" if count else ""
+    training = [
+        text
+        for column, text in (
+            ("training.local_epochs", "{} local epoch(s)"),
+            ("training.batch_size", "batch size {}"),
+            ("training.optimizer", "optimiser {}"),
+            ("training.learning_rate", "learning rate {}"),
+        )
+        for found in [say(column)]
+        if found
+        for text in [text.format(found)]
+    ]
+    detail = f" with {', '.join(training)}" if training else ""
+    sentences.append(f"Clients train the {say('model')} model{size}{detail}.")
+    rivals = [x for x in order(runs.table["label"]) if modes[x] == "federated"]
+    if rivals:
+        named = [latex_escape(x) + cite(*by_label.get(x, [])) for x in rivals]
+        verb = "We compare" if len(named) > 1 else "We run"
+        sentences.append(f"{verb} {listing(named)}.")
+    if "centralised" in set(modes):
+        sentences.append("Centralised training on the pooled data is the upper baseline.")
+    if "local" in set(modes):
+        sentences.append("Training on each client's data alone is the lower baseline.")
+    seeds = values_of(runs, "seed")
+    if len(seeds) > 1:
+        sentences.append(
+            f"Every setting is run with {len(seeds)} seeds ({listing(seeds)}), which also fix the "
+            "partition and the cohorts, so that results are paired by seed; we report mean and "
+            f"standard deviation of the final test accuracy and compare strategies by a "
+            f"{TESTS[test]} with Holm's correction."
+        )
+    elif seeds:
+        sentences.append(f"Results are of one seed ({seeds[0]}).")
+    sentences.append(
+        f"Simulations use Sunflower on Flower{cite(BIBTEX['flwr'])} and Ray{cite(BIBTEX['ray'])}."
+    )
+    return " ".join(sentences), list(entries.values())
+
+
+def plain(latex: str) -> str:
+    """Return a methods paragraph without its LaTeX."""
+    text = re.sub(r"~\\cite\{[^}]*\}", "", latex)
+    text = text.replace(r"$\alpha \in \{", "\N{GREEK SMALL LETTER ALPHA} in {").replace(r"\}$", "}")
+    text = text.replace(r"\,", ",").replace(r"$\alpha$", "\N{GREEK SMALL LETTER ALPHA}")
+    return re.sub(r"\\([%&_#{}$])", r"\1", text)
+
+
+def in_words(runs: Runs) -> str:
+    """Return one sentence about what the runs are."""
+    table = runs.table
+    modes = table.groupby("label")["mode"].first()
+    rivals = int((modes == "federated").sum())
+    baselines = len(modes) - rivals
+    parts = [plural(rivals, "federated strategy").replace("strategys", "strategies")]
+    if baselines:
+        parts.append(plural(baselines, "baseline"))
+    if len(runs.settings) > 1:
+        parts.append(plural(len(runs.settings), "setting"))
+    parts.append(plural(int(table["seed"].nunique()), "seed"))
+    rounds = plural(len(runs.rounds[runs.rounds["round"] > 0]), "round")
+    return f"{plural(len(table), 'run')}: {listing(parts)}; {rounds} in all."
+
+
+def versions_of(runs: Runs) -> pd.DataFrame:
+    """Return the versions that the runs recorded: a row per package, several values listed."""
+    found: dict[str, set[str]] = {}
+    for config in runs.configs.values():
+        for name, version in (config.get("versions") or {}).items():
+            found.setdefault(str(name), set()).add(str(version))
+    rows = [(name, ", ".join(sorted(values))) for name, values in sorted(found.items())]
+    return pd.DataFrame(rows, columns=["package", "version"])
+
+
+def settings_of(runs: Runs) -> pd.DataFrame:
+    """Return every key of the experiments with its values; whether they differ between runs."""
+    flat = [c for c in runs.table.columns if c not in ("hash", "status", "setting", "label")]
+    rows = []
+    for column in flat:
+        values = runs.table[column].map(lambda v: "" if v is None or v != v else number(v))
+        different = [v for v in dict.fromkeys(values) if v]
+        if different:
+            rows.append((column, ", ".join(different), len(different) > 1))
+    return pd.DataFrame(rows, columns=["key", "values", "varies"])

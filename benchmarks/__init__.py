@@ -1,0 +1,1 @@
+"""Benchmarks of Sunflower against its peers; ``benchmarks/README.md`` says how and why."""

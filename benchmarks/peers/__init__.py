@@ -1,0 +1,1 @@
+"""One module per peer, each run in a process of its own; all report through ``work.emit``."""

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from simulation.experiment import Experiment, parse
+
+SMALL: dict[str, Any] = {
+    "dataset": "fashion-mnist-mini",
+    "model": "mlp",
+    "clients": 12,
+    "rounds": 2,
+    "partition": {"alpha": 0.5},
+    "resources": {"engine": "inline"},
+}
+
+
+@pytest.fixture
+def small() -> Experiment:
+    """Twelve unequal clients, two rounds, in this process."""
+    return parse(SMALL)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """One Ray for all tests that need it: four logical CPUs."""
+    import ray
+
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
+    yield ray
+    ray.shutdown()
