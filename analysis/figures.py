@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure as Canvas
 from analysis import plots
 from analysis.plots.base import band_text
 from analysis.plots.clients import pooled_text
+from analysis.plots.curves import rings_text
 from analysis.plots.labels import BUBBLES_UP_TO, color_bar
 from analysis.plots.targets import target_text
 from analysis.runs import Runs
@@ -146,7 +148,7 @@ def comparison(runs: Runs, options: Options) -> Axes | list[Axes]:
 
     def note(frame: pd.DataFrame) -> str:
         seeds = frame.groupby(["setting", "label"], observed=True)["seed"].nunique()
-        return f"rings: seeds; {band_text(options.band, seeds)}"
+        return rings_text(options.band, seeds)
 
     return each(
         runs, lambda r: r.rounds, plots.comparison, options, note, band=options.band,
@@ -175,7 +177,11 @@ def labels(kind: str) -> Draw:
             few = frame["client"].max() < BUBBLES_UP_TO
             return "areas: examples, per panel" if few and kind == "auto" else None
 
-        drawn = each(runs, lambda r: r.labels, plots.labels, options, note, kind=kind, share="")
+        # one run a setting is drawn: reading the labels of all would take longer than drawing
+        having = [r for r, folder in runs.folders.items() if (folder / "labels.parquet").exists()]
+        firsts = [next((r for r in names if r in having), None) for names in runs.settings.values()]
+        some = runs.only([r for r in firsts if r is not None])
+        drawn = each(some, lambda r: r.labels, plots.labels, options, note, kind=kind, share="")
         if isinstance(drawn, list) and (images := [ax.images[0] for ax in drawn if ax.images]):
             color_bar(images[0], drawn)
         return drawn
@@ -206,24 +212,29 @@ def swept(*columns: str) -> tuple[Callable[[Runs], bool], Draw]:
     A column that names no column of the table exactly is matched as the end of a dotted one.
     """
 
-    def find(runs: Runs) -> str | None:
+    def find(runs: Runs) -> tuple[str, Runs] | None:
         for wanted in columns:
-            for column in runs.table.columns:
+            for column in map(str, runs.table.columns):
                 fits = column == wanted or column.endswith(f".{wanted}")
-                if fits and varies(column, runs):
-                    return str(column)
+                if not fits or not varies(column, runs):
+                    continue
+                part = runs.across(column)  # alone in a setting, a value is no curve
+                moving = [s for s in part.settings if varies(column, part.at(s))]
+                if moving:
+                    return column, part.only(r for s in moving for r in part.settings[s])
         return None
 
     def draw(runs: Runs, options: Options) -> Axes | list[Axes]:
-        column = find(runs)
-        assert column is not None  # `applies` said so
+        found = find(runs)
+        assert found is not None  # `applies` said so
+        column, part = found
 
         def note(frame: pd.DataFrame) -> str:
             seeds = frame.groupby(["setting", "label", column], observed=True)["seed"].nunique()
             return band_text(options.band, seeds)
 
         return each(
-            runs.across(column), lambda r: r.rounds, plots.sweep, options, note, x=column,
+            part, lambda r: r.rounds, plots.sweep, options, note, x=column,
             band=options.band, looks=options.looks,
         )  # fmt: skip
 
@@ -236,7 +247,7 @@ def epsilon(runs: Runs, options: Options) -> Axes | list[Axes]:
 
 
 def option_grids(runs: Runs) -> dict[str, tuple[str, str, Runs]]:
-    """Return, by strategy, two numeric options that were swept together, and its runs.
+    """Return two numeric options that were swept together, by strategy (and setting).
 
     Of several pairs the one with the most combinations is taken; two by two is the least.
     """
@@ -253,9 +264,14 @@ def option_grids(runs: Runs) -> dict[str, tuple[str, str, Runs]]:
             for y in columns[i + 1 :]
         ]
         pairs = [p for p in pairs if p[0] >= 4]
-        if pairs:
-            _, x, y = max(pairs, key=lambda p: p[0])
-            found[str(strategy)] = (x, y, part)
+        if not pairs:
+            continue
+        _, x, y = max(pairs, key=lambda p: p[0])
+        apart = part.across(x, y)
+        for setting in apart.settings:
+            here = apart.at(setting)
+            if varies(x, here) and varies(y, here):
+                found[", ".join(filter(None, (str(strategy), setting)))] = (x, y, here)
     return found
 
 
@@ -272,7 +288,7 @@ def heatmaps(runs: Runs, options: Options) -> Axes | list[Axes]:
         x, y = places[id(frame)]
         return plots.heatmap(frame, ax, x=x, y=y, **arguments)
 
-    note = "mean final test accuracy (%), best framed"
+    note = "mean final test accuracy (%), best framed; shades per panel"
     return plots.panels(frames, plot, width=options.page, note=note, share="")
 
 
@@ -286,7 +302,7 @@ def round_time(runs: Runs, options: Options) -> Axes | list[Axes]:
     return each(
         runs, lambda r: r.rounds, plots.round_time, options,
         lambda frame: "median, quartiles, 5th to 95th percentile", looks=options.looks,
-        share="xy", in_rows=True,
+        share="y", in_rows=True,
     )  # fmt: skip
 
 
@@ -298,9 +314,14 @@ def timeline(runs: Runs, options: Options) -> Axes | list[Axes]:
 def traffic(runs: Runs, options: Options) -> Axes | list[Axes]:
     """Draw :func:`analysis.plots.traffic`."""
     text = "solid: upload, pale: download"
+
+    def senders(part: Runs) -> pd.DataFrame:
+        sent = part.rounds.groupby("label", observed=True)["bytes_total"].max()
+        return part.rounds[part.rounds["label"].isin(sent.index[sent > 0])]
+
     return each(
-        runs, lambda r: r.rounds, plots.traffic, options, lambda frame: text,
-        looks=options.looks, share="xy", in_rows=True,
+        runs, senders, plots.traffic, options, lambda frame: text,
+        looks=options.looks, share="y", in_rows=True,
     )  # fmt: skip
 
 
@@ -311,7 +332,7 @@ def any_clients(runs: Runs) -> bool:
 
 def any_labels(runs: Runs) -> bool:
     """Tell whether a run recorded which labels its clients hold."""
-    return not runs.labels.empty
+    return any((folder / "labels.parquet").exists() for folder in runs.folders.values())
 
 
 OVER_ALPHA = swept("alpha")
@@ -558,6 +579,9 @@ def save(
                 FigureCanvasPdf(figure).print_pdf(path, metadata={"CreationDate": None})
             elif kind == "svg":
                 FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+            elif kind == "png":
+                figure.set_dpi(plt.rcParams["savefig.dpi"])
+                FigureCanvasAgg(figure).print_png(path, pil_kwargs={"compress_level": 4})
             else:
                 figure.savefig(path)
             paths.append(path)

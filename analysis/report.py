@@ -15,7 +15,7 @@ from analysis.runs import Runs
 from analysis.significance import TESTS
 from analysis.style import looks, paper
 from analysis.summarise import BANDS, default_target
-from analysis.tables import all_tables
+from analysis.tables import TABLES, all_tables
 
 
 def report(
@@ -65,6 +65,7 @@ def report(
     (folder / "tables").mkdir(exist_ok=True)
     if target is None and runs.rounds["server_accuracy"].notna().any():
         target = default_target(runs.rounds)
+    remove_old(folder)
     tables = all_tables(runs, test=test, target=target, baseline=baseline)
     pictures, files = draw_all(runs, folder / "figures", style, band, target, tuple(formats))
     for table in tables:
@@ -117,6 +118,16 @@ def draw_all(
         pictures.append(Picture(figure.name, figure.caption, source, across))
         files += [path for path in written if path != svg]
     return pictures, files
+
+
+def remove_old(folder: Path) -> None:
+    """Delete what an earlier report drew: a figure that no longer applies must not stay."""
+    for name in FIGURES:
+        for path in (folder / "figures").glob(f"{name}.*"):
+            path.unlink()
+    for name in TABLES:
+        for path in (folder / "tables").glob(f"{name}.*"):
+            path.unlink()
 
 
 def write_table(table: Table, folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.text import ALPHA, number
+from analysis.text import ALPHA, number, words
 
 # Keys that say who, where and how fast, not what is computed: results do not depend on them.
 INCIDENTAL = frozenset(
@@ -36,10 +36,6 @@ FEDERATED_GROUPS = ("partition.", "faults.", "attack.", "privacy.", "stragglers.
 REPEATED = {"partition.alpha": "alpha", "partition.kind": "partition"}
 SHORT = {
     "alpha": ALPHA,
-    "training.local_epochs": "local epochs",
-    "training.batch_size": "batch size",
-    "training.optimizer": "optimizer",
-    "training.learning_rate": "learning rate",
 }
 
 
@@ -67,13 +63,17 @@ def assign_settings(
     names = pd.Series(
         [setting_name(row, shown) for _, row in table.iterrows()], index=table.index, dtype=object
     )
-    order = base.sort_values(keys).index if keys else base.index
+    order = base.sort_values(keys, key=sortable).index if keys else base.index
     settings: dict[str, list[str]] = {}
     for run in order:
         settings.setdefault(names[run], []).append(run)
     shared = [k for k in keys if not is_federated_only(k)]
+    treated = [c for c in table.columns if is_treatment(c)]
     for run in pooled.index if len(federated) else ():
         own = [s for s, runs in settings.items() if same(table, run, runs[0], shared)]
+        # Of these, the ones where somebody trained as it did (its rounds, its learning rate).
+        twins = [s for s in own if any(same(table, run, r, treated) for r in settings[s])]
+        own = twins or own
         for setting in own:
             settings[setting].append(run)
         if own:
@@ -95,13 +95,23 @@ def factors(table: pd.DataFrame) -> list[str]:
         and table[c].map(repr).nunique() > 1
     ]
     candidates = [c for c in candidates if REPEATED.get(c) not in candidates]
-    treatments = [c for c in candidates if c in TREATMENTS or c.startswith(TREATMENT_GROUPS)]
+    treatments = [c for c in candidates if is_treatment(c)]
     kept = [c for c in candidates if c not in treatments]
     for column in treatments:
         texts = table[[*kept, column]].map(repr).assign(label=table["label"])
         if (texts.groupby(["label", *kept])[column].nunique() > 1).any():
             kept.append(column)
     return [c for c in candidates if c in kept]
+
+
+def is_treatment(column: str) -> bool:
+    """Tell whether ``column`` is a training detail, which may go with the strategy."""
+    return column in TREATMENTS or column.startswith(TREATMENT_GROUPS)
+
+
+def sortable(values: pd.Series) -> pd.Series:
+    """Return numbers as they are and anything else as text, so that mixed columns sort."""
+    return values if pd.api.types.is_numeric_dtype(values) else values.map(repr)
 
 
 def is_federated_only(column: str) -> bool:
@@ -123,9 +133,5 @@ def same(table: pd.DataFrame, a: str, b: str, keys: Sequence[str]) -> bool:
 
 def setting_name(row: pd.Series, keys: Sequence[str]) -> str:
     """Return e.g. ``clients = 100, batch size = 32`` for the factors that apply to a run."""
-    parts = [
-        f"{SHORT.get(k, k.removeprefix('partition.'))} = {number(row[k])}"
-        for k in keys
-        if not pd.isna(row[k])
-    ]
+    parts = [f"{SHORT.get(k) or words(k)} = {number(row[k])}" for k in keys if not pd.isna(row[k])]
     return ", ".join(parts)

@@ -30,8 +30,10 @@ class Paper:
         """Return the Matplotlib settings of this venue."""
         small = max(7.0, self.size - 1)
         serif = self.family[0] != "DejaVu Sans"
+        lines = {key: BASE[key] * self.size / 8 for key in LINES}
         return {
             **BASE,
+            **lines,
             "figure.figsize": (self.column, self.column * 0.72),
             "font.family": list(self.family),
             "mathtext.fontset": "stix" if serif else "dejavusans",
@@ -51,7 +53,7 @@ BASE: dict[str, Any] = {
     "savefig.dpi": 300,
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.02,
-    "figure.constrained_layout.w_pad": 0.02,
+    "figure.constrained_layout.w_pad": 0.03,
     "pdf.fonttype": 42,  # TrueType: venues reject Type 3 fonts
     "ps.fonttype": 42,
     "svg.fonttype": "path",  # a page looks the same without our fonts
@@ -82,6 +84,17 @@ BASE: dict[str, Any] = {
     "legend.borderaxespad": 0.2,
     "hatch.linewidth": 0.5,
 }
+
+LINES = (
+    "axes.linewidth",
+    "grid.linewidth",
+    "lines.linewidth",
+    "lines.markersize",
+    "xtick.major.width",
+    "ytick.major.width",
+    "xtick.major.size",
+    "ytick.major.size",
+)
 
 SERIF = ("STIXGeneral", "DejaVu Serif")  # STIX matches the Times of these venues
 PAPERS: dict[str, Paper] = {
@@ -146,6 +159,11 @@ KNOWN = (
 )
 
 
+def points(size: float) -> float:
+    """Return a length of 8 pt type [pt] in proportion to the style's type: slides need more."""
+    return size * float(mpl.rcParams["font.size"]) / 8
+
+
 @dataclass(frozen=True)
 class Look:
     """How one strategy is drawn: colour, dash and marker of lines, hatch of bars."""
@@ -162,7 +180,7 @@ class Look:
             "color": self.colour,
             "linestyle": self.dash,
             "marker": self.marker,
-            "markersize": self.size,
+            "markersize": points(self.size),
             "markeredgecolor": "white",
             "markeredgewidth": 0.3,
         }

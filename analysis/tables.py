@@ -20,6 +20,17 @@ from analysis.summarise import default_target, final, is_lower_better, last, ran
 from analysis.text import TIMES, TO, plus_minus, span
 
 DAGGER = "†"
+TABLES = (
+    "final_server_accuracy",
+    "significance_server_accuracy",
+    "rounds_to_target",
+    "ranks",
+    "final_server_loss",
+    "fairness",
+    "cost",
+    "runs",
+)
+"""The names of all tables, in the order of a report."""
 
 
 def by_setting(runs: Runs, statistic: Callable[[Runs], pd.DataFrame]) -> pd.DataFrame:

@@ -58,6 +58,13 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.") or "figure"
 
 
+def words(column: str) -> str:
+    """Return a column's name in words: ``training.batch_size`` is batch size."""
+    for prefix in ("training.", "strategy.", "partition."):
+        column = column.removeprefix(prefix)
+    return column.replace(".", " ").replace("_", " ")
+
+
 def number(value: Any) -> str:
     """Return a value as short text: 100.0 as 100."""
     return f"{value:.10g}" if isinstance(value, float) else str(value)

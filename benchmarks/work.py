@@ -1,7 +1,6 @@
-"""The work that every peer does, and how a peer reports: NumPy only, so that any process can
-import it.
+"""The work that every peer does, and how a peer reports.
 
-A *shape* such as ``100x600`` is a number of clients and how many images each of them holds. All
+NumPy is all that is imported, so that any process can import this. A *shape* such as ``100x600`` is a number of clients and how many images each of them holds. All
 peers train the same clients on the same rows: :func:`write` deals them once, :func:`read` gives
 them to a peer.
 """

@@ -34,6 +34,9 @@ SERVER_NODE = 1
 TEST_PIECE = 2000
 """Rows of the test set that are evaluated in one call."""
 
+DRIVER_MERGES = 8
+"""Workers up to which the driver merges partials itself."""
+
 MESSAGES = 8
 """Flower messages that travel in one call."""
 
@@ -90,9 +93,22 @@ class EngineGrid(Grid):
 
     @abstractmethod
     def submit(
-        self, call: str, *args: Any, later: bool = False, done: Callable[[], None] | None = None
+        self,
+        call: str,
+        *args: Any,
+        first: bool = False,
+        later: bool = False,
+        done: Callable[[], None] | None = None,
     ) -> Any:
-        """Queue ``Executor.call(*args)`` and return a ticket. ``later`` yields to other work."""
+        """Queue ``Executor.call(*args)`` and return a ticket.
+
+        Args:
+            call: the method.
+            args: its arguments; handles are replaced by their values.
+            first: go before all that is queued.
+            later: yield to all other work.
+            done: called when the call has succeeded.
+        """
 
     @abstractmethod
     def result(self, ticket: Any, timeout: float | None = None) -> Any:
@@ -101,6 +117,10 @@ class EngineGrid(Grid):
         Raises:
             TimeoutError: when ``timeout`` seconds have passed.
         """
+
+    @abstractmethod
+    def values_of(self, tickets: Sequence[Any]) -> list[Any]:
+        """Wait for tickets; return handles on their values, without fetching these."""
 
     @abstractmethod
     def kept(self, ticket: Any) -> Any:
@@ -134,43 +154,55 @@ class EngineGrid(Grid):
         """Train a cohort; return the reducer's total and a row per client (by client)."""
         sizes = self.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
         cost = schedule.weights(sizes, self.setup.experiment.training.local_epochs)
-        chunks = schedule.cut(clients, cost)
-        count = dict(zip(clients, sizes.tolist(), strict=True))
+        root = schedule.tree(schedule.cut(clients, cost))
+        costs = dict(zip(clients, cost.tolist(), strict=True))
+        examples = dict(zip(clients, sizes.tolist(), strict=True))
+        whole = schedule.units(root, lambda c: sum(costs[i] for i in c.tolist()), self.workers)
         handle, common = self.share(model), self.share(dict(shared))
-        tickets = []
-        for chunk in chunks:
-            examples = sum(count[c] for c in chunk.tolist())
-            states = [self._kept.get(c) for c in chunk.tolist()]
-            tickets.append(
-                self.submit(
-                    "train",
-                    round,
-                    chunk,
-                    handle,
-                    common,
-                    states,
-                    done=partial(self.progress, "train", len(chunk), examples),
-                )
+        tickets = {}
+        for node in whole:
+            ids = np.concatenate(list(schedule.leaves(node))).tolist()
+            count = sum(examples[c] for c in ids)
+            tickets[id(node)] = self.submit(
+                "train",
+                round,
+                node,
+                handle,
+                common,
+                [self._kept.get(c) for c in ids],
+                done=partial(self.progress, "train", len(ids), count),
             )
-        total, rows = self._merge(tickets)
-        if self.setup.rule.own or self.setup.keeps_slots:
-            for chunk, ticket in zip(chunks, tickets, strict=True):
-                kept = self.kept(ticket)
-                self._kept.update({c: (kept, i) for i, c in enumerate(chunk.tolist())})
+        total, rows = self._gather(root, tickets)
+        if self.setup.keeps_state:
+            for node in whole:
+                kept = self.kept(tickets[id(node)])
+                ids = np.concatenate(list(schedule.leaves(node))).tolist()
+                self._kept.update({c: (kept, i) for i, c in enumerate(ids)})
         order = np.argsort(rows["client"], kind="stable")
         return total, {name: column[order] for name, column in rows.items()}
 
-    def _merge(self, tickets: list[Any]) -> tuple[Any, Rows]:
+    def _gather(self, root: Any, tickets: Mapping[int, Any]) -> tuple[Any, Rows]:
+        """Merge a node from its parts: on the cluster where the pool is large, else here."""
         assert self.setup.reducer is not None
-        merge, totals, rows = self.setup.reducer.merge, [], []
-        for group in schedule.groups(len(tickets)):
-            parts = []
-            for i in group:
-                one, columns = self.result(tickets[i])
-                parts.append(one)
-                rows.append(columns)
-            totals.append(schedule.fold(parts, merge))
-        return schedule.fold(totals, merge), join(rows)
+        merge, spread = self.setup.reducer.merge, self.workers > DRIVER_MERGES
+
+        def ticket_of(node: Any) -> Any:
+            if id(node) in tickets:
+                return tickets[id(node)]
+            if not spread or node is root:
+                return None
+            parts = [ticket_of(child) for child in node]
+            return self.submit("merge", *self.values_of(parts), first=True)
+
+        def result_of(node: Any) -> tuple[Any, Rows]:
+            ticket = ticket_of(node)
+            if ticket is not None:
+                return self.result(ticket)
+            parts = [result_of(child) for child in node]
+            total = schedule.fold((part for part, _ in parts), merge)
+            return total, join([rows for _, rows in parts])
+
+        return result_of(root)
 
     def client_states(self) -> dict[int, Vector]:
         """Return what every client keeps between rounds, as flat rows."""

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from queue import Empty, Queue
 from typing import Any
@@ -144,14 +144,23 @@ class FlowerGrid(EngineGrid):
         return value
 
     def submit(
-        self, call: str, *args: Any, later: bool = False, done: Callable[[], None] | None = None
+        self,
+        call: str,
+        *args: Any,
+        first: bool = False,
+        later: bool = False,
+        done: Callable[[], None] | None = None,
     ) -> Any:
         """Carry out the server's own calls here."""
-        return self._local.submit(call, *args, later=later, done=done)
+        return self._local.submit(call, *args, first=first, later=later, done=done)
 
     def result(self, ticket: Any, timeout: float | None = None) -> Any:
         """Return a call's result."""
         return self._local.result(ticket, timeout)
+
+    def values_of(self, tickets: Sequence[Any]) -> list[Any]:
+        """Return the values themselves."""
+        return self._local.values_of(tickets)
 
     def kept(self, ticket: Any) -> Any:
         """Return what clients keep: Flower holds it, in their contexts."""

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,13 +67,20 @@ class RayGrid(EngineGrid):
     Args:
         resources: workers, CPUs and GPUs for each, the cluster's address.
         progress: called as clients finish.
+        executor: ``module:class`` of what does the work in the actors.
 
     Raises:
         ResourceError: when no node has what one worker needs.
     """
 
-    def __init__(self, resources: Resources, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        progress: Progress | None = None,
+        executor: str = "simulation.work:Executor",
+    ) -> None:
         super().__init__(progress)
+        self._executor = executor
         self.cluster = Cluster(resources)
         self._resources = resources
         self._seats: list[_Seat] = []
@@ -108,16 +115,38 @@ class RayGrid(EngineGrid):
         return ray.get(handle)
 
     def submit(
-        self, call: str, *args: Any, later: bool = False, done: Callable[[], None] | None = None
+        self,
+        call: str,
+        *args: Any,
+        first: bool = False,
+        later: bool = False,
+        done: Callable[[], None] | None = None,
     ) -> _Ticket:
         """Queue a call."""
         ticket = _Ticket(call, args, done, later)
-        (self._later if later else self._queue).append(ticket)
+        if first:
+            self._queue.appendleft(ticket)
+        else:
+            (self._later if later else self._queue).append(ticket)
         self._hand_out()
         return ticket
 
     def result(self, ticket: _Ticket, timeout: float | None = None) -> Any:
         """Wait for a call, handing out others meanwhile, and return its value."""
+        self._finish(ticket, timeout)
+        assert ticket.refs is not None
+        value = ray.get(ticket.refs[1])
+        # Let Ray free the value; what clients keep stays.
+        ticket.refs = (None, None, ticket.refs[2])
+        return value
+
+    def values_of(self, tickets: Sequence[_Ticket]) -> list[Any]:
+        """Wait for calls; return references to their values."""
+        for ticket in tickets:
+            self._finish(ticket)
+        return [ticket.refs[1] for ticket in tickets if ticket.refs is not None]
+
+    def _finish(self, ticket: _Ticket, timeout: float | None = None) -> None:
         end = None if timeout is None else time.monotonic() + timeout
         while ticket.status is None:
             left = None if end is None else end - time.monotonic()
@@ -126,16 +155,15 @@ class RayGrid(EngineGrid):
                 raise TimeoutError(f"{ticket.name}: no result within {timeout} s")
         if ticket.status.error is not None:
             raise WorkerError(f"{ticket.status.error}\n{ticket.status.trace}")
-        assert ticket.refs is not None
-        value = ray.get(ticket.refs[1])
-        # Let Ray free the value; what clients keep stays.
-        ticket.refs = (None, None, ticket.refs[2])
-        return value
 
     def kept(self, ticket: _Ticket) -> Any:
         """Return the reference to what a training call's clients keep."""
         assert ticket.refs is not None
         return ticket.refs[2]
+
+    def cluster_pid(self, seat: int) -> int:
+        """Return the process id of the worker in a seat."""
+        return int(ray.get(self._seats[seat].actor.where.remote())[1])
 
     def close(self) -> None:
         """Stop the workers, and Ray if this grid started it."""
@@ -153,7 +181,7 @@ class RayGrid(EngineGrid):
         actor = (
             ray.remote(Worker)
             .options(num_cpus=resources.client_cpus, num_gpus=resources.client_gpus)
-            .remote(threads, resources.client_gpus, paths)
+            .remote(threads, resources.client_gpus, paths, self._executor)
         )
         return _Seat(actor, None)
 

@@ -5,7 +5,7 @@ For tests and debugging: breakpoints work, and the bits are those of the Ray eng
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from simulation.datasets import Dataset
@@ -51,7 +51,12 @@ class InlineGrid(EngineGrid):
         return value
 
     def submit(
-        self, call: str, *args: Any, later: bool = False, done: Callable[[], None] | None = None
+        self,
+        call: str,
+        *args: Any,
+        first: bool = False,
+        later: bool = False,
+        done: Callable[[], None] | None = None,
     ) -> _Ticket:
         """Note the call."""
         if call == "train":
@@ -63,6 +68,10 @@ class InlineGrid(EngineGrid):
         value = ticket.value()
         # A training result comes with what the clients keep: see Executor.train.
         return value[0] if ticket.name == "train" else value
+
+    def values_of(self, tickets: Sequence[_Ticket]) -> list[Any]:
+        """Return the values themselves."""
+        return [self.result(ticket) for ticket in tickets]
 
     def kept(self, ticket: _Ticket) -> Any:
         """Return the clients' kept state itself."""

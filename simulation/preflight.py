@@ -17,11 +17,9 @@ def check_writable(path: Path) -> None:
     """Raise ConfigError when a run folder could not be made at ``path``."""
     nearest = next(p for p in [path, *path.absolute().parents] if p.exists())
     if not nearest.is_dir():
-        raise ConfigError(
-            f"out must be a folder that can be made, got {path} ({nearest} is a file)"
-        )
+        raise ConfigError(f"out must be a folder, got {path} ({nearest} is a file)")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ConfigError(f"out must be a folder that can be made, got {path} (no write access)")
+        raise ConfigError(f"out must be a folder, got {path} ({nearest} is not writable)")
 
 
 def find_statically(field: str, reference: str) -> None:

@@ -1,24 +1,31 @@
-"""How a cohort is cut into chunks, and how the chunks' partials are grouped for merging.
+"""How a cohort is cut into chunks, and in which tree the chunks' partials are merged.
 
 Both depend on the cohort alone, never on the pool, so that any number of workers adds the same
-numbers in the same order and gives the same bits.
+numbers in the same order and gives the same bits. The pool only decides which parts of the tree
+are handed out whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 T = TypeVar("T")
 
-SPREAD = 64
-"""A chunk takes at most 1/SPREAD of the work that is left: enough for that many workers."""
+Tree: TypeAlias = "T | tuple[Tree[T], ...]"
+"""A leaf, or a node as the tuple of its children."""
 
-GROUP = 16
-"""Partials are merged in groups of this many neighbours, then the groups."""
+SPREAD = 128
+"""A leaf takes at most 1/SPREAD of the work that is left: enough for that many workers."""
+
+ARITY = 4
+"""Children of a node of the merge tree."""
+
+UNITS = 4
+"""A worker is handed at most 1/UNITS of its share of the work that is left at a time."""
 
 CLIENT_COST = 16.0
 """What a client costs beyond its examples, counted in examples."""
@@ -58,10 +65,54 @@ def cut(
     return chunks
 
 
-def groups(count: int, size: int = GROUP) -> Iterator[range]:
-    """Yield the ranges of neighbouring chunks that are merged first."""
-    for first in range(0, count, size):
-        yield range(first, min(first + size, count))
+def tree(leaves: Sequence[T], arity: int = ARITY) -> Tree[T]:
+    """Return the merge tree over ``leaves``: neighbours in groups, the groups in groups, ...
+
+    Raises:
+        ValueError: when there are no leaves.
+    """
+    if not leaves:
+        raise ValueError("there must be at least one chunk to merge, got none")
+    nodes: list[Any] = list(leaves)
+    while len(nodes) > 1:
+        nodes = [tuple(nodes[i : i + arity]) for i in range(0, len(nodes), arity)]
+    return nodes[0]
+
+
+def leaves(node: Tree[T]) -> Iterator[T]:
+    """Yield the leaves below a node, in order."""
+    if isinstance(node, tuple):
+        for child in node:
+            yield from leaves(child)
+    else:
+        yield node
+
+
+def units(
+    root: Tree[T], cost: Callable[[T], float], workers: int, share: int = UNITS
+) -> list[Tree[T]]:
+    """Cut the merge tree into the nodes that are handed out whole, in order.
+
+    A worker that trains all below a node also merges it, and one partial travels instead of
+    many. A node is handed out whole when it is at most 1/(workers x share) of the work that is
+    left from it on: coarse at first, single leaves at the end. The pool decides this, and only
+    this: the tree, and so every sum, stays the same.
+    """
+    found: list[Tree[T]] = []
+    left = sum(cost(leaf) for leaf in leaves(root))
+
+    def visit(node: Tree[T]) -> None:
+        nonlocal left
+        own = sum(cost(leaf) for leaf in leaves(node))
+        if not isinstance(node, tuple) or own <= left / (workers * share):
+            found.append(node)
+            left -= own
+        else:
+            for child in node:
+                visit(child)
+
+    visit(root)
+    return found
 
 
 def fold(items: Iterable[T], merge: Callable[[T, T], T]) -> T:

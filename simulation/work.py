@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation import schedule
 from simulation.datasets import Dataset
 from simulation.experiment import Experiment
 from simulation.partition import AnyPartition
-from strategies.core import ClientRule, Reducer, Spec, Vector
+from strategies.core import ClientRule, Reducer, Spec, Update, Vector
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
     from flwr.clientapp import ClientApp
+
+    from simulation.client import Trained
 
 Rows = dict[str, NDArray[Any]]
 """Per-client columns of equal length: client, examples, loss, accuracy and the like."""
@@ -58,6 +61,11 @@ class Setup:
         """Whether the optimiser goes on from round to round (the centralised baseline)."""
         return self.experiment.mode == "centralised"
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether clients keep anything from round to round."""
+        return bool(self.rule.own) or self.keeps_slots
+
 
 class Executor:
     """Do the work of one process. Building it imports TensorFlow and builds the model."""
@@ -73,6 +81,13 @@ class Executor:
         )
         self._app: ClientApp | None = setup.app
 
+    @staticmethod
+    def prepare(threads: int, gpus: float) -> None:
+        """Make the process ready (imports TensorFlow), before there is anything to do."""
+        from simulation.runtime import prepare_tensorflow
+
+        prepare_tensorflow(threads, gpus)
+
     def info(self) -> ModelInfo:
         """Return the model's layout and initial weights."""
         return self.trainer.info
@@ -86,61 +101,66 @@ class Executor:
     def train(
         self,
         round: int,
-        clients: NDArray[np.int64],
+        node: schedule.Tree[NDArray[np.int64]],
         model: Vector,
         shared: Mapping[str, Any],
         states: Sequence[Vector | None],
     ) -> tuple[tuple[Any, Rows], Vector | None]:
-        """Train a chunk of clients and fold their updates.
+        """Train the clients below a node of the merge tree, and merge their updates as it says.
 
         Args:
             round: the round, from 1.
-            clients: numbers of the clients.
+            node: a chunk (the numbers of its clients), or a tuple of nodes.
             model: global weights [P].
             shared: what the server shares.
             states: what each client kept from its last round, None where it is its first.
 
         Returns:
-            ``((partial, rows), kept)``: the reducer's partial, a row per client, and a row of
+            ``((partial, rows), kept)``: the node's partial, a row per client, and a row of
             kept state per client [clients, ...] (None if clients keep nothing).
         """
         import tensorflow as tf
 
         assert self.setup.reducer is not None
-        flat = tf.constant(model)
-        epochs = self.setup.experiment.training.local_epochs
-        partial: Any = None
+        reducer, flat, left = self.setup.reducer, tf.constant(model), iter(states)
         rows = _Columns("client", "examples", "steps", "train_loss", "train_accuracy")
         kept: list[Vector] = []
-        for client, state in zip(clients.tolist(), states, strict=True):
-            at = self.partition.train_rows(client)
-            own, slots = self._unpack(state)
-            trained = self.trainer.train(
-                client,
-                round,
-                flat,
-                self.data.x_train[at],
-                self.data.y_train[at],
-                epochs=epochs,
-                shared=shared,
-                own=own,
-                slots=slots,
-            )
-            update = trained.update
-            partial = self.setup.reducer.fold(partial, update)
-            rows.add(
-                client, len(at), update.steps, update.metrics["loss"], update.metrics["accuracy"]
-            )
-            if self.setup.rule.own or self.setup.keeps_slots:
-                kept.append(self._pack(trained.own, trained.slots))
-        return (partial, rows.arrays()), np.stack(kept) if kept else None
+
+        def partial(node: schedule.Tree[NDArray[np.int64]]) -> Any:
+            if isinstance(node, tuple):
+                return schedule.fold((partial(child) for child in node), reducer.merge)
+            total = None
+            for client in node.tolist():
+                trained = self._train_one(client, round, flat, shared, next(left))
+                total = reducer.fold(total, trained.update)
+                rows.add_update(trained.update)
+                if self.setup.keeps_state:
+                    kept.append(self._pack(trained.own, trained.slots))
+            return total
+
+        return (partial(node), rows.arrays()), np.stack(kept) if kept else None
+
+    def _train_one(
+        self, client: int, round: int, flat: Any, shared: Mapping[str, Any], state: Vector | None
+    ) -> Trained:
+        at = self.partition.train_rows(client)
+        own, slots = self._unpack(state)
+        return self.trainer.train(
+            client,
+            round,
+            flat,
+            self.data.x_train[at],
+            self.data.y_train[at],
+            epochs=self.setup.experiment.training.local_epochs,
+            shared=shared,
+            own=own,
+            slots=slots,
+        )
 
     def merge(self, *results: tuple[Any, Rows]) -> tuple[Any, Rows]:
-        """Merge neighbouring chunks' results from the left."""
-        from simulation.schedule import fold
-
+        """Merge the results of a node's children, from the left."""
         assert self.setup.reducer is not None
-        partial = fold((r[0] for r in results), self.setup.reducer.merge)
+        partial = schedule.fold((r[0] for r in results), self.setup.reducer.merge)
         return partial, join([r[1] for r in results])
 
     def evaluate_clients(self, clients: NDArray[np.int64], model: Vector) -> Rows:
@@ -209,8 +229,11 @@ class _Columns:
     def __init__(self, *names: str) -> None:
         self._lists: dict[str, list[float]] = {name: [] for name in names}
 
-    def add(self, *values: float) -> None:
-        for column, value in zip(self._lists.values(), values, strict=True):
+    def add_update(self, update: Update) -> None:
+        metrics = update.metrics
+        values = (update.client, update.examples, update.steps)
+        measured = (metrics["loss"], metrics["accuracy"])
+        for column, value in zip(self._lists.values(), (*values, *measured), strict=True):
             column.append(value)
 
     def arrays(self) -> Rows:

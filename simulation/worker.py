@@ -35,27 +35,28 @@ class Worker:
         threads: TensorFlow threads.
         gpus: share of a GPU, 0 for none.
         paths: the driver's import path, so that the user's modules are found here too.
+        executor: ``module:class`` of what does the work.
     """
 
-    def __init__(self, threads: int, gpus: float, paths: Sequence[str]) -> None:
+    def __init__(self, threads: int, gpus: float, paths: Sequence[str], executor: str) -> None:
         sys.path.extend(p for p in paths if p not in sys.path)
-        from simulation.runtime import prepare_tensorflow, worker_environment
+        from simulation import plugins
+        from simulation.runtime import worker_environment
 
         # Ray has set OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES for this actor; ours hold for the
         # rest, and for a worker without GPU.
         for name, value in worker_environment(threads, gpus).items():
             if name != "CUDA_VISIBLE_DEVICES" or gpus == 0:
                 os.environ[name] = value
-        prepare_tensorflow(threads, gpus)
+        self._class: Any = plugins.find("executor", executor)
+        self._class.prepare(threads, gpus)
         self._executor: Any = None
 
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
         """Build the model and take the data (read from shared memory, not copied)."""
-        from simulation.work import Executor
-
         started = time.time()
         try:
-            self._executor = Executor(setup, data, partition)
+            self._executor = self._class(setup, data, partition)
         except Exception as error:
             return _failed(started, error)
         return Status(started, time.time())

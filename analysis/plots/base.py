@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,13 +14,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.style import Look, looks, order
 from analysis.summarise import BANDS
-from analysis.text import ALPHA, span
+from analysis.text import ALPHA, span, words
 
 NAMES = {
     "server_accuracy": "Test accuracy",
     "server_loss": "Test loss",
-    "client_accuracy": "Client validation accuracy",
-    "client_loss": "Client validation loss",
+    "client_accuracy": "Client accuracy",
+    "client_loss": "Client loss",
     "train_accuracy": "Training accuracy",
     "train_loss": "Training loss",
     "accuracy": "Client accuracy",
@@ -42,15 +43,43 @@ TIMES = ("seconds", "elapsed")
 SIZES = ("bytes_total", "bytes_up", "bytes_down")
 
 
+OWN = "own"
+"""The label of axes whose figure was made here, and may grow with its legend or rows."""
+
+WRAP = 24
+"""Letters after which a strategy's name is broken in legends and rows."""
+
+
 def axes(ax: Axes | None) -> Axes:
     """Return ``ax``, or the axes of a new figure."""
-    return plt.subplots()[1] if ax is None else ax
+    if ax is None:
+        ax = plt.subplots()[1]
+        ax.set_label(OWN)
+    return ax
+
+
+def grow(ax: Axes, inches: float) -> None:
+    """Make the figure of ``ax`` higher, unless it is the caller's."""
+    figure = ax.get_figure(root=True)
+    if inches > 0 and figure is not None and ax.get_label() == OWN:
+        figure.set_figheight(figure.get_figheight() + inches)
+
+
+def wrapped(label: str) -> str:
+    """Return a long label in lines: options under the name, broken at commas."""
+    if len(label) <= WRAP:
+        return label
+    name, bracket, options = label.partition("(")
+    # an option is never broken: the reader would take 0.01 for 0.
+    parts = wrap(bracket + options, WRAP, break_long_words=False, break_on_hyphens=False)
+    lines = [*wrap(name, WRAP), *parts]
+    return "\n".join(lines)
 
 
 def name_of(column: str) -> str:
-    """Return what an axis calls a column: known names, else the column's last part in words."""
-    words = column.rsplit(".", 1)[-1].replace("_", " ")
-    return NAMES.get(column, words[:1].upper() + words[1:])
+    """Return what an axis calls a column: a known name, else the column in words."""
+    text = words(column)
+    return NAMES.get(column, text[:1].upper() + text[1:])
 
 
 def is_share(column: str) -> bool:
@@ -132,10 +161,23 @@ def band_text(band: str, counts: Sequence[int] | pd.Series) -> str:
 def label_rows(ax: Axes, names: Sequence[str]) -> dict[str, int]:
     """Name the rows of a horizontal chart from top to bottom; return each name's place."""
     places = {name: len(names) - 1 - i for i, name in enumerate(names)}
-    ax.set_yticks(list(places.values()), list(places))
+    ax.set_yticks(list(places.values()), [wrapped(name) for name in places])
+    grow(ax, rows_height(names) - plt.rcParams["figure.figsize"][1])
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.grid(visible=False, axis="y")
     return places
+
+
+def rows_height(names: Sequence[str]) -> float:
+    """Return the height [in] that a chart needs to show one row per name without overlap."""
+    lines = [1 + wrapped(name).count("\n") for name in names]
+    line = 1.25 * float(plt.rcParams["font.size"]) / 72
+    return 0.6 + 1.15 * max(lines, default=1) * line * len(lines)
+
+
+def shared(ax: Axes) -> bool:
+    """Tell whether other axes share the horizontal axis of ``ax``."""
+    return len(ax.get_shared_x_axes().get_siblings(ax)) > 1
 
 
 def interval(data: pd.DataFrame, band: str) -> tuple[pd.Series, pd.Series]:
@@ -169,6 +211,7 @@ def legend_above(ax: Axes, title: str | None = None, **kwargs: Any) -> Legend | 
     """
     if "handles" not in kwargs:
         kwargs["handles"], kwargs["labels"] = ax.get_legend_handles_labels()
+    kwargs["labels"] = [wrapped(str(label)) for label in kwargs["labels"]]
     count = len(kwargs["handles"])
     if count == 0:
         return None
@@ -176,6 +219,9 @@ def legend_above(ax: Axes, title: str | None = None, **kwargs: Any) -> Legend | 
     assert figure is not None
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     room = ax.get_window_extent(renderer).width
+    if ax.get_label() == OWN:  # up to the edge of the figure, beyond the axis labels
+        labels = 5 * float(plt.rcParams["font.size"]) / 72 * figure.dpi
+        room = max(room, figure.bbox.width - labels)
     legend: Legend | None = None
     tried: set[int] = set()
     for columns in range(min(count, 6), 0, -1):
@@ -196,4 +242,6 @@ def legend_above(ax: Axes, title: str | None = None, **kwargs: Any) -> Legend | 
         )
         if legend.get_window_extent(renderer).width <= room:
             break
+    assert legend is not None
+    grow(ax, legend.get_window_extent(renderer).height / figure.dpi - 0.5)
     return legend

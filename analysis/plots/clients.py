@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from analysis.costs import fairness
 from analysis.plots.base import (
     axes,
+    grow,
     label_rows,
     legend_above,
     name_axis,
@@ -22,8 +24,10 @@ from analysis.plots.base import (
     one_setting,
     percent,
     pick_looks,
+    rows_height,
+    wrapped,
 )
-from analysis.style import Look
+from analysis.style import Look, points
 from analysis.summarise import check_columns
 from analysis.text import span
 
@@ -126,11 +130,14 @@ def client_violin(
             "legend": False,
             "inner": "quart",
             "cut": 0,
-            "linewidth": 0.8,
+            "linewidth": points(0.8),
             "density_norm": "width",
             **style,
         },
     )
+    names = list(rows or table)
+    ax.set_yticks(range(len(names)), [wrapped(name) for name in names])
+    grow(ax, rows_height(names) - plt.rcParams["figure.figsize"][1])
     name_axis(ax.xaxis, metric)
     ax.set_ylabel("")
     ax.grid(visible=False, axis="y")
@@ -173,11 +180,11 @@ def worst_clients(
         row, look = data.loc[label], table[label]
         ax.plot(
             [row["worst"], row["best"]], [place, place],
-            **{"color": look.colour, "linewidth": 1.5, "alpha": 0.6, "zorder": 2, **style},
+            **{"color": look.colour, "linewidth": points(1.5), "alpha": 0.6, "zorder": 2, **style},
         )  # fmt: skip
         for name, marker, fill in (("worst", "<", True), ("mean", "o", False), ("best", ">", True)):
             ax.plot(
-                row[name], place, marker, color=look.colour, markersize=5, zorder=3,
+                row[name], place, marker, color=look.colour, markersize=points(5), zorder=3,
                 markerfacecolor=look.colour if fill else "white", markeredgecolor=look.colour,
                 label=None,
             )  # fmt: skip

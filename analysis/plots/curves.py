@@ -25,7 +25,7 @@ from analysis.plots.base import (
     pick_looks,
     scale,
 )
-from analysis.style import Look, base_name
+from analysis.style import Look, base_name, points
 from analysis.summarise import check_columns, curve, is_lower_better, last, per_seed, spread
 
 
@@ -95,6 +95,8 @@ def clip_share(ax: Axes, data: pd.DataFrame) -> None:
     pad = 0.08 * max(high - low, 0.01)
     bottom = max(min(low - pad, float(data["low"].quantile(0.05))), low - 4 * pad, -0.005)
     top = min(max(high + pad, float(data["high"].quantile(0.95))), high + 4 * pad, 1.005)
+    if not ax.get_autoscaley_on():  # set by a panel that shares this axis: keep its data too
+        bottom, top = min(bottom, ax.get_ylim()[0]), max(top, ax.get_ylim()[1])
     ax.set_ylim(bottom, top)
 
 
@@ -139,20 +141,30 @@ def comparison(
             continue
         look, mean = table[label], float(means[label])
         seeds = ends.loc[ends["label"] == label, metric]
-        ax.plot(
-            seeds, np.full(len(seeds), place + 0.2), "o", color=look.colour, markersize=3.4,
-            markerfacecolor="none", markeredgewidth=0.7, zorder=3,
-        )  # fmt: skip
+        if len(seeds) > 1:
+            ax.plot(
+                seeds, np.full(len(seeds), place + 0.2), "o", color=look.colour,
+                markersize=points(3.4), markerfacecolor="none", markeredgewidth=points(0.7),
+                zorder=3,
+            )  # fmt: skip
         ax.errorbar(
             mean, place - 0.1, xerr=[[mean - low[label]], [high[label] - mean]],
-            **{"fmt": look.marker, "color": look.colour, "capsize": 2.5, "markersize": 5,
-               "zorder": 4, **style},
+            **{"fmt": look.marker, "color": look.colour, "capsize": points(2.5),
+               "markersize": points(look.size + 1.4), "zorder": 4, **style},
         )  # fmt: skip
         if base_name(label) in ("centralised", "centralized"):
-            ax.axvline(mean, color=look.colour, linestyle=look.dash, linewidth=0.8, zorder=1)
+            ax.axvline(
+                mean, color=look.colour, linestyle=look.dash, linewidth=points(0.8), zorder=1
+            )
     ax.set_xlabel(f"Final {name_of(metric)[0].lower()}{scale(metric, 0)[1][1:]}")
     if is_share(metric):
         percent(ax.xaxis)
     if legend:
-        note(ax, f"rings: seeds; {band_text(band, data['n'])}")
+        note(ax, rings_text(band, data["n"]))
     return ax
+
+
+def rings_text(band: str, counts: pd.Series) -> str:
+    """Say what :func:`comparison` draws: the rings, the mean and its interval."""
+    text = band_text(band, counts)
+    return text if int(counts.max()) == 1 else f"rings: seeds; {text}"

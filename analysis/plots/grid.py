@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
+from analysis.plots.base import rows_height, wrapped
+
 PANEL = 2.2  # inches: the narrowest panel with readable axes
 
 
@@ -67,6 +69,10 @@ def panels(
             ax.tick_params(labelbottom=True)  # the last panel of its column has the labels
         if i % columns and ("y" in share or ax.get_ylabel() == used[i - 1].get_ylabel()):
             ax.set_ylabel("")
+    rows_of = [t.get_text() for t in used[0].get_yticklabels()] if "rows" in options else []
+    missing = rows_height(rows_of) + 0.1 - height
+    if rows_of and missing > 0:
+        figure.set_figheight(figure.get_figheight() + rows * missing)
     shared_legend(figure, used, note)
     return used
 
@@ -95,11 +101,14 @@ def shared_legend(figure: Figure, used: Sequence[Axes], note: str | None) -> Leg
         even = -(-len(entries) // -(-len(entries) // columns))
         legend = figure.legend(
             list(entries.values()),
-            list(entries),
+            [wrapped(str(label)) for label in entries],
             loc="outside upper center",
             ncols=even,
             title=note,
         )
         if legend.get_window_extent(renderer).width <= 0.98 * figure.bbox.width:
             break
+    assert legend is not None
+    extra = legend.get_window_extent(renderer).height / figure.dpi - 0.35
+    figure.set_figheight(figure.get_figheight() + max(0.0, extra))
     return legend

@@ -18,6 +18,7 @@ from analysis.plots.base import (
     note,
     percent,
 )
+from analysis.style import points
 from analysis.summarise import check_columns
 
 BUBBLES_UP_TO = 30
@@ -132,7 +133,7 @@ def color_bar(image: AxesImage, used: Sequence[Axes]) -> None:
     assert figure is not None
     bar = figure.colorbar(image, ax=list(used), pad=0.02, fraction=0.06)
     bar.set_label("Share of client's data (%)")
-    bar.outline.set_linewidth(0.4)
+    bar.outline.set_linewidth(points(0.4))
     percent(bar.ax.yaxis)
 
 

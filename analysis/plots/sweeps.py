@@ -24,7 +24,7 @@ from analysis.plots.base import (
     percent,
     pick_looks,
 )
-from analysis.style import Look
+from analysis.style import Look, points
 from analysis.summarise import check_columns, is_lower_better, last, per_seed, spread
 
 
@@ -81,7 +81,7 @@ def sweep(
         part = data[data["label"] == label].sort_values(x)
         if part.empty:
             level = ends.loc[ends["label"] == label, metric].mean()
-            ax.axhline(level, color=look.colour, linestyle=look.dash, linewidth=1)
+            ax.axhline(level, color=look.colour, linestyle=look.dash, linewidth=points(1))
             keywords = {**look.line(), "marker": ""}
             ax.errorbar([], [], yerr=[], label=label, **keywords)  # its place in the legend
             continue
@@ -92,7 +92,7 @@ def sweep(
         ax.errorbar(
             at, part["mean"],
             yerr=[part["mean"] - part["low"], part["high"] - part["mean"]], label=label,
-            **{**look.line(), "capsize": 2, "elinewidth": 0.8, **style},
+            **{**look.line(), "capsize": points(2), "elinewidth": points(0.8), **style},
         )  # fmt: skip
     if log:
         ax.set_xscale("log")
@@ -160,7 +160,7 @@ def heatmap(
             "annot": shown.size <= 60,
             "fmt": ".1f" if share else ".3g",
             "annot_kws": {"fontsize": 7},
-            "linewidths": 0.5,
+            "linewidths": points(0.5),
             "cbar": legend,
             "cbar_kws": {"label": f"Final {name_of(metric).lower()}{' (%)' if share else ''}"},
             **style,
@@ -170,7 +170,7 @@ def heatmap(
     place = np.nanargmin(flat) if is_lower_better(metric) else np.nanargmax(flat)
     row, column = divmod(int(place), flat.shape[1])
     ax.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor="#D55E00",
-                           linewidth=1.8, clip_on=False))  # fmt: skip
+                           linewidth=points(1.8), clip_on=False))  # fmt: skip
     ax.set_xlabel(option_name(x))
     ax.set_ylabel(option_name(y))
     ax.tick_params(axis="y", rotation=0)

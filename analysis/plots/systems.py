@@ -21,7 +21,7 @@ from analysis.plots.base import (
     pick_looks,
     scale,
 )
-from analysis.style import Look
+from analysis.style import Look, points
 from analysis.summarise import check_columns, per_seed
 
 
@@ -61,11 +61,11 @@ def round_time(
             if values.empty:
                 continue
             low, first, middle, third, high = values.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
-            ax.plot([low, high], [place, place], color="#444444", linewidth=0.9, zorder=2)
+            ax.plot([low, high], [place, place], color="#444444", linewidth=points(0.9), zorder=2)
             box = {"height": 0.55, "color": table[name].colour, "linewidth": 0, "zorder": 3}
             ax.barh(place, third - first, left=first, **{**box, **style})
             ax.plot([middle] * 2, [place - 0.275, place + 0.275], color="black", zorder=4)
-        ax.set_xlim(left=0)
+        ax.plot([0], [0], alpha=0)  # the axis starts at zero: half the time looks like half
         ax.set_xlabel(text)
         if legend:
             note(ax, "median, quartiles, 5th to 95th percentile")
@@ -75,8 +75,8 @@ def round_time(
     if "seed" in known:
         seeds = known.drop_duplicates("run").set_index("run")["seed"]
         medians["seed"] = medians["run"].astype(object).map(dict(seeds))
-    points = per_seed(medians, ["seconds"], ["label", "at"])
-    data = points.groupby(["label", "at"], observed=True)["seconds"].mean().reset_index()
+    places = per_seed(medians, ["seconds"], ["label", "at"])
+    data = places.groupby(["label", "at"], observed=True)["seconds"].mean().reset_index()
     for label, look in table.items():
         part = data[data["label"] == label].sort_values("at")
         ax.plot(part["at"], part["seconds"], label=label, **{**look.line(), **style})
@@ -126,7 +126,7 @@ def timeline(
             ax.broken_barh(
                 bars, (workers[worker] - 0.4, 0.8),
                 **{"facecolor": colours[number % 3], "edgecolor": "white",
-                   "linewidth": 0.3, **style},
+                   "linewidth": points(0.3), **style},
             )  # fmt: skip
     ax.set_ylim(-0.6, len(workers) - 0.4)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
@@ -176,7 +176,6 @@ def traffic(
         keywords = {"height": 0.62, "color": table[label].colour, "linewidth": 0, **style}
         ax.barh(place, up, **keywords)
         ax.barh(place, down, left=up, **{**keywords, "alpha": 0.45})
-    ax.set_xlim(left=0)
     ax.set_xlabel(text)
     if legend:
         grey = "#444444"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.base import (
     axes,
@@ -18,8 +19,9 @@ from analysis.plots.base import (
     one_setting,
     pick_looks,
     scale,
+    shared,
 )
-from analysis.style import Look
+from analysis.style import Look, points
 from analysis.summarise import is_lower_better, rounds_to_target
 
 
@@ -73,11 +75,19 @@ def to_target_bars(
         ax.barh(place, row["median"] / divisor, **keywords)
         ends = [row["low"] / divisor, row["high"] / divisor]
         if np.isfinite(ends[1]) and ends[0] < ends[1]:
-            ax.plot(ends, [place, place], color="#222222", linewidth=0.9, marker="|", markersize=5)
-    ax.set_xlim(left=0)
-    if not len(finite):
+            ax.plot(
+                ends,
+                [place, place],
+                color="#222222",
+                linewidth=points(0.9),
+                marker="|",
+                markersize=points(5),
+            )
+    if not len(finite) and not shared(ax):
         ax.set_xlim(0, 1)
         ax.set_xticks([])
+    if cost == "round":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.set_xlabel({"round": "Rounds"}.get(cost, text) + " to target")
     if legend:
         note(ax, f"{target_text(target, metric)}; median, range of {int(data['n'].max())} seeds")

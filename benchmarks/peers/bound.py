@@ -48,9 +48,7 @@ def main() -> None:
         work.emit("round", round=number + 1, seconds=images / rate, wall=seconds, examples=images)
 
 
-def run_share(
-    data: Path, number: int, count: int, passes: int, barrier: Any, results: Any
-) -> None:
+def run_share(data: Path, number: int, count: int, passes: int, barrier: Any, results: Any) -> None:
     """Train on every ``count``-th client; put ``(start, end, images)`` of every pass."""
     os.environ |= {
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -105,9 +103,7 @@ def compiled_loop(x: Any, y: Any, rows: Any, batches: Any) -> Any:
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.int32)])
     def graph(count: Any) -> Any:
-        return tf.while_loop(
-            lambda i: i < count, step, (tf.constant(0),), parallel_iterations=1
-        )[0]
+        return tf.while_loop(lambda i: i < count, step, (tf.constant(0),), parallel_iterations=1)[0]
 
     return lambda count: graph(tf.constant(count)).numpy()
 

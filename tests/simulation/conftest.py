@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,3 +37,15 @@ def ray_cluster() -> Iterator[Any]:
     )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture
+def quiet_again() -> Iterator[None]:
+    """Give loggers back what the command line takes from them."""
+    names = ("flwr", "py.warnings", "ray")
+    before = {n: (list((log := logging.getLogger(n)).handlers), log.propagate) for n in names}
+    yield
+    logging.captureWarnings(False)
+    for name, (handlers, propagate) in before.items():
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = handlers, propagate

@@ -20,9 +20,8 @@ def run(experiment: Experiment, out: Path, strategy: Any = None, **changes: Any)
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    from tests.simulation.conftest import SMALL
-
     from simulation.experiment import parse
+    from tests.simulation.conftest import SMALL
 
     return simulate(parse(SMALL), out=tmp_path_factory.mktemp("reference") / "run")
 
@@ -93,6 +92,7 @@ def test_strategies_with_client_state_run_alike_on_ray(
     small: Experiment, tmp_path: Path, ray_cluster: Any
 ) -> None:
     changes: dict[str, Any] = {"strategy": {"name": "scaffold"}, "cohort": 6, "rounds": 3}
-    inline = run(small, tmp_path / "inline", **changes)
-    ray = run(small, tmp_path / "ray", **changes, **{"resources.engine": "ray"})
+    wanted = small.replace(**changes)
+    inline = simulate(wanted, out=tmp_path / "inline")
+    ray = simulate(wanted.replace(**{"resources.engine": "ray"}), out=tmp_path / "ray")
     assert ray.summary["weights_sha256"] == inline.summary["weights_sha256"]

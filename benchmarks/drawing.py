@@ -1,0 +1,60 @@
+"""Figures of the benchmarks, in the style of the analysis module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def throughput(bars: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw images/s of every peer and shape: bars are medians, dots are runs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    import seaborn as sns
+
+    from analysis import style
+
+    frame = pd.DataFrame(bars)
+    shapes = list(dict.fromkeys(frame["shape"]))
+    middle = frame.groupby("peer")["images/s"].median()
+    peers = sorted(middle.index, key=lambda peer: -middle[peer])
+    colours = {p: style.COLOURS[0] if p == "Sunflower" else "#b0b0b0" for p in peers}
+    with style.styled() as paper:
+        size = (paper.page, 0.45 + 0.19 * len(peers))
+        figure, axes = plt.subplots(1, len(shapes), figsize=size, sharey=True, squeeze=False)
+        for ax, shape in zip(axes[0], shapes, strict=True):
+            part = frame[frame["shape"] == shape]
+            common: dict[str, Any] = {
+                "data": part,
+                "x": "images/s",
+                "y": "peer",
+                "order": peers,
+                "ax": ax,
+            }
+            sns.barplot(
+                **common,
+                hue="peer",
+                palette=colours,
+                estimator="median",
+                errorbar=None,
+                legend=False,
+                saturation=1,
+            )
+            sns.stripplot(**common, color="black", size=2, jitter=False)
+            for place, peer in enumerate(peers):
+                rates = part.loc[part["peer"] == peer, "images/s"]
+                if len(rates):
+                    text = f" {rates.median():,.0f}"
+                    ax.text(rates.max(), place, text, va="center", fontsize=paper.size - 2)
+            clients, _, images = shape.partition("x")
+            ax.set(
+                title=f"{int(clients):,} clients x {images} images", xlabel="images/s", ylabel=""
+            )
+            ax.set_xlim(0, 1.25 * frame["images/s"].max())
+            ax.grid(axis="y", visible=False)
+        figure.savefig(path, dpi=200)
+        plt.close(figure)
