@@ -22,7 +22,7 @@ body{margin:0 auto;max-width:72rem;padding:1rem;font:16px/1.5 system-ui,sans-ser
 color:var(--ink);background:var(--paper);overflow-wrap:anywhere}
 h1{line-height:1.2;margin:.5rem 0}
 h2{margin-top:2.5rem;border-bottom:1px solid var(--line)}
-nav a{margin-right:1rem}a{color:inherit}
+nav a{display:inline-block;margin-right:1rem}a{color:inherit}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr));gap:1rem}
 figure{margin:0;border:1px solid var(--line);border-radius:8px;overflow:hidden}
 figure.wide{grid-column:1/-1}
@@ -31,7 +31,7 @@ padding:.5rem}
 figure .card{background:#fff}
 figcaption{padding:.6rem .8rem;font-size:.9rem}
 caption{padding:.3rem 0 .6rem;font-size:.9rem;color:var(--soft);text-align:left;
-white-space:normal;max-width:60rem}
+white-space:normal;min-width:min(30rem,100vw - 2rem);max-width:min(60rem,100vw - 2rem)}
 code,pre{font:.85em/1.45 ui-monospace,monospace}
 pre{background:var(--tint);padding:.8rem;border-radius:6px;overflow-x:auto;white-space:pre-wrap}
 details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
@@ -96,6 +96,7 @@ class Contents:
         runs: the runs that the figures and tables are about.
         pictures: the figures.
         tables: the tables.
+        findings: what the tables say, a sentence each.
         methods: the methods paragraph in LaTeX.
         references: its BibTeX entries.
         paths: the run folders as they were given, for the commands that make it again.
@@ -106,6 +107,7 @@ class Contents:
     runs: Runs
     pictures: Sequence[Picture]
     tables: Sequence[Table]
+    findings: Sequence[str] = ()
     methods: str = ""
     references: Sequence[str] = ()
     paths: Sequence[str] = ()
@@ -125,17 +127,20 @@ def page(contents: Contents) -> str:
     parts = [
         f"<h1>{title}</h1>",
         f"<p>{escape(in_words(contents.runs))}</p>",
+        "".join(f"<p>{escape(text)}</p>" for text in contents.findings),
         left_out(contents),
         '<nav><a href="#tables">Tables</a><a href="#figures">Figures</a>'
-        '<a href="#methods">Methods</a><a href="#settings">Settings</a>'
+        '<a href="#methods">Methods</a><a href="#settings">Settings</a><a href="#runs">Runs</a>'
         '<a href="#reproduce">Reproduce</a></nav>',
         '<h2 id="tables">Tables</h2>',
-        *[table.html() for table in contents.tables],
+        *[table.html() for table in contents.tables if table.name != "runs"],
         '<h2 id="figures">Figures</h2><div class="figures">',
         *[figure(picture) for picture in contents.pictures],
         "</div>",
         methods(contents),
         settings(contents.runs),
+        '<h2 id="runs">Runs</h2>',
+        *[table.html() for table in contents.tables if table.name == "runs"],
         reproduce(contents),
     ]
     return (

@@ -15,7 +15,7 @@ from analysis.runs import Runs
 from analysis.significance import TESTS
 from analysis.style import looks, paper
 from analysis.summarise import BANDS, default_target
-from analysis.tables import TABLES, all_tables
+from analysis.tables import TABLES, all_tables, findings
 
 
 def report(
@@ -81,6 +81,7 @@ def report(
         runs=runs,
         pictures=pictures,
         tables=tables,
+        findings=findings(runs, test),
         methods=paragraph,
         references=references,
         paths=[str(p) for p in many],

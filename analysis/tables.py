@@ -124,6 +124,36 @@ def with_ties(part: Runs, metric: str, test: str, level: float) -> pd.DataFrame:
     return out.assign(first=out["label"] == best, tie=out["tie"].fillna(False).astype(bool))
 
 
+def findings(
+    runs: Runs, test: str = "t", metric: str = "server_accuracy", level: float = 0.05
+) -> list[str]:
+    """Return a sentence per setting: who is best, by how much, and whether that is luck."""
+    sentences: list[str] = []
+    if not runs.rounds[metric].notna().any():
+        return sentences
+    share = is_share(metric)
+
+    def value(row: dict[str, Any]) -> str:
+        return plus_minus(row["mean"], row["std"], share) + ("%" if share else "")
+
+    for setting in runs.settings:
+        part = runs.at(setting)
+        rows = records(with_ties(part, metric, test, level))
+        first = next((row for row in rows if row["first"]), None)
+        if first is None:
+            continue
+        alone = federated(part)["label"].nunique() == 1
+        text = f"{first['label']} {'reaches' if alone else 'is best with'} {value(first)}"
+        if ties := order(row["label"] for row in rows if row["tie"]):
+            text += f", not distinguishable from {', '.join(ties)} ({TESTS[test]})"
+        elif any(row["p"] == row["p"] for row in rows):
+            text += f", ahead of all others (p < {level:g}, {TESTS[test]}, Holm-corrected)"
+        pooled = [row for row in rows if base_name(row["label"]) == "centralised"]
+        text += f"; centralised training reaches {value(pooled[0])}" if pooled else ""
+        sentences.append(f"{setting}: {text}." if setting else f"{text}.")
+    return sentences
+
+
 def significance_table(runs: Runs, metric: str = "server_accuracy", test: str = "t") -> Table:
     """Return the paired tests behind :func:`final_table`: every strategy against the best."""
     data = by_setting(runs, lambda part: against_best(federated(part), metric, test))

@@ -261,3 +261,8 @@ def parser(text: str | None, *, repeats: int) -> argparse.ArgumentParser:
 def spread(values: Sequence[float], form: str = ",.0f") -> str:
     """Return the range of some values as text."""
     return f"{min(values):{form}}–{max(values):{form}}" if len(values) > 1 else ""
+
+
+def verdict(met: bool) -> str:
+    """Return yes or no."""
+    return "yes" if met else "no"

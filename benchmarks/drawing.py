@@ -58,3 +58,35 @@ def throughput(bars: Sequence[Mapping[str, Any]], path: Path) -> None:
             ax.grid(axis="y", visible=False)
         figure.savefig(path, dpi=200)
         plt.close(figure)
+
+
+def memory(series: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draw resident memory of every process over the rounds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    import seaborn as sns
+
+    from analysis import style
+
+    rows = [
+        {"process": name, "round": number + 1, "memory": value}
+        for name, values in series.items()
+        for number, value in enumerate(values)
+    ]
+    with style.styled() as paper:
+        figure, ax = plt.subplots(figsize=(paper.column, 0.7 * paper.column))
+        sns.lineplot(
+            pd.DataFrame(rows),
+            x="round",
+            y="memory",
+            hue="process",
+            style="process",
+            palette=list(style.COLOURS[: len(series)]) if len(series) <= 7 else None,
+            ax=ax,
+        )
+        ax.set(ylabel="resident memory [MB]", ylim=(0, None))
+        figure.savefig(path, dpi=200)
+        plt.close(figure)

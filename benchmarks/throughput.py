@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +21,9 @@ from benchmarks.work import Shape
 
 SHAPES = "100x600,1000x60,10000x6"
 SMALL_SHAPES, SMALL_PEERS = "20x300", "bound,sunflower,keras,cached,quickstart"
+
+QUICK = 45.0
+"""Seconds that a peer gets in the small variant."""
 
 TARGETS = {
     ("100x600", "bound"): 0.95,
@@ -111,7 +114,7 @@ def measure(shape: Shape, key: str, peer: Peer, folder: Path, quick: bool) -> Ru
         launch = peer.launch(shape, folder / str(shape), notes, rounds)
     except Unavailable as error:
         return Run(name, key, error=f"not available: {error}")
-    outcome = common.run(launch)
+    outcome = common.run(replace(launch, limit=min(launch.limit, QUICK)) if quick else launch)
     lines = outcome.of("round")
     seconds = tuple(line["seconds"] for line in lines if line["round"] > 0)
     wrong = [line for line in lines if line["round"] > 0 and line["examples"] != shape.images]
@@ -241,7 +244,7 @@ def _verdicts(shape: Shape, runs: Sequence[Run]) -> Iterator[list[str]]:
             lasted = min(run.seconds for run in theirs if run.seconds is not None)
             ratio = lasted / median(run.seconds for run in ours if run.seconds is not None)
             sign = "> "
-        met = "yes" if ratio >= least else "no"
+        met = common.verdict(ratio >= least)
         yield [name, title, f"{least:g} x", f"{sign}{ratio:.2f} x", met]
 
 

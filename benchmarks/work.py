@@ -1,8 +1,8 @@
 """The work that every peer does, and how a peer reports.
 
-NumPy is all that is imported, so that any process can import this. A *shape* such as ``100x600`` is a number of clients and how many images each of them holds. All
-peers train the same clients on the same rows: :func:`write` deals them once, :func:`read` gives
-them to a peer.
+NumPy is all that is imported, so that any process can import this. A *shape* such as ``100x600``
+is a number of clients and how many images each of them holds. All peers train the same clients on
+the same rows: :func:`write` deals them once, :func:`read` gives them to a peer.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Shape:
 def settings(shape: Shape, rounds: int, **changes: Any) -> dict[str, Any]:
     """Return Sunflower's experiment for a shape, as JSON values; dotted changes win."""
     data: dict[str, Any] = {
-        "dataset": DATASETS[shape.images],
+        "dataset": DATASETS.get(shape.images, "fashion-mnist"),
         "model": "cnn",
         "clients": shape.clients,
         "rounds": rounds,

@@ -22,6 +22,8 @@ from analysis.style import points
 from analysis.summarise import check_columns
 
 BUBBLES_UP_TO = 30
+MUTED = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
+         "#DDCC77", "#CC6677", "#882255", "#AA4499", "#DDDDDD")  # fmt: skip
 KINDS = ("auto", "bubble", "heatmap", "bars")
 
 
@@ -137,6 +139,13 @@ def color_bar(image: AxesImage, used: Sequence[Axes]) -> None:
     percent(bar.ax.yaxis)
 
 
+def class_colours(count: int) -> list[Any]:
+    """Return a colour per class: Tol's muted scheme, safe for colour-blind eyes, up to ten."""
+    if count <= len(MUTED):
+        return list(MUTED[:count])
+    return list(colormaps["cividis"](np.linspace(0, 1, count)))
+
+
 def draw_bars(
     ax: Axes,
     grid: pd.DataFrame,
@@ -147,13 +156,13 @@ def draw_bars(
     """Draw shares as stacked bars; without gaps when there are many clients."""
     few = len(grid) <= BUBBLES_UP_TO
     shares = grid.div(grid.sum(axis=1).clip(lower=1), axis=0) if few else sorted_shares(grid)
-    palette = colormaps["tab10" if len(grid.columns) <= 10 else "tab20"]
+    colours = class_colours(len(grid.columns))
     bottom = np.zeros(len(shares))
     edges = np.arange(len(shares) + 1) - 0.5
     for i, column in enumerate(shares.columns):
         height = shares[column].to_numpy()
         name = str(column) if names is None else names[int(column)]
-        keywords = {"color": palette(i % palette.N), "linewidth": 0, "label": name, **style}
+        keywords = {"color": colours[i], "linewidth": 0, "label": name, **style}
         if few:
             ax.bar(np.arange(len(shares)), height, bottom=bottom, **{"width": 0.85, **keywords})
         else:  # one polygon a label: 1,000 clients x 10 labels as bars would be 10,000 shapes

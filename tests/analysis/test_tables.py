@@ -1,0 +1,227 @@
+import json
+import re
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis import load
+from analysis.cells import Cell, Table
+from analysis.significance import holm
+from analysis.tables import (
+    TABLES,
+    all_tables,
+    cost_table,
+    fairness_table,
+    final_table,
+    findings,
+    ranks_table,
+    runs_table,
+    significance_table,
+    targets_table,
+)
+from analysis.text import ALPHA, TIMES
+
+FILES = {"FedAvg": "FedAvg", "FedAdam": "FedAdam", "FedProx(mu=0.1)": "FedProx(mu=0.1)",
+         "local-only": "local"}  # fmt: skip
+ALPHAS = {f"{ALPHA} = 0.1": 0.1, f"{ALPHA} = 1": 1.0}
+
+
+def lines(study: Path, label: str, alpha: float) -> list[pd.DataFrame]:
+    """Read the runs of a label with plain pandas."""
+    return [
+        pd.read_json(study / f"{FILES[label]}-a{alpha}-s{seed}/rounds.jsonl", lines=True)
+        for seed in range(3)
+    ]
+
+
+def finals(study: Path, label: str, alpha: float) -> np.ndarray:
+    return np.array([f["server_accuracy"].iloc[-1] for f in lines(study, label, alpha)])
+
+
+def cells(table: Table, texts: int = 1) -> dict[tuple[str, ...], list[Cell]]:
+    return {tuple(c.text for c in row[:texts]): list(row[texts:]) for row in table.rows}
+
+
+def test_final_accuracy(study: Path) -> None:
+    found = cells(final_table(load(study)))
+    for label in FILES:
+        for column, alpha in enumerate((0.1, 1.0)):
+            x = finals(study, label, alpha)
+            text = f"{100 * x.mean():.1f} ± {100 * x.std(ddof=1):.1f}"
+            cell = found[(label,)][column]
+            assert cell.text.removesuffix(" †") == text
+            assert cell.value == pytest.approx(x.mean(), rel=1e-12)
+            assert cell.bold == (label == "FedAdam")
+        assert found[(label,)][2].text == "3"
+
+
+def test_paired_tests(study: Path) -> None:
+    found = cells(significance_table(load(study)), 2)
+    for setting, alpha in ALPHAS.items():
+        best = finals(study, "FedAdam", alpha)
+        rivals = ["FedAvg", "FedProx(mu=0.1)"]
+        raw = [stats.ttest_rel(finals(study, x, alpha), best).pvalue for x in rivals]
+        for label, p, adjusted in zip(rivals, raw, holm(raw), strict=True):
+            row = found[(setting, label)]
+            assert row[0].text == "FedAdam"
+            assert row[1].text == "3"
+            gap = (finals(study, label, alpha) - best).mean()
+            assert row[2].text == f"{100 * gap:+.2f}"
+            assert row[3].value == pytest.approx(p, rel=1e-9)
+            assert row[4].value == pytest.approx(adjusted, rel=1e-9)
+
+
+def test_rounds_to_target(study: Path) -> None:
+    found = cells(targets_table(load(study), 0.8), 2)
+    for setting, alpha in ALPHAS.items():
+        medians = {}
+        for label in FILES:
+            first = [
+                f.loc[f["server_accuracy"] >= 0.8, "round"].min()
+                for f in lines(study, label, alpha)
+            ]
+            spent = np.array([np.inf if np.isnan(r) else r for r in first])
+            medians[label] = np.median(spent)
+            row = found[(setting, label)]
+            reached = int(np.isfinite(spent).sum())
+            assert row[3].text == f"{reached}/3"
+            if isfinite(medians[label]):
+                assert row[0].text == f"{medians[label]:g}"
+            else:
+                assert row[0].text == "not reached"
+        speed = medians["FedAvg"] / medians["FedAdam"]
+        if isfinite(speed):
+            assert found[(setting, "FedAdam")][2].text == f"{speed:.2f}{TIMES}"
+        assert found[(setting, "local-only")][0].text == "not reached"
+
+
+def test_fairness(study: Path) -> None:
+    found = cells(fairness_table(load(study)), 2)
+    for setting, alpha in ALPHAS.items():
+        means = []
+        for seed in range(3):
+            frame = pd.read_parquet(study / f"FedAvg-a{alpha}-s{seed}/clients.parquet")
+            means.append(frame.loc[frame["round"] == 20, "accuracy"].mean())
+        assert found[(setting, "FedAvg")][0].text == f"{100 * np.mean(means):.1f}"
+
+
+def test_cost(study: Path) -> None:
+    found = cells(cost_table(load(study)), 2)
+    for setting, alpha in ALPHAS.items():
+        frames = lines(study, "FedAvg", alpha)
+        row = found[(setting, "FedAvg")]
+        assert row[1].value == pytest.approx(np.mean([f["seconds"].sum() for f in frames]))
+        sent = np.mean([f["bytes_up"].sum() for f in frames])
+        assert row[3].text == f"{sent / 1e6:.3g} MB"
+        assert row[5].text == f"{np.mean([f['examples'].sum() for f in frames]):,.0f}"
+
+
+def test_ranks(study: Path) -> None:
+    found = cells(ranks_table(load(study)))
+    rivals = ["FedAvg", "FedProx(mu=0.1)", "FedAdam"]
+    means = pd.DataFrame(
+        {a: {x: finals(study, x, a).mean() for x in rivals} for a in ALPHAS.values()}
+    )
+    ranks = means.rank(ascending=False).mean(axis=1)
+    for label in rivals:
+        assert found[(label,)][0].text == f"{ranks[label]:.2f}"
+
+
+def test_every_run_is_listed_with_its_hashes(study: Path) -> None:
+    table = runs_table(load(study))
+    assert len(table.rows) == 27
+    for row in table.rows:
+        config = json.loads((study / row[0].text / "config.json").read_text())
+        summary = json.loads((study / row[0].text / "summary.json").read_text())
+        assert row[5].text == summary["weights_sha256"][:12]
+        assert row[6].text == config["hash"][:12]
+
+
+def test_csv_holds_the_numbers_and_names_the_runs(study: Path, tmp_path: Path) -> None:
+    path = tmp_path / "final.csv"
+    path.write_text(final_table(load(study)).csv())
+    frame = pd.read_csv(path).set_index(["setting", "label"])
+    row = frame.loc[(f"{ALPHA} = 1", "FedAdam")]
+    names = row["runs"].split("; ")
+    assert names == [f"FedAdam-a1.0-s{s}" for s in range(3)]
+    x = np.array(
+        [
+            pd.read_json(study / n / "rounds.jsonl", lines=True)["server_accuracy"].iloc[-1]
+            for n in names
+        ]
+    )
+    assert row["mean"] == pytest.approx(x.mean(), rel=1e-12)
+    assert row["std"] == pytest.approx(x.std(ddof=1), rel=1e-12)
+
+
+def test_ties_are_bold_and_marked(tmp_path, make_run) -> None:
+    for seed in range(4):
+        for label in ("FedAvg", "Twin"):
+            folder = make_run(tmp_path / f"{label}{seed}", label, seed=seed, rounds=1)
+            noise = 0.001 * (seed % 2) * (1 if label == "Twin" else -1)
+            line = {"round": 1, "server_accuracy": 0.8 + noise}
+            (folder / "rounds.jsonl").write_text(json.dumps(line))
+    table = final_table(load(tmp_path))
+    found = cells(table)
+    assert found[("Twin",)][0].bold and found[("FedAvg",)][0].bold
+    assert found[("FedAvg",)][0].text == "79.9 ± 0.1 †"
+    assert "paired t-test over seeds against the best, Holm-corrected" in table.caption
+    assert findings(load(tmp_path)) == [
+        "Twin is best with 80.1 ± 0.1%, not distinguishable from FedAvg (paired t-test)."
+    ]
+
+
+def test_one_seed_claims_no_test(tmp_path, make_run) -> None:
+    make_run(tmp_path / "a", "FedAvg")
+    make_run(tmp_path / "b", "FedAdam")
+    table = final_table(load(tmp_path))
+    assert "paired" not in table.caption
+    assert [c.bold for row in table.rows for c in row].count(True) == 1
+
+
+def test_an_unknown_baseline_is_named(single: Path) -> None:
+    with pytest.raises(ValueError, match=r"^baseline: must be one of .*, got 'FedNone'$"):
+        targets_table(load(single), 0.5, baseline="FedNone")
+
+
+def test_names_of_all_tables(study: Path) -> None:
+    assert [t.name for t in all_tables(load(study))] == list(TABLES)
+
+
+NASTY = r"a_b & 50% {x} $y$ #1 ~ ^ \ <i> |p|"
+
+
+def test_latex_is_escaped_and_balanced() -> None:
+    table = Table("t_1", f"About {NASTY}", ("Name", "±"), ((Cell(NASTY), Cell("1 ± 2", True)),))
+    text = table.latex()
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    bare = re.sub(r"\\(text\w+\{\}|[&%$#_{}])", "", body)
+    assert bare.count("&") == 1  # only the column separator is left
+    assert not set("%#_~^<>|") & set(bare)
+    assert r"\textbf{1 $\pm$ 2} \\" in body
+    for left, right in (("{", "}"), (r"\begin", r"\end")):
+        plain = re.sub(r"\\[{}]", "", text)
+        assert plain.count(left) == plain.count(right)
+    assert r"\begin{tabular}{lr}" in text
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+    assert r"\label{tab:t-1}" in text
+
+
+def test_markdown_and_html_are_escaped() -> None:
+    table = Table("t", NASTY, ("N<b>", "x"), ((Cell("<script>|*_"), Cell("1", value=1.5)),))
+    row = table.markdown().splitlines()[2]
+    assert row == r"| \<script\>\|\*\_ | 1 |"
+    html = table.html()
+    assert "<script>" not in html and "<b>" not in html
+    assert '<td class="n" data-sort="1.5">1</td>' in html
+    endless = Table("t", "", ("a",), ((Cell("not reached", value=float("inf")),),))
+    assert 'data-sort="Infinity"' in endless.html()
+
+
+def test_rows_must_fit_the_header() -> None:
+    with pytest.raises(ValueError, match=r"^rows: must have 2 cells as the header, got 1$"):
+        Table("t", "", ("a", "b"), ((Cell("x"),),))

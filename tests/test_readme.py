@@ -1,0 +1,47 @@
+"""The code blocks of the README run as printed there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from strategies import Algorithm, Federated
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def block(part: str) -> str:
+    (found,) = (b for b in BLOCKS if part in b)
+    return found
+
+
+def test_parts_combine() -> None:
+    names: dict = {}
+    exec(block("clipped("), names)
+    assert isinstance(names["mine"], Algorithm)
+
+
+def test_a_new_strategy_has_at_most_ten_lines_and_works() -> None:
+    text = block("def fading")
+    body = text[text.index("def fading") :].strip().splitlines()
+    assert len(body) <= 10
+    names: dict = {}
+    exec(text, names)
+    made = names["fading"]()
+    assert made.client.share(5) == {"mu": 0.1}
+    g, w, w0 = np.array([1.0]), np.array([3.0]), np.array([1.0])
+    assert made.client.hook(g, w, w0, {"mu": 0.1}, {}) == g + 0.1 * (w - w0)
+    assert Federated(made).algorithm is made
+
+
+@pytest.mark.slow
+def test_the_python_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(block("result = simulate("), names)
+    assert names["result"].summary["status"] == "complete"
+    exec(block("FedMedian"), names)
