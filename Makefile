@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo test lint types tests lock clean
+.PHONY: help install demo test lint types tests soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -36,9 +36,12 @@ types: install
 tests: install
 	$(BIN)/pytest
 
+soak: install ## Tests that kill drivers and workers for minutes
+	$(BIN)/pytest -m soak
+
 lock: ## Renew the pins of requirements.txt (needs uv)
-	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate \
-		--all-extras --group dev pyproject.toml -o requirements.txt
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+		--extra dp --group dev pyproject.toml -o requirements.txt
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,7 @@ from analysis import plots, summarise
 from analysis.cells import Table
 from analysis.figures import FIGURES, draw, save
 from analysis.load import load
-from analysis.report import report
+from analysis.report import plot, report
 from analysis.runs import Runs
 from analysis.style import PAPERS, looks, styled
 from analysis.tables import all_tables, final_table
@@ -26,6 +26,7 @@ __all__ = [
     "final_table",
     "load",
     "looks",
+    "plot",
     "plots",
     "report",
     "save",

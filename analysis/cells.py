@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
 import pandas as pd
 
@@ -111,3 +112,8 @@ def sort_key(cell: Cell) -> str:
     if cell.value is None:
         return cell.text
     return {"inf": "Infinity", "-inf": "-Infinity"}.get(key := format(cell.value, ".12g"), key)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as mappings."""
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]

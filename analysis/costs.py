@@ -70,11 +70,13 @@ def cost(rounds: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.DataFrame:
     """
     check_columns(rounds, "run", "round", "seconds", "bytes_up", "bytes_down", "examples", *by)
     keys = [*by, *(["seed"] if "seed" in rounds and "seed" not in by else []), "run"]
+    trained = rounds["seconds"].where(rounds["round"] > 0)  # round 0 only evaluates
+    rounds = rounds.assign(seconds_round=trained)
     groups = rounds.groupby(keys, observed=True, sort=False, dropna=False)
     runs = groups.agg(
         rounds=("round", "max"),
         seconds=("seconds", "sum"),
-        seconds_round=("seconds", "mean"),
+        seconds_round=("seconds_round", "mean"),
         bytes_up=("bytes_up", "sum"),
         bytes_down=("bytes_down", "sum"),
         examples=("examples", "sum"),

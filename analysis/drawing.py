@@ -54,10 +54,15 @@ def has(*columns: str) -> Callable[[Runs], bool]:
 
 
 def moves(column: str, metric: str) -> Callable[[Runs], bool]:
-    """Return a test: does ``column`` rise above zero in rounds that measured ``metric``?"""
+    """Return a test: does ``column`` rise above zero for a strategy that measured ``metric``?"""
 
     def applies(runs: Runs) -> bool:
-        return has(column, metric)(runs) and bool((runs.rounds[column] > 0).any())
+        if not has(column, metric)(runs):
+            return False
+        rows = runs.rounds
+        if column == "bytes_total":
+            rows = rows[rows["mode"] == "federated"]
+        return bool(((rows[column] > 0) & rows[metric].notna()).any())
 
     return applies
 
@@ -101,9 +106,12 @@ def curves(metric: str, x: str = "round") -> Draw:
     def draw(runs: Runs, options: Options) -> Axes | list[Axes]:
         def drawable(part: Runs) -> pd.DataFrame:
             rows = part.rounds
-            moving = rows[metric].notna().groupby(rows["label"], observed=True).transform("any")
-            reach = rows[x].groupby(rows["label"], observed=True).transform("max")
-            return rows[moving & (reach > 0)]
+            if x == "bytes_total":  # centralised and local training send no models
+                rows = rows[rows["mode"] == "federated"]
+            labels = rows["label"]
+            known = rows[metric].notna().groupby(labels, observed=True).transform("any")
+            reach = rows[x].groupby(labels, observed=True).transform("max")
+            return rows[known & (reach > 0)]
 
         def note(frame: pd.DataFrame) -> str:
             data = curve(frame, metric, by=("setting", "label"), band=options.band)
@@ -152,7 +160,11 @@ def labels(kind: str) -> Draw:
             return "areas: examples, per panel" if few and kind == "auto" else None
 
         # one run a setting is drawn: reading the labels of all would take longer than drawing
-        having = [r for r, folder in runs.folders.items() if (folder / "labels.parquet").exists()]
+        having = [
+            r
+            for r, folder in runs.folders.items()
+            if runs.table.at[r, "mode"] != "centralised" and (folder / "labels.parquet").exists()
+        ]
         firsts = [next((r for r in names if r in having), None) for names in runs.settings.values()]
         some = runs.only([r for r in firsts if r is not None])
         drawn = each(some, lambda r: r.labels, plots.labels, options, note, kind=kind, share="")
@@ -290,8 +302,9 @@ def traffic(runs: Runs, options: Options) -> Axes | list[Axes]:
     text = "solid: upload, pale: download"
 
     def senders(part: Runs) -> pd.DataFrame:
-        sent = part.rounds.groupby("label", observed=True)["bytes_total"].max()
-        return part.rounds[part.rounds["label"].isin(sent.index[sent > 0])]
+        rows = part.rounds[part.rounds["mode"] == "federated"]
+        sent = rows.groupby("label", observed=True)["bytes_total"].max()
+        return rows[rows["label"].isin(sent.index[sent > 0])]
 
     return each(
         runs, senders, plots.traffic, options, lambda frame: text,
@@ -306,4 +319,7 @@ def any_clients(runs: Runs) -> bool:
 
 def any_labels(runs: Runs) -> bool:
     """Tell whether a run recorded which labels its clients hold."""
-    return any((folder / "labels.parquet").exists() for folder in runs.folders.values())
+    return any(
+        (folder / "labels.parquet").exists() and runs.table.at[run, "mode"] != "centralised"
+        for run, folder in runs.folders.items()
+    )

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from analysis import drawing, plots
+from analysis.plots.base import root
 from analysis.runs import Runs
 from analysis.style import Look, looks, styled
 from analysis.text import ALPHA
@@ -258,8 +259,7 @@ def draw(
     with styled(style) as paper:
         drawn = figure.draw(runs, drawing.Options(table, band, target, paper.page))
     ax = drawn[0] if isinstance(drawn, list) else drawn
-    canvas = ax.get_figure(root=True)
-    assert canvas is not None
+    canvas = root(ax)
     return canvas
 
 

@@ -157,7 +157,7 @@ def methods(
     alphas = values_of(runs, "alpha", pooled=False)
     if alphas:
         how += rf" ($\alpha \in \{{{', '.join(number(a) for a in alphas)}\}}$)"
-    split = f" is split among the clients by a {how} partition" if how else " is used"
+    split = f" is split among the clients (partition: {how})" if how else " is used"
     sentences.append(f"The dataset {say('dataset', False)}{data}{split}.")
     sizes = {c.get("parameters") for c in runs.configs.values()} - {None}
     count = f"{sizes.pop():,}".replace(",", r"\,") if len(sizes) == 1 else ""

@@ -16,6 +16,7 @@ from analysis.significance import TESTS
 from analysis.style import looks, paper
 from analysis.summarise import BANDS, default_target
 from analysis.tables import TABLES, all_tables, findings
+from analysis.text import slug
 
 
 def report(
@@ -88,6 +89,46 @@ def report(
         left_out={str(n): str(status[n]) for n in found.table.index.difference(runs.table.index)},
     )
     return [write(folder / "report.html", page(contents)), *files]
+
+
+def plot(
+    name: str,
+    paths: str | Path | Sequence[str | Path],
+    out: str | Path,
+    style: str = "default",
+    *,
+    setting: str | None = None,
+    band: str = "ci",
+    target: float | None = None,
+    formats: Iterable[str] = ("png", "pdf"),
+) -> list[Path]:
+    """Draw one figure of :data:`analysis.FIGURES` from run folders and write it.
+
+    Args:
+        name: the figure.
+        paths: run folders, or folders of them.
+        out: the folder to write to.
+        style: the venue, see :data:`analysis.style.PAPERS`.
+        setting: draw this setting alone, one column wide, instead of a panel for each.
+        band: the band over seeds.
+        target: the test accuracy of ``rounds_to_target``.
+        formats: ``png``, ``pdf``, ``svg``, ``eps``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: no such figure, style or setting, or the runs do not hold what it shows.
+    """
+    many = [paths] if isinstance(paths, str | Path) else list(paths)
+    runs = load(*many)
+    table = looks(runs.table["label"])  # of all runs: the same looks for every setting
+    chosen = runs if setting is None else runs.at(setting)
+    canvas = draw(name, chosen, style, table=table, band=band, target=target)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = name if setting is None else slug(f"{name}-{setting}")
+    return save(canvas, folder / stem, formats, style)
 
 
 def draw_all(

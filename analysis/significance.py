@@ -59,7 +59,7 @@ def paired(a: ArrayLike, b: ArrayLike, test: str = "t") -> tuple[float, float]:
         return 0.0, 1.0
     if test == "wilcoxon":
         result: Any = stats.wilcoxon(x, y)
-    elif np.ptp(difference) == 0:
+    elif np.ptp(difference) <= 1e-12 * np.abs(difference).max():  # equal but for rounding
         return float(np.copysign(np.inf, difference[0])), 0.0
     else:
         result = stats.ttest_rel(x, y)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.cells import Cell, Table
+from analysis.cells import Cell, Table, records
 from analysis.costs import cost, fairness
 from analysis.plots.base import is_share, name_of, scale
 from analysis.plots.targets import target_text
@@ -17,7 +17,7 @@ from analysis.runs import Runs
 from analysis.significance import TESTS, against_best
 from analysis.style import base_name, order
 from analysis.summarise import default_target, final, is_lower_better, last, ranks, rounds_to_target
-from analysis.text import TIMES, TO, plus_minus, span
+from analysis.text import TIMES, TO, p_text, plus_minus, span
 
 DAGGER = "†"
 TABLES = (
@@ -121,7 +121,7 @@ def with_ties(part: Runs, metric: str, test: str, level: float) -> pd.DataFrame:
     else:
         best, tests = None, pd.DataFrame({"label": [], "p": [], "p_holm": [], "tie": []})
     out = out.assign(label=out["label"].astype(str)).merge(tests, on="label", how="left")
-    return out.assign(first=out["label"] == best, tie=out["tie"].fillna(False).astype(bool))
+    return out.assign(first=out["label"] == best, tie=out["tie"].eq(True))
 
 
 def findings(
@@ -381,11 +381,6 @@ def long_table(
     return Table(name, caption, tuple(header), tuple(rows), data, texts)
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as mappings."""
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
-
-
 def best_of(data: pd.DataFrame, column: str, lowest: bool) -> dict[str, float]:
     """Return the best value of ``column`` among the federated strategies of each setting."""
     rivals = data[(data["mode"] == "federated") & data[column].notna()]
@@ -399,10 +394,3 @@ def quantity(column: str, value: float) -> str:
         return TO
     divisor, text = scale(column, value)
     return f"{value / divisor:.3g} {text[text.rindex('(') + 1 : -1]}"
-
-
-def p_text(p: float) -> str:
-    """Return a p-value as papers print it."""
-    if isnan(p):
-        return TO
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -83,3 +83,10 @@ def plus_minus(mean: float, std: float, share: bool) -> str:
         return TO
     text = f"{mean * factor:.{digits}f}"
     return text if isnan(std) else f"{text} ± {std * factor:.{digits}f}"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as papers print it."""
+    if isnan(p):
+        return TO
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

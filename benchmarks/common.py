@@ -99,6 +99,7 @@ def run(launch: Launch, seen: Callable[[Record], bool] = lambda record: False) -
         lines: Queue[str | None] = Queue()
         reader = threading.Thread(target=_read, args=(processes[0], lines), daemon=True)
         reader.start()
+        ended = False
         try:
             while True:
                 left = launch.limit - (time.perf_counter() - started)
@@ -108,6 +109,7 @@ def run(launch: Launch, seen: Callable[[Record], bool] = lambda record: False) -
                     outcome.limited = True
                     break
                 if line is None:
+                    ended = True
                     break
                 if line.startswith('{"event"'):
                     record = json.loads(line)
@@ -116,7 +118,7 @@ def run(launch: Launch, seen: Callable[[Record], bool] = lambda record: False) -
                     if seen(record):
                         break
             outcome.seconds = time.perf_counter() - started
-            if line is None and not outcome.limited:
+            if ended:
                 status = max(abs(process.wait(PATIENCE)) for process in processes)
                 errors.seek(0)
                 if status != 0:
@@ -193,10 +195,12 @@ class Report:
     Args:
         name: of the files, without ending.
         title: of the text.
+        small: whether it is a quick look, which goes into ``results/small``.
     """
 
     name: str
     title: str
+    small: bool = False
     lines: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
 
@@ -224,7 +228,8 @@ class Report:
 
     def write(self, figure: Callable[[Path], None] | None = None) -> None:
         """Print the report and write it as Markdown and JSON, with the figure if there is one."""
-        RESULTS.mkdir(parents=True, exist_ok=True)
+        folder = RESULTS / "small" if self.small else RESULTS
+        folder.mkdir(parents=True, exist_ok=True)
         head = [
             f"# {self.title}",
             "",
@@ -234,12 +239,12 @@ class Report:
             "",
         ]
         if figure is not None:
-            figure(RESULTS / f"{self.name}.png")
+            figure(folder / f"{self.name}.png")
             self.lines += [f"![{self.title}]({self.name}.png)", ""]
         text = "\n".join([*head, *self.lines]).rstrip() + "\n"
-        (RESULTS / f"{self.name}.md").write_text(text, encoding="utf-8")
+        (folder / f"{self.name}.md").write_text(text, encoding="utf-8")
         whole = json.dumps(self.data, indent=1) + "\n"
-        (RESULTS / f"{self.name}.json").write_text(whole, encoding="utf-8")
+        (folder / f"{self.name}.json").write_text(whole, encoding="utf-8")
         print(text)
 
 

@@ -27,7 +27,7 @@ def main() -> None:
     if given.small:
         given.shape, given.repeats, given.rounds = "20x300", 1, 5
     shape = Shape.parse(given.shape)
-    report = Report("evaluation-small" if given.small else "evaluation", "Evaluation")
+    report = Report("evaluation", "Evaluation", given.small)
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(given.repeats):
         for kind, on in KINDS.items():

@@ -27,7 +27,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.small:
         given.rounds, given.clients, given.cohort = 40, 100, 10
-    report = Report("memory-small" if given.small else "memory", "Memory")
+    report = Report("memory", "Memory", given.small)
     changes = {
         "dataset": "fashion-mnist-mini" if given.small else "fashion-mnist",
         "cohort": given.cohort,

@@ -29,7 +29,7 @@ def main() -> None:
     if given.small:
         given.shape, given.repeats, given.rounds = "1000x1", 1, 3
     shape = Shape.parse(given.shape)
-    report = Report("overhead-small" if given.small else "overhead", "Cost of a client")
+    report = Report("overhead", "Cost of a client", given.small)
     ours, bound = [], []
     with tempfile.TemporaryDirectory() as folder:
         work.write(shape, Path(folder))

@@ -25,7 +25,7 @@ def main() -> None:
     populations = [int(part) for part in given.populations.split(",")]
     if len(populations) != 2:
         parser.error("--populations must be two numbers")
-    report = Report("population-small" if given.small else "population", "Population")
+    report = Report("population", "Population", given.small)
     seconds: dict[int, list[float]] = {size: [] for size in populations}
     memory: dict[int, list[float]] = {size: [] for size in populations}
     for _ in range(given.repeats):

@@ -6,6 +6,7 @@ the caches (byte code, the files of the data) and is not counted.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,8 @@ from benchmarks.work import Shape
 TARGET = 10.0
 """Seconds to the start of round 1, at most."""
 
-BEGUN = "clients a round"
-"""What the command prints when round 1 begins."""
+BEGUN = re.compile(r"\d of [\d,]+ clients")
+"""What the command prints when round 1 begins: how many of how many clients a round takes."""
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     if given.small:
         given.shape, given.repeats = "20x300", 1
     shape = Shape.parse(given.shape)
-    report = Report("startup-small" if given.small else "startup", "Start-up")
+    report = Report("startup", "Start-up", given.small)
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:
         work.write(shape, Path(folder) / "data")
@@ -87,12 +88,13 @@ def sunflower(shape: Shape) -> dict[str, float]:
         assert process.stdout is not None
         try:
             for text in process.stdout:
-                name = "round 1 begins" if BEGUN in text else text.split(" fashion")[0].strip()
+                begun = BEGUN.search(text)
+                name = "round 1 begins" if begun else text.split(" fashion")[0].strip()
                 found.setdefault(name, time.perf_counter() - started)
-                if BEGUN in text:
+                if begun:
                     break
             process.stdout.read()
-            if process.wait() != 0:
+            if process.wait() != 0 or "round 1 begins" not in found:
                 raise SystemExit(f"{' '.join(line)} exited with {process.returncode}")
         finally:
             common.stop(process)

@@ -32,8 +32,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.small:
         given.workers, given.clients, given.flower_clients, given.rounds = 8, 400, 40, 2
-    name = "utilisation-small" if given.small else "utilisation"
-    report = Report(name, "Busy workers")
+    report = Report("utilisation", "Busy workers", given.small)
     sizes = draw(given.clients, given.sigma)
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:

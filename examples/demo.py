@@ -24,8 +24,14 @@ REFERENCE = {("centralised", 0): 0.139, ("centralised", 5): 0.843} | {
 }
 """Accuracy on the test set as measured elsewhere for this scenario, by kind and round."""
 
-SHOWN = ("report.html", "curves.png", "curves.pdf", "labels.png", "final.tex", "final.csv")
-"""Files of the report that are named at the end, where it has them."""
+SHOWN = (
+    "report.html",
+    "figures/accuracy.pdf",
+    "figures/comparison.pdf",
+    "figures/labels.pdf",
+    "tables/final_server_accuracy.tex",
+)
+"""Files of the report that are named at the end."""
 
 
 def main(
@@ -47,10 +53,11 @@ def main(
         console.rule("3. Figures and tables")
         import analysis
 
-        files = analysis.report([scenario, out / "strategies"], out / "report")
-        console.print(f"{len(files)} files in {out / 'report'}. Open these:", soft_wrap=True)
-        for path in files:
-            if path.name.startswith(SHOWN):
+        report = out / "report"
+        files = analysis.report([scenario, out / "strategies"], report)
+        console.print(f"{len(files)} files in {report}. Open first:", soft_wrap=True)
+        for path in (report / name for name in SHOWN):
+            if path in files:
                 console.print(f"  {path}", soft_wrap=True, markup=False)
 
 
@@ -66,7 +73,7 @@ def compare(console: Console, file: Path, out: Path, seed: int) -> None:
         data = {"experiment": data, "strategies": strategies, "centralised": True}
     plan = studies.expand(studies.parse_study({**data, "seeds": [seed]}))
     screen = StudyScreen(plan, out, console)
-    with screen, endings(out, "make demo", lambda: screen.begun):
+    with endings(out, "make demo", lambda: screen.begun), screen:
         outcome = studies.carry_out(plan, out, screen.watch)
     screen.finish(outcome)
     for name, error in outcome.failed.items():
@@ -83,7 +90,8 @@ def against_reference(scenario: Path, seed: int) -> Table:
         for kind, run in columns.items()
         for record in read_rounds(scenario / f"{run}-seed{seed}")
     }
-    table = Table(title="Accuracy on the test set")
+    caption = "Reference: the scenario as it was measured before Sunflower"
+    table = Table(title="Accuracy on the test set", caption=caption)
     table.add_column("Round", justify="right")
     for kind in columns:
         table.add_column(kind.capitalize(), justify="right")

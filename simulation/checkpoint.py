@@ -49,7 +49,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         arrays["clients.kept"] = np.stack([v for _, v in sorted(checkpoint.clients.items())])
     about = {"round": position.round, "line": position.line, "seconds": checkpoint.seconds}
     data = save(
-        {k: np.ascontiguousarray(v) for k, v in arrays.items()},
+        {k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()},
         metadata={"sunflower": results.to_json(about)},
     )
     name = folder / f"round-{position.round:06d}.safetensors"

@@ -20,8 +20,8 @@ from typer.core import TyperGroup
 
 from simulation.options import overlay, toml_value, with_options
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-"""Exit statuses."""
+BAD_INPUT, FAILED, LOST, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
+"""Exit statuses. LOST: the run went to its end, but some clients failed and were left out."""
 
 
 class Commands(TyperGroup):
@@ -102,9 +102,19 @@ def run(
 
         screen = Screen()
         again = f"sunflower run --resume --out {shlex.quote(str(path))}"
-        with screen, endings(path, again, lambda: screen.begun):
+        with endings(path, again, lambda: screen.begun), screen:
             result = simulate(experiment, out=path, resume=resume, listener=screen)
         screen.finish(result)
+    _tell_lost({path: result.summary})
+
+
+def _tell_lost(summaries: Mapping[Path, Mapping[str, Any]]) -> None:
+    lost = {path: n for path, summary in summaries.items() if (n := summary.get("clients_lost"))}
+    for path, number in lost.items():
+        what = "1 client result was" if number == 1 else f"{number} client results were"
+        say(f"{what} lost on the way; see {path / 'lost.jsonl'}")
+    if lost:
+        raise typer.Exit(LOST)
 
 
 def _base(file: Path | None, out: Path | None, resume: bool) -> dict[str, Any]:
@@ -170,13 +180,17 @@ def compare(
 
         screen = StudyScreen(plan, folder)
         again = shlex.join(["sunflower", *sys.argv[1:]])
-        with screen, endings(folder, again, lambda: screen.begun):
+        with endings(folder, again, lambda: screen.begun), screen:
             outcome = studies.carry_out(plan, folder, screen.watch)
         screen.finish(outcome)
     for name, error in outcome.failed.items():
         say(f"{name} failed: {_first_line(error)}; see {folder / name / 'run.log'}")
     if outcome.failed:
         raise typer.Exit(FAILED)
+    from simulation.results import read_json
+
+    paths = [folder / name for name in outcome.complete]
+    _tell_lost({path: read_json(path / "summary.json") or {} for path in paths})
 
 
 @main.command()
@@ -202,6 +216,41 @@ def report(
 
 
 @main.command()
+def plot(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The figure; without it, list them")
+    ] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUNS...]", help="Run or study folders")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The folder to write to")
+    ] = Path("figures"),
+    style: Annotated[
+        str, typer.Option("--style", metavar="VENUE", help="neurips, icml, ieee and the like")
+    ] = "default",
+) -> None:
+    """Draw one figure of runs; without a name, list the figures."""
+    with bad_input():
+        import analysis
+
+        quiet()
+        if name is None:
+            from rich.console import Console
+            from rich.table import Table
+
+            table = Table("Name", "What it shows")
+            for key, figure in analysis.FIGURES.items():
+                table.add_row(key, figure.about)
+            Console(highlight=False).print(table)
+            return
+        if not runs:
+            raise ValueError("runs must name at least one run folder, got none")
+        for path in analysis.plot(name, list(runs), out, style):
+            typer.echo(path)
+
+
+@main.command()
 def strategies() -> None:
     """List the aggregation strategies, their options and where they come from."""
     from rich.console import Console
@@ -216,7 +265,8 @@ def strategies() -> None:
         options = ", ".join(f"{key} = {value}" for key, value in entry.options.items())
         what = Text.assemble(entry.rule, "\n", (options, "dim"))
         paper = entry.citation
-        table.add_row(name, what, f"{str(paper).partition(').')[0]})\narXiv:{paper.arxiv}")
+        source = f"{str(paper).partition(').')[0]})\narXiv:{paper.arxiv}" if paper else "plug-in"
+        table.add_row(name, what, source)
     Console(highlight=False).print(table)
 
 
@@ -261,9 +311,9 @@ def bad_input() -> Iterator[None]:
     except ValueError as error:
         say(str(error))
         raise typer.Exit(BAD_INPUT) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("interrupted before the first round")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(_status(stop)) from None
 
 
 @contextmanager
@@ -277,17 +327,23 @@ def endings(path: Path, again: str, begun: Callable[[], bool]) -> Iterator[None]
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if not begun():
             raise
         say(f"interrupted; go on with: {again}")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(_status(stop)) from None
     except Exception as error:
         if not begun() and not isinstance(error, RuntimeError):
             raise
         log = path / "run.log"
         say(f"the run failed: {_first_line(error)}" + (f"; see {log}" if log.exists() else ""))
         raise typer.Exit(FAILED) from None
+
+
+def _status(stop: KeyboardInterrupt) -> int:
+    from simulation.lock import Terminated
+
+    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
 
 
 def _first_line(error: Exception) -> str:

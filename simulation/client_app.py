@@ -44,17 +44,26 @@ def client_app(executor: Callable[[], Executor]) -> ClientApp:
         model = to_vector(here.trainer.spec, arrays_of(message.content))
         own = context.state.array_records.get("sunflower.own")
         at = here.partition.train_rows(client)
-        trained = here.trainer.train(
-            client,
-            int(_number(config.get("server-round", 1))),
+        own = None if own is None else {k: a.numpy() for k, a in own.items()}
+        number = int(_number(config.get("server-round", 1)))
+        y = here.data.y_train[at]
+        if here.attackers is not None:
+            y = here.attackers.labels([client], [len(at)], y)
+        (trained,) = here.trainer.train_many(
+            [client],
+            [len(at)],
+            number,
             model,
             here.data.x_train[at],
-            here.data.y_train[at],
+            y,
             epochs=here.setup.experiment.training.local_epochs,
             shared=_shared(message.content, config),
-            own=None if own is None else {k: a.numpy() for k, a in own.items()},
+            own=None if own is None else [own],
+            steps=here.limits([client], [len(at)], number),
         )
         update = trained.update
+        if here.attackers is not None:
+            update = here.attackers.sent(update, number)
         if trained.own:
             context.state["sunflower.own"] = _record(trained.own)
         metrics = MetricRecord(

@@ -1,4 +1,4 @@
-"""The datasets: Fashion-MNIST in full, a part of it that is always at hand, or the user's own.
+"""The datasets: Fashion-MNIST in full or in part, synthetic users, or the user's own.
 
 The driver loads a dataset once; its arrays then go into Ray's object store and are read from
 there without copies.
@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation import plugins, sources
+from simulation import plugins, sources, synthetic
 from simulation.sources import DataError
 from strategies import checks
 
@@ -33,8 +33,10 @@ MINI = Path(__file__).parent / "data" / "fashion_mnist_mini.npz"
 _DESCRIPTIONS = {
     "fashion-mnist": "Fashion-MNIST: 60,000 + 10,000 images of clothes, 28x28 grey, 10 classes",
     "fashion-mnist-mini": "6,000 + 1,000 of them, class-balanced; part of Sunflower, no network",
+    synthetic.NAME: "30 users, 60 features, 10 classes, as in the FedProx paper: synthetic(1,1)",
 }
 _PARTS = ("x_train", "y_train", "x_test", "y_test")
+_EXTRAS = ("classes", "scale", "owners")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Dataset:
         classes: number of classes; None for a regression.
         scale: what the inputs are multiplied by on their way into the model.
         source: which source served the data.
+        owners: the client that each training example belongs to by its origin, int32 [N], numbered
+            from 0 without gaps; None where nothing tells. The partition ``natural`` follows it.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Dataset:
     classes: int | None
     scale: float
     source: str
+    owners: NDArray[np.int32] | None = None
 
 
 def names() -> list[tuple[str, str]]:
@@ -71,9 +76,10 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     """Load a dataset.
 
     Args:
-        name: ``fashion-mnist``, ``fashion-mnist-mini`` or ``module:function``. The function
-            takes no arguments and returns ``(x_train, y_train), (x_test, y_test)``, a mapping
-            with these four names (and optionally ``classes`` and ``scale``) or a Dataset.
+        name: ``fashion-mnist``, ``fashion-mnist-mini``, ``synthetic(1,1)`` with any two numbers,
+            ``synthetic(iid)`` or ``module:function``. The function takes no arguments and returns
+            ``(x_train, y_train), (x_test, y_test)``, a mapping with these four names (and
+            optionally ``classes``, ``scale`` and ``owners``) or a Dataset.
         data_dir: a folder that holds the files of Fashion-MNIST; nothing else is tried then.
 
     Raises:
@@ -86,6 +92,8 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     """
     if ":" in name:
         dataset = _load_own(name)
+    elif synthetic.is_meant(name):
+        dataset = _load_synthetic(name)
     elif name in _DESCRIPTIONS:
         dataset = _load_mini() if name == "fashion-mnist-mini" else _load_full(data_dir)
     else:
@@ -137,6 +145,17 @@ def _load_mini() -> Dataset:
     )
 
 
+def _load_synthetic(name: str) -> Dataset:
+    try:
+        given = synthetic.parameters(name)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    drawn = synthetic.draw(*(given or (0.0, 0.0)), iid=given is None)
+    return Dataset(
+        name, **vars(drawn), classes=synthetic.CLASSES, scale=1.0, source="drawn by Sunflower"
+    )
+
+
 def _load_own(name: str) -> Dataset:
     try:
         function = plugins.resolve("dataset", name)
@@ -173,6 +192,7 @@ def _load_own(name: str) -> Dataset:
         classes=_classes(name, y["y_train"], y["y_test"], parts.get("classes")),
         scale=_scale(name, x["x_train"], parts.get("scale")),
         source=name,
+        owners=_owners(name, len(x["x_train"]), parts.get("owners")),
     )
 
 
@@ -183,13 +203,13 @@ def _require(kept: bool, name: str, rule: str, got: str) -> None:
 
 def _parts(name: str, made: Any) -> dict[str, Any]:
     if isinstance(made, Dataset):
-        return {part: getattr(made, part) for part in (*_PARTS, "classes", "scale")}
+        return {part: getattr(made, part) for part in (*_PARTS, *_EXTRAS)}
     if isinstance(made, Mapping):
         missing = [part for part in _PARTS if part not in made]
-        unknown = [key for key in made if key not in (*_PARTS, "classes", "scale")]
+        unknown = [key for key in made if key not in (*_PARTS, *_EXTRAS)]
         rule = f"the mapping must have the keys {', '.join(_PARTS)}"
         _require(not missing, name, rule, f"no {', '.join(missing)}")
-        rule = f"the mapping may have the keys {', '.join(_PARTS)}, classes, scale"
+        rule = f"the mapping may have the keys {', '.join((*_PARTS, *_EXTRAS))}"
         _require(not unknown, name, rule, repr(unknown[0]) if unknown else "")
         return dict(made)
     try:
@@ -260,3 +280,17 @@ def _scale(name: str, x: NDArray[Any], given: Any) -> float:
     kept = not isinstance(given, bool) and isinstance(given, Real) and 0 < float(given) < inf
     _require(kept, name, "scale must be a number above 0", repr(given))
     return float(given)
+
+
+def _owners(name: str, rows: int, given: Any) -> NDArray[np.int32] | None:
+    if given is None:
+        return None
+    array = np.asarray(given)
+    rule = f"owners must hold a whole number for each of the {rows} training examples"
+    kept = array.shape == (rows,) and array.dtype.kind in "iu"
+    _require(kept, name, rule, f"{array.dtype} of shape {array.shape}")
+    found = np.unique(array)
+    rule = "owners must be numbered from 0 without gaps"
+    got = f"{len(found)} from {found[0]} to {found[-1]}"
+    _require(bool(found[0] == 0 and found[-1] == len(found) - 1), name, rule, got)
+    return array.astype(np.int32)

@@ -17,15 +17,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+from numpy.typing import NDArray
 
-from simulation import schedule
+from simulation.client_app import CLIENT_FAILED
 from simulation.datasets import Dataset
+from simulation.faults import Lost
+from simulation.folding import Folding, Poisoned
+from simulation.leaf import Rows
 from simulation.partition import AnyPartition
-from simulation.work import Rows, Setup, join
+from simulation.work import Setup, join
 from strategies.core import Vector
 
 SERVER_NODE = 1
@@ -33,9 +37,6 @@ SERVER_NODE = 1
 
 TEST_PIECE = 2000
 """Rows of the test set that are evaluated in one call."""
-
-DRIVER_MERGES = 8
-"""Workers up to which the driver merges partials itself."""
 
 MESSAGES = 8
 """Flower messages that travel in one call."""
@@ -60,6 +61,7 @@ class _Replies:
     """The replies to messages that travelled in one call; fetched with the first of them."""
 
     ticket: Any
+    asked: list[tuple[Message, RecordDict | None]]
     values: list[tuple[Message, RecordDict | None]] | None = None
 
 
@@ -76,6 +78,7 @@ class EngineGrid(Grid):
         self.data: Dataset
         self.partition: AnyPartition
         self._run: Run | None = None
+        self.lost: tuple[Lost, ...] = ()
         self._kept: dict[int, tuple[Any, int]] = {}
         self._node_states: dict[int, RecordDict] = {}
         self._replies: dict[str, tuple[_Replies, int]] = {}
@@ -99,6 +102,8 @@ class EngineGrid(Grid):
         first: bool = False,
         later: bool = False,
         done: Callable[[], None] | None = None,
+        cost: float = 1.0,
+        attempts: int | None = None,
     ) -> Any:
         """Queue ``Executor.call(*args)`` and return a ticket.
 
@@ -108,6 +113,8 @@ class EngineGrid(Grid):
             first: go before all that is queued.
             later: yield to all other work.
             done: called when the call has succeeded.
+            cost: its size, compared with other calls of this name: says when it counts as hung.
+            attempts: how many workers it may take down; as the experiment says when None.
         """
 
     @abstractmethod
@@ -146,63 +153,36 @@ class EngineGrid(Grid):
         """How many executors there are."""
         return 1
 
+    @property
+    def memory(self) -> list[float]:
+        """Memory of each node that holds executors, in bytes; empty where nothing is known."""
+        return []
+
     # Folding whole cohorts: the fast path.
 
     def train(
         self, round: int, clients: Sequence[int], model: Vector, shared: Mapping[str, Any]
     ) -> tuple[Any, Rows]:
-        """Train a cohort; return the reducer's total and a row per client (by client)."""
-        sizes = self.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
-        cost = schedule.weights(sizes, self.setup.experiment.training.local_epochs)
-        root = schedule.tree(schedule.cut(clients, cost))
-        costs = dict(zip(clients, cost.tolist(), strict=True))
-        examples = dict(zip(clients, sizes.tolist(), strict=True))
-        whole = schedule.units(root, lambda c: sum(costs[i] for i in c.tolist()), self.workers)
-        handle, common = self.share(model), self.share(dict(shared))
-        tickets = {}
-        for node in whole:
-            ids = np.concatenate(list(schedule.leaves(node))).tolist()
-            count = sum(examples[c] for c in ids)
-            tickets[id(node)] = self.submit(
-                "train",
-                round,
-                node,
-                handle,
-                common,
-                [self._kept.get(c) for c in ids],
-                done=partial(self.progress, "train", len(ids), count),
-            )
-        total, rows = self._gather(root, tickets)
-        if self.setup.keeps_state:
-            for node in whole:
-                kept = self.kept(tickets[id(node)])
-                ids = np.concatenate(list(schedule.leaves(node))).tolist()
-                self._kept.update({c: (kept, i) for i, c in enumerate(ids)})
-        order = np.argsort(rows["client"], kind="stable")
-        return total, {name: column[order] for name, column in rows.items()}
+        """Train a cohort; return the reducer's total and a row per client (by client).
 
-    def _gather(self, root: Any, tickets: Mapping[int, Any]) -> tuple[Any, Rows]:
-        """Merge a node from its parts: on the cluster where the pool is large, else here."""
-        assert self.setup.reducer is not None
-        merge, spread = self.setup.reducer.merge, self.workers > DRIVER_MERGES
+        The total is None when no client gave an update. Who did not, and why, is in ``lost``.
+        """
+        self.refresh()
+        part = Folding(self, round, clients, model, shared).result()
+        self.lost = tuple(sorted(part.lost, key=lambda lost: lost.client))
+        order = np.argsort(part.rows["client"], kind="stable")
+        return part.partial, {name: column[order] for name, column in part.rows.items()}
 
-        def ticket_of(node: Any) -> Any:
-            if id(node) in tickets:
-                return tickets[id(node)]
-            if not spread or node is root:
-                return None
-            parts = [ticket_of(child) for child in node]
-            return self.submit("merge", *self.values_of(parts), first=True)
+    def refresh(self) -> None:
+        """Use what has joined the pool; called before every round."""
 
-        def result_of(node: Any) -> tuple[Any, Rows]:
-            ticket = ticket_of(node)
-            if ticket is not None:
-                return self.result(ticket)
-            parts = [result_of(child) for child in node]
-            total = schedule.fold((part for part, _ in parts), merge)
-            return total, join([rows for _, rows in parts])
+    def state_of(self, client: int) -> tuple[Any, int] | None:
+        """Return what a client keeps, as a handle and a row; None before its first round."""
+        return self._kept.get(client)
 
-        return result_of(root)
+    def keep(self, clients: Sequence[int], handle: Any) -> None:
+        """Note what clients keep: the rows behind a handle, in order."""
+        self._kept.update({c: (handle, i) for i, c in enumerate(clients)})
 
     def client_states(self) -> dict[int, Vector]:
         """Return what every client keeps between rounds, as flat rows."""
@@ -240,11 +220,16 @@ class EngineGrid(Grid):
         sizes = self.partition.validation_sizes[ids].astype(np.int64) + 1
         ends = np.searchsorted(np.cumsum(sizes), np.arange(0, sizes.sum(), TEST_PIECE))
         tickets = [
-            self.submit("evaluate_clients", part, handle, later=True)
-            for part in np.split(ids, np.unique(ends)[1:])
-            if len(part)
+            self._measure(part, handle) for part in np.split(ids, np.unique(ends)[1:]) if len(part)
         ]
         return Pending(lambda: join([self.result(t) for t in tickets]))
+
+    def _measure(self, part: NDArray[np.int64], handle: Any) -> Any:
+        """Queue the evaluation of some clients: of their personal models, where they have any."""
+        if not self.setup.rule.local:
+            return self.submit("evaluate_clients", part, handle, later=True)
+        states = [self.state_of(client) for client in part.tolist()]
+        return self.submit("evaluate_own", part, handle, states, later=True)
 
     def save(self, model: Vector) -> bytes:
         """Return a model as the bytes of a ``.keras`` file."""
@@ -294,9 +279,10 @@ class EngineGrid(Grid):
                 "answer",
                 part,
                 states,
+                cost=count,
                 done=partial(self.progress, "message", count, 0),
             )
-            batch_reply = _Replies(ticket)
+            batch_reply = _Replies(ticket, list(zip(part, states, strict=True)))
             for place, message in enumerate(part):
                 self._replies[message.metadata.message_id] = (batch_reply, place)
         return [m.metadata.message_id for m in batch]
@@ -322,9 +308,26 @@ class EngineGrid(Grid):
                     batch.values = self.result(batch.ticket, left)
                 except TimeoutError:
                     continue
+                except Poisoned as error:
+                    batch.values = self._one_by_one(batch.asked, error)
             reply, state = batch.values[place]
             del self._replies[name]
             if state is not None:
                 self._node_states[reply.metadata.src_node_id] = state
             replies.append(reply)
         return replies
+
+    def _one_by_one(
+        self, asked: list[tuple[Message, RecordDict | None]], error: Poisoned
+    ) -> list[tuple[Message, RecordDict | None]]:
+        """Answer messages that took their workers down; those at fault get an error reply."""
+        if len(asked) == 1:
+            message, state = asked[0]
+            return [(Message(Error(CLIENT_FAILED, str(error)), reply_to=message), state)]
+        values = []
+        for one in asked:
+            try:
+                values += self.result(self.submit("answer", [one[0]], [one[1]]))
+            except Poisoned as again:
+                values += self._one_by_one([one], again)
+        return values

@@ -12,14 +12,12 @@ import json
 import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -28,6 +26,18 @@ from pydantic import (
     model_validator,
 )
 
+from simulation.sections import (
+    Attack,
+    Count,
+    Faults,
+    Float,
+    Int,
+    Positive,
+    Realism,
+    Sampling,
+    Section,
+    is_number,
+)
 from strategies import catalog, checks
 
 MODELS = ("cnn", "lenet", "mlp", "logistic")
@@ -36,7 +46,13 @@ MODELS = ("cnn", "lenet", "mlp", "logistic")
 SKEWED = ("dirichlet", "inner-dirichlet", "on-demand")
 """Kinds of partition that a concentration alpha shapes."""
 
-SHORT = {"strategy": "name", "partition": "kind"}
+WEIGHTED = ("by-size", "power-of-choice")
+"""Kinds of sampling that go by the clients' sizes."""
+
+LATER = ("sampling", "attack")
+"""Tables that count for the identity of a run only where they differ from the default."""
+
+SHORT = {"strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind"}
 """Tables that may be written as a string, and the key that it stands for."""
 
 
@@ -44,45 +60,16 @@ class ConfigError(ValueError):
     """A bad experiment. The text has one line per problem: field, rule, value received."""
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
 def _is_cohort(value: float) -> bool:
     return 0 < value <= 1 or (1 < value < math.inf and value == int(value))
-
-
-def _number(value: Any) -> Any:
-    # Neither "1" nor true is a number; NumPy's numbers are.
-    if not _is_number(value):
-        raise ValueError("must be a number")
-    return float(value)
-
-
-def _whole(value: Any) -> Any:
-    if not _is_number(value) or not math.isfinite(value) or value != int(value):
-        raise ValueError("must be a whole number")
-    return int(value)
-
-
-Int = Annotated[int, BeforeValidator(_whole)]
-Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Positive = Annotated[Float, Field(gt=0)]
-Count = Annotated[Int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PartitionConfig(Section):
     """How examples are dealt to clients (see :mod:`simulation.partition`)."""
 
-    kind: Literal["iid", "dirichlet", "inner-dirichlet", "pathological", "shards", "on-demand"] = (
-        "iid"
-    )
+    kind: Literal[
+        "iid", "dirichlet", "inner-dirichlet", "pathological", "shards", "on-demand", "natural"
+    ] = "iid"
     alpha: Positive | None = None
     classes_per_client: Count = 2
     shards_per_client: Count = 2
@@ -174,6 +161,10 @@ class Experiment(Section):
     training: Training = Training()
     strategy: StrategyConfig = StrategyConfig()
     evaluation: Evaluation = Evaluation()
+    sampling: Sampling = Sampling()
+    attack: Attack = Attack()
+    faults: Faults = Faults()
+    realism: Realism = Realism()
     resources: Resources = Resources()
 
     @field_validator(*SHORT, mode="before")
@@ -184,7 +175,7 @@ class Experiment(Section):
     @field_validator("cohort", mode="before")
     @classmethod
     def _cohort(cls, value: Any) -> Any:
-        if value is not None and not (_is_number(value) and _is_cohort(value)):
+        if value is not None and not (is_number(value) and _is_cohort(value)):
             raise ValueError("must be a number of clients (>= 1) or a fraction in (0, 1]")
         return value if value is None or value <= 1 else int(value)
 
@@ -212,6 +203,22 @@ class Experiment(Section):
             raise ValueError(
                 f"cohort must be at most clients ({self.clients}), got {self.cohort!r}"
             )
+        if self.faults.min_replies > self.cohort_size:
+            raise ValueError(
+                f"faults.min_replies must be at most the cohort ({self.cohort_size}), "
+                f"got {self.faults.min_replies}"
+            )
+        few, least = self.sampling.candidates, self.cohort_size
+        if few is not None and not least <= few <= self.clients:
+            raise ValueError(
+                f"sampling.candidates must be between cohort ({least}) and clients "
+                f"({self.clients}), got {few}"
+            )
+        if self.sampling.kind in WEIGHTED and self.resources.engine == "flower":
+            raise ValueError(
+                "sampling must be uniform or round-robin with the engine 'flower', whose server "
+                f"does not know the clients' sizes, got {self.sampling.kind!r}"
+            )
         return self
 
     @property
@@ -237,7 +244,12 @@ class Experiment(Section):
 
     def decisive(self) -> dict[str, Any]:
         """Return the settings that decide the result, as JSON values."""
-        return self.model_dump(mode="json", exclude={"name", "data_dir", "resources"})
+        # What is not simulated leaves no trace, so that older runs keep their identity.
+        plain = set() if self.realism.active else {"realism"}
+        plain |= {name for name in LATER if getattr(self, name) == type(getattr(self, name))()}
+        return self.model_dump(
+            mode="json", exclude={"name", "data_dir", "faults", "resources"} | plain
+        )
 
     def digest(self) -> str:
         """Return the sha256 of :meth:`decisive`: the identity of a run."""

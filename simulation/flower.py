@@ -150,6 +150,8 @@ class FlowerGrid(EngineGrid):
         first: bool = False,
         later: bool = False,
         done: Callable[[], None] | None = None,
+        cost: float = 1.0,
+        attempts: int | None = None,
     ) -> Any:
         """Carry out the server's own calls here."""
         return self._local.submit(call, *args, first=first, later=later, done=done)

@@ -17,13 +17,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from simulation.cluster import Cluster, ResourceError
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid, Progress
 from simulation.experiment import Resources
+from simulation.faults import ClientError, WorkerError
+from simulation.folding import Poisoned, ValueLost
 from simulation.partition import AnyPartition
+from simulation.sections import Faults
 from simulation.work import Setup
 from simulation.worker import Status, Worker
 
@@ -32,12 +43,17 @@ log = logging.getLogger("sunflower.grid")
 DEPTH = 2
 """Calls with a worker at a time: the next one is there when one ends."""
 
-ATTEMPTS = 3
-"""How often a call may take its worker down before the run fails."""
+PATIENCE = 10.0
+"""A call counts as hung after this many times what the slowest one so far would have taken."""
 
+LEAST = 60.0
+"""Seconds that a call is given at least, when its time is learned from the run."""
 
-class WorkerError(RuntimeError):
-    """A call failed in a worker; the text ends in the worker's own traceback."""
+GLANCE = 1.0
+"""Seconds between looks at the cluster's nodes, and at hung calls."""
+
+GONE = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
+"""What Ray says of a worker that is no more."""
 
 
 @dataclass(eq=False)
@@ -46,9 +62,12 @@ class _Ticket:
     args: tuple[Any, ...]
     done: Callable[[], None] | None
     later: bool
+    cost: float
+    most: int
     refs: tuple[Any, Any, Any] | None = None
     status: Status | None = None
     attempts: int = 0
+    failure: Exception | None = None
 
 
 @dataclass(eq=False)
@@ -59,6 +78,8 @@ class _Seat:
     ready: Any
     started: bool = False
     calls: deque[_Ticket] = field(default_factory=deque)
+    since: float = 0.0
+    failures: int = 0
 
 
 class RayGrid(EngineGrid):
@@ -87,6 +108,10 @@ class RayGrid(EngineGrid):
         self._queue: deque[_Ticket] = deque()
         self._later: deque[_Ticket] = deque()
         self._inputs: tuple[Any, ...] = ()
+        self._faults = Faults()
+        self._slowest: dict[str, float] = {}
+        self._looked = time.monotonic()
+        self._pinned: dict[Any, Any] = {}
         self._seats = [self._new_seat() for _ in range(self.cluster.workers)]
 
     @property
@@ -94,9 +119,15 @@ class RayGrid(EngineGrid):
         """Number of workers."""
         return len(self._seats)
 
+    @property
+    def memory(self) -> list[float]:
+        """Memory of each node that holds workers, in bytes."""
+        return self.cluster.memory
+
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Put the data into the object store and give it to the workers."""
         self.setup, self.data, self.partition = setup, data, partition
+        self._faults = setup.experiment.faults
         self._inputs = (ray.put(setup), ray.put(data), ray.put(partition))
         for seat in self._seats:
             self._prepare(seat)
@@ -121,9 +152,11 @@ class RayGrid(EngineGrid):
         first: bool = False,
         later: bool = False,
         done: Callable[[], None] | None = None,
+        cost: float = 1.0,
+        attempts: int | None = None,
     ) -> _Ticket:
         """Queue a call."""
-        ticket = _Ticket(call, args, done, later)
+        ticket = _Ticket(call, args, done, later, cost, attempts or self._faults.attempts)
         if first:
             self._queue.appendleft(ticket)
         else:
@@ -131,14 +164,38 @@ class RayGrid(EngineGrid):
         self._hand_out()
         return ticket
 
+    def refresh(self) -> None:
+        """Give workers to nodes that have joined, or that have room again."""
+        now = time.monotonic()
+        if not self.cluster.grows or now - self._looked < GLANCE:
+            return
+        self._looked = now
+        for _ in range(self.cluster.room() - len(self._seats)):
+            log.info("the cluster has room for another worker")
+            seat = self._new_seat()
+            self._seats.append(seat)
+            self._prepare(seat)
+
     def result(self, ticket: _Ticket, timeout: float | None = None) -> Any:
         """Wait for a call, handing out others meanwhile, and return its value."""
-        self._finish(ticket, timeout)
-        assert ticket.refs is not None
-        value = ray.get(ticket.refs[1])
+        value = self._value(ticket, 1, timeout)
         # Let Ray free the value; what clients keep stays.
+        assert ticket.refs is not None
         ticket.refs = (None, None, ticket.refs[2])
         return value
+
+    def _value(self, ticket: _Ticket, which: int, timeout: float | None = None) -> Any:
+        """Return what a call returned, calling again if it went down with a node."""
+        while True:
+            self._finish(ticket, timeout)
+            assert ticket.refs is not None
+            try:
+                return ray.get(ticket.refs[which])
+            except ObjectLostError as error:
+                if ticket.name == "merge":
+                    raise ValueLost(str(error)) from None
+                log.warning("a result was lost with its node; %s is done again", ticket.name)
+                self._again(ticket)
 
     def values_of(self, tickets: Sequence[_Ticket]) -> list[Any]:
         """Wait for calls; return references to their values."""
@@ -148,18 +205,37 @@ class RayGrid(EngineGrid):
 
     def _finish(self, ticket: _Ticket, timeout: float | None = None) -> None:
         end = None if timeout is None else time.monotonic() + timeout
-        while ticket.status is None:
+        while ticket.status is None and ticket.failure is None:
             left = None if end is None else end - time.monotonic()
             self._wait(left)
             if ticket.status is None and left is not None and left <= 0:
                 raise TimeoutError(f"{ticket.name}: no result within {timeout} s")
-        if ticket.status.error is not None:
+        if ticket.failure is not None:
+            raise ticket.failure
+        if ticket.status is not None and ticket.status.error is not None:
+            kind, _, text = ticket.status.error.partition(": ")
+            if kind == ClientError.__name__:
+                raise ClientError(text)
             raise WorkerError(f"{ticket.status.error}\n{ticket.status.trace}")
 
     def kept(self, ticket: _Ticket) -> Any:
-        """Return the reference to what a training call's clients keep."""
+        """Return the reference to what a training call's clients keep.
+
+        Where there are several nodes, the driver's gets a copy, which outlives the node that
+        made it.
+        """
         assert ticket.refs is not None
+        if self.cluster.grows:
+            value = self._value(ticket, 2)
+            self._pinned[ticket.refs[2]] = value
         return ticket.refs[2]
+
+    def keep(self, clients: Sequence[int], handle: Any) -> None:
+        """Note what clients keep, and let go of copies that nobody needs any more."""
+        super().keep(clients, handle)
+        if self._pinned:
+            used = {kept for kept, _ in self._kept.values()}
+            self._pinned = {k: v for k, v in self._pinned.items() if k in used}
 
     def cluster_pid(self, seat: int) -> int:
         """Return the process id of the worker in a seat."""
@@ -169,7 +245,7 @@ class RayGrid(EngineGrid):
         """Stop the workers, and Ray if this grid started it."""
         for seat in self._seats:
             ray.kill(seat.actor)
-        self._seats, self._inputs = [], ()
+        self._seats, self._inputs, self._pinned = [], (), {}
         self._queue.clear()
         self._later.clear()
         self.cluster.close()
@@ -199,6 +275,8 @@ class RayGrid(EngineGrid):
                 if not queue:
                     return
                 ticket = queue.popleft()
+                if not seat.calls:
+                    seat.since = time.monotonic()
                 seat.calls.append(ticket)
                 ticket.refs = tuple(
                     seat.actor.call.options(num_returns=3).remote(ticket.name, *ticket.args)
@@ -222,18 +300,64 @@ class RayGrid(EngineGrid):
             seat, ticket = watched[ref]
             try:
                 status = ray.get(ref)
-            except RayActorError as error:
+            except GONE as error:
                 if ticket is None or ticket in seat.calls:
-                    self._replace(seat, error)
+                    self._replace(seat, "died", error)
+                continue
+            except (ObjectLostError, RayTaskError) as error:
+                self._failed(seat, ticket, error)
                 continue
             if ticket is None:
                 self._started(seat, status)
             elif ticket in seat.calls:
-                seat.calls.remove(ticket)
-                ticket.status = status
-                if ticket.done is not None and status.error is None:
-                    ticket.done()
+                self._done(seat, ticket, status)
+        self._look_for_hung()
         self._hand_out()
+
+    def _done(self, seat: _Seat, ticket: _Ticket, status: Status) -> None:
+        seat.calls.remove(ticket)
+        seat.since = time.monotonic()
+        ticket.status = status
+        if status.error is None:
+            pace = (status.ended - status.started) / ticket.cost
+            self._slowest[ticket.name] = max(pace, self._slowest.get(ticket.name, 0.0))
+            if ticket.done is not None:
+                ticket.done()
+                ticket.done = None
+
+    def _failed(self, seat: _Seat, ticket: _Ticket | None, error: RayError) -> None:
+        """React to a call that Ray could not carry out, though the worker lives."""
+        cause = getattr(error, "cause", error)
+        if ticket is None or ticket not in seat.calls:
+            raise WorkerError(f"a worker could not start: {error}")
+        seat.calls.remove(ticket)
+        seat.since = time.monotonic()
+        if isinstance(cause, ObjectLostError) and ticket.name == "merge":
+            ticket.failure = ValueLost(str(cause))
+        else:
+            ticket.failure = WorkerError(f"{ticket.name}: {error}")
+
+    def _again(self, ticket: _Ticket) -> None:
+        ticket.status, ticket.refs, ticket.failure = None, None, None
+        (self._later if ticket.later else self._queue).appendleft(ticket)
+        self._hand_out()
+
+    def _deadline(self, ticket: _Ticket) -> float | None:
+        """Return how many seconds a call may take; None while nothing is known."""
+        if self._faults.chunk_timeout is not None:
+            return self._faults.chunk_timeout
+        pace = self._slowest.get(ticket.name)
+        return None if pace is None else max(LEAST, PATIENCE * pace * ticket.cost)
+
+    def _look_for_hung(self) -> None:
+        now = time.monotonic()
+        for seat in self._seats:
+            if not seat.calls:
+                continue
+            limit = self._deadline(seat.calls[0])
+            if limit is not None and now - seat.since > limit:
+                ray.kill(seat.actor)
+                self._replace(seat, f"gave no answer for {limit:.3g} s", None)
 
     def _started(self, seat: _Seat, status: Status) -> None:
         if status.error is not None:
@@ -241,15 +365,26 @@ class RayGrid(EngineGrid):
             if kind in ("ModelError", "PluginError", "ConfigError"):
                 raise ResourceError(text) if kind == "ResourceError" else ValueError(text)
             raise WorkerError(f"{status.error}\n{status.trace}")
-        seat.started = True
+        seat.started, seat.failures = True, 0
 
-    def _replace(self, seat: _Seat, error: RayActorError) -> None:
+    def _replace(self, seat: _Seat, how: str, error: RayError | None) -> None:
+        """Put a new worker into a seat; what the old one had not finished goes to others."""
         calls, seat.calls = list(seat.calls), deque()
+        if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
+            how = "ran out of memory"
+        if not seat.started:
+            seat.failures += 1
+            if seat.failures >= self._faults.attempts:
+                raise WorkerError(f"{seat.failures} workers {how} before they were ready: {error}")
+        log.warning("a worker %s; %d calls go to others", how, len(calls))
         if calls:
-            calls[0].attempts += 1
-        if calls and calls[0].attempts >= ATTEMPTS:
-            raise WorkerError(f"{calls[0].name} took down {ATTEMPTS} workers: {error}")
-        log.warning("a worker died (%s); %d calls go to others", type(error).__name__, len(calls))
+            first = calls[0]
+            first.attempts += 1
+            if first.attempts >= first.most:
+                times = f"{first.attempts} times" if first.attempts > 1 else "once"
+                final = first.most >= self._faults.attempts
+                first.failure = Poisoned(f"its worker {how} ({times})", final)
+                calls = calls[1:]
         for ticket in reversed(calls):
             ticket.refs = None
             (self._later if ticket.later else self._queue).appendleft(ticket)

@@ -57,10 +57,15 @@ class InlineGrid(EngineGrid):
         first: bool = False,
         later: bool = False,
         done: Callable[[], None] | None = None,
+        cost: float = 1.0,
+        attempts: int | None = None,
     ) -> _Ticket:
         """Note the call."""
         if call == "train":
-            args = (*args[:4], [None if s is None else s[0][s[1]] for s in args[4]])
+            states = [None if s is None else s[0][s[1]] for s in args[4]]
+            args = (*args[:4], states, *args[5:])
+        elif call == "evaluate_own":
+            args = (*args[:2], [None if s is None else s[0][s[1]] for s in args[2]])
         return _Ticket(call, lambda: getattr(self._executor, call)(*args), done)
 
     def result(self, ticket: _Ticket, timeout: float | None = None) -> Any:

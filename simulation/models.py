@@ -120,7 +120,10 @@ def _build(name: str, shape: Shape, classes: int | None, seed: int) -> keras.Mod
             return BUILTIN[name](shape, classes)
         except ValueError as error:
             raise ModelError(f"model {name!r} cannot take examples of shape {shape}") from error
-    function = plugins.resolve("model", name)
+    try:
+        function = plugins.resolve("model", name)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
     try:
         model = function(*_arguments(function, shape, classes))
     except Exception as error:

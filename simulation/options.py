@@ -57,12 +57,20 @@ OPTIONS = (
         "partition.kind",
         TEXT,
         "KIND",
-        "iid, dirichlet, inner-dirichlet, pathological, shards or on-demand",
+        "iid, dirichlet, inner-dirichlet, pathological, shards, on-demand or natural",
         _WHAT,
     ),
     Option("--alpha", "partition.alpha", NUMBER, "A", "Concentration; alone: dirichlet", _WHAT),
     Option("--clients", "clients", NUMBER, "N", "Registered clients", _WHAT),
     Option("--cohort", "cohort", NUMBER, "N|SHARE", "Clients of a round, or their share", _WHAT),
+    Option(
+        "--sampling",
+        "sampling",
+        TEXT,
+        "KIND",
+        "uniform, by-size, round-robin or power-of-choice",
+        _WHAT,
+    ),
     Option("--rounds", "rounds", NUMBER, "N", "Rounds", _HOW),
     Option("--local-epochs", "training.local_epochs", NUMBER, "N", "Epochs a client trains", _HOW),
     Option("--batch-size", "training.batch_size", NUMBER, "N", "Examples of a local step", _HOW),
@@ -180,7 +188,10 @@ def overlay(data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     from simulation.experiment import SHORT, SKEWED, assign
 
     data = deepcopy(data)
-    given = {f"{k}.{SHORT[k]}" if k in SHORT else k: v for k, v in given.items()}
+    given = {
+        f"{key}.{SHORT[key]}" if key in SHORT and isinstance(value, str) else key: value
+        for key, value in given.items()
+    }
     for table, key in SHORT.items():
         if isinstance(data.get(table), str):
             data[table] = {key: data[table]}

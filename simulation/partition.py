@@ -36,6 +36,7 @@ KINDS = {
     "pathological": "classes_per_client classes for each client",
     "shards": "rows sorted by label, shards_per_client runs of them for each client",
     "on-demand": "each client draws examples_per_client rows when needed; any number of clients",
+    "natural": "the rows that are each client's own by their origin, where the dataset tells",
 }
 """The kinds of partition, each with a line that describes it."""
 
@@ -129,6 +130,7 @@ def make(
     examples_per_client: int = 100,
     validation: float = 0.1,
     min_examples: int = 1,
+    owners: NDArray[np.int32] | None = None,
     cached: bool = True,
 ) -> AnyPartition:
     """Deal the rows of a training set to clients. Equal arguments give equal partitions.
@@ -149,6 +151,7 @@ def make(
         validation: which part of a client's rows is for validation, in [0, 1), to the nearest
             whole row; one row at least is for training.
         min_examples: rows that every client must have, training and validation together.
+        owners: for ``natural``: the client that each row belongs to, [N]; see Dataset.
         cached: look in the cache folder first, and keep there what is made.
 
     Raises:
@@ -160,6 +163,9 @@ def make(
     if kind in ("dirichlet", "inner-dirichlet") and alpha is None:
         alpha = 0.5
     options: dict[str, Any] = {}
+    if kind == "natural":
+        owner = _checked_owners(owners, clients)
+        return _split(kind, owner, clients, stream(seed, DEAL), validation, min_examples)
     if kind == "on-demand":
         return _on_demand(y, clients, seed, examples_per_client, validation, alpha)
     if kind in ("dirichlet", "inner-dirichlet"):
@@ -206,9 +212,9 @@ def _check(
     checks.integer("min_examples", min_examples, ">= 1")
     if y.ndim < 1 or not 1 <= len(y) < 2**31:
         raise ValueError(f"labels must be [N] with 1 <= N < 2**31, got shape {y.shape}")
-    if kind not in ("iid", "on-demand") and y.ndim != 1:
+    if kind not in ("iid", "on-demand", "natural") and y.ndim != 1:
         raise ValueError(f"labels must be [N] for the partition {kind!r}, got shape {y.shape}")
-    if kind not in ("iid", "on-demand", "shards") and y.dtype.kind not in "biu":
+    if kind not in ("iid", "on-demand", "shards", "natural") and y.dtype.kind not in "biu":
         raise ValueError(
             f"labels must be class numbers for the partition {kind!r}, got {y.dtype} "
             "(a regression: use iid, shards or on-demand)"
@@ -245,13 +251,40 @@ def _deal(
     rng = stream(seed, DEAL)
     law = getattr(partitioners, kind.replace("-", "_"))
     owner = law(y, clients, rng, **options)
+    return _split(kind, owner, clients, rng, validation, min_examples)
+
+
+def _checked_owners(owners: NDArray[np.int32] | None, clients: int) -> NDArray[np.int32]:
+    if owners is None:
+        raise ValueError(
+            "partition must be another than 'natural' for a dataset that does not say which "
+            "client owns a row, got 'natural'"
+        )
+    number = int(owners.max()) + 1
+    if clients != number:
+        raise ValueError(
+            f"clients must be the number of the dataset's own clients ({number}) for the partition "
+            f"'natural', got {clients}"
+        )
+    return owners
+
+
+def _split(
+    kind: str,
+    owner: NDArray[Any],
+    clients: int,
+    rng: np.random.Generator,
+    validation: float,
+    min_examples: int,
+) -> Partition:
+    """Shuffle the rows of each client and cut off those for validation."""
     sizes = np.bincount(owner, minlength=clients)
     if sizes.min() < min_examples:
         raise ValueError(
             f"min_examples must be at most the smallest client of the partition {kind!r} "
             f"({sizes.min()}), got {min_examples}"
         )
-    shuffled = rng.permutation(len(y))
+    shuffled = rng.permutation(len(owner))
     indices = shuffled[np.argsort(owner[shuffled], kind="stable")].astype(np.int32)
     kept = np.minimum((validation * sizes + 0.5).astype(np.int64), sizes - 1)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -4,13 +4,45 @@ from __future__ import annotations
 
 import ast
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from simulation.experiment import ConfigError
+from simulation.experiment import ConfigError, Experiment
+
+ANSWER = 10.0
+"""Seconds within which a cluster must answer."""
+
+
+def check(experiment: Experiment, path: Path) -> None:
+    """Check the run folder, the model's name and the cluster's address.
+
+    Raises:
+        ConfigError: naming the field, the rule and the value received.
+    """
+    check_writable(path)
+    if ":" in experiment.model:
+        find_statically("model", experiment.model)
+    resources = experiment.resources
+    if resources.engine == "ray" and resources.address is not None:
+        check_address(resources.address)
+
+
+def check_address(address: str) -> None:
+    """Raise ConfigError when nothing answers at ``host:port``: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto" and the like, which Ray looks up
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            "resources.address must be that of a running Ray cluster, "
+            f"got {address!r} ({getattr(error, 'strerror', None) or error})"
+        ) from None
 
 
 def check_writable(path: Path) -> None:
@@ -20,6 +52,23 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"out must be a folder, got {path} ({nearest} is a file)")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"out must be a folder, got {path} ({nearest} is not writable)")
+
+
+def check_realism(experiment: Experiment, ours: bool) -> None:
+    """Raise ConfigError when what ``realism`` simulates cannot be had with an engine or strategy.
+
+    Args:
+        experiment: the experiment.
+        ours: whether the strategy is one of our algorithms, not a Flower object.
+    """
+    plan = experiment.realism
+    if plan.active and experiment.resources.engine == "flower":
+        raise ConfigError("realism must be left out with resources.engine 'flower'")
+    if plan.over_selection and not ours:
+        raise ConfigError(
+            "realism.over_selection must be 0 with a Flower strategy, which draws its own cohort, "
+            f"got {plan.over_selection:g}"
+        )
 
 
 def find_statically(field: str, reference: str) -> None:

@@ -4,6 +4,7 @@
 ``config.json``         everything needed to repeat the run, versions included
 ``rounds.jsonl``        one JSON object a line, round 0 (the initial model) first
 ``clients.parquet``     round, client, examples, loss, accuracy of every client that took part
+``lost.jsonl``          round, client and reason of every client that a round lost, if any
 ``labels.parquet``      client, label, examples: the label distribution of the partition
 ``summary.json``        final metrics, ``weights_sha256``, wall time, images/s
 ``model.keras``         the final model
@@ -29,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 FORMAT = 1
@@ -43,11 +45,16 @@ class RunError(ValueError):
 def replace(path: Path, data: bytes) -> None:
     """Write a file so that it is either the old one or the new one, even if power fails."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        # On a full disk, room for the next attempt; the old file stays.
+        temporary.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -119,20 +126,56 @@ class RunFolder:
     def reopen(cls, path: Path, last_round: int) -> RunFolder:
         """Go on in a folder after ``last_round``: later records are dropped."""
         folder = cls(path)
-        kept = [to_json(r) + "\n" for r in read_rounds(path) if r["round"] <= last_round]
-        replace(path / "rounds.jsonl", "".join(kept).encode())
+        for name in ("rounds.jsonl", "lost.jsonl"):
+            kept = [r for r in read_lines(path / name) if r["round"] <= last_round]
+            if (path / name).exists():
+                replace(path / name, "".join(to_json(r) + "\n" for r in kept).encode())
+        folder._take_apart()
         for part in (path / "clients.parquet").glob("round-*.parquet"):
             if int(part.stem.partition("-")[2]) > last_round:
                 part.unlink()
         (path / "summary.json").unlink(missing_ok=True)
         return folder
 
+    def _take_apart(self) -> None:
+        """Make ``clients.parquet`` a folder of parts again, if it had been joined already."""
+        whole, parts = self.path / "clients.parquet", self.path / ".clients.parts"
+        # After a crash, whichever has the proper name is whole; without it, the other is.
+        if parts.is_dir() and whole.exists():
+            shutil.rmtree(parts)
+        elif parts.is_dir():
+            os.replace(parts, whole)
+        if whole.is_file():
+            table = pq.read_table(whole)
+            parts.mkdir()
+            for number in np.unique(table["round"].to_numpy()).tolist():
+                rows = table.filter(pc.equal(table["round"], number))
+                pq.write_table(rows, parts / f"round-{number:06d}.parquet")
+            whole.unlink()
+            os.replace(parts, whole)
+
     def add_round(self, record: Mapping[str, Any]) -> None:
         """Append a line to ``rounds.jsonl``."""
-        with open(self.path / "rounds.jsonl", "a", encoding="utf-8") as file:
-            file.write(to_json(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._append("rounds.jsonl", [record])
+
+    def add_lost(self, lost: Sequence[Mapping[str, Any]]) -> None:
+        """Append the clients that a round lost to ``lost.jsonl``."""
+        if lost:
+            self._append("lost.jsonl", lost)
+
+    def _append(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        path = self.path / name
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write("".join(to_json(record) + "\n" for record in records))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            # Half a line, on a full disk, would hide the lines after it.
+            if path.exists():
+                os.truncate(path, size)
+            raise
 
     def add_clients(self, round: int, rows: Mapping[str, Any]) -> None:
         """Add the clients of a round to ``clients.parquet``."""
@@ -141,8 +184,12 @@ class RunFolder:
         table = pa.table({"round": np.full(len(rows["client"]), round, np.int32), **rows})
         name = parts / f"round-{round:06d}.parquet"
         hidden = name.with_name(f".{name.name}.tmp")
-        pq.write_table(table, hidden)
-        os.replace(hidden, name)
+        try:
+            pq.write_table(table, hidden)
+            os.replace(hidden, name)
+        except BaseException:
+            hidden.unlink(missing_ok=True)
+            raise
 
     def add_labels(self, counts: np.ndarray[Any, Any]) -> None:
         """Write ``labels.parquet`` from counts [clients, classes]."""
@@ -158,32 +205,42 @@ class RunFolder:
         """Join the parts of ``clients.parquet`` and write ``summary.json``, the last file."""
         parts = self.path / "clients.parquet"
         if parts.is_dir() and summary["status"] == "complete":
-            joined = self.path / ".clients.parquet.tmp"
+            joined, aside = self.path / ".clients.parquet.tmp", self.path / ".clients.parts"
             with_parts = sorted(parts.glob("round-*.parquet"))
-            pq.write_table(pa.concat_tables(map(pq.read_table, with_parts)), joined)
-            shutil.rmtree(parts)
-            os.replace(joined, parts)
+            if with_parts:
+                pq.write_table(pa.concat_tables(map(pq.read_table, with_parts)), joined)
+                # At every moment the rows are all in one place: see _take_apart.
+                os.replace(parts, aside)
+                os.replace(joined, parts)
+                shutil.rmtree(aside)
         text = json.dumps(_plain(summary), indent=2) + "\n"
         replace(self.path / "summary.json", text.encode())
 
 
 def check_free(path: Path) -> None:
     """Raise RunError unless ``path`` is free for a new run."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(p.name != "run.lock" for p in path.iterdir())):
         raise RunError(f"out: {path} exists already and is never overwritten; choose another")
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:
     """Return the records of ``rounds.jsonl``; a torn last line (a crash) is left out."""
-    file = path / "rounds.jsonl"
+    return read_lines(path / "rounds.jsonl")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file, a line each, up to the first that is torn."""
     if not file.exists():
         return []
     records = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
+            found = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(found, dict):
+            break
+        records.append(found)
     return records
 
 

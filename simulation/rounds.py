@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,13 +17,19 @@ from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from simulation import realism, schedule
 from simulation.client_app import to_arrays, to_vector
 from simulation.engine import EngineGrid, Pending
-from simulation.experiment import Experiment
+from simulation.experiment import WEIGHTED, Experiment
+from simulation.faults import Lost, judge
+from simulation.leaf import Rows, columns
+from simulation.realism import Cast
+from simulation.replies import usable
 from simulation.results import RunFolder, column_means
-from simulation.work import Rows, join
+from simulation.work import join
 from strategies import Federated
-from strategies.core import Round, Spec, State, Vector
+from strategies.core import Round, Spec, State, Vector, bound
+from strategies.reports import Reports, apart
 
 log = logging.getLogger("sunflower.rounds")
 
@@ -33,6 +39,7 @@ EMPTY_LINE: dict[str, Any] = {
     **dict.fromkeys(("clients", "examples", "train_loss", "train_accuracy")),
     "bytes_up": 0,
     "bytes_down": 0,
+    "clients_lost": 0,
 }
 """Round 0: the initial model, nothing trained yet."""
 
@@ -46,12 +53,25 @@ class RoundError(RuntimeError):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained round: the next model, a row per client, bytes sent and received."""
+    """A trained round.
+
+    Args:
+        model: the next model [P].
+        rows: a row per client that contributed.
+        bytes_up: bytes that clients sent.
+        bytes_down: bytes that they received.
+        lost: clients that failed, with reasons.
+        absent: clients that were asked and whose work does not count, as simulated.
+        notes: numbers of the strategy's own, for the round's record.
+    """
 
     model: Vector
     rows: Rows
     bytes_up: int
     bytes_down: int
+    lost: tuple[Lost, ...] = ()
+    absent: Mapping[int, str] = field(default_factory=dict)
+    notes: Mapping[str, float] = field(default_factory=dict)
 
 
 class Driver(Protocol):
@@ -71,34 +91,73 @@ class Driver(Protocol):
 class Folding:
     """Our strategies on our engines: updates are folded where they are made."""
 
-    def __init__(self, strategy: Federated, grid: EngineGrid, spec: Spec, seed: int) -> None:
-        self.strategy, self.grid, self.spec, self.seed = strategy, grid, spec, seed
+    def __init__(
+        self, strategy: Federated, grid: EngineGrid, spec: Spec, experiment: Experiment
+    ) -> None:
+        self.strategy, self.grid, self.spec = strategy, grid, spec
+        self.experiment, self.seed = experiment, experiment.seed
         self._state: State | None = None
+        self._reports = Reports()
 
     @property
     def state(self) -> State:
-        """The server rule's state; empty before round 1."""
-        return self._state or {}
+        """The server rule's state and what clients reported; empty before round 1."""
+        return self._reports.beside(self._state or {})
 
     @state.setter
     def state(self, state: State) -> None:
-        self._state = state
+        self._state, self._reports = apart(state)
 
     def train(self, round: int, model: Vector) -> Trained:
         """Sample a cohort, train and fold it, step the server rule."""
         algorithm, population = self.strategy.algorithm, len(self.grid.partition)
         if self._state is None:
             self._state = algorithm.init(self.spec, model)
-        cohort = self.strategy.cohort.sample(round, population)
+        who = self._cast(round)
+        cohort = who.cohort
         shared = algorithm.share(self._state, round)
+        if not cohort:  # Everybody is late or away: the server keeps its model.
+            down = FLOAT * model.size * who.asked
+            return Trained(model, columns([]), 0, down, (), who.absent)
         partial, rows = self.grid.train(round, cohort, model, shared)
-        mean = algorithm.reducer.finish(partial)
+        lost, replies = self.grid.lost, len(rows["client"])
+        judge(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
+        mean = bound(algorithm.reducer, shared).finish(partial)
+        measured = column_means(rows, ("train_loss",))["train_loss"]
+        if measured is not None:
+            mean = replace(mean, metrics={"loss": measured, **mean.metrics})
+        if self.strategy.cohort.sampling == "power-of-choice":
+            self._reports.add(rows["client"], rows["train_loss"])
         after, self._state = algorithm.step(
             self.spec, model, self._state, mean, Round(round, population, self.seed)
         )
         down = FLOAT * (model.size + sum(np.size(v) for v in shared.values()))
         up = FLOAT * (model.size + sum(v.size for v in mean.extras.values()))
-        return Trained(after, rows, up * len(cohort), down * len(cohort))
+        size = self.strategy.cohort.count(population)
+        notes = algorithm.notes(shared, round, population, size)
+        return Trained(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
+
+    def _cast(self, round: int) -> Cast:
+        """Decide who takes part: the cohort, and what the simulated world makes of it."""
+
+        def sample(clients: int | Sequence[int], size: int | None) -> list[int]:
+            cohort = self.strategy.cohort
+            if size is not None:
+                cohort = replace(cohort, size=size, fraction=None)
+            sizes = None
+            if cohort.sampling in WEIGHTED:
+                every = self.grid.partition.train_sizes
+                sizes = every if isinstance(clients, int) else every[np.sort(np.asarray(clients))]
+            return cohort.sample(round, clients, sizes=sizes, losses=self._reports.losses)
+
+        def work(clients: Sequence[int]) -> np.ndarray:
+            sizes = self.grid.partition.train_sizes[np.asarray(clients, np.int64)]
+            epochs = self.experiment.training.local_epochs
+            parts = [realism.part_of(self.experiment, round, c) for c in clients]
+            return schedule.weights(sizes.astype(np.int64), epochs) * np.asarray(parts)
+
+        population = len(self.grid.partition)
+        return realism.cast(self.experiment, round, population, sample, work)
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Measure the model on the cohort's validation examples, while others train."""
@@ -108,8 +167,9 @@ class Folding:
 class Messaging:
     """Any Flower strategy on any Flower ``Grid``, by messages."""
 
-    def __init__(self, strategy: Strategy, grid: Grid, spec: Spec) -> None:
+    def __init__(self, strategy: Strategy, grid: Grid, spec: Spec, experiment: Experiment) -> None:
         self.strategy, self.grid, self.spec = strategy, grid, spec
+        self.experiment = experiment
 
     @property
     def state(self) -> State:
@@ -120,20 +180,24 @@ class Messaging:
         """Let the strategy configure, send its messages, let it aggregate the replies."""
         arrays = to_arrays(self.spec, model)
         messages = list(self.strategy.configure_train(round, arrays, ConfigRecord(), self.grid))
-        down = sum(_size(m) for m in messages)
-        replies = list(self.grid.send_and_receive(messages))
+        down, absent = sum(_size(m) for m in messages), self._absent(round, messages)
+        sent = [m for m in messages if m.metadata.dst_node_id not in absent]
+        answers = list(self.grid.send_and_receive(sent))
+        replies, lost = usable(round, sent, answers, self.spec)
         rows = _rows(replies, "train_loss", "train_accuracy")
-        up = sum(_size(m) for m in replies if m.has_content())
-        for reply in replies:
-            if reply.has_error():
-                log.warning("round %d: %s", round, reply.error.reason)
-        if not rows["client"].size:
-            raise RoundError(
-                f"round {round}: none of {len(messages)} clients answered; "
-                + next((r.error.reason.splitlines()[0] for r in replies if r.has_error()), "")
-            )
+        up = sum(_size(m) for m in replies)
+        judge(self.experiment.faults, round, len(sent), len(replies), lost, len(messages))
         after, _ = self.strategy.aggregate_train(round, replies)
-        return Trained(model if after is None else to_vector(self.spec, after), rows, up, down)
+        final = model if after is None else to_vector(self.spec, after)
+        notes = self.strategy.notes(round) if isinstance(self.strategy, Federated) else {}
+        return Trained(final, rows, up, down, tuple(lost), absent, notes)
+
+    def _absent(self, round: int, messages: list[Message]) -> dict[int, str]:
+        """Return the clients among those asked that the simulated world keeps silent."""
+        if not self.experiment.realism.active:
+            return {}
+        asked = [m.metadata.dst_node_id for m in messages]
+        return realism.silent(self.experiment, round, asked)
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Let the strategy choose who evaluates."""
@@ -216,8 +280,8 @@ class Loop:
             saved: called after every round: the moment for a checkpoint.
         """
         measured = _nothing if recorded else self._measure(position)
-        started = time.perf_counter()
-        while position.round < self.experiment.rounds:
+        started, last = time.perf_counter(), self.experiment.rounds
+        while position.round < last:
             round = position.round + 1
             trained = self.driver.train(round, position.model)
             measured()
@@ -230,8 +294,10 @@ class Loop:
             line = self._line(round, now - started, trained)
             started = now
             position = Position(round, trained.model, line, trained.rows)
+            self._report(trained.lost)
             measured = self._measure(position)
-            saved(position)
+            if round % self.experiment.faults.checkpoint_every == 0 or round == last:
+                saved(position)
         measured()
         return position
 
@@ -245,7 +311,21 @@ class Loop:
             **column_means(rows, ("train_loss", "train_accuracy")),
             "bytes_up": trained.bytes_up,
             "bytes_down": trained.bytes_down,
+            **trained.notes,
+            "clients_lost": len(trained.lost),
+            **self._absences(trained),
         }
+
+    def _absences(self, trained: Trained) -> dict[str, int]:
+        if not self.experiment.realism.active:
+            return {}
+        return {"clients_absent": len(trained.absent)}
+
+    def _report(self, lost: Sequence[Lost]) -> None:
+        """Record the clients that a round lost, before the checkpoint that goes on without them."""
+        for one in lost:
+            log.warning("lost: %s", one)
+        self.folder.add_lost([asdict(one) for one in lost])
 
     def _measure(self, position: Position) -> Callable[[], None]:
         """Start a round's evaluations; return what waits for them and writes the line."""
@@ -253,7 +333,7 @@ class Loop:
         due = round % plan.every == 0 or round == self.experiment.rounds
         server = self.evaluate_server(position.model) if plan.server and due else None
         clients = None
-        if rows is not None and plan.clients and due:
+        if rows is not None and len(rows["client"]) and plan.clients and due:
             clients = self.driver.evaluate(round, position.model, rows["client"].tolist())
 
         def finish() -> None:

@@ -6,18 +6,20 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flwr.serverapp.strategy import Strategy
 
-from simulation import checkpoint, datasets, partition, plugins, preflight, results
+from simulation import checkpoint, datasets, memory, partition, plugins, preflight, results
+from simulation.bookkeeping import citations, disk, log_file, summary_of
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
 from simulation.experiment import ConfigError, Experiment
+from simulation.lock import locked, termination
 from simulation.partition import AnyPartition
 from simulation.results import RunError, RunFolder
 from simulation.rounds import Driver, Folding, Loop, Messaging, Position
@@ -104,18 +106,38 @@ def simulate(
         title = named.name if named is not None else type(chosen).__name__
         experiment = experiment.model_copy(update={"name": experiment.name or title})
     path = Path(out) if out is not None else free_path(experiment)
-    start = _reopen(path, experiment) if resume else None
     if not resume:
         results.check_free(path)
-    preflight.check_writable(path)
-    if ":" in experiment.model:
-        preflight.find_statically("model", experiment.model)
-    listener.stage(f"loading {experiment.dataset}")
-    data, parts = prepare(experiment)
+    preflight.check(experiment, path)
+    preflight.check_realism(experiment, isinstance(chosen, Federated))
     with ExitStack() as stack:
+        stack.enter_context(termination())
+        if resume:
+            check_same(path, experiment)
+            stack.enter_context(locked(path))
+        start = checkpoint.latest(path / "checkpoint") if resume else None
+        listener.stage(f"loading {experiment.dataset}")
+        data, parts = prepare(experiment)
         grid = _engine(experiment, listener)
         stack.callback(grid.close)
+        stack.enter_context(termination())  # Ray has put its own handler in our place.
+        if not resume:
+            stack.enter_context(_new_folder(path))
         return _run(experiment, chosen, grid, data, parts, path, start, listener)
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[None]:
+    """Make and lock a run folder; take it away again if nothing was written."""
+    results.check_free(path)
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(path):
+            results.check_free(path)
+            yield
+    finally:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def prepare(experiment: Experiment) -> tuple[Dataset, AnyPartition]:
@@ -135,6 +157,7 @@ def prepare(experiment: Experiment) -> tuple[Dataset, AnyPartition]:
         shards_per_client=plan.shards_per_client,
         examples_per_client=plan.examples_per_client,
         validation=plan.validation,
+        owners=data.owners,
     )
     if experiment.mode == "centralised":
         pooled = np.sort(np.concatenate([parts.train_rows(c) for c in range(len(parts))]))
@@ -155,10 +178,30 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
     if isinstance(strategy, Algorithm):
         one = experiment.mode == "centralised"
         size = None if one or experiment.cohort is None else experiment.cohort_size
-        return Federated(strategy, Cohort(size=size, seed=experiment.seed))
+        how = experiment.sampling
+        if strategy.noise is not None and how.kind != "uniform":
+            raise ConfigError(
+                "sampling must be 'uniform' for differential privacy, whose account takes every "
+                f"client as equally likely, got {how.kind!r}"
+            )
+        if strategy.client.local and experiment.resources.engine == "flower":
+            raise ConfigError(
+                "engine must be 'ray' or 'inline' for a strategy whose clients keep layers, "
+                "got 'flower'"
+            )
+        strategy = strategy.prepared(experiment.rounds, experiment.clients, experiment.cohort_size)
+        cohort = Cohort(size, seed=experiment.seed)
+        if not one:
+            cohort = replace(cohort, sampling=how.kind, candidates=how.candidates)
+        return Federated(strategy, cohort)
     if not isinstance(strategy, Strategy):
         raise ConfigError(
             f"strategy must be an Algorithm or a Flower Strategy, got {type(strategy).__name__}"
+        )
+    if experiment.sampling.kind != "uniform":
+        raise ConfigError(
+            "sampling must be left out for a Flower strategy, which samples by itself, "
+            f"got {experiment.sampling.kind!r}"
         )
     return strategy
 
@@ -166,7 +209,8 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
 def free_path(experiment: Experiment) -> Path:
     """Return a folder under ``runs/`` that does not exist yet, named after the experiment."""
     slug = re.sub(r"[^a-z0-9.]+", "-", experiment.label.lower()).strip("-")
-    base = Path("runs") / f"{slug}-{experiment.dataset.replace(':', '-')}-seed{experiment.seed}"
+    dataset = re.sub(r"[^A-Za-z0-9._-]+", "-", experiment.dataset).strip("-")
+    base = Path("runs") / f"{slug}-{dataset}-seed{experiment.seed}"
     number, path = 1, base
     while path.exists():
         number += 1
@@ -191,16 +235,6 @@ def _engine(experiment: Experiment, listener: Listener) -> EngineGrid:
     return RayGrid(resources, listener.clients)
 
 
-def _reopen(path: Path, experiment: Experiment) -> checkpoint.Checkpoint | None:
-    """Return what to go on from; None when the run has not finished a round.
-
-    Raises:
-        RunError: no run there, or one of another experiment (the text names the difference).
-    """
-    check_same(path, experiment)
-    return checkpoint.latest(path / "checkpoint")
-
-
 def check_same(path: Path, experiment: Experiment) -> None:
     """Raise RunError unless ``path`` holds a run of this experiment; the text says what differs."""
     config = results.read_json(path / "config.json")
@@ -211,7 +245,7 @@ def check_same(path: Path, experiment: Experiment) -> None:
         changed = [
             f"{key} was {a!r}, is {b!r}"
             for key, a, b in differences(old, new)
-            if not key.startswith(("resources", "name", "data_dir"))
+            if not key.startswith(("resources", "faults", "name", "data_dir"))
         ]
         raise RunError(f"resume: {path} is a run of another experiment: {'; '.join(changed)}")
 
@@ -243,6 +277,7 @@ def _run(
         setup = Setup(experiment, algorithm.client, algorithm.reducer, threads=threads)
     grid.start(setup, data, parts)
     info = grid.info()
+    memory.check(info.spec.size, grid.workers, grid.memory, experiment, setup)
     existed = (path / "config.json").exists()
     config = {
         "label": experiment.label,
@@ -251,7 +286,7 @@ def _run(
         "data": {"source": data.source, "train": len(data.x_train), "test": len(data.x_test)},
         "parameters": info.spec.size,
         "workers": grid.workers,
-        "citations": _citations(experiment),
+        "citations": citations(experiment),
     }
     last = start.position.round if start else -1
     folder = RunFolder.reopen(path, last) if existed else RunFolder.create(path, config)
@@ -259,7 +294,7 @@ def _run(
         log.info("data from %s; %d workers", data.source, grid.workers)
         if not existed and data.classes and parts.train_sizes.size <= LABELLED:
             folder.add_labels(parts.label_counts(data.y_train, data.classes))
-        driver = _driver(strategy, grid, info.spec, experiment.seed)
+        driver = _driver(strategy, grid, info.spec, experiment)
         position = Position(0, info.initial)
         if start is not None:
             position = start.position
@@ -278,7 +313,8 @@ def _run(
 
         status = "failed"
         try:
-            position = loop.run(position, position.round in done, saved)
+            with disk(path):
+                position = loop.run(position, position.round in done, saved)
             status = "complete"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -289,63 +325,21 @@ def _run(
         finally:
             lines = results.read_rounds(path)
             seconds = before + time.perf_counter() - began
-            summary = _summary(status, experiment, lines, position, seconds, info.spec)
+            summary = summary_of(status, experiment, lines, position, seconds, info.spec)
             if status == "complete":
                 listener.stage("saving the model")
-                folder.add_model(grid.save(position.model))
-            folder.finish(summary)
+                with disk(path):
+                    folder.add_model(grid.save(position.model))
+                    folder.finish(summary)
+            else:
+                with suppress(OSError):  # A full disk must not hide why the run ended.
+                    folder.finish(summary)
     return Result(path, lines, summary, position.model, info.spec)
 
 
-def _driver(strategy: Strategy, grid: EngineGrid, spec: Spec, seed: int) -> Driver:
+def _driver(strategy: Strategy, grid: EngineGrid, spec: Spec, experiment: Experiment) -> Driver:
     if isinstance(strategy, Federated) and grid.folds:
-        return Folding(strategy, grid, spec, seed)
+        return Folding(strategy, grid, spec, experiment)
     if isinstance(strategy, Federated):
         strategy.spec = spec
-    return Messaging(strategy, grid, spec)
-
-
-def _citations(experiment: Experiment) -> list[dict[str, str]]:
-    if ":" in experiment.strategy.name or experiment.mode == "centralised":
-        return []
-    entry = catalog.entry(experiment.strategy.name)
-    return [{"title": entry.title, "citation": str(entry.citation), "bibtex": entry.bibtex}]
-
-
-def _summary(
-    status: str,
-    experiment: Experiment,
-    lines: list[dict[str, Any]],
-    position: Position,
-    seconds: float,
-    spec: Spec,
-) -> dict[str, Any]:
-    epochs, done = experiment.training.local_epochs, status == "complete"
-    images = sum(line["examples"] or 0 for line in lines) * epochs
-    busy = sum(line["seconds"] or 0.0 for line in lines)
-    return {
-        "status": status,
-        "rounds": lines[-1]["round"] if lines else 0,
-        "final": lines[-1] if lines else {},
-        "weights_sha256": results.weights_sha256(position.model) if done else None,
-        "wall_seconds": seconds,
-        "images_per_second": images / busy if busy else None,
-        "parameters": spec.size,
-    }
-
-
-@contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Send the log of Sunflower and of Flower, and warnings, to a file while the run lasts."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("sunflower", "flwr", "py.warnings")]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        handler.close()
+    return Messaging(strategy, grid, spec, experiment)

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -103,7 +104,13 @@ class Screen(Listener):
         self.title = f"{title}: " if title else ""
         self.live = self.console.is_terminal
         self.begun = False
-        self._progress = Progress(
+        self._stages = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=self.console,
+        )
+        self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -113,15 +120,16 @@ class Screen(Listener):
             TimeRemainingColumn(),
             _Speed(),
             console=self.console,
-            transient=True,
-            disable=not self.live,
         )
+        whole = Group(self._stages, self._bars)
+        self._display = Live(whole, console=self.console, refresh_per_second=5, transient=True)
         self._warnings = _Warnings(self.console)
-        self._stage = self._progress.add_task("", total=None, visible=False)
+        self._stage = self._stages.add_task("", total=None, visible=False)
 
     def __enter__(self) -> Screen:
         logging.getLogger("sunflower").addHandler(self._warnings)
-        self._progress.start()
+        if self.live:
+            self._display.start()
         return self
 
     def __exit__(
@@ -130,12 +138,12 @@ class Screen(Listener):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._display.stop()
         logging.getLogger("sunflower").removeHandler(self._warnings)
 
     def stage(self, text: str) -> None:
         """Show what is being done before and after the rounds."""
-        self._progress.update(self._stage, description=f"{self.title}{text}", visible=True)
+        self._stages.reset(self._stage, description=f"{self.title}{text}", visible=True)
         if not self.live:
             self.print(text)
 
@@ -144,12 +152,8 @@ class Screen(Listener):
         self.begun = True
         central = experiment.mode == "centralised"
         self._cohort = 1 if central else experiment.cohort_size
-        self._epochs, self._rounds, self._done = (
-            experiment.training.local_epochs,
-            experiment.rounds,
-            done,
-        )
-        self._trained = self._answered = 0
+        self._epochs, self._rounds = experiment.training.local_epochs, experiment.rounds
+        self._told, self._trained, self._answered = done, 0, 0
         self._rate = Rate()
         some = f"{self._cohort:,} of {experiment.clients:,} clients"
         who = "the pooled data" if central else some
@@ -158,31 +162,39 @@ class Screen(Listener):
             f"{experiment.label}: {_count(experiment.rounds, 'round')} of {who} "
             f"on {_count(workers, 'worker')}{after}"
         )
-        self._progress.update(self._stage, visible=False)
-        self._bar = self._progress.add_task(
+        self._stages.update(self._stage, visible=False)
+        self._bar = self._bars.add_task(
             f"{self.title}rounds", total=self._rounds, completed=done, rate=self._rate
         )
-        self._inner = self._progress.add_task("clients", total=self._cohort, visible=not central)
+        self._inner = self._bars.add_task("clients", total=self._cohort, visible=not central)
 
     def clients(self, kind: str, clients: int, examples: int) -> None:
         """Move the bars."""
         if kind == "train":
             self._rate.add(examples * self._epochs)
-            self._trained += clients
-            rounds, part = divmod(self._trained, self._cohort)
-            self._progress.update(self._bar, completed=min(self._done + rounds, self._rounds))
+            before, self._trained = self._trained, self._trained + clients
+            if before // self._cohort < self._trained // self._cohort:
+                self._bars.reset(self._inner)  # its ETA is that of a round
         else:  # messages, which train or evaluate; the round's line tells of what there were
             self._answered += clients
-            part = min(self._answered, self._cohort)
-        self._progress.update(self._inner, completed=part)
+        self._move()
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Show the metrics of a round."""
+        # It comes when the next round is trained already, or is being trained: what has been
+        # counted since then belongs to that one.
+        self._told = record["round"]
+        self._trained = max(0, self._trained - (record["clients"] or 0))
         if self._answered:
-            self._answered = 0
+            self._answered = self._trained = 0
             self._rate.add((record["examples"] or 0) * self._epochs)
-            self._progress.update(self._bar, completed=record["round"])
+        self._move()
         self.print(describe(record, self._rounds))
+
+    def _move(self) -> None:
+        ahead, part = divmod(self._trained, self._cohort)
+        self._bars.update(self._bar, completed=min(self._told + ahead, self._rounds))
+        self._bars.update(self._inner, completed=part or min(self._answered, self._cohort))
 
     def finish(self, result: Result) -> None:
         """Show the result, and where its files are."""
@@ -284,6 +296,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
         ("Accuracy on the clients' validation data", _percent(final.get("client_accuracy"))),
         ("Wall time", f"{summary['wall_seconds']:.1f} s"),
         ("Images/s", f"{speed:,.0f}" if speed else None),
+        ("Client results lost", _some(summary.get("clients_lost"))),
         ("SHA-256 of the weights", f"{summary['weights_sha256'][:16]}..."),
     )
     for name, value in rows:
@@ -294,6 +307,10 @@ def result_table(summary: Mapping[str, Any]) -> Table:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _some(number: int | None) -> str | None:
+    return f"{number:,}" if number else None
 
 
 def _percent(value: float | None) -> str | None:

@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from simulation import results
-from simulation.experiment import ConfigError, Experiment, Int, Section, explain, parse, read
+from simulation import preflight, results
+from simulation.experiment import ConfigError, Experiment, explain, parse, read
 from simulation.options import overlay
 from simulation.run import Listener, check_same, make_strategy, prepare, simulate
+from simulation.sections import Int, Section
 
 Plan = dict[str, Experiment]
 """What to run, by the name of its folder."""
@@ -155,6 +156,7 @@ def check_plan(plan: Plan, out: Path) -> dict[str, State]:
     for name, experiment in plan.items():
         if states[name] == "complete":
             continue
+        preflight.check(experiment, out / name)
         make_strategy(experiment)
         # The same data dealt with another seed meets the same rules.
         deal = {"dataset", "data_dir", "clients", "partition"}

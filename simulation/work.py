@@ -6,18 +6,22 @@ by name, so that an engine needs to know none of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation import schedule
+from simulation import leaf, realism, schedule
+from simulation.attack import attackers
 from simulation.datasets import Dataset
 from simulation.experiment import Experiment
+from simulation.faults import Lost
+from simulation.leaf import Order, Part, Rows
 from simulation.partition import AnyPartition
-from strategies.core import ClientRule, Reducer, Spec, Update, Vector
+from strategies.core import ClientRule, Reducer, Spec, Vector
+from strategies.personal import local_entries
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
@@ -25,8 +29,11 @@ if TYPE_CHECKING:
 
     from simulation.client import Trained
 
-Rows = dict[str, NDArray[Any]]
-"""Per-client columns of equal length: client, examples, loss, accuracy and the like."""
+LOCAL = ".local"
+"""Key of the weights that stay on a client, in what it keeps."""
+
+ROWS_TOGETHER = 4096
+"""Examples of the clients that one call of the graph trains, at most (unless one has more)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class Setup:
     @property
     def keeps_state(self) -> bool:
         """Whether clients keep anything from round to round."""
-        return bool(self.rule.own) or self.keeps_slots
+        return bool(self.rule.own or self.rule.local) or self.keeps_slots
 
 
 class Executor:
@@ -80,6 +87,9 @@ class Executor:
             setup.experiment, data.x_train, data.y_train, data.classes, data.scale, setup.rule
         )
         self._app: ClientApp | None = setup.app
+        rule = setup.rule
+        self.local = local_entries(self.trainer.spec, rule.local) if rule.local else None
+        self.attackers = attackers(setup.experiment, len(partition), data.classes)
 
     @staticmethod
     def prepare(threads: int, gpus: float) -> None:
@@ -105,7 +115,8 @@ class Executor:
         model: Vector,
         shared: Mapping[str, Any],
         states: Sequence[Vector | None],
-    ) -> tuple[tuple[Any, Rows], Vector | None]:
+        skip: Mapping[int, str] | None = None,
+    ) -> tuple[Part, Vector | None]:
         """Train the clients below a node of the merge tree, and merge their updates as it says.
 
         Args:
@@ -114,54 +125,99 @@ class Executor:
             model: global weights [P].
             shared: what the server shares.
             states: what each client kept from its last round, None where it is its first.
+            skip: clients to leave out, with the reason.
 
         Returns:
-            ``((partial, rows), kept)``: the node's partial, a row per client, and a row of
-            kept state per client [clients, ...] (None if clients keep nothing).
+            ``(part, kept)``: the node's :class:`~simulation.leaf.Part`, and a row of kept state
+            per client that contributed [clients, ...] (None if clients keep nothing).
         """
         import tensorflow as tf
 
         assert self.setup.reducer is not None
-        reducer, flat, left = self.setup.reducer, tf.constant(model), iter(states)
-        rows = _Columns("client", "examples", "steps", "train_loss", "train_accuracy")
+        merge, left = self.setup.reducer.merge, iter(states)
+        order = Order(round, tf.constant(model), shared)
+        rows: list[tuple[float, ...]] = []
         kept: list[Vector] = []
+        lost: list[Lost] = []
 
         def partial(node: schedule.Tree[NDArray[np.int64]]) -> Any:
             if isinstance(node, tuple):
-                return schedule.fold((partial(child) for child in node), reducer.merge)
-            total = None
-            for client in node.tolist():
-                trained = self._train_one(client, round, flat, shared, next(left))
-                total = reducer.fold(total, trained.update)
-                rows.add_update(trained.update)
-                if self.setup.keeps_state:
-                    kept.append(self._pack(trained.own, trained.slots))
-            return total
+                return schedule.fold_some((partial(child) for child in node), merge)
+            ids = node.tolist()
+            done = leaf.train(self, ids, [next(left) for _ in ids], order, skip or {})
+            rows.extend(done.rows)
+            kept.extend(done.kept)
+            lost.extend(done.lost)
+            return done.total
 
-        return (partial(node), rows.arrays()), np.stack(kept) if kept else None
+        total = partial(node)
+        part = Part(total, leaf.columns(rows), tuple(lost))
+        return part, np.stack(kept) if kept else None
 
-    def _train_one(
-        self, client: int, round: int, flat: Any, shared: Mapping[str, Any], state: Vector | None
-    ) -> Trained:
-        at = self.partition.train_rows(client)
-        own, slots = self._unpack(state)
-        return self.trainer.train(
-            client,
-            round,
+    def together(self, chunk: Sequence[int]) -> Iterator[list[int]]:
+        """Cut a chunk into the clients that one call of the graph trains."""
+        most = 1 if self.setup.keeps_state else self.trainer.together
+        ids: list[int] = []
+        rows = 0
+        for client in chunk:
+            size = len(self.partition.train_rows(client))
+            if ids and (len(ids) == most or rows + size > ROWS_TOGETHER):
+                yield ids
+                ids, rows = [], 0
+            ids.append(client)
+            rows += size
+        if ids:
+            yield ids
+
+    def train_some(
+        self, clients: list[int], order: Order, states: Sequence[Vector | None]
+    ) -> list[Trained]:
+        """Train clients in one call of the graph."""
+        parts = [self.partition.train_rows(client) for client in clients]
+        at = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        own, slots = self._unpack(states[0])
+        flat = order.flat if self.local is None else self.personal(np.array(order.flat), states[0])
+        sizes = [len(p) for p in parts]
+        y = self.data.y_train[at]
+        if self.attackers is not None:
+            y = self.attackers.labels(clients, sizes, y)
+        done = self.trainer.train_many(
+            clients,
+            sizes,
+            order.round,
             flat,
             self.data.x_train[at],
-            self.data.y_train[at],
+            y,
             epochs=self.setup.experiment.training.local_epochs,
-            shared=shared,
-            own=own,
+            shared=order.shared,
+            own=None if own is None else [own],
             slots=slots,
+            steps=self.limits(clients, sizes, order.round),
         )
+        if self.local is not None:
+            done = [self._keep_local(t, flat) for t in done]
+        if self.attackers is None:
+            return done
+        return [replace(t, update=self.attackers.sent(t.update, order.round)) for t in done]
 
-    def merge(self, *results: tuple[Any, Rows]) -> tuple[Any, Rows]:
+    def limits(
+        self, clients: Sequence[int], sizes: Sequence[int], round: int
+    ) -> list[int | None] | None:
+        """Return how many steps each client takes; None when there are no stragglers."""
+        experiment = self.setup.experiment
+        if not experiment.realism.stragglers:
+            return None
+        training = experiment.training
+        whole = [training.local_epochs * -(-n // training.batch_size) for n in sizes]
+        return [
+            realism.steps_of(experiment, round, client, steps)
+            for client, steps in zip(clients, whole, strict=True)
+        ]
+
+    def merge(self, *results: Part) -> Part:
         """Merge the results of a node's children, from the left."""
         assert self.setup.reducer is not None
-        partial = schedule.fold((r[0] for r in results), self.setup.reducer.merge)
-        return partial, join([r[1] for r in results])
+        return merge_parts(results, self.setup.reducer)
 
     def evaluate_clients(self, clients: NDArray[np.int64], model: Vector) -> Rows:
         """Return loss and accuracy of a model on each client's validation examples."""
@@ -176,6 +232,14 @@ class Executor:
             "loss": segment_means(loss, sizes),
             "accuracy": segment_means(right, sizes),
         }
+
+    def evaluate_own(
+        self, clients: NDArray[np.int64], model: Vector, states: Sequence[Vector | None]
+    ) -> Rows:
+        """Return loss and accuracy of each client's personal model on its validation examples."""
+        models = [self.personal(np.array(model), state) for state in states]
+        pairs = zip(np.split(clients, len(clients)), models, strict=True)
+        return join([self.evaluate_clients(client, own) for client, own in pairs])
 
     def evaluate_test(self, start: int, stop: int, model: Vector) -> tuple[int, float, float]:
         """Return count and sums of loss and correctness over rows of the server's test set."""
@@ -208,36 +272,46 @@ class Executor:
             self.trainer.save(model, str(path))
             return path.read_bytes()
 
-    def _pack(self, own: Mapping[str, Vector], slots: Vector | None) -> Vector:
+    def pack(self, own: Mapping[str, Vector], slots: Vector | None) -> Vector:
+        """Return what a client keeps as one vector."""
         parts = [own[name] for name in self.setup.rule.own]
         if slots is not None:
             parts.append(slots)
+        if self.local is not None:
+            parts.append(own[LOCAL])
         return np.concatenate(parts).astype(np.float32)
+
+    def personal(self, model: Vector, state: Vector | None) -> Vector:
+        """Put the weights that stay on a client into ``model`` [P], and return it."""
+        if self.local is not None and state is not None:
+            model[self.local] = state[-len(self.local) :]
+        return model
+
+    def _keep_local(self, trained: Trained, start: Vector) -> Trained:
+        """Take the weights that stay on the client out of its update."""
+        delta = trained.update.delta.copy()
+        kept = start[self.local] + delta[self.local]
+        delta[self.local] = 0.0
+        own = {**trained.own, LOCAL: kept}
+        return replace(trained, update=replace(trained.update, delta=delta), own=own)
 
     def _unpack(self, state: Vector | None) -> tuple[dict[str, Vector] | None, Vector | None]:
         fresh = self.trainer.initial_slots if self.setup.keeps_slots else None
         if state is None:
             return None, fresh
+        if self.local is not None:
+            state = state[: -len(self.local)]
         names, size = self.setup.rule.own, self.trainer.spec.trainable_size
         own = {name: state[i * size : (i + 1) * size] for i, name in enumerate(names)}
         return own, state[len(names) * size :] if self.setup.keeps_slots else None
 
 
-class _Columns:
-    """Collects rows, gives columns."""
-
-    def __init__(self, *names: str) -> None:
-        self._lists: dict[str, list[float]] = {name: [] for name in names}
-
-    def add_update(self, update: Update) -> None:
-        metrics = update.metrics
-        values = (update.client, update.examples, update.steps)
-        measured = (metrics["loss"], metrics["accuracy"])
-        for column, value in zip(self._lists.values(), (*values, *measured), strict=True):
-            column.append(value)
-
-    def arrays(self) -> Rows:
-        return {name: np.asarray(values) for name, values in self._lists.items()}
+def merge_parts(parts: Sequence[Part], reducer: Reducer) -> Part:
+    """Merge the parts of a node's children, from the left."""
+    parts = [Part(*part) for part in parts]
+    total = schedule.fold_some((p.partial for p in parts), reducer.merge)
+    lost = tuple(lost for p in parts for lost in p.lost)
+    return Part(total, join([p.rows for p in parts]), lost)
 
 
 def join(parts: Sequence[Rows]) -> Rows:

@@ -66,8 +66,9 @@ class Worker:
         started, kept = time.time(), None
         try:
             if name == "train":
-                *first, states = args
-                value, kept = self._executor.train(*first, _fetch(states))
+                value, kept = self._executor.train(*args[:4], _fetch(args[4]), *args[5:])
+            elif name == "evaluate_own":
+                value = self._executor.evaluate_own(*args[:2], _fetch(args[2]))
             else:
                 value = getattr(self._executor, name)(*args)
         except Exception as error:

@@ -22,22 +22,25 @@ from strategies.core import (
 # what a client does
 from strategies.clients import measuring_loss, one_step, plain, proximal
 from strategies.drift import control_variate, dynamic
+from strategies.personal import keeping
 # how many updates become one
 from strategies.reducers import FairMean, NormalizedMean, WeightedMean
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
 from strategies.privacy import GaussianNoise, clipped
+from strategies.accounting import epsilon, noise_multiplier
 # how the server moves the model, and values that depend on the round
 from strategies.servers import adagrad, adam, average, momentum, yogi
 from strategies.schedules import Constant, Cosine, InverseSqrt, Step
+from strategies.adaptive import AdaptiveClip, AdaptiveClipped, AdaptiveMu, proximal_as_told
 # who takes part, and the Flower strategy
 from strategies.cohort import Cohort
 from strategies.federated import Federated
 # everything by name, and ready to run
 from strategies import catalog
 from strategies.ready import (
-    RFA, DPFedAvg, FedAdagrad, FedAdam, FedAvg, FedAvgM, FedBulyan, FedDyn, FedKrum, FedMedian,
-    FedMultiKrum, FedNova, FedProx, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
-    Scaffold,
+    RFA, DPFedAvg, DPFedAvgAdaptive, FedAdagrad, FedAdam, FedAvg, FedAvgM, FedBN, FedBulyan,
+    FedDyn, FedKrum, FedMedian, FedMultiKrum, FedNova, FedPer, FedProx, FedProxAdaptive, FedSGD,
+    FedTrimmedMean, FedYogi, NormClipping, QFedAvg, Scaffold,
 )
 
 __all__ = [
@@ -45,9 +48,12 @@ __all__ = [
     "measuring_loss", "one_step", "plain", "proximal", "control_variate", "dynamic",
     "FairMean", "NormalizedMean", "WeightedMean",
     "Bulyan", "GeometricMedian", "Krum", "Median", "TrimmedMean", "GaussianNoise", "clipped",
+    "epsilon", "noise_multiplier",
+    "AdaptiveClip", "AdaptiveClipped", "AdaptiveMu", "proximal_as_told",
     "adagrad", "adam", "average", "momentum", "yogi", "Constant", "Cosine", "InverseSqrt", "Step",
     "Cohort", "Federated", "catalog",
-    "RFA", "DPFedAvg", "FedAdagrad", "FedAdam", "FedAvg", "FedAvgM", "FedBulyan", "FedDyn",
+    "RFA", "DPFedAvg", "DPFedAvgAdaptive", "FedAdagrad", "FedAdam", "FedAvg", "FedAvgM",
+    "FedBN", "FedBulyan", "FedDyn", "FedPer", "FedProxAdaptive", "keeping",
     "FedKrum", "FedMedian", "FedMultiKrum", "FedNova", "FedProx", "FedSGD", "FedTrimmedMean",
     "FedYogi", "NormClipping", "QFedAvg", "Scaffold",
 ]

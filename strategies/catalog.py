@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from strategies import checks
+from strategies import checks, plugged
 from strategies.core import Algorithm
 from strategies.entries import ENTRIES, Entry
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all algorithms, in the catalogue's order."""
-    return tuple(ENTRIES)
+    """Return the names of all algorithms: the catalogue's in its order, then the plug-ins'."""
+    return (*ENTRIES, *plugged.points())
 
 
 def entry(name: str) -> Entry:
     """Return an entry.
 
     Raises:
-        ValueError: if there is none of that name; the message names the nearest.
+        ValueError: if there is none of that name (the message names the nearest), or it is a
+            plug-in that does not load.
     """
-    checks.one_of("strategy", name, ENTRIES)
-    return ENTRIES[name]
+    checks.one_of("strategy", name, names())
+    return ENTRIES[name] if name in ENTRIES else plugged.load(name)
 
 
 def build(name: str, **options: Any) -> Algorithm:

@@ -214,3 +214,35 @@ MCMAHAN_2018 = Citation(
     "International Conference on Learning Representations (ICLR)",
     "1710.06963",
 )
+
+ANDREW_2021 = Citation(
+    "andrew2021adaptive",
+    ("Andrew, Galen", "Thakkar, Om", "McMahan, H. Brendan", "Ramaswamy, Swaroop"),
+    "Differentially Private Learning with Adaptive Clipping",
+    2021,
+    "Advances in Neural Information Processing Systems",
+    "1905.03871",
+)
+
+ARIVAZHAGAN_2019 = Citation(
+    "arivazhagan2019federated",
+    (
+        "Arivazhagan, Manoj Ghuhan",
+        "Aggarwal, Vinay",
+        "Singh, Aaditya Kumar",
+        "Choudhary, Sunav",
+    ),
+    "Federated Learning with Personalization Layers",
+    2019,
+    "",
+    "1912.00818",
+)
+
+LI_2021_FEDBN = Citation(
+    "li2021fedbn",
+    ("Li, Xiaoxiao", "Jiang, Meirui", "Zhang, Xiaofei", "Kamp, Michael", "Dou, Qi"),
+    "FedBN: Federated Learning on Non-IID Features via Local Batch Normalization",
+    2021,
+    "International Conference on Learning Representations (ICLR)",
+    "2102.07623",
+)

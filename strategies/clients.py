@@ -31,7 +31,7 @@ def proximal(mu: float | Schedule) -> ClientRule:
     Source: FedProx, Li et al. (2020), arXiv 1812.06127.
     """
     checks.number("mu", mu, ">= 0", schedule=True)
-    return ClientRule(name="proximal", hook=_proximal_hook, scalars={"mu": mu})
+    return ClientRule(name="proximal", hook=proximal_hook, scalars={"mu": mu})
 
 
 def one_step() -> ClientRule:
@@ -52,7 +52,8 @@ def measuring_loss() -> ClientRule:
     return ClientRule(name="measuring loss", initial_loss=True)
 
 
-def _proximal_hook(
+def proximal_hook(
     g: Any, w: Any, w0: Any, shared: Mapping[str, Any], own: Mapping[str, Any]
 ) -> Any:
+    """Return ``g + mu * (w - w0)`` with the shared mu."""
     return g + shared["mu"] * (w - w0)

@@ -138,6 +138,8 @@ class Mean:
         scale: what the trainable part is to be multiplied by (FedNova's effective number of
             steps, say); moving statistics, behind it, are averaged as they are.
         sensitivity: the L2 distance by which one client can move ``delta``; None if unbounded.
+        metrics: means over the cohort by name: ``loss`` is that of the local training; a reducer
+            adds what it counts.
     """
 
     delta: Vector
@@ -146,6 +148,7 @@ class Mean:
     clients: int = 1
     scale: float = 1.0
     sensitivity: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,7 @@ class ClientRule:
         uploads: names of the extras that ``after`` makes.
         uses: names of what the hook or ``after`` needs the server rule to share.
         full_batch: take one step on all local examples, whatever epochs and batch size are set.
+        local: patterns of the names of weights that stay on the client (see strategies.personal).
         initial_loss: measure the mean training loss of the received model before training and
             report it as the metric ``initial_loss``.
     """
@@ -204,6 +208,7 @@ class ClientRule:
     uses: tuple[str, ...] = ()
     full_batch: bool = False
     initial_loss: bool = False
+    local: tuple[str, ...] = ()
 
     def share(self, round: int) -> dict[str, float]:
         """Return the shared numbers of a round."""
@@ -229,6 +234,16 @@ class Reducer(Protocol):
 
     def finish(self, partial: Any) -> Mean:
         """Turn the total into the cohort's mean update (runs on the server)."""
+
+
+def bound(reducer: Any, shared: Mapping[str, Any]) -> Any:
+    """Return ``reducer`` for a round in which the server shares ``shared``.
+
+    A reducer that depends on it (an adaptive clipping norm) has a method ``at(shared)`` that
+    returns one for the round; all others stay as they are.
+    """
+    at = getattr(reducer, "at", None)
+    return at(shared) if at else reducer
 
 
 class ServerRule(Protocol):
@@ -299,6 +314,29 @@ class Algorithm:
     def share(self, state: State, round: int) -> dict[str, Any]:
         """Return everything that the clients of a round get besides the model."""
         return {**self.client.share(round), **self.server.share(state)}
+
+    def prepared(self, rounds: int, population: int, cohort: int) -> Algorithm:
+        """Return the algorithm for a run of so many rounds, clients and clients of a round.
+
+        Noise that is to keep a target epsilon finds its strength here.
+
+        Raises:
+            ValueError: if the noise cannot be had.
+        """
+        prepare = getattr(self.noise, "prepared", None)
+        return self if prepare is None else replace(self, noise=prepare(rounds, population, cohort))
+
+    def notes(
+        self, shared: Mapping[str, Any], round: int, population: int, cohort: int
+    ) -> dict[str, float]:
+        """Return numbers for a round's record: what the server adapts, the epsilon spent.
+
+        A server rule names in ``shows`` which of the numbers that it shares these are; noise has a
+        method ``notes(rounds, population, cohort)``.
+        """
+        shown = {name: float(shared[name]) for name in getattr(self.server, "shows", ())}
+        account = getattr(self.noise, "notes", None)
+        return shown | (account(round, population, cohort) if account else {})
 
     def step(
         self, spec: Spec, model: Vector, state: State, mean: Mean, at: Round

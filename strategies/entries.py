@@ -13,10 +13,12 @@ from typing import Any
 
 from strategies import checks
 from strategies import citations as papers
+from strategies.adaptive import AdaptiveClip, AdaptiveClipped, AdaptiveMu, proximal_as_told
 from strategies.citations import Citation
 from strategies.clients import measuring_loss, one_step, plain, proximal
 from strategies.core import Algorithm, Schedule
 from strategies.drift import Dynamic, Scaffold, control_variate, dynamic
+from strategies.personal import LAST, keeping
 from strategies.privacy import GaussianNoise, clipped
 from strategies.reducers import FairMean, NormalizedMean, WeightedMean
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
@@ -32,19 +34,19 @@ class Entry:
     Args:
         key: the name used on the command line, such as ``"fedprox"``.
         title: the name used in figures, such as ``"FedProx"``.
-        citation: the paper.
+        citation: the paper; None for a plug-in that names none.
         builder: a function from options to the algorithm.
     """
 
     key: str
     title: str
-    citation: Citation
+    citation: Citation | None
     builder: Builder
 
     @property
     def rule(self) -> str:
         """The update rule in one line."""
-        return (inspect.getdoc(self.builder) or "").splitlines()[0]
+        return (inspect.getdoc(self.builder) or "").partition("\n")[0]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -54,8 +56,8 @@ class Entry:
 
     @property
     def bibtex(self) -> str:
-        """The citation as BibTeX."""
-        return self.citation.bibtex
+        """The citation as BibTeX; empty without one."""
+        return self.citation.bibtex if self.citation else ""
 
     def build(self, **options: Any) -> Algorithm:
         """Return the algorithm.
@@ -102,6 +104,18 @@ def fedprox(mu: float | Schedule = 0.01, learning_rate: float | Schedule = 1.0) 
     The paper chooses mu for each data set from {0.001, 0.01, 0.1, 1}.
     """
     return Algorithm("FedProx", proximal(mu), WeightedMean(), average(learning_rate))
+
+
+@_entry("FedProx adaptive", papers.LI_2020_FEDPROX)
+def fedprox_adaptive(
+    mu: float = 0.0,
+    step: float = 0.1,
+    patience: int = 5,
+    learning_rate: float | Schedule = 1.0,
+) -> Algorithm:
+    """As FedProx with mu + 0.1 when the loss rises, mu - 0.1 when it fell five rounds in a row."""
+    rule = AdaptiveMu(average(learning_rate), mu, step, patience)
+    return Algorithm("FedProx adaptive", proximal_as_told(), WeightedMean(), rule)
 
 
 @_entry("FedAvgM", papers.HSU_2019)
@@ -169,6 +183,22 @@ def feddyn(alpha: float = 0.01) -> Algorithm:
     return Algorithm("FedDyn", dynamic(), WeightedMean("uniform"), Dynamic(alpha))
 
 
+@_entry("FedPer", papers.ARIVAZHAGAN_2019)
+def fedper(layers: int = 1, learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Keep the last layers on the client and average the others as FedAvg does."""
+    checks.integer("layers", layers, ">= 1")
+    rule = keeping(f"{LAST}{layers}")
+    return Algorithm("FedPer", rule, WeightedMean(), average(learning_rate))
+
+
+@_entry("FedBN", papers.LI_2021_FEDBN)
+def fedbn(
+    layers: str = "*batch_normalization*", learning_rate: float | Schedule = 1.0
+) -> Algorithm:
+    """Keep batch normalisation on the client and average the other layers as FedAvg does."""
+    return Algorithm("FedBN", keeping(layers), WeightedMean(), average(learning_rate))
+
+
 @_entry("q-FedAvg", papers.LI_2020_FAIR)
 def q_fedavg(q: float = 0.1, lipschitz: float | None = None) -> Algorithm:
     """Favour large losses: x <- x + L * sum_i F_i^q delta_i / sum_i h_i.
@@ -225,9 +255,49 @@ def norm_clipping(norm: float = 1.0, learning_rate: float | Schedule = 1.0) -> A
 
 @_entry("DP-FedAvg", papers.MCMAHAN_2018)
 def dp_fedavg(
-    norm: float = 1.0, noise_multiplier: float = 1.0, learning_rate: float | Schedule = 1.0
+    norm: float = 1.0,
+    noise_multiplier: float | None = None,
+    learning_rate: float | Schedule = 1.0,
+    target_epsilon: float | None = None,
+    delta: float | None = None,
 ) -> Algorithm:
-    """Average clipped updates, add noise: x <- x + lr * (mean delta_i + N(0, (z norm / m)^2))."""
+    """Average clipped updates, add noise: x <- x + lr * (mean delta_i + N(0, (z norm / m)^2)).
+
+    z is 1 unless given or found from target_epsilon.
+    """
     reducer = clipped(WeightedMean("uniform"), norm)
-    noise = GaussianNoise(noise_multiplier)
+    noise = _noise(noise_multiplier, target_epsilon, delta)
     return Algorithm("DP-FedAvg", plain(), reducer, average(learning_rate), noise)
+
+
+@_entry("DP-FedAvg adaptive", papers.ANDREW_2021)
+def dp_fedavg_adaptive(
+    norm: float = 0.1,
+    quantile: float = 0.5,
+    rate: float = 0.2,
+    noise_multiplier: float | None = None,
+    learning_rate: float | Schedule = 1.0,
+    target_epsilon: float | None = None,
+    delta: float | None = None,
+    count_noise: float | None = None,
+) -> Algorithm:
+    """As DP-FedAvg with norm <- norm * exp(-rate * (share within - quantile)).
+
+    z is 1 unless given or found from target_epsilon.
+    """
+    reducer = AdaptiveClipped(WeightedMean("uniform"), norm)
+    rule = AdaptiveClip(average(learning_rate), norm, quantile, rate)
+    noise = _noise(noise_multiplier, target_epsilon, delta, count_noise)
+    return Algorithm("DP-FedAvg adaptive", plain(), reducer, rule, noise)
+
+
+def _noise(
+    multiplier: float | None,
+    target: float | None,
+    delta: float | None,
+    count: float | None = None,
+) -> GaussianNoise:
+    """Return the noise that was asked for: of multiplier 1 if nothing was."""
+    if multiplier is None and target is None:
+        multiplier = 1.0
+    return GaussianNoise(multiplier, target, delta, count)

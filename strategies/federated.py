@@ -10,6 +10,7 @@ Messages to a client hold ``arrays`` (the weights by path), ``config`` (``server
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from logging import INFO, WARNING
 from time import sleep
 from typing import Any
@@ -29,7 +30,8 @@ from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
 from strategies.cohort import EVALUATE, TRAIN, Cohort
-from strategies.core import Algorithm, Round, Spec, State, Update, Vector
+from strategies.core import Algorithm, Round, Spec, State, Update, Vector, bound
+from strategies.reports import Reports, apart
 
 __all__ = ["Cohort", "Federated"]
 
@@ -68,6 +70,8 @@ class Federated(Strategy):
         self.evaluate = evaluate
         self.spec = spec
         self._state: State | None = None
+        self._shared: Mapping[str, Any] = {}
+        self._reports = Reports()
         self._model: Vector | None = None
         self._layout: _Layout | None = None
         self._population = 0
@@ -79,11 +83,11 @@ class Federated(Strategy):
     @property
     def state(self) -> State | None:
         """Server state after the last round; set it, before a round > 1, to resume a run."""
-        return self._state
+        return None if self._state is None else self._reports.beside(self._state)
 
     @state.setter
     def state(self, state: State) -> None:
-        self._state = dict(state)
+        self._state, self._reports = apart(state)
 
     def summary(self) -> None:
         """Log the algorithm and who takes part."""
@@ -105,14 +109,14 @@ class Federated(Strategy):
         self._model = self._layout.ravel(arrays)
         self._population = len(nodes)
         if server_round == 1 or self._state is None:
-            self._state = self.algorithm.init(spec, self._model)
-        shared = self.algorithm.share(self._state, server_round)
+            self._state, self._reports = self.algorithm.init(spec, self._model), Reports()
+        self._shared = shared = self.algorithm.share(self._state, server_round)
         vectors = {k: Array(np.asarray(v)) for k, v in shared.items() if np.ndim(v)}
         numbers = {f"shared.{k}": float(v) for k, v in shared.items() if not np.ndim(v)}
         record = _request(server_round, arrays, config, numbers)
         if vectors:
             record["shared"] = ArrayRecord(vectors)
-        cohort = self.cohort.sample(server_round, nodes, TRAIN)
+        cohort = self.cohort.sample(server_round, nodes, TRAIN, losses=self._reports.losses)
         return _messages(record, cohort, len(nodes), MessageType.TRAIN)
 
     def aggregate_train(
@@ -127,15 +131,23 @@ class Federated(Strategy):
         valid = _valid(replies, "aggregate_train")
         if not valid:
             return None, None
-        spec, reducer = self._layout.spec, self.algorithm.reducer
+        spec, reducer = self._layout.spec, bound(self.algorithm.reducer, self._shared)
         partial = None
         for reply in valid:
-            partial = reducer.fold(partial, self._layout.update(reply, self._model))
+            update = self._layout.update(reply, self._model)
+            partial = reducer.fold(partial, update)
+            if self.cohort.sampling == "power-of-choice":
+                self._reports.add([update.client], [update.metrics.get("loss", np.nan)])
         at = Round(server_round, self._population, self.cohort.seed)
-        model, self._state = self.algorithm.step(
-            spec, self._model, self._state, reducer.finish(partial), at
-        )
-        return self._layout.record(model), mean_metrics(valid)
+        mean, metrics = reducer.finish(partial), mean_metrics(valid)
+        mean = replace(mean, metrics={**_measured(metrics), **mean.metrics})
+        model, self._state = self.algorithm.step(spec, self._model, self._state, mean, at)
+        return self._layout.record(model), metrics
+
+    def notes(self, server_round: int) -> dict[str, float]:
+        """Return numbers for the record of the round just trained; see :meth:`Algorithm.notes`."""
+        size = self.cohort.count(self._population)
+        return self.algorithm.notes(self._shared, server_round, self._population, size)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -187,7 +199,7 @@ class _Layout:
             delta=self.ravel(reply.content.array_records["arrays"]) - model,
             steps=int(_number(metrics.get("num-steps", 1))),
             extras={name: array.numpy() for name, array in extras.items()},
-            metrics={k: float(v) for k, v in metrics.items() if not isinstance(v, list)},
+            metrics=_measured(metrics),
             learning_rate=_number(metrics.get("learning-rate", 0.0)),
             trainable=self.spec.trainable_size,
         )
@@ -261,6 +273,14 @@ def _metrics(reply: Message) -> MetricRecord:
     if "metrics" in records:
         return records["metrics"]
     return next(iter(records.values()), MetricRecord())
+
+
+def _measured(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the single numbers; Sunflower's clients call the training loss ``train_loss``."""
+    numbers = {k: float(v) for k, v in metrics.items() if not isinstance(v, list)}
+    if "train_loss" in numbers:
+        numbers.setdefault("loss", numbers["train_loss"])
+    return numbers
 
 
 def _number(value: Any) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from strategies import checks
+from strategies import accounting, checks
 from strategies.core import Algorithm, Mean, Reducer, Round, Update, stream
 from strategies.sums import squared_norm
 
@@ -96,20 +96,49 @@ class GaussianNoise:
     client's update is S / m, so the sum gets noise of standard deviation ``multiplier * S``. The
     stream is that of the run's seed and the round.
 
+    Where the reducer counts the updates within an adapted norm, the count gets noise of standard
+    deviation b as well, and the mean that of ``(z^-2 - (2 b)^-2)^(-1/2)``, so that both together
+    cost the privacy of z.
+
     Args:
-        multiplier: noise multiplier z, >= 0.
+        multiplier: noise multiplier z, >= 0; None finds it from ``target_epsilon``.
+        target_epsilon: epsilon after all rounds, > 0.
+        delta: the probability with which epsilon may fail, in (0, 1]; None takes
+            ``population ** -1.1``.
+        count_noise: b, more than z / 2; None takes a twentieth of the cohort, but z at least.
 
     Raises:
-        ValueError: if the multiplier is negative, or if the mean has no known sensitivity.
+        ValueError: for a value out of range, if not one of multiplier and target_epsilon is
+            given, or if the mean has no known sensitivity.
 
     Source: McMahan et al. (2018), arXiv 1710.06963, Algorithm 1, with the cohort's size fixed
-    instead of expected.
+    instead of expected; for the count, Andrew et al. (2021), arXiv 1905.03871, theorem 1.
     """
 
-    multiplier: float
+    multiplier: float | None = None
+    target_epsilon: float | None = None
+    delta: float | None = None
+    count_noise: float | None = None
 
     def __post_init__(self) -> None:
-        checks.number("multiplier", self.multiplier, ">= 0")
+        if (self.multiplier is None) == (self.target_epsilon is None):
+            raise ValueError(
+                "one of noise_multiplier and target_epsilon must be given, "
+                f"got {self.multiplier} and {self.target_epsilon}"
+            )
+        if self.multiplier is not None:
+            checks.number("multiplier", self.multiplier, ">= 0")
+        if self.target_epsilon is not None:
+            checks.number("target_epsilon", self.target_epsilon, "> 0")
+        if self.delta is not None:
+            checks.number("delta", self.delta, "in (0, 1]")
+        if self.count_noise is not None:
+            checks.number("count_noise", self.count_noise, "> 0")
+            if self.multiplier is not None and self.count_noise <= self.multiplier / 2:
+                raise ValueError(
+                    f"count_noise must be more than half the noise multiplier ({self.multiplier}), "
+                    f"got {self.count_noise}"
+                )
 
     def refuse(self, algorithm: Algorithm) -> str | None:
         """Refuse reducers that do not bound what one client can change."""
@@ -123,8 +152,40 @@ class GaussianNoise:
 
     def __call__(self, mean: Mean, at: Round) -> Mean:
         """Return the mean with noise."""
+        if self.multiplier is None:
+            raise ValueError(
+                "noise multiplier must be found from target_epsilon before the first round "
+                "(Algorithm.prepared), got None"
+            )
         if mean.sensitivity is None:
             raise ValueError("sensitivity of the mean must be known to add noise, got None")
         rng = stream(at.seed, NOISE, at.number)
-        noise = rng.normal(0.0, self.multiplier * mean.sensitivity, mean.delta.size)
-        return replace(mean, delta=mean.delta + noise)
+        multiplier, metrics = self.multiplier, mean.metrics
+        if "within" in metrics and multiplier:
+            count = self.count_noise or max(mean.clients / 20, multiplier)
+            multiplier = (multiplier**-2 - (2 * count) ** -2) ** -0.5
+            noisy = metrics["within"] + rng.normal(0.0, count / mean.clients)
+            metrics = {**metrics, "within": float(noisy)}
+        noise = rng.normal(0.0, multiplier * mean.sensitivity, mean.delta.size)
+        return replace(mean, delta=mean.delta + noise, metrics=metrics)
+
+    def prepared(self, rounds: int, population: int, cohort: int) -> GaussianNoise:
+        """Return the noise for a run: with a delta, and the multiplier that keeps the target.
+
+        Raises:
+            ValueError: if dp-accounting is not installed, or no multiplier keeps the target.
+        """
+        accounting.library()
+        delta = accounting.default_delta(population) if self.delta is None else self.delta
+        if self.target_epsilon is None:
+            return replace(self, delta=delta)
+        rate = cohort / population
+        found = accounting.noise_multiplier(self.target_epsilon, rate, rounds, delta)
+        return replace(self, multiplier=found, target_epsilon=None, delta=delta)
+
+    def notes(self, rounds: int, population: int, cohort: int) -> dict[str, float]:
+        """Return epsilon and delta after some rounds; nothing unless prepared."""
+        if self.multiplier is None or self.delta is None:
+            return {}
+        spent = accounting.epsilon(self.multiplier, cohort / population, rounds, self.delta)
+        return {"epsilon": spent, "delta": self.delta}

@@ -18,6 +18,8 @@ FILES = [
 RAY = {"simulation/grid.py", "simulation/worker.py", "simulation/cluster.py"}
 TENSORFLOW = {
     "simulation/client.py",
+    "simulation/compiling.py",
+    "simulation/graph.py",
     "simulation/models.py",
     "simulation/losses.py",
     "simulation/runtime.py",

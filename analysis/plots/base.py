@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -58,10 +59,16 @@ def axes(ax: Axes | None) -> Axes:
     return ax
 
 
+def root(ax: Axes) -> Figure:
+    """Return the figure at the root of ``ax``, also from inside a subfigure."""
+    figure: Figure = ax.figure.canvas.figure  # in every Matplotlib that we support
+    return figure
+
+
 def grow(ax: Axes, inches: float) -> None:
     """Make the figure of ``ax`` higher, unless it is the caller's."""
-    figure = ax.get_figure(root=True)
-    if inches > 0 and figure is not None and ax.get_label() == OWN:
+    figure = root(ax)
+    if inches > 0 and ax.get_label() == OWN:
         figure.set_figheight(figure.get_figheight() + inches)
 
 
@@ -215,8 +222,7 @@ def legend_above(ax: Axes, title: str | None = None, **kwargs: Any) -> Legend | 
     count = len(kwargs["handles"])
     if count == 0:
         return None
-    figure = ax.get_figure(root=True)
-    assert figure is not None
+    figure = root(ax)
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     room = ax.get_window_extent(renderer).width
     if ax.get_label() == OWN:  # up to the edge of the figure, beyond the axis labels

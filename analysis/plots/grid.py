@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from textwrap import wrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from analysis.plots.base import rows_height, wrapped
+from analysis.style import order
 
 PANEL = 2.2  # inches: the narrowest panel with readable axes
 
@@ -59,22 +59,38 @@ def panels(
     for empty in cells[count:]:
         empty.remove()
     used = cells[:count]
-    letters = max(12, int(14 * width / columns / plt.rcParams["font.size"] * 8))
+    letters = max(14, int(112 * width / columns / plt.rcParams["font.size"]))
+    lines = 1
     for i, (ax, (title, frame)) in enumerate(zip(used, parts.items(), strict=True)):
         plot(frame, ax, legend=False, **options)
-        ax.set_title("\n".join(wrap(title, letters)))
+        text = in_lines(title, letters)
+        lines = max(lines, 1 + text.count("\n"))
+        ax.set_title(text)
         if "x" in share and i + columns < count:
             ax.set_xlabel("")
         if "x" in share and i + columns >= count:
             ax.tick_params(labelbottom=True)  # the last panel of its column has the labels
         if i % columns and ("y" in share or ax.get_ylabel() == used[i - 1].get_ylabel()):
             ax.set_ylabel("")
+    more = (lines - 1) * 1.3 * plt.rcParams["axes.titlesize"] / 72
+    figure.set_figheight(figure.get_figheight() + rows * more)
     rows_of = [t.get_text() for t in used[0].get_yticklabels()] if "rows" in options else []
     missing = rows_height(rows_of) + 0.1 - height
     if rows_of and missing > 0:
         figure.set_figheight(figure.get_figheight() + rows * missing)
-    shared_legend(figure, used, note)
+    shared_legend(figure, used, note, "looks" in options)
     return used
+
+
+def in_lines(title: str, letters: int) -> str:
+    """Break a setting's name between its factors, never inside one."""
+    lines: list[str] = []
+    for part in title.split(", "):
+        if lines and len(lines[-1]) + len(part) + 2 <= letters:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+    return ",\n".join(lines)
 
 
 def shape(count: int, most: int) -> tuple[int, int]:
@@ -83,12 +99,16 @@ def shape(count: int, most: int) -> tuple[int, int]:
     return rows, -(-count // rows)
 
 
-def shared_legend(figure: Figure, used: Sequence[Axes], note: str | None) -> Legend | None:
+def shared_legend(
+    figure: Figure, used: Sequence[Axes], note: str | None, strategies: bool
+) -> Legend | None:
     """Put one legend above all panels, in as many columns as the figure's width holds."""
     entries: dict[str, Any] = {}
     for ax in used:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
+    if strategies:
+        entries = {label: entries[label] for label in order(entries)}
     if not entries:
         if note:
             figure.suptitle(note, fontsize=plt.rcParams["legend.fontsize"])

@@ -17,6 +17,7 @@ from analysis.plots.base import (
     not_empty,
     note,
     percent,
+    root,
 )
 from analysis.style import points
 from analysis.summarise import check_columns
@@ -54,6 +55,8 @@ def labels(
         raise ValueError(f"kind: must be one of {list(KINDS)}, got {kind!r}")
     check_columns(frame, "client", "class", "examples")
     not_empty(frame, "labels", "clients")
+    if "mode" in frame and (clients := frame[frame["mode"] != "centralised"]).size:
+        frame = clients  # to centralised training the pooled data is one client
     if "run" in frame:
         frame = frame[frame["run"] == frame["run"].iloc[0]]
     grid = frame.pivot_table(
@@ -81,8 +84,7 @@ def draw_bubbles(ax: Axes, grid: pd.DataFrame, legend: bool, style: Mapping[str,
     """Draw one bubble per client and label; the largest fills its cell."""
     client, label = np.nonzero(grid.to_numpy())
     counts = grid.to_numpy()[client, label]
-    figure = ax.get_figure(root=True)
-    assert figure is not None
+    figure = root(ax)
     box = ax.get_window_extent()
     cell = 72 / figure.dpi * min(box.width / len(grid), box.height / len(grid.columns))
     largest = 0.81 * cell**2  # points squared: a circle of 0.9 of the smaller side of a cell
@@ -131,8 +133,7 @@ def draw_heatmap(ax: Axes, grid: pd.DataFrame, legend: bool, style: Mapping[str,
 
 def color_bar(image: AxesImage, used: Sequence[Axes]) -> None:
     """Draw the colour bar of a heatmap of shares beside the axes ``used``."""
-    figure = used[0].get_figure(root=True)
-    assert figure is not None
+    figure = root(used[0])
     bar = figure.colorbar(image, ax=list(used), pad=0.02, fraction=0.06)
     bar.set_label("Share of client's data (%)")
     bar.outline.set_linewidth(points(0.4))

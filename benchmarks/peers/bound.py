@@ -41,15 +41,23 @@ def main() -> None:
         party.join()
     for number in range(given.passes):
         done = [share[number] for share in shares]
-        seconds = max(end for _, end, _ in done) - min(start for start, _, _ in done)
+        wall = max(end for _, end, _, _ in done) - min(start for start, _, _, _ in done)
         # The sum of the rates is what perfect balance would give: the stricter bound.
-        rate = sum(images / (end - start) for start, end, images in done)
-        images = sum(images for _, _, images in done)
-        work.emit("round", round=number + 1, seconds=images / rate, wall=seconds, examples=images)
+        rate = sum(images / (end - start) for start, end, images, _ in done)
+        images = sum(images for _, _, images, _ in done)
+        cpu = sum(cpu for _, _, _, cpu in done)
+        work.emit(
+            "round",
+            round=number + 1,
+            seconds=images / rate,
+            wall=wall,
+            examples=images,
+            cpu=cpu,
+        )
 
 
 def run_share(data: Path, number: int, count: int, passes: int, barrier: Any, results: Any) -> None:
-    """Train on every ``count``-th client; put ``(start, end, images)`` of every pass."""
+    """Train on every ``count``-th client; put ``(start, end, images, cpu)`` of every pass."""
     os.environ |= {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "OMP_NUM_THREADS": "1",
@@ -70,9 +78,9 @@ def run_share(data: Path, number: int, count: int, passes: int, barrier: Any, re
     images, times = int((mine[:, 1] - mine[:, 0]).sum()), []
     for _ in range(passes):
         barrier.wait()
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         loop(len(mine))
-        times.append((start, time.perf_counter(), images))
+        times.append((start, time.perf_counter(), images, time.process_time() - cpu))
     results.put(times)
 
 

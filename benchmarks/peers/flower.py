@@ -28,6 +28,8 @@ def main() -> None:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "-1",
         "KERAS_BACKEND": "tensorflow",
+        # An actor holds one CPU: one thread each is faster than TensorFlow's default.
+        "TF_NUM_INTRAOP_THREADS": "1",
     }
     from flwr.app import ArrayRecord, ConfigRecord, Context
     from flwr.serverapp import Grid, ServerApp

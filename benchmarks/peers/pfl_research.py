@@ -62,13 +62,13 @@ def main() -> None:
 
     class Clock(TrainingProcessCallback):
         def on_train_begin(self, *, model: Any) -> Any:
-            self.last = time.perf_counter()
+            self.last, self.cpu = time.perf_counter(), time.process_time()
             return Metrics()
 
         def after_central_iteration(
             self, aggregate_metrics: Any, model: Any, *, central_iteration: int
         ) -> Any:
-            now = time.perf_counter()
+            now, cpu = time.perf_counter(), time.process_time()
             if os.environ.get(RANK, "0") == "0":
                 after = [w.numpy() for w in keras_model.trainable_variables]
                 pairs = list(zip(before, after, strict=True))
@@ -80,9 +80,10 @@ def main() -> None:
                     seconds=now - self.last,
                     examples=trained(aggregate_metrics),
                     updated=moved,
+                    cpu=cpu - self.cpu,  # of this process alone
                 )
                 sys.stdout = kept
-            self.last = time.perf_counter()
+            self.last, self.cpu = time.perf_counter(), time.process_time()
             return False, Metrics()
 
     FederatedAveraging().run(

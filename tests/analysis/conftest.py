@@ -1,5 +1,6 @@
 """Run folders in Sunflower's format, made up from saturating curves with noise."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,7 @@ def write_run(
     config: dict[str, Any] = {
         "format": 1,
         "label": label,
-        "hash": f"{rng.integers(2**60):015x}",
+        "hash": "",
         "created": "2026-05-01T10:00:00+00:00",
         "experiment": {
             "name": "made",
@@ -71,6 +72,8 @@ def write_run(
         "parameters": PARAMETERS,
         "resources": {"workers": 2, "cpus": 2},
     }
+    text = json.dumps(config["experiment"] | {"name": None}, sort_keys=True)
+    config["hash"] = hashlib.sha256(text.encode()).hexdigest()
     (folder / "config.json").write_text(json.dumps(config))
 
     lines, shards = [], []
@@ -82,9 +85,9 @@ def write_run(
         loss = 2.3 * (1 - accuracy) / 0.9 + rng.normal(0, 0.01)
         line: dict[str, Any] = {
             "round": number,
-            "seconds": None,
-            "clients": 0,
-            "examples": 0,
+            "seconds": 0.0,
+            "clients": None,
+            "examples": None,
             "train_loss": None,
             "train_accuracy": None,
             "server_loss": float(loss),
@@ -141,7 +144,7 @@ def write_run(
             "status": status,
             "rounds": rounds,
             "final": json.loads(lines[-1]),
-            "weights_sha256": f"{rng.integers(2**62):064x}",
+            "weights_sha256": hashlib.sha256(rng.bytes(8)).hexdigest(),
             "wall_seconds": wall + 8,
             "images_per_second": 7000.0,
             "parameters": PARAMETERS,
@@ -206,3 +209,9 @@ def make_run() -> Callable[..., Path]:
 def make_study() -> Callable[..., Path]:
     """Write a study."""
     return write_study
+
+
+@pytest.fixture(scope="session")
+def write() -> Callable[..., Path]:
+    """Write one run, for fixtures that outlive a test."""
+    return write_run

@@ -20,7 +20,8 @@ def test_a_row_per_run_and_round(study: Path) -> None:
         assert rows[key].tolist() == pytest.approx(
             [float("nan") if x[key] is None else x[key] for x in lines], nan_ok=True
         )
-    assert rows["participants"].tolist() == [x["clients"] for x in lines]
+    assert rows["participants"].tolist()[1:] == [x["clients"] for x in lines[1:]]
+    assert rows["participants"].isna().tolist() == [True] + [False] * 20
     assert rows["elapsed"].iloc[-1] == pytest.approx(sum(x["seconds"] or 0 for x in lines))
     assert rows["bytes_total"].iloc[-1] == sum(x["bytes_up"] + x["bytes_down"] for x in lines)
     assert set(rows["label"]) == {"FedAvg"}

@@ -1,11 +1,27 @@
+import base64
+import hashlib
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from analysis import load, report
-from analysis.tables import final_table
+from analysis import load, plot, report
+from analysis.methods import bibtex_key, methods, plain
 from analysis.text import ALPHA
+
+PROX = """@inproceedings{li2020federated,
+  title = {Federated Optimization in Heterogeneous Networks},
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -15,36 +31,241 @@ def made(study: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_every_file_is_there_and_named(made: list[Path]) -> None:
     assert made[0].name == "report.html"
+    folder = made[0].parent
+    assert set(made) == {p for p in folder.rglob("*") if p.is_file()}
     assert all(path.stat().st_size > 0 for path in made)
-    kinds = pd.Series([p.suffix for p in made]).value_counts()
-    assert kinds[".png"] == kinds[".pdf"] >= 10
-    assert kinds[".csv"] == kinds[".tex"] == kinds[".md"] >= 1
+    for stem in ("accuracy", "loss", "alpha", "labels", "client_cdf", "rounds_to_target"):
+        assert {folder / f"figures/{stem}.png", folder / f"figures/{stem}.pdf"} <= set(made)
+    for kind in ("csv", "tex", "md"):
+        assert folder / f"tables/final_server_accuracy.{kind}" in made
 
 
-def test_the_table_is_recomputed_from_the_files(study: Path) -> None:
-    rows = []
-    for folder in study.iterdir():
-        frame = pd.read_json(folder / "rounds.jsonl", lines=True)
-        name = folder.name.rsplit("-s", 1)[0]
-        rows.append((name, frame["server_accuracy"].iloc[-1]))
-    plain = pd.DataFrame(rows, columns=["name", "value"]).groupby("name")["value"]
-    table = final_table(load(study))
-    cells = {row[0].text: [c.text for c in row[1:]] for row in table.rows}
-    for label, file in (("FedAvg", "FedAvg"), ("local-only", "local")):
-        for column, alpha in enumerate((0.1, 1.0)):
-            x = plain.get_group(f"{file}-a{alpha}")
-            text = f"{100 * x.mean():.1f} ± {100 * x.std(ddof=1):.1f}"
-            assert cells[label][column] == text
-    bold = [row[0].text for row in table.rows for c in row if c.bold]
-    assert bold == ["FedAdam", "FedAdam"]
-    runs = table.data.set_index(["setting", "label"])["runs"]
-    expected = " ".join(f"FedAvg-a0.1-s{s}" for s in range(3))
-    assert runs[(f"{ALPHA} = 0.1", "FedAvg")] == expected
+def test_figures_that_no_longer_apply_go(study: Path, single: Path, tmp_path: Path) -> None:
+    report(study, tmp_path, formats=["pdf"])
+    assert (tmp_path / "figures/alpha.pdf").exists()
+    (tmp_path / "figures/mine.pdf").write_text("kept")
+    report(single, tmp_path, formats=["pdf"])
+    assert not (tmp_path / "figures/alpha.pdf").exists()
+    assert not (tmp_path / "tables/ranks.csv").exists()
+    assert (tmp_path / "figures/mine.pdf").exists()
 
 
-def test_the_page_escapes_names(tmp_path, make_run) -> None:
-    make_run(tmp_path / "run", "<script>alert(1)</script>&", rounds=2)
-    files = report(tmp_path / "run", tmp_path / "out")
+def test_runs_that_did_not_finish_are_left_out_and_named(tmp_path, make_run) -> None:
+    make_run(tmp_path / "runs/good", "FedAvg", rounds=3)
+    make_run(tmp_path / "runs/bad", "FedProx(mu=0.1)", rounds=3, status="failed")
+    text = report(tmp_path / "runs", tmp_path / "out", formats=())[0].read_text()
+    assert "Not complete, and left out:</b> bad (failed)</p>" in text
+    table = (tmp_path / "out/tables/final_server_accuracy.md").read_text()
+    assert "FedAvg" in table and "FedProx" not in table
+
+
+def test_running_runs_alone_can_be_looked_at(tmp_path, make_run) -> None:
+    make_run(tmp_path / "run", rounds=3, status="running")
+    text = report(tmp_path / "run", tmp_path / "out", formats=())[0].read_text()
+    assert "left out" not in text
+    assert "running" in text
+
+
+def test_unknown_options_are_named_before_anything_is_written(single: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("style", "band", "test"):
+        with pytest.raises(ValueError, match=rf"^{name}: must be one of .*, got 'none'$"):
+            report(single, out, **{name: "none"})
+    with pytest.raises(ValueError, match=r"no run here"):
+        report(tmp_path, out)
+    assert not out.exists()
+
+
+def test_one_figure_of_one_setting(study: Path, tmp_path: Path) -> None:
+    wide = plot("accuracy", study, tmp_path, formats=["svg"])
+    alone = plot("accuracy", study, tmp_path, setting=f"{ALPHA} = 0.1", formats=["svg"])
+    assert [p.name for p in wide + alone] == ["accuracy.svg", "accuracy-alpha0.1.svg"]
+    widths = [float(re.search(r'width="([\d.]+)pt"', p.read_text())[1]) for p in wide + alone]
+    assert widths == pytest.approx([72 * 6.75, 72 * 3.25])
+    with pytest.raises(ValueError, match=r"^setting: 'none' is none of "):
+        plot("accuracy", study, tmp_path, setting="none")
+
+
+@pytest.mark.parametrize("lines", ["", '{"round": 0, "server_accuracy": null}\n'])
+def test_runs_without_measurements_give_a_page(tmp_path, make_run, lines: str) -> None:
+    folder = make_run(tmp_path / "run", rounds=1, per_client=False, status="running")
+    (folder / "rounds.jsonl").write_text(lines)
+    files = report(folder, tmp_path / "out", formats=())
+    assert "1 run: 1 federated strategy and 1 seed; 0 rounds in all." in files[0].read_text()
+
+
+def test_methods_say_what_the_runs_say(study: Path) -> None:
+    text, entries = methods(load(study), {"FedProx(mu=0.1)": PROX})
+    keys = [bibtex_key(e) for e in entries]
+    assert set(re.findall(r"\\cite\{([^}]*)\}", text)) == set(keys)
+    assert "li2020federated" in keys and len(keys) == len(set(keys))
+    for fact in (
+        "20 clients, of which 10 take part in a round, for 20 rounds",
+        r"$\alpha \in \{0.1, 1\}$",
+        r"225\,034 parameters",
+        "batch size 32",
+        r"FedAvg, FedProx(mu=0.1)~\cite{li2020federated} and FedAdam",
+        "3 seeds (0, 1 and 2)",
+        "paired t-test with Holm's correction",
+    ):
+        assert fact in text
+    readable = plain(text)
+    assert "\\" not in readable and "225,034" in readable
+    assert f"{ALPHA} in {{0.1, 1}}" in readable
+
+
+def test_citations_come_from_the_runs(tmp_path, make_run) -> None:
+    folder = make_run(tmp_path / "run", "FedProx(mu=0.1)", rounds=1)
+    config = json.loads((folder / "config.json").read_text())
+    config["citations"] = [{"title": "FedProx", "citation": "Li et al.", "bibtex": PROX}]
+    (folder / "config.json").write_text(json.dumps(config))
+    files = report(folder, tmp_path / "out", formats=())
+    bib = next(p for p in files if p.name == "references.bib").read_text()
+    assert PROX in bib
+    assert r"~\cite{li2020federated}" in (tmp_path / "out/methods.tex").read_text()
+
+
+HOSTILE = '"><script>document.title="bad"</script><img src=x onerror=alert(1)>&\'\\input{x}'
+
+
+def test_hostile_strings_are_only_text(tmp_path, make_run) -> None:
+    folder = make_run(tmp_path / "run", HOSTILE, rounds=2)
+    config = json.loads((folder / "config.json").read_text())
+    config["experiment"] |= {"name": HOSTILE, "dataset": HOSTILE, "model": HOSTILE}
+    config["versions"] = {HOSTILE: HOSTILE}
+    config["hash"] = HOSTILE
+    config["citations"] = ["@misc{" + HOSTILE + ",}"]
+    (folder / "config.json").write_text(json.dumps(config))
+    files = report(folder, tmp_path / "out", formats=())
     text = files[0].read_text()
-    assert "<script>alert" not in text
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;" in text
+    assert text.count("<script>") == 1  # the page's own
+    assert "<img src=x" not in text and "onerror=alert(1)>" not in text.replace("&gt;", "")
+    assert "&lt;script&gt;document.title=&quot;bad&quot;&lt;/script&gt;" in text
+    for path in files:
+        if path.suffix == ".tex":
+            assert "\\input{" not in path.read_text()
+    assert all(p.resolve().is_relative_to(tmp_path / "out") for p in files)
+
+
+def test_the_page_loads_nothing_and_describes_its_images(made: list[Path]) -> None:
+    text = made[0].read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
+    images = re.findall(r"<img [^>]*>", text)
+    assert len(images) >= 14
+    for image in images:
+        assert len(re.search(r'alt="([^"]*)"', image)[1]) > 15
+        assert 'src="data:image/svg+xml;base64,' in image
+    assert "default-src 'none'" in text.replace("&#x27;", "'")
+    assert "prefers-color-scheme:dark" in text
+    assert "sunflower plot accuracy " in text
+
+
+def find_chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+# Clicks headers and writes what it sees into the document, from where the test reads it.
+PROBE = """
+const wide = document.documentElement.scrollWidth <= window.innerWidth;
+const images = [...document.images].every(i => i.complete && i.naturalWidth > 0);
+const table = document.querySelector("table.sortable"), body = table.tBodies[0];
+const first = () => [...body.rows].map(r => r.cells[0].innerText);
+const button = table.tHead.rows[0].cells[1].querySelector("button");
+button.click(); const up = first(); button.click(); const down = first();
+const sorts = table.tHead.rows[0].cells[1].getAttribute("aria-sort");
+const seen = {wide, images, up, down, sorts, requests: performance.getEntriesByType("resource")
+  .map(r => r.name).filter(n => !n.startsWith("data:"))};
+const p = document.createElement("pre"); p.id = "probe"; p.textContent = JSON.stringify(seen);
+document.body.append(p);
+"""
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [1280, 600])
+def test_the_page_works_in_a_browser(made: list[Path], tmp_path: Path, width: int) -> None:
+    text = made[0].read_text()
+    page = tmp_path / "page.html"
+    # the page's policy admits its own script alone: the probe needs the same right
+    digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
+    text = text.replace("script-src ", f"script-src &#x27;sha256-{digest}&#x27; ", 1)
+    page.write_text(text.replace("</body>", f"<script>{PROBE}</script></body>"))
+    done = subprocess.run(
+        [find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+         f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1000",
+         "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert console == []
+    seen = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)[1])
+    assert seen["images"] and seen["wide"]
+    assert seen["requests"] == []
+    assert seen["up"] == ["local-only", "FedAvg", "FedProx(mu=0.1)", "FedAdam", "centralised"]
+    assert seen["down"] == seen["up"][::-1]
+    assert seen["sorts"] == "descending"
+
+
+def write_many(root: Path, runs: int, rounds: int) -> None:
+    """Write runs in bulk: 4 strategies x 5 alphas x seeds, ten clients a round."""
+    rng = np.random.default_rng(0)
+    number = np.arange(rounds + 1)
+    for i in range(runs):
+        label, alpha, seed = f"Fed{i % 4}", [0.03, 0.1, 0.3, 1.0, 10.0][i // 4 % 5], i // 20
+        folder = root / f"{i:03d}"
+        folder.mkdir(parents=True)
+        experiment = {
+            "seed": seed, "rounds": rounds, "dataset": "made", "model": "cnn", "clients": 100,
+            "cohort": 10, "partition": {"kind": "dirichlet", "alpha": alpha},
+            "training": {"learning_rate": 0.1}, "strategy": {"name": label}, "mode": "federated",
+        }  # fmt: skip
+        config = {"format": 1, "label": label, "hash": str(i), "experiment": experiment}
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "summary.json").write_text('{"status": "complete"}')
+        accuracy = 0.8 - 0.7 * np.exp(-number / 50) + rng.normal(0, 0.01, rounds + 1)
+        (folder / "rounds.jsonl").write_text(
+            "".join(
+                f'{{"round": {r}, "seconds": 1.5, "clients": 10, "examples": 600, "train_loss": 1.0'
+                f', "train_accuracy": 0.5, "server_loss": {1 - a}, "server_accuracy": {a}, '
+                f'"client_loss": 1.1, "client_accuracy": {a}, "bytes_up": 9000, '
+                f'"bytes_down": 9000}}\n'
+                for r, a in zip(number.tolist(), accuracy.tolist(), strict=True)
+            )
+        )
+        rows = 10 * rounds
+        clients = {
+            "round": np.repeat(number[1:], 10), "client": rng.integers(100, size=rows),
+            "examples": np.full(rows, 60), "loss": rng.random(rows), "accuracy": rng.random(rows),
+        }  # fmt: skip
+        pq.write_table(pa.table(clients), folder / "clients.parquet")
+        held = {"client": np.repeat(np.arange(100), 10), "label": np.tile(np.arange(10), 100),
+                "examples": rng.integers(1, 50, 1000)}  # fmt: skip
+        pq.write_table(pa.table(held), folder / "labels.parquet")
+
+
+@pytest.mark.slow
+def test_200_runs_of_500_rounds_take_30_seconds_and_little_memory(tmp_path: Path) -> None:
+    write_many(tmp_path / "runs", 200, 500)
+    code = "import sys; from analysis import report; report(sys.argv[1], sys.argv[2])"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "runs"), str(tmp_path / "out")],
+        check=True, env=os.environ | {"MPLBACKEND": "agg"},
+    )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # processor time, not the clock: other work on the machine is no fault of the report's
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 30
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert after.ru_maxrss * unit < 1.5e9
+    frame = pd.read_csv(tmp_path / "out/tables/final_server_accuracy.csv")
+    assert len(frame) == 20 and (frame["n"] == 10).all()
+
+
+def test_analysis_imports_no_engine() -> None:
+    code = (
+        "import sys, analysis; "
+        "print([m for m in ('ray', 'tensorflow', 'keras', 'flwr', 'strategies', 'simulation') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

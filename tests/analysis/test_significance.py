@@ -43,6 +43,7 @@ def test_edges(test: str) -> None:
     assert np.isnan(paired([0.5], [0.4], test)).all()
     assert paired([0.5, 0.6], [0.5, 0.6], test) == (0.0, 1.0)
     assert paired([1.5, 2.5], [1.0, 2.0]) == (np.inf, 0.0)
+    assert paired([0.76, 0.75, 0.79], [0.82, 0.81, 0.85]) == (-np.inf, 0.0)
 
 
 def test_bad_arguments_are_named() -> None:
@@ -64,7 +65,7 @@ def made(metric: str = "server_accuracy", **finals: dict[int, float]) -> pd.Data
 
 def test_pairs_are_the_common_seeds() -> None:
     a = {0: 0.80, 1: 0.82, 2: 0.81, 3: 0.85}
-    b = {3: 0.79, 2: 0.75, 1: 0.76, 9: 0.10}
+    b = {3: 0.79, 2: 0.74, 1: 0.77, 9: 0.10}
     c = {0: 0.805, 1: 0.80, 2: 0.82, 3: 0.84}
     out = against_best(made(a=a, b=b, c=c)).set_index("label")
     assert set(out["best"]) == {"a"}

@@ -80,10 +80,8 @@ def test_rounds_to_target(study: Path) -> None:
     for setting, alpha in ALPHAS.items():
         medians = {}
         for label in FILES:
-            first = [
-                f.loc[f["server_accuracy"] >= 0.8, "round"].min()
-                for f in lines(study, label, alpha)
-            ]
+            runs = lines(study, label, alpha)
+            first = [f.loc[f["server_accuracy"] >= 0.8, "round"].min() for f in runs]
             spent = np.array([np.inf if np.isnan(r) else r for r in first])
             medians[label] = np.median(spent)
             row = found[(setting, label)]
@@ -162,16 +160,16 @@ def test_ties_are_bold_and_marked(tmp_path, make_run) -> None:
     for seed in range(4):
         for label in ("FedAvg", "Twin"):
             folder = make_run(tmp_path / f"{label}{seed}", label, seed=seed, rounds=1)
-            noise = 0.001 * (seed % 2) * (1 if label == "Twin" else -1)
+            noise = 0.004 * (seed % 2) * (1 if label == "Twin" else -1)
             line = {"round": 1, "server_accuracy": 0.8 + noise}
             (folder / "rounds.jsonl").write_text(json.dumps(line))
     table = final_table(load(tmp_path))
     found = cells(table)
     assert found[("Twin",)][0].bold and found[("FedAvg",)][0].bold
-    assert found[("FedAvg",)][0].text == "79.9 ± 0.1 †"
+    assert found[("FedAvg",)][0].text == "79.8 ± 0.2 †"
     assert "paired t-test over seeds against the best, Holm-corrected" in table.caption
     assert findings(load(tmp_path)) == [
-        "Twin is best with 80.1 ± 0.1%, not distinguishable from FedAvg (paired t-test)."
+        "Twin is best with 80.2 ± 0.2%, not distinguishable from FedAvg (paired t-test)."
     ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,13 @@ from typer.testing import CliRunner, Result
 
 from simulation import cli, run
 from simulation.cluster import ResourceError, count_workers
-from simulation.experiment import Resources
+from simulation.experiment import Experiment, Resources
 from strategies import catalog
 
 MINI = ["--dataset", "fashion-mnist-mini"]
 STRATEGIES = ", ".join(catalog.names())
-KINDS = "iid, dirichlet, inner-dirichlet, pathological, shards, on-demand"
-KEYS = (
-    "name, mode, dataset, data_dir, model, clients, cohort, rounds, seed, partition, training, "
-    "strategy, evaluation, resources"
-)
+KINDS = "iid, dirichlet, inner-dirichlet, pathological, shards, on-demand, natural"
+KEYS = ", ".join(Experiment.model_fields)
 COHORT = "cohort must be a number of clients (>= 1) or a fraction in (0, 1]"
 
 
@@ -65,7 +64,8 @@ BAD_OPTIONS = [
     ),
     (
         ["--dataset", "fashion-mnits"],
-        "dataset must be one of fashion-mnist, fashion-mnist-mini, module:function, "
+        "dataset must be one of fashion-mnist, fashion-mnist-mini, synthetic(ALPHA,BETA), "
+        "module:function, "
         "got 'fashion-mnits'; did you mean 'fashion-mnist'?",
     ),
     (
@@ -225,7 +225,7 @@ def test_a_model_that_does_not_fit_the_labels(folder: Path) -> None:
     assert_refused(
         result, "model output must have at least 10 units (classes of the dataset), got 3"
     )
-    assert not Path("runs").exists()
+    assert list(Path("runs").glob("*")) == []
 
 
 def test_data_of_the_users_that_does_not_fit(folder: Path, no_engine: None) -> None:
@@ -241,7 +241,7 @@ def test_data_of_the_users_that_does_not_fit(folder: Path, no_engine: None) -> N
         "dataset own_data:load: x_train and y_train must have the same length, at least 1, "
         "got 4 and 3",
     )
-    assert not Path("runs").exists()
+    assert list(Path("runs").glob("*")) == []
 
 
 def test_a_damaged_file(folder: Path, no_engine: None) -> None:
@@ -285,6 +285,19 @@ def test_more_cpus_than_any_node_has(folder: Path) -> None:
         sunflower("run", *MINI, "--client-cpus", "5000"),
         f"resources.client_cpus must be at most the CPUs of a node ({here:g}), got 5000",
     )
+    assert list(folder.iterdir()) == []
+
+
+def test_an_address_where_nothing_answers(folder: Path, no_engine: None) -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for command in ("run", "compare"):
+            assert_refused(
+                sunflower(command, *MINI, "--address", address),
+                "resources.address must be that of a running Ray cluster, "
+                f"got {address!r} ({os.strerror(errno.ECONNREFUSED)})",
+            )
     assert list(folder.iterdir()) == []
 
 

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from examples.demo import REFERENCE, against_reference
 from simulation import cli, datasets, run
 from simulation.experiment import Experiment, parse
 from simulation.results import read_json, read_rounds
@@ -285,6 +286,21 @@ def test_compare_and_report(folder: Path) -> None:
     assert {".png", ".pdf", ".csv", ".tex"} <= {file.suffix for file in files}
 
 
+def test_the_demo_sets_results_beside_the_reference(folder: Path) -> None:
+    for run_name, accuracies in {"fedavg": (0.1, 0.81), "centralised": (0.11, 0.87)}.items():
+        path = Path(f"{run_name}-seed7")
+        path.mkdir()
+        records = [{"round": n, "server_accuracy": a} for n, a in enumerate(accuracies)]
+        (path / "rounds.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    table = against_reference(folder, 7)
+    cells = zip(*(column.cells for column in table.columns), strict=True)
+    federated, centralised = REFERENCE["federated", 1], REFERENCE["centralised", 0]
+    assert list(cells) == [
+        ("0", "10.0%", "", "11.0%", f"{centralised:.1%}"),
+        ("1", "81.0%", f"{federated:.1%}", "87.0%", ""),
+    ]
+
+
 @pytest.mark.slow
 def test_nothing_but_ours_is_on_the_screen(folder: Path) -> None:
     """A whole run with Ray in a process of its own: not a line of anybody else's."""
@@ -318,22 +334,32 @@ def test_rate_is_that_of_the_last_while() -> None:
     assert marks[-1] - marks[0] <= WINDOW
 
 
+LINE: dict[str, Any] = {"clients": 4, "examples": 900, "seconds": 1.0, "train_loss": 1.0}
+LINE |= {"server_accuracy": 0.5, "server_loss": 1.0, "client_accuracy": None}
+
+
 def test_bars_on_a_terminal() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=120, highlight=False)
-    experiment = parse({"clients": 4, "rounds": 2})
+    experiment = parse({"clients": 4, "rounds": 3})
     with Screen(console) as screen:
         screen.stage("starting workers")
         screen.begin(experiment, 2, 0)
-        for _ in range(2):
-            screen.clients("train", 3, 300)
-        screen._progress.refresh()
-        bars = {task.description: task for task in screen._progress.tasks}
-        assert (bars["rounds"].completed, bars["rounds"].total) == (1, 2)
-        assert (bars["clients"].completed, bars["clients"].total) == (2, 4)
-        assert not bars["starting workers"].visible
+        (stage,) = screen._stages.tasks
+        assert not stage.visible
+        rounds, clients = screen._bars.tasks
+        seen = []
+        # The line of a round comes when the next round is trained already.
+        for event in (3, 1, LINE | {"round": 0, "clients": None}, 3, 1, LINE | {"round": 1}, 2):
+            if isinstance(event, int):
+                screen.clients("train", event, 300)
+            else:
+                screen.line(event)
+            seen.append((rounds.completed, clients.completed))
+        assert seen == [(0, 3), (1, 0), (1, 0), (1, 3), (2, 0), (2, 0), (2, 2)]
+        screen._display.refresh()
     shown = stream.getvalue()
-    assert "images/s" in shown and "ETA" in shown and "1/2" in shown
+    assert "images/s" in shown and "ETA" in shown and "2/3" in shown
 
 
 def test_describe() -> None:

@@ -430,7 +430,8 @@ def test_mini_ships_its_licence():
 
 
 def test_names():
-    assert [name for name, _ in datasets.names()] == ["fashion-mnist", "fashion-mnist-mini"]
+    names = ["fashion-mnist", "fashion-mnist-mini", "synthetic(ALPHA,BETA)"]
+    assert [name for name, _ in datasets.names()] == names
     assert all("\n" not in line and line for _, line in datasets.names())
 
 
@@ -438,7 +439,8 @@ def test_unknown_name():
     with pytest.raises(DataError) as caught:
         load("fashion-mnits")
     assert str(caught.value) == (
-        "dataset must be one of fashion-mnist, fashion-mnist-mini, module:function, "
+        "dataset must be one of fashion-mnist, fashion-mnist-mini, synthetic(ALPHA,BETA), "
+        "module:function, "
         "got 'fashion-mnits'; did you mean 'fashion-mnist'?"
     )
 
@@ -541,7 +543,7 @@ BAD = {
         "the mapping must have the keys x_train, y_train, x_test, y_test, got no y_train, x_test"
     ),
     "return dict(x_train=x, y_train=y, x_test=x, y_test=y, scales=1)": (
-        "the mapping may have the keys x_train, y_train, x_test, y_test, classes, scale, "
+        "the mapping may have the keys x_train, y_train, x_test, y_test, classes, scale, owners, "
         "got 'scales'"
     ),
     "return dict(x_train=x, y_train=y, x_test=x, y_test=y, classes=2)": (

@@ -71,7 +71,7 @@ def test_our_strategy_by_messages_gives_the_bits_of_the_fast_path(
     grid = InlineGrid()
     grid.start(Setup(small), *prepare(small))
     info = grid.info()
-    driver = Messaging(FedAvg(spec=info.spec), grid, info.spec)
+    driver = Messaging(FedAvg(spec=info.spec), grid, info.spec, small)
     model = info.initial
     for round in (1, 2):
         model = driver.train(round, model).model

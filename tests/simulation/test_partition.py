@@ -15,7 +15,7 @@ from simulation import partitioners
 from simulation.ondemand import OnDemand
 from simulation.partition import KINDS, make
 
-DEALT = [kind for kind in KINDS if kind != "on-demand"]
+DEALT = [kind for kind in KINDS if kind not in ("on-demand", "natural")]
 
 
 @pytest.fixture(autouse=True)

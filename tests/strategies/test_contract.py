@@ -31,7 +31,12 @@ def reduced(algorithm: Algorithm, updates: list[Update]) -> Mean:
     partial = None
     for update in updates:
         partial = algorithm.reducer.fold(partial, update)
-    return algorithm.reducer.finish(partial)
+    return measured(algorithm.reducer.finish(partial))
+
+
+def measured(mean: Mean) -> Mean:
+    """Add the loss of the round's local training, as a driver does."""
+    return replace(mean, metrics={"loss": 1.5, **mean.metrics})
 
 
 def assert_same_mean(a: Mean, b: Mean, rtol: float) -> None:
@@ -42,6 +47,7 @@ def assert_same_mean(a: Mean, b: Mean, rtol: float) -> None:
     assert a.weight == pytest.approx(b.weight, rel=rtol)
     assert a.scale == pytest.approx(b.scale, rel=rtol)
     assert (a.clients, a.sensitivity) == (b.clients, b.sensitivity)
+    assert {**a.metrics, "loss": 0} == {**b.metrics, "loss": 0}
 
 
 def run(algorithm: Algorithm, updates, rounds: int = 3) -> tuple[np.ndarray, State]:
@@ -195,8 +201,14 @@ def mean(x, d):
     return x + d
 
 
-def clip(d):
-    return d * min(1.0, 1 / np.linalg.norm(d))
+def clip(d, norm=1.0):
+    return d * min(1.0, norm / np.linalg.norm(d))
+
+
+def dp_adaptive(x, d, norm=0.1):
+    rng = stream(3, NOISE, 1)
+    rng.normal()  # the noise of the count comes first, and is that of z = 1 in a small cohort
+    return x + clip(d, norm) + rng.normal(0.0, (1 - 1 / 4) ** -0.5 * norm, 5)
 
 
 def q_fedavg(x, d, q=0.1, loss=1.5, big_l=1 / 0.1):
@@ -205,7 +217,8 @@ def q_fedavg(x, d, q=0.1, loss=1.5, big_l=1 / 0.1):
 
 
 ONE_CLIENT = {
-    **dict.fromkeys(("fedavg", "fedsgd", "fedprox", "fedavgm", "fednova", "scaffold"), mean),
+    **dict.fromkeys(("fedavg", "fedsgd", "fedprox", "fedprox-adaptive"), mean),
+    **dict.fromkeys(("fedavgm", "fednova", "scaffold", "fedper", "fedbn"), mean),
     **dict.fromkeys(("median", "trimmed-mean", "krum", "multi-krum", "rfa", "bulyan"), mean),
     "fedadagrad": adaptive(0.1, 0.0, lambda v, s: v + s),
     "fedadam": adaptive(0.01, 0.9, lambda v, s: 0.99 * v + 0.01 * s),
@@ -214,6 +227,7 @@ ONE_CLIENT = {
     "feddyn": lambda x, d: x + 2 * d,
     "q-fedavg": q_fedavg,
     "norm-clipping": lambda x, d: x + clip(d),
+    "dp-fedavg-adaptive": dp_adaptive,
     "dp-fedavg": lambda x, d: x + clip(d) + stream(3, NOISE, 1).normal(0.0, 1.0, 5),
 }
 """The model after round 1 of a single client that moved the model ``x`` by ``d``."""
@@ -230,7 +244,7 @@ def test_one_client_of_weight_one_gives_its_closed_form(name, algorithm):
         own = {key: np.zeros(5) for key in algorithm.client.own}
         extras, _ = algorithm.client.after(d, algorithm.share(state, 1), own, Local(1, 0.1))
     update = Update(0, 1, d, 1, extras, {"initial_loss": 1.5}, learning_rate=0.1)
-    total = algorithm.reducer.finish(algorithm.reducer.lift(update))
+    total = measured(algorithm.reducer.finish(algorithm.reducer.lift(update)))
     moved, _ = algorithm.step(spec, x, state, total, Round(1, population=1, seed=3))
     np.testing.assert_allclose(moved, ONE_CLIENT[name](x, d), rtol=1e-12)
 

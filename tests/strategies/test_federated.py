@@ -14,6 +14,7 @@ from strategies import (
     FedAvg,
     Federated,
     FedProx,
+    FedProxAdaptive,
     Spec,
     WeightedMean,
     adam,
@@ -241,3 +242,30 @@ def test_parts_combine_in_one_expression():
     assert strategy.algorithm is algorithm and strategy.cohort.size == 10
     assert repr(strategy) == "Federated('x')"
     assert Algorithm("y", proximal(0.1), WeightedMean(), average()) != algorithm
+
+
+def test_power_of_choice_goes_by_the_losses_in_the_replies(network):
+    node_grid = network()
+    cohort = Cohort(size=2, sampling="power-of-choice", candidates=4)
+    strategy = FedAvg(cohort=cohort, evaluate=None)
+    strategy.start(node_grid, initial(), num_rounds=3)
+    chosen = [m.metadata.dst_node_id for m in node_grid.requests]
+    assert sorted(chosen[:4]) == sorted(NODES)
+    # The clients report the square of their target as their loss.
+    assert sorted(chosen[4:]) == sorted(sorted(NODES, key=lambda n: NODES[n][0] ** 2)[-2:])
+    resumed = FedAvg(cohort=cohort, evaluate=None)
+    resumed.state = strategy.state
+    again = network()
+    one_round(resumed, 4, initial(), again)
+    assert sorted(resumed.state["cohort.clients"]) == sorted(NODES)
+    sent = list(strategy.configure_train(4, initial(), ConfigRecord(), node_grid))
+    other = list(resumed.configure_train(4, initial(), ConfigRecord(), again))
+    assert [m.metadata.dst_node_id for m in sent] == [m.metadata.dst_node_id for m in other]
+
+
+def test_the_loss_of_the_replies_moves_an_adaptive_mu(network):
+    strategy = FedProxAdaptive(mu=1.0, patience=1, evaluate=None)
+    one_round(strategy, 1, initial(), network())
+    loss = sum(t**2 * n for t, n in NODES.values()) / sum(n for _, n in NODES.values())
+    assert strategy.state["mu.loss"] == pytest.approx(loss)
+    assert strategy.state["mu"] == 1.0 and strategy.notes(1) == {"mu": 1.0}

@@ -4,12 +4,14 @@ The clients are quadratics of their own; they train by the client rule's hook an
 any ``ClientApp`` that follows the message format of strategies.federated would.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from strategies import Cohort, Federated, Round, Spec, Update, catalog
-from strategies.core import Local
+from strategies.core import Local, bound
 
 SPEC = Spec(("w", "moving"), ((2, 2), (3,)), trainable=1)
 CUT, CLIENTS, ROUNDS, LR = SPEC.trainable_size, 12, 3, 0.1
@@ -40,7 +42,7 @@ class Quadratic:
             delta = end[:CUT] - w0
             extras, self.own = self.rule.after(delta, shared, self.own, Local(steps, LR))
         loss = float(np.sum((model[:CUT] - CENTRES[self.number, :CUT]) ** 2) / 2)
-        return end, steps, extras, {"initial_loss": loss}
+        return end, steps, extras, {"initial_loss": loss, "loss": loss / steps}
 
 
 def directly(algorithm, cohort):
@@ -48,11 +50,17 @@ def directly(algorithm, cohort):
     model, state = START, algorithm.init(SPEC, START)
     for number in range(1, ROUNDS + 1):
         shared, partial = algorithm.share(state, number), None
+        reducer, losses, weights = bound(algorithm.reducer, shared), [], []
         for i in cohort.sample(number, CLIENTS):
             end, steps, extras, metrics = clients[i].train(model, shared)
             update = Update(i, i + 1, end - model, steps, extras, metrics, LR, CUT)
-            partial = algorithm.reducer.fold(partial, update)
-        mean = algorithm.reducer.finish(partial)
+            partial = reducer.fold(partial, update)
+            losses.append(metrics["loss"])
+            weights.append(i + 1)
+        mean = reducer.finish(partial)
+        # In the order of the clients, as a driver sums them.
+        loss = sum(w * v for w, v in zip(weights, losses, strict=True)) / sum(weights)
+        mean = replace(mean, metrics={"loss": loss, **mean.metrics})
         at = Round(number, CLIENTS, cohort.seed)
         model, state = algorithm.step(SPEC, model, state, mean, at)
     return model, state

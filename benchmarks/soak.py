@@ -1,0 +1,154 @@
+"""Days in minutes: many short rounds with a worker killed now and then; a driver killed often.
+
+``rounds``: 2,000 rounds, a worker killed every 50; memory of the driver must stay flat.
+``driver``: the driver killed at random moments of a run and resumed, until it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import common
+from benchmarks.common import ROOT, Launch, Report, python, say, stop
+
+SETTINGS: dict[str, Any] = {
+    "dataset": "fashion-mnist-mini",
+    "model": "logistic",
+    "clients": 40,
+    "cohort": 8,
+    "partition": {"alpha": 0.5},
+    "strategy": {"name": "scaffold"},
+    "resources": {"workers": 2},
+}
+"""Short rounds, of a strategy whose clients keep state."""
+
+
+def main() -> None:
+    """Measure, print, and write ``results/soak``."""
+    parser = common.parser(__doc__, repeats=1)
+    parser.add_argument("--rounds", type=int, default=2000)
+    parser.add_argument("--every", type=int, default=50, help="a worker is killed that often")
+    parser.add_argument("--kills", type=int, default=20, help="of the driver")
+    given = parser.parse_args()
+    if given.small:
+        given.rounds, given.every, given.kills = 60, 20, 4
+    report = Report("soak", "Soak", given.small)
+    say(f"{given.rounds} rounds, a worker killed every {given.every}")
+    worker_rows = many_rounds(given.rounds, given.every, report.data)
+    say(f"the driver killed {given.kills} times")
+    driver_rows = killed_driver(given.kills, report.data)
+    report.table(("workers killed", "measured"), worker_rows)
+    report.table(("driver killed", "measured"), driver_rows)
+    report.write()
+
+
+def many_rounds(rounds: int, every: int, data: dict[str, Any]) -> list[list[object]]:
+    """Run many rounds and look at the memory of the driver."""
+    experiment = json.dumps({**SETTINGS, "rounds": rounds, "evaluation": {"every": 50}})
+    command = python("benchmarks.peers.sunflower_killed", experiment, "--every", every, "--memory")
+    outcome = common.run(Launch([command], limit=7200))
+    if outcome.error or not outcome.of("end"):
+        raise SystemExit(f"Sunflower failed: {outcome.error}")
+    lines, kills = outcome.of("round")[1:], len(outcome.of("kill"))
+    memory = [line["driver_own_mb"] for line in lines]
+    fifth = max(1, len(memory) // 5)
+    # The first fifth warms caches up.
+    early, late = median(memory[fifth : 2 * fifth]), median(memory[-fifth:])
+    data["rounds"] = {"memory_mb": memory, "kills": kills, "end": outcome.of("end")[0]}
+    return [
+        ["rounds", len(lines)],
+        ["workers killed", kills],
+        ["clients lost", outcome.of("end")[0]["lost"]],
+        ["driver's own memory, second fifth of the rounds", f"{early:.0f} MB"],
+        ["driver's own memory, last fifth", f"{late:.0f} MB ({late - early:+.1f})"],
+        ["seconds", f"{outcome.seconds:.0f}"],
+    ]
+
+
+def killed_driver(kills: int, data: dict[str, Any], seed: int = 0) -> list[list[object]]:
+    """Kill the driver at random moments, resume each time, and compare with a calm run."""
+    draw, done, rounds = random.Random(seed), [], 6
+    with tempfile.TemporaryDirectory() as folder:
+        calm, out = Path(folder) / "calm", Path(folder) / "cut"
+        file = Path(folder) / "experiment.toml"
+        import tomli_w
+
+        # Large clients: a round takes long enough to be hit in all its parts.
+        slow = {**SETTINGS, "rounds": rounds, "training": {"local_epochs": 20}}
+        file.write_text(tomli_w.dumps(slow))
+        base = python("simulation.cli", "run", file)
+        _finish([*base, "--out", str(calm)])
+        lines = (calm / "rounds.jsonl").read_text().splitlines()
+        pace, hits, resumed = sum(json.loads(line)["seconds"] for line in lines), 0, 0
+        while hits < kills:
+            begun = (out / "config.json").exists()
+            if begun and (out / "summary.json").exists():
+                done.append(_compare(calm, out))
+                out = out.with_name(f"cut-{len(done)}")
+                begun = False
+            options = ["--resume"] if begun else []
+            resumed, starts = resumed + begun, _starts(out)
+            process = subprocess.Popen(
+                [*base, "--out", str(out), *options],
+                cwd=ROOT,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            # Workers take longer to start than the rounds do: the moment is one of the rounds'.
+            while _starts(out) == starts and process.poll() is None:
+                time.sleep(0.02)
+            try:
+                process.wait(draw.uniform(0.0, 0.7) * pace)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                hits += 1
+            finally:
+                stop(process)
+        if not (out / "summary.json").exists():
+            begun = (out / "config.json").exists()
+            _finish([*base, "--out", str(out), *(["--resume"] if begun else [])])
+        done.append(_compare(calm, out))
+    data["driver"] = {"kills": hits, "resumed": resumed, "runs": done}
+    return [
+        ["kills at random moments", hits],
+        ["resumes", resumed],
+        ["runs completed", len(done)],
+        ["with the weights of the undisturbed run", sum(d["weights"] for d in done)],
+        ["with each round's line once", sum(d["lines"] for d in done)],
+    ]
+
+
+def _starts(out: Path) -> int:
+    log = out / "run.log"
+    return log.read_text().count("data from") if log.exists() else 0
+
+
+def _finish(command: list[str]) -> None:
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if ran.returncode:
+        raise SystemExit(f"a run failed: {ran.stderr}")
+
+
+def _compare(calm: Path, cut: Path) -> dict[str, bool]:
+    summaries = [json.loads((path / "summary.json").read_text()) for path in (calm, cut)]
+    lines = [
+        [json.loads(line) for line in (path / "rounds.jsonl").read_text().splitlines()]
+        for path in (calm, cut)
+    ]
+    plain = [[{**line, "seconds": 0} for line in run] for run in lines]
+    same = summaries[0]["weights_sha256"] == summaries[1]["weights_sha256"]
+    return {"weights": same, "lines": plain[0] == plain[1]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Clients that attack: the same seeded ones in every round, for studies of robustness.
+
+With c the number of classes and s the strength, an attacker trains on labels ``c - 1 - y``
+(``label-flip``) or trains as all others do and sends, in place of its delta::
+
+    sign-flip    -s * delta
+    noise        s * N(0, 1) in every entry
+    scale        s * delta
+
+Moving statistics are sent like any weight; extras that a client rule uploads stay honest.
+
+Source: label flipping, Tolpegin et al. (2020), arXiv 2007.08432; noise, Blanchard et al. (2017),
+arXiv 1703.02757; sign flipping, Li et al. (2019), arXiv 1811.03761; scaling, Bagdasaryan et al.
+(2020), arXiv 1807.00459.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.experiment import Experiment
+from strategies.checks import part_of
+from strategies.core import Update, Vector, stream
+
+ATTACKERS, NOISE = 0x4174, 0x416E
+"""Purposes of the random streams: who attacks, and the noise that an attacker sends."""
+
+STRENGTH = {"sign-flip": 1.0, "noise": 1.0, "scale": 10.0}
+"""The strength of each attack unless it is given."""
+
+
+@dataclass(frozen=True)
+class Attackers:
+    """The clients that attack, and how.
+
+    Args:
+        clients: their numbers.
+        kind: of the attack.
+        strength: s.
+        classes: number of classes, for ``label-flip``.
+        seed: of the experiment.
+    """
+
+    clients: frozenset[int]
+    kind: str
+    strength: float
+    classes: int
+    seed: int
+
+    def labels(self, clients: Sequence[int], sizes: Sequence[int], y: NDArray[Any]) -> NDArray[Any]:
+        """Return the labels that clients train on, whose rows are joined in ``y`` [sum sizes]."""
+        if self.kind != "label-flip" or self.clients.isdisjoint(clients):
+            return y
+        bad = np.repeat([client in self.clients for client in clients], sizes)
+        return np.where(bad, self.classes - 1 - y, y).astype(y.dtype)
+
+    def sent(self, update: Update, round: int) -> Update:
+        """Return the update that a client sends in a round."""
+        if self.kind == "label-flip" or update.client not in self.clients:
+            return update
+        return replace(update, delta=self._delta(update, round).astype(update.delta.dtype))
+
+    def _delta(self, update: Update, round: int) -> Vector:
+        if self.kind == "noise":
+            rng = stream(self.seed, NOISE, round, update.client)
+            return self.strength * rng.normal(size=update.delta.size)
+        return (-self.strength if self.kind == "sign-flip" else self.strength) * update.delta
+
+
+def attackers(experiment: Experiment, clients: int, classes: int | None) -> Attackers | None:
+    """Return who attacks: ``floor(fraction * clients)`` clients; None if there are none.
+
+    Raises:
+        ValueError: for flipped labels in a regression.
+    """
+    plan = experiment.attack
+    if plan.kind is None or experiment.mode == "centralised":
+        return None
+    if plan.kind == "label-flip" and classes is None:
+        raise ValueError("attack.kind must be another than 'label-flip' for a regression")
+    order = stream(experiment.seed, ATTACKERS).permutation(clients)
+    chosen = frozenset(order[: part_of(plan.fraction, clients)].tolist())
+    strength = STRENGTH.get(plan.kind, 0.0) if plan.strength is None else plan.strength
+    if not chosen:
+        return None
+    return Attackers(chosen, plan.kind, strength, classes or 0, experiment.seed)

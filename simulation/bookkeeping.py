@@ -1,0 +1,106 @@
+"""What a run writes about itself: summary, log, citations, and why it could not be written."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from simulation import results
+from simulation.experiment import Experiment
+from simulation.rounds import Position
+from strategies import catalog
+from strategies.core import Spec
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+"""Errors of a disk, not of a program."""
+
+
+class DiskError(RuntimeError):
+    """The run folder cannot be written any more."""
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts short, without a traceback for every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave the line out."""
+
+
+@contextmanager
+def disk(path: Path) -> Iterator[None]:
+    """Turn a full or broken disk into a DiskError that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise DiskError(
+            f"{path} cannot be written ({error.strerror or error}); when that is mended, "
+            "--resume goes on from the last checkpoint"
+        ) from error
+
+
+def citations(experiment: Experiment) -> list[dict[str, str]]:
+    """Return what a run of this experiment cites."""
+    if ":" in experiment.strategy.name or experiment.mode == "centralised":
+        return []
+    entry = catalog.entry(experiment.strategy.name)
+    if entry.citation is None:
+        return []
+    return [{"title": entry.title, "citation": str(entry.citation), "bibtex": entry.bibtex}]
+
+
+def summary_of(
+    status: str,
+    experiment: Experiment,
+    lines: list[dict[str, Any]],
+    position: Position,
+    seconds: float,
+    spec: Spec,
+) -> dict[str, Any]:
+    """Return the contents of ``summary.json``.
+
+    Args:
+        status: ``complete``, ``interrupted`` or ``failed``.
+        experiment: the experiment.
+        lines: the records of ``rounds.jsonl``.
+        position: where the run stands.
+        seconds: wall time, those of all parts of a resumed run.
+        spec: the model's layout.
+    """
+    epochs, done = experiment.training.local_epochs, status == "complete"
+    images = sum(line["examples"] or 0 for line in lines) * epochs
+    busy = sum(line["seconds"] or 0.0 for line in lines)
+    return {
+        "status": status,
+        "rounds": lines[-1]["round"] if lines else 0,
+        "final": lines[-1] if lines else {},
+        "weights_sha256": results.weights_sha256(position.model) if done else None,
+        "wall_seconds": seconds,
+        "images_per_second": images / busy if busy else None,
+        "parameters": spec.size,
+        "clients_lost": sum(line.get("clients_lost", 0) for line in lines),
+    }
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Send the log of Sunflower and of Flower, and warnings, to a file while the run lasts."""
+    handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("sunflower", "flwr", "py.warnings")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        handler.close()

@@ -1,0 +1,241 @@
+"""The compiled graphs: local training of clients one after the other, and evaluation.
+
+One call trains several clients: for each, set the weights, reset the optimiser, all epochs and
+batches (the last short one too) with the client rule's gradient hook, and out comes a flat delta.
+Sizes are data, not shapes, so nothing is traced again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from simulation.losses import correctness, per_example
+from strategies.core import Hook, Spec, Vector
+
+
+class Graph:
+    """Graphs over one compiled Keras model.
+
+    Args:
+        model: the compiled model.
+        spec: layout of the flat vector.
+        weights: the model's variables in the spec's order.
+        slots: the optimiser's variables that a client starts afresh.
+        seeds: states of the model's seed generators.
+        hook: the client rule's gradient hook, if any.
+        scale: inputs are multiplied by it.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        spec: Spec,
+        weights: list[keras.Variable],
+        slots: list[keras.Variable],
+        seeds: list[keras.Variable],
+        hook: Hook | None,
+        scale: float,
+    ) -> None:
+        self.model, self.spec, self.weights = model, spec, weights
+        self.slots, self.seeds, self.hook, self.scale = slots, seeds, hook, scale
+        self.initial_slots = join([v.numpy() for v in slots])
+
+    def compile_fit(self, x: Any, y: Any, shared: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
+        """Return the training function (see :meth:`fit`) for inputs like these."""
+        count = tf.TensorSpec([None], tf.int32)
+        return tf.function(
+            self.fit,
+            input_signature=[
+                tf.TensorSpec([self.spec.size], tf.float32),
+                tf.TensorSpec(self.initial_slots.shape, tf.float32),
+                rows_like(x),
+                rows_like(y),
+                tf.TensorSpec([None, None], tf.int32),
+                count,
+                count,
+                count,
+                tf.TensorSpec([None, len(self.seeds), 2], tf.uint32),
+                {k: tf.TensorSpec(np.shape(v), tf.float32) for k, v in shared.items()},
+                {k: tf.TensorSpec([None, *np.shape(v)[1:]], tf.float32) for k, v in own.items()},
+            ],
+            autograph=False,
+        )
+
+    def compile_measure(self, x: Any, y: Any) -> Any:
+        """Return the function from examples and labels to each one's loss and correctness."""
+        signature = [rows_like(x), rows_like(y)]
+        return tf.function(self.measure, input_signature=signature, autograph=False)
+
+    def compile_assign(self) -> Any:
+        """Return the function that sets the weights [P]."""
+        signature = [tf.TensorSpec([self.spec.size], tf.float32)]
+        return tf.function(
+            lambda flat: assign(self.weights, self.parts(flat)),
+            input_signature=signature,
+            autograph=False,
+        )
+
+    def inputs(self, x: tf.Tensor) -> tf.Tensor:
+        """Return examples as the model takes them."""
+        return x if self.scale == 1.0 else tf.cast(x, tf.float32) * self.scale
+
+    def parts(self, flat: tf.Tensor, count: int | None = None) -> list[tf.Tensor]:
+        """Cut a flat vector into (the first ``count``) weights."""
+        sizes, shapes = self.spec.sizes[:count], self.spec.shapes[:count]
+        cut = tf.split(flat, list(sizes)) if sizes else []
+        return [tf.reshape(p, s) for p, s in zip(cut, shapes, strict=True)]
+
+    def fit(
+        self,
+        flat: tf.Tensor,
+        slots: tf.Tensor,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        order: tf.Tensor,
+        starts: tf.Tensor,
+        batches: tf.Tensor,
+        steps: tf.Tensor,
+        seeds: tf.Tensor,
+        shared: Mapping[str, tf.Tensor],
+        own: Mapping[str, tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Train K clients from the same weights.
+
+        Args:
+            flat: the weights [P].
+            slots: the optimiser's state at the start [S].
+            x: examples of all clients, joined [N, ...].
+            y: their labels.
+            order: rows of x in the order of training, for each epoch [E, N]; a client's stay
+                within its segment.
+            starts: where each client's segment begins, and N [K + 1].
+            batches: batch size of each [K].
+            steps: optimiser steps of each [K].
+            seeds: seed generators' states of each [K, G, 2].
+            shared: what the server shares: vectors [T] or numbers.
+            own: clients' states [K, T].
+
+        Returns:
+            Deltas [K, P], sums of loss and of correct predictions [K, 2], and the last client's
+            optimiser state [S].
+        """
+        begin, fresh = self.parts(flat), self._slot_parts(slots)
+        count = tf.shape(steps)[0]
+
+        def train(k: tf.Tensor, deltas: Any, sums: Any) -> tuple[tf.Tensor, Any, Any]:
+            assign(self.weights, begin)
+            assign(self.slots, fresh)
+            states = tf.unstack(seeds[k], num=len(self.seeds))
+            cast = [tf.cast(s, v.dtype) for v, s in zip(self.seeds, states, strict=True)]
+            assign(self.seeds, cast)
+            hook = self._hook(begin, shared, {name: rows[k] for name, rows in own.items()})
+            segment = order[:, starts[k] : starts[k + 1]]
+            loss, hits = self._loop(x, y, segment, batches[k], steps[k], hook)
+            end = tf.concat([tf.reshape(v.value.read_value(), [-1]) for v in self.weights], 0)
+            return k + 1, deltas.write(k, end - flat), sums.write(k, tf.stack([loss, hits]))
+
+        def array(size: int) -> Any:
+            return tf.TensorArray(tf.float32, count, element_shape=[size], clear_after_read=True)
+
+        _, deltas, sums = tf.while_loop(
+            lambda k, *_: k < count,
+            train,
+            (tf.constant(0), array(self.spec.size), array(2)),
+            parallel_iterations=1,
+        )
+        after = [tf.cast(v.value.read_value(), tf.float32) for v in self.slots]
+        left = tf.concat([tf.zeros([0]), *(tf.reshape(t, [-1]) for t in after)], 0)
+        return deltas.stack(), sums.stack(), left
+
+    def _loop(
+        self, x: tf.Tensor, y: tf.Tensor, order: tf.Tensor, batch: Any, steps: Any, hook: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        n = tf.shape(order)[1]
+        per_epoch = (n + batch - 1) // batch
+
+        def step(i: tf.Tensor, loss: tf.Tensor, hits: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            epoch, first = i // per_epoch, (i % per_epoch) * batch
+            rows = order[epoch, first : tf.minimum(first + batch, n)]
+            value, correct = self.step(tf.gather(x, rows), tf.gather(y, rows), hook)
+            size = tf.cast(tf.size(rows), tf.float32)
+            return i + 1, loss + value * size, hits + tf.reduce_sum(correct)
+
+        zero = tf.constant(0.0)
+        _, loss, hits = tf.while_loop(
+            lambda i, *_: i < steps, step, (tf.constant(0), zero, zero), parallel_iterations=1
+        )
+        return loss, hits
+
+    def step(self, x: tf.Tensor, y: tf.Tensor, hook: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Take one optimiser step; return the batch's loss and each example's correctness."""
+        model = self.model
+        inputs = self.inputs(x)
+        with tf.GradientTape() as tape:
+            output = model(inputs, training=True)
+            loss = model.compute_loss(x=inputs, y=y, y_pred=output, training=True)
+            goal = model.optimizer.scale_loss(loss)
+        gradients = tape.gradient(goal, [v.value for v in model.trainable_variables])
+        if hook is not None:
+            gradients = hook(gradients)
+        model.optimizer.apply(gradients, model.trainable_variables)
+        return tf.cast(loss, tf.float32), correctness(model.loss, y, output)
+
+    def measure(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return each example's loss and correctness."""
+        output = self.model(self.inputs(x), training=False)
+        return per_example(self.model.loss, y, output), correctness(self.model.loss, y, output)
+
+    def _hook(
+        self, start: list[tf.Tensor], shared: Mapping[str, Any], own: Mapping[str, Any]
+    ) -> Any:
+        rule = self.hook
+        if rule is None:
+            return None
+        count = self.spec.trainable
+        pieces = {
+            k: self.parts(v, count) if v.shape.rank else [v] * count for k, v in shared.items()
+        }
+        kept = {k: self.parts(v, count) for k, v in own.items()}
+
+        def hook(gradients: list[Any]) -> list[Any]:
+            variables = self.model.trainable_variables
+            return [
+                rule(
+                    tf.convert_to_tensor(g),
+                    tf.convert_to_tensor(v.value),
+                    start[i],
+                    {k: p[i] for k, p in pieces.items()},
+                    {k: p[i] for k, p in kept.items()},
+                )
+                for i, (g, v) in enumerate(zip(gradients, variables, strict=True))
+            ]
+
+        return hook
+
+    def _slot_parts(self, flat: tf.Tensor) -> list[tf.Tensor]:
+        sizes = [int(np.prod(v.shape)) for v in self.slots]
+        parts = tf.split(flat, sizes) if sizes else []
+        return [
+            tf.cast(tf.reshape(p, v.shape), v.dtype) for p, v in zip(parts, self.slots, strict=True)
+        ]
+
+
+def assign(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:
+    """Set variables, inside a graph."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def rows_like(array: Any) -> tf.TensorSpec:
+    """Return the spec of any number of rows like those of ``array``."""
+    return tf.TensorSpec([None, *np.shape(array)[1:]], tf.as_dtype(array.dtype))
+
+
+def join(arrays: list[Any]) -> Vector:
+    """Join arrays into one float32 vector."""
+    return np.concatenate([np.zeros(0), *(np.ravel(a) for a in arrays)]).astype(np.float32)

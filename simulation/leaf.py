@@ -1,0 +1,177 @@
+"""Train one chunk of clients and fold their updates; find out which of them fails, if one does.
+
+The first attempt takes no precautions and costs nothing beyond training. Only when it fails, or
+its total is not finite, the chunk is trained again client by client, with a look at each update:
+training is deterministic, so the clients that are well give the same bits again.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation import faults
+from simulation.faults import ClientError, Lost
+from strategies.core import Update, Vector, bound
+
+if TYPE_CHECKING:
+    from simulation.work import Executor
+
+Rows = dict[str, NDArray[Any]]
+"""Per-client columns of equal length: client, examples, loss, accuracy and the like."""
+
+COLUMNS = {
+    "client": np.int64,
+    "examples": np.int64,
+    "steps": np.int64,
+    "train_loss": np.float64,
+    "train_accuracy": np.float64,
+}
+"""What a row holds."""
+
+
+class Part(NamedTuple):
+    """What training a node of the merge tree gives.
+
+    Args:
+        partial: the node's partial; None when no client contributed.
+        rows: a row for each client that contributed.
+        lost: those that did not.
+    """
+
+    partial: Any
+    rows: Rows
+    lost: tuple[Lost, ...] = ()
+
+
+@dataclass
+class Leaf:
+    """A trained chunk: its total, and per client a row and what it keeps."""
+
+    total: Any = None
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    kept: list[Vector] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to train with: the round, the model on the device, and what the server shares."""
+
+    round: int
+    flat: Any
+    shared: Mapping[str, Any]
+
+
+def train(
+    executor: Executor,
+    clients: Sequence[int],
+    states: Sequence[Vector | None],
+    order: Order,
+    skip: Mapping[int, str],
+) -> Leaf:
+    """Train a chunk.
+
+    Args:
+        executor: what trains.
+        clients: the chunk.
+        states: what each kept from its last round.
+        order: round, model and what is shared.
+        skip: clients to leave out, with the reason.
+
+    Raises:
+        ClientError: naming the first client that fails, if none may.
+    """
+    gone = {c: skip[c] for c in clients if c in skip} if skip else {}
+    try:
+        leaf = _attempt(executor, clients, states, order, gone)
+    except Exception:
+        leaf = None
+    if leaf is None or leaf.doubtful:
+        leaf = _carefully(executor, clients, states, order, gone)
+    leaf.lost = [Lost(order.round, client, reason) for client, reason in gone.items()]
+    return leaf
+
+
+def _attempt(
+    executor: Executor,
+    clients: Sequence[int],
+    states: Sequence[Vector | None],
+    order: Order,
+    gone: Mapping[int, str],
+) -> Leaf:
+    reducer, keeps = bound(executor.setup.reducer, order.shared), executor.setup.keeps_state
+    assert reducer is not None
+    leaf, shape = Leaf(), (executor.trainer.spec.size,)
+    if gone:
+        left = [i for i, c in enumerate(clients) if c not in gone]
+        clients, states = [clients[i] for i in left], [states[i] for i in left]
+    first = 0
+    for ids in executor.together(clients):
+        own, first = states[first : first + len(ids)], first + len(ids)
+        for trained in executor.train_some(ids, order, own):
+            leaf.doubtful |= trained.update.delta.shape != shape
+            leaf.total = reducer.fold(leaf.total, trained.update)
+            leaf.rows.append(row(trained.update))
+            if keeps:
+                leaf.kept.append(executor.pack(trained.own, trained.slots))
+    leaf.doubtful = leaf.doubtful or not faults.is_finite(leaf.total)
+    return leaf
+
+
+def _carefully(
+    executor: Executor,
+    clients: Sequence[int],
+    states: Sequence[Vector | None],
+    order: Order,
+    gone: dict[int, str],
+) -> Leaf:
+    """Train one by one; add to ``gone`` who fails and why."""
+    setup = executor.setup
+    reducer = bound(setup.reducer, order.shared)
+    fails = setup.experiment.faults.on_client_error == "fail"
+    assert reducer is not None
+    leaf, again = Leaf(), False
+    for client, state in zip(clients, states, strict=True):
+        if client in gone:
+            continue
+        trace = ""
+        try:
+            (trained,) = executor.train_some([client], order, [state])
+            reason = faults.flaw(trained.update, executor.trainer.spec.size)
+            if reason is None:
+                again = True
+                leaf.total = reducer.fold(leaf.total, trained.update)
+                again = False
+        except Exception as error:
+            reason, trace = faults.reason_of(error), f"\n{traceback.format_exc()}"
+        if reason is not None:
+            gone[client] = reason
+            if fails:
+                raise ClientError(f"{Lost(order.round, client, reason)}{trace}")
+            if again:  # The fold may have left a part of this client in the total.
+                return _carefully(executor, clients, states, order, gone)
+            continue
+        leaf.rows.append(row(trained.update))
+        if setup.keeps_state:
+            leaf.kept.append(executor.pack(trained.own, trained.slots))
+    return leaf
+
+
+def row(update: Update) -> tuple[float, ...]:
+    """Return an update's values of :data:`COLUMNS`."""
+    metrics = update.metrics
+    measured = (metrics["loss"], metrics["accuracy"])
+    return (update.client, update.examples, update.steps, *measured)
+
+
+def columns(rows: Sequence[tuple[float, ...]]) -> Rows:
+    """Return rows as columns."""
+    values = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
+    return {n: np.array(v, kind) for (n, kind), v in zip(COLUMNS.items(), values, strict=True)}

@@ -1,0 +1,136 @@
+"""Sections of the configuration about who takes part, faults and realism; types of all fields."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number; NumPy's are, true and false are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> Any:
+    # Neither "1" nor true is a number; NumPy's numbers are.
+    if not is_number(value):
+        raise ValueError("must be a number")
+    return float(value)
+
+
+def _whole(value: Any) -> Any:
+    if not is_number(value) or not math.isfinite(value) or value != int(value):
+        raise ValueError("must be a whole number")
+    return int(value)
+
+
+Int = Annotated[int, BeforeValidator(_whole)]
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Float, Field(gt=0)]
+Count = Annotated[Int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _policy(value: Any) -> Any:
+    if value in ("fail", "skip") or (is_number(value) and 0 < value < 1):
+        return value if isinstance(value, str) else float(value)
+    raise ValueError("must be 'fail', 'skip' or a fraction in (0, 1)")
+
+
+class Faults(Section):
+    """What to do when something fails. Nothing here changes a bit of a run without faults.
+
+    ``on_client_error``: ``fail``, ``skip``, or the fraction of a cohort that may be lost.
+    ``chunk_timeout``: seconds after which a call counts as hung; None learns them from the run.
+    ``attempts``: how many workers a call may take down. ``checkpoint_every``: rounds.
+    """
+
+    on_client_error: Annotated[str | float, BeforeValidator(_policy)] = "fail"
+    min_replies: Count = 1
+    chunk_timeout: Positive | None = None
+    attempts: Count = 3
+    checkpoint_every: Count = 1
+
+
+Probability = Annotated[Float, Field(ge=0, lt=1)]
+
+
+class Realism(Section):
+    """Clients as they are outside (see :mod:`simulation.realism`).
+
+    ``dropout``: probability that a client that was asked never answers. ``stragglers``: fraction
+    of clients that do only a part of their local work. ``drop_stragglers``: for all strategies,
+    or those named, such clients do not count. ``availability``: probability that a client can be
+    asked in a round. ``over_selection``: how many more are asked; the fastest of them count.
+    """
+
+    dropout: Probability = 0.0
+    stragglers: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    drop_stragglers: bool | tuple[str, ...] = False
+    availability: Annotated[Float, Field(gt=0, le=1)] = 1.0
+    over_selection: Annotated[Float, Field(ge=0, le=10)] = 0.0
+
+    @field_validator("drop_stragglers", mode="before")
+    @classmethod
+    def _some(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        raise ValueError("must be true, false or a list of strategies' names")
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is simulated."""
+        return self != Realism()
+
+    def drops(self, strategy: str) -> bool:
+        """Tell whether this strategy leaves stragglers out."""
+        drop = self.drop_stragglers
+        return drop if isinstance(drop, bool) else strategy in drop
+
+
+class Sampling(Section):
+    """Who takes part in a round (see :class:`strategies.Cohort`)."""
+
+    kind: Literal["uniform", "by-size", "round-robin", "power-of-choice"] = "uniform"
+    candidates: Count | None = None
+
+    @model_validator(mode="after")
+    def _candidates_have_a_use(self) -> Sampling:
+        if self.candidates is not None and self.kind != "power-of-choice":
+            raise ValueError(
+                f"sampling.candidates must be left out for the sampling {self.kind!r}, "
+                f"got {self.candidates}"
+            )
+        return self
+
+
+class Attack(Section):
+    """Clients that attack (see :mod:`simulation.attack`).
+
+    ``kind``: None for no attack. ``fraction``: of the registered clients. ``strength``: None for
+    that of :data:`simulation.attack.STRENGTH`.
+    """
+
+    kind: Literal["label-flip", "sign-flip", "noise", "scale"] | None = None
+    fraction: Annotated[Float, Field(gt=0, le=1)] = 0.2
+    strength: Annotated[Float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _options_have_a_use(self) -> Attack:
+        if self.kind is None and (self.fraction, self.strength) != (0.2, None):
+            raise ValueError("attack.kind must be given where attack has options, got none")
+        if self.kind == "label-flip" and self.strength is not None:
+            raise ValueError(
+                f"attack.strength must be left out for 'label-flip', got {self.strength!r}"
+            )
+        return self

@@ -1,0 +1,215 @@
+"""What the server adapts from round to round: FedProx's mu, and the norm that clips updates.
+
+Both are numbers in the server's state that clients or workers are told; each wraps another server
+rule, which moves the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import exp, inf, isfinite, sqrt
+from typing import Any
+
+from strategies import checks
+from strategies.clients import proximal_hook
+from strategies.core import Algorithm, ClientRule, Mean, Round, ServerRule, State, Update, Vector
+from strategies.privacy import Clipped
+from strategies.sums import Sums, squared_norm
+
+CLIP, WITHIN = "clip", "within"
+"""Names of the shared norm, and of the metric that says which part of the updates kept it."""
+
+
+def proximal_as_told() -> ClientRule:
+    """Pull the local weights towards the received ones, as much as the server says.
+
+    As :func:`~strategies.proximal`, ``g' = g + mu * (w - w0)``, with mu from :class:`AdaptiveMu`.
+
+    Source: FedProx, Li et al. (2020), arXiv 1812.06127.
+    """
+    return ClientRule(name="proximal as told", hook=proximal_hook, uses=("mu",))
+
+
+@dataclass(frozen=True)
+class _Wrapper:
+    """A server rule that adapts a number beside another server rule."""
+
+    server: ServerRule
+
+    def refuse(self, algorithm: Algorithm) -> str | None:
+        """Refuse what the rule inside refuses."""
+        inner = getattr(self.server, "refuse", None)
+        return inner(algorithm) if inner else None
+
+
+@dataclass(frozen=True)
+class AdaptiveMu(_Wrapper):
+    """Adapt mu to the training loss, and move the model by another server rule.
+
+    ::
+
+        mu <- mu + step              when the loss is larger than a round ago
+        mu <- max(0, mu - step)      when it has fallen ``patience`` rounds in a row
+
+    The loss is the mean over the round's cohort of their local training; the paper measures it
+    on all clients.
+
+    Args:
+        server: moves the model.
+        mu: at the beginning, >= 0; the paper begins with 1 where clients are alike and with 0
+            where they differ, to show that mu finds its way.
+        step: of mu, > 0.
+        patience: falls in a row, >= 1.
+
+    Raises:
+        ValueError: for a value out of range; in ``step`` if clients report no loss.
+
+    Source: Li et al. (2020), arXiv 1812.06127, section 5.3.2.
+    """
+
+    mu: float = 0.0
+    step_size: float = 0.1
+    patience: int = 5
+
+    shows = ("mu",)
+
+    def __post_init__(self) -> None:
+        checks.number("mu", self.mu, ">= 0")
+        checks.number("step", self.step_size, "> 0")
+        checks.integer("patience", self.patience, ">= 1")
+
+    def refuse(self, algorithm: Algorithm) -> str | None:
+        """Refuse clients that do not take mu from the server."""
+        if "mu" not in algorithm.client.uses:
+            return (
+                "adaptive mu needs the client rule 'proximal as told', "
+                f"got {algorithm.client.name!r}"
+            )
+        return super().refuse(algorithm)
+
+    def init(self, model: Vector) -> State:
+        """Return the state of the rule inside, mu, the last loss and how often it fell."""
+        inner = self.server.init(model)
+        return {**inner, "mu": float(self.mu), "mu.loss": inf, "mu.falls": 0}
+
+    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+        """Return the next model, and the state with the next mu."""
+        if "loss" not in mean.metrics:
+            raise ValueError(
+                f"metrics of the round must have 'loss' for an adaptive mu, "
+                f"got {sorted(mean.metrics)}"
+            )
+        mu, before, falls = state["mu"], state["mu.loss"], state["mu.falls"]
+        loss = float(mean.metrics["loss"])
+        falls = falls + 1 if isfinite(before) and loss < before else 0
+        if loss > before:
+            mu += self.step_size
+        elif falls == self.patience:
+            mu, falls = max(0.0, mu - self.step_size), 0
+        model, inner = self.server.step(model, state, mean, at)
+        return model, {**inner, "mu": mu, "mu.loss": loss, "mu.falls": falls}
+
+    def share(self, state: State) -> Mapping[str, Any]:
+        """Return mu and what the rule inside shares."""
+        return {**self.server.share(state), "mu": state["mu"]}
+
+
+@dataclass(frozen=True)
+class AdaptiveClipped(Clipped):
+    """Clip every update to the norm of the round, and count how many keep it unclipped.
+
+    The norm is that of the server rule :class:`AdaptiveClip`; the mean gets the metric ``within``,
+    the share of clients whose update is no longer than it. See :class:`~strategies.privacy.Clipped`
+    for the rest.
+    """
+
+    def at(self, shared: Mapping[str, Any]) -> AdaptiveClipped:
+        """Return the reducer of a round."""
+        return replace(self, norm=float(shared[CLIP]))
+
+    def refuse(self, algorithm: Algorithm) -> str | None:
+        """Refuse means that are not uniform, and a server that does not adapt the norm."""
+        if self.by != "uniform":
+            return (
+                "adaptive clipping counts clients, for which the mean must be "
+                f"WeightedMean('uniform'), got {self.reducer}"
+            )
+        if not isinstance(algorithm.server, AdaptiveClip):
+            return f"adaptive clipping needs the server rule AdaptiveClip, got {algorithm.server}"
+        return super().refuse(algorithm)
+
+    def within(self, update: Update) -> float:
+        """Return 1 if the update keeps the norm, else 0."""
+        return float(sqrt(squared_norm(update.delta)) <= self.norm)
+
+    def lift(self, update: Update) -> Sums:
+        """Clip, lift and count."""
+        sums: Sums = super().lift(update)
+        sums.tallies[WITHIN] = self.within(update)
+        return sums
+
+    def fold(self, partial: Sums | None, update: Update) -> Sums:
+        """Clip, fold and count."""
+        if partial is None:
+            return self.lift(update)
+        sums: Sums = super().fold(partial, update)
+        sums.tallies[WITHIN] += self.within(update)
+        return sums
+
+    def finish(self, partial: Sums) -> Mean:
+        """Return the mean, its sensitivity and the share of updates within the norm."""
+        mean = super().finish(partial)
+        return replace(mean, metrics={WITHIN: partial.tallies[WITHIN] / mean.clients})
+
+
+@dataclass(frozen=True)
+class AdaptiveClip(_Wrapper):
+    """Move the clipping norm towards a quantile of the updates' norms.
+
+    With b the share of updates within the norm, noisy under differential privacy::
+
+        norm <- norm * exp(-rate * (b - quantile))
+
+    Args:
+        server: moves the model.
+        norm: at the beginning, > 0.
+        quantile: which part of the updates is to stay unclipped, in [0, 1).
+        rate: how fast the norm adapts, > 0.
+
+    Raises:
+        ValueError: for a value out of range.
+
+    Source: Andrew et al. (2021), arXiv 1905.03871, Algorithm 1 (geometric updates).
+    """
+
+    norm: float = 0.1
+    quantile: float = 0.5
+    rate: float = 0.2
+
+    shows = (CLIP,)
+
+    def __post_init__(self) -> None:
+        checks.number("norm", self.norm, "> 0")
+        checks.number("quantile", self.quantile, "in [0, 1)")
+        checks.number("rate", self.rate, "> 0")
+
+    def refuse(self, algorithm: Algorithm) -> str | None:
+        """Refuse reducers that do not clip by the adapted norm."""
+        if not isinstance(algorithm.reducer, AdaptiveClipped):
+            return f"AdaptiveClip needs the reducer AdaptiveClipped, got {algorithm.reducer}"
+        return super().refuse(algorithm)
+
+    def init(self, model: Vector) -> State:
+        """Return the state of the rule inside, and the norm."""
+        return {**self.server.init(model), CLIP: float(self.norm)}
+
+    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+        """Return the next model, and the state with the next norm."""
+        norm = state[CLIP] * exp(-self.rate * (mean.metrics[WITHIN] - self.quantile))
+        model, inner = self.server.step(model, state, mean, at)
+        return model, {**inner, CLIP: norm}
+
+    def share(self, state: State) -> Mapping[str, Any]:
+        """Return the norm and what the rule inside shares."""
+        return {**self.server.share(state), CLIP: state[CLIP]}

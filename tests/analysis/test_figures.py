@@ -1,0 +1,255 @@
+"""Every figure of the registry, in every style: legible, whole, the same bytes each time."""
+
+import itertools
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
+
+from analysis import FIGURES, PAPERS, draw, load, save
+from analysis.runs import Runs
+
+NAMES = ("attack", "slow", "tuned", "clients")
+
+
+@pytest.fixture(scope="module")
+def folders(
+    tmp_path_factory: pytest.TempPathFactory,
+    write: Callable[..., Path],
+    study: Path,
+) -> dict[str, Runs]:
+    """Runs for every figure: a plain study, and one with everything that runs may record."""
+    root = tmp_path_factory.mktemp("all")
+
+    def extra(number: int) -> dict[str, float | None]:
+        return {
+            "drift": 1 / number if number else None,
+            "update_norm": 2 / number if number else None,
+            "epsilon": 0.3 * number**0.5 if number else None,
+        }
+
+    for label in ("FedAvg", "FedProx(mu=0.1)"):
+        for seed in range(2):
+            for part in (0.0, 0.2):
+                write(
+                    root / f"attack/{label}{seed}{part}", label, seed=seed, rounds=4, extra=extra,
+                    experiment={"attack": {"fraction": part}},
+                )  # fmt: skip
+                write(
+                    root / f"slow/{label}{seed}{part}", label, seed=seed, rounds=4,
+                    experiment={"faults": {"stragglers": part}},
+                )  # fmt: skip
+    for rate in (0.01, 0.1):
+        for mu in (0.01, 1.0):
+            write(
+                root / f"tuned/{rate}-{mu}", f"FedProx(mu={mu})", rounds=2, clients=10,
+                experiment={"training": {"learning_rate": rate},
+                            "strategy": {"name": "fedprox", "mu": mu}},
+            )  # fmt: skip
+    for clients in (10, 40, 100):
+        write(root / f"clients/{clients}", clients=clients, rounds=3)
+    work = {"round": [1, 1], "worker": [0, 1], "start": [0.0, 0.1], "end": [1.0, 0.9]}
+    pd.DataFrame(work).to_parquet(root / "clients/10/timeline.parquet")
+    return {"study": load(study), **{n: load(root / n) for n in NAMES}}
+
+
+@pytest.fixture(autouse=True)
+def close() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def test_every_figure_applies_somewhere(folders: dict[str, Runs]) -> None:
+    applied = {n for n, f in FIGURES.items() if any(f.applies(r) for r in folders.values())}
+    assert applied == set(FIGURES)
+
+
+def tick_labels(axis: Axis) -> list[Text]:
+    """Return the labels of the ticks that lie on the axis, in order."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [t for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+    ticks.sort(key=lambda t: t.get_loc())
+    return [t.label1 for t in ticks if t.label1.get_visible() and t.label1.get_text()]
+
+
+def check(figure: Canvas) -> None:
+    """Assert that no text is cut or too small, and that nothing touches what it must not."""
+    figure.draw_without_rendering()
+    all_ticks = {
+        label
+        for ax in figure.axes
+        for axis in (ax.xaxis, ax.yaxis)
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        for label in (tick.label1, tick.label2)
+    }
+    texts = [
+        t
+        for t in figure.findobj(Text)
+        if t.get_visible() and t.get_text().strip() and t not in all_ticks
+    ]
+    for ax in figure.axes:
+        for axis, low, high in ((ax.xaxis, "x0", "x1"), (ax.yaxis, "y0", "y1")):
+            labels = tick_labels(axis)
+            texts += labels
+            boxes = sorted((t.get_window_extent() for t in labels), key=lambda b: getattr(b, low))
+            for a, b in itertools.pairwise(boxes):
+                assert getattr(a, high) <= getattr(b, low) + 1, (axis.get_label_text(), a, b)
+        if legend := ax.get_legend():
+            assert legend.get_window_extent().y0 >= ax.get_window_extent().y1 - 1
+    for text in texts:
+        box = text.get_window_extent()
+        assert text.get_fontsize() >= 7, text
+        assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, (text, box)
+        assert box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1, (text, box)
+    for legend in figure.legends:
+        top = max(ax.get_tightbbox().y1 for ax in figure.axes)
+        assert legend.get_window_extent().y0 >= top - 1
+    panel = min(ax.get_window_extent().width for ax in figure.axes if not is_bar(ax))
+    assert panel / figure.dpi > 0.8, "less than 0.8 in is left for the data"
+
+
+def is_bar(ax: Axes) -> bool:
+    return ax.get_label() == "<colorbar>"
+
+
+# The narrowest, the usual and the largest type for all; the styles between them for two.
+LEGIBLE = [
+    *((name, style) for name in FIGURES for style in ("neurips", "default", "slide")),
+    *((name, style) for name in ("accuracy", "comparison") for style in PAPERS),
+]
+
+
+@pytest.mark.parametrize(("name", "style"), list(dict.fromkeys(LEGIBLE)))
+def test_legible(folders: dict[str, Runs], name: str, style: str) -> None:
+    runs = next(r for r in folders.values() if FIGURES[name].applies(r))
+    check(draw(name, runs, style))
+
+
+def test_axes_are_named(folders: dict[str, Runs]) -> None:
+    for name, figure in FIGURES.items():
+        runs = next(r for r in folders.values() if figure.applies(r))
+        for ax in draw(name, runs).axes[:1]:
+            assert ax.get_xlabel(), name
+            assert ax.get_ylabel() or len(ax.get_yticklabels()), name
+        plt.close("all")
+
+
+def test_labels_have_one_look_in_all_figures(folders: dict[str, Runs]) -> None:
+    runs = folders["study"]
+    seen: dict[str, set] = {}
+    for name in ("accuracy", "loss", "accuracy_bytes", "client_cdf"):
+        for ax in draw(name, runs).axes:
+            for line in ax.lines:
+                look = (line.get_color(), line.get_linestyle(), line.get_marker())
+                seen.setdefault(line.get_label(), set()).add(look)
+    assert set(seen) == {"FedAvg", "FedProx(mu=0.1)", "FedAdam", "local-only", "centralised"}
+    assert all(len(looks) == 1 for looks in seen.values())
+    assert len({next(iter(looks)) for looks in seen.values()}) == 5
+
+
+def test_a_figure_of_settings_has_a_panel_each(folders: dict[str, Runs]) -> None:
+    runs = folders["study"]
+    figure = draw("accuracy", runs)
+    assert [ax.get_title() for ax in figure.axes] == list(runs.settings)
+    for ax in figure.axes:  # the centralised baseline is in each of them
+        assert "centralised" in [line.get_label() for line in ax.lines]
+
+
+@pytest.mark.parametrize("style", ["default", "icml"])
+def test_pdf_fonts_are_embedded_truetype_and_lines_are_vectors(
+    folders: dict[str, Runs], tmp_path: Path, style: str
+) -> None:
+    (path,) = save(draw("accuracy", folders["study"], style), tmp_path / "a", ["pdf"], style)
+    data = path.read_bytes()
+    fonts = re.findall(rb"/FontName\s*/(\S+)", data)
+    assert fonts and data.count(b"/FontFile2") == len(fonts)
+    assert b"/Type3" not in data and b"/FontFile3" not in data
+    family = b"STIX" if style == "icml" else b"DejaVu"
+    assert all(family in font for font in fonts)
+    assert b"/Subtype /Image" not in data
+    width = float(re.search(rb"/MediaBox \[ 0 0 (\S+)", data)[1]) / 72
+    assert width == pytest.approx(PAPERS[style].page, abs=0.01)
+    streams = b"".join(
+        zlib.decompress(s)
+        for s in re.findall(rb"/FlateDecode[^>]*>>\s*stream\r?\n(.*?)\r?\nendstream", data, re.S)
+        if s[:1] == b"x"
+    )
+    assert streams.count(b" l\n") > 100  # line segments
+
+
+def test_widths_are_the_venues(single: Path) -> None:
+    runs = load(single)
+    for style, paper in PAPERS.items():
+        assert draw("accuracy", runs, style).get_figwidth() == paper.column
+        assert paper.rc()["pdf.fonttype"] == 42
+        assert min(paper.rc()[k] for k in ("legend.fontsize", "xtick.labelsize")) >= 7
+
+
+def test_the_same_runs_give_the_same_bytes(single: Path, tmp_path: Path) -> None:
+    runs = load(single)
+    formats = ["png", "pdf", "svg"]
+    first = save(draw("accuracy", runs), tmp_path / "a", formats)
+    second = save(draw("accuracy", runs), tmp_path / "b", formats)
+    for a, b in zip(first, second, strict=True):
+        assert a.read_bytes() == b.read_bytes(), a.suffix
+
+
+def test_unknown_and_inapplicable_figures_are_named(folders: dict[str, Runs]) -> None:
+    with pytest.raises(ValueError, match=r"^figure: must be one of .*, got 'pie'$"):
+        draw("pie", folders["study"])
+    with pytest.raises(ValueError, match=r"^figure: the runs do not hold what 'drift' shows"):
+        draw("drift", folders["study"])
+    with pytest.raises(ValueError, match=r"^style: must be one of .*, got 'poster'$"):
+        draw("accuracy", folders["study"], "poster")
+
+
+def test_grey_printing_tells_strategies_apart() -> None:
+    from analysis.style import KNOWN, looks
+
+    table = looks(KNOWN)
+    shapes = {(str(v.dash), v.marker) for v in table.values()}
+    assert len(shapes) == len(KNOWN)  # dash and marker alone do, without any colour
+
+
+def test_colours_differ_for_colour_blind_eyes() -> None:
+    from matplotlib.colors import to_rgb
+
+    from analysis.style import COLOURS
+
+    # Machado et al. (2009), severity 1: deuteranopia and protanopia in linear RGB.
+    blind = {
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                   [-0.011820, 0.042940, 0.968881]],
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    }  # fmt: skip
+    rgb = np.array([to_rgb(c) for c in COLOURS])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    for matrix in (np.eye(3), *map(np.array, blind.values())):
+        seen = np.clip(linear @ matrix.T, 0, 1) ** (1 / 2.4)
+        gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+        assert gaps[np.triu_indices(len(COLOURS), 1)].min() > 0.12
+
+
+def test_long_and_many_names_stay_inside(tmp_path, make_run) -> None:
+    for i in range(12):
+        label = f"Strategy{i}(server_learning_rate=0.01, beta_1=0.9)"
+        folder = make_run(tmp_path / str(i), label, rounds=3)
+        config = json.loads((folder / "config.json").read_text())
+        config["experiment"]["strategy"] = {"name": f"s{i}"}
+        (folder / "config.json").write_text(json.dumps(config))
+    runs = load(tmp_path)
+    for name in ("accuracy", "comparison", "client_violin", "rounds_to_target"):
+        for style in ("default", "slide"):
+            check(draw(name, runs, style))
+            plt.close("all")

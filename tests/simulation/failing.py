@@ -1,0 +1,49 @@
+"""An executor some of whose clients fail, as the experiment's name says: ``raise:3 hang:5``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from simulation.leaf import Order
+from simulation.work import Executor
+
+
+class Failing(Executor):
+    """Clients raise, send NaN or a wrong shape, hang, or take their process down."""
+
+    def train_some(self, clients: list[int], order: Order, states: Sequence[Any]) -> list[Any]:
+        todo = dict(part.split(":")[::-1] for part in (self.setup.experiment.name or "").split())
+        how = {client: todo[str(client)] for client in clients if str(client) in todo}
+        for client, what in how.items():
+            if what == "raise":
+                raise KeyError(f"client {client} has no such thing")
+            if what == "memory":
+                np.empty(2**50)
+            if what == "hang":
+                time.sleep(3600)
+            if what == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+        trained = super().train_some(clients, order, states)
+        return [self._spoil(t, how.get(t.update.client)) for t in trained]
+
+    def _spoil(self, trained: Any, what: str | None) -> Any:
+        delta = trained.update.delta
+        if what == "nan":
+            delta = np.where(np.arange(delta.size) == 7, np.nan, delta).astype(np.float32)
+        if what == "shape":
+            delta = delta[:-1]
+        return replace(trained, update=replace(trained.update, delta=delta))
+
+
+class Stillborn(Failing):
+    """Its process ends before it is ready."""
+
+    def __init__(self, *given: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,23 @@
+"""SIGKILL to the driver at random moments: resumed each time, it is the undisturbed run."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import soak
+
+
+@pytest.mark.soak
+def test_a_driver_killed_again_and_again() -> None:
+    data: dict[str, dict[str, object]] = {}
+    soak.killed_driver(4, data, seed=3)
+    found = data["driver"]
+    assert found["kills"] == 4
+    assert found["runs"] == [{"weights": True, "lines": True}] * len(found["runs"])  # type: ignore[arg-type]
+
+
+@pytest.mark.soak
+def test_workers_killed_every_few_rounds() -> None:
+    data: dict[str, dict[str, object]] = {}
+    rows = dict(map(tuple, soak.many_rounds(40, 10, data)))
+    assert (rows["rounds"], rows["workers killed"], rows["clients lost"]) == (40, 4, 0)

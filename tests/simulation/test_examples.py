@@ -1,0 +1,56 @@
+"""The examples: every study parses and fits together, and one's own strategy runs."""
+
+from pathlib import Path
+
+import pytest
+
+from simulation.experiment import parse, read
+from simulation.run import make_strategy, prepare, simulate
+from simulation.study import expand, parse_study
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_ones_own_strategy_learns(tmp_path):
+    experiment = parse(
+        {
+            "dataset": "fashion-mnist-mini",
+            "model": "logistic",
+            "clients": 10,
+            "rounds": 3,
+            "strategy": {"name": "examples.my_strategy:signed", "learning_rate": 0.02},
+            "resources": {"engine": "inline"},
+        }
+    )
+    result = simulate(experiment, out=tmp_path / "run")
+    accuracies = [line["server_accuracy"] for line in result.rounds]
+    assert accuracies[-1] > 0.5 > 0.2 > accuracies[0]
+
+
+@pytest.mark.parametrize("name", ["fedprox_synthetic", "byzantine"])
+def test_studies_fit_together(name):
+    plan = expand(parse_study(read(EXAMPLES / f"{name}.toml")))
+    for experiment in plan.values():
+        make_strategy(experiment)
+    if name == "fedprox_synthetic":
+        assert len(plan) == 3 * 5
+        prepare(next(iter(plan.values())))
+
+
+@pytest.mark.slow
+def test_fedprox_beats_fedavg_where_nine_in_ten_are_slow(tmp_path):
+    """A short cut of the study: fewer rounds, the mean of the last of them."""
+    data = read(EXAMPLES / "fedprox_synthetic.toml")
+    data["strategies"], data["seeds"] = ["fedavg", {"name": "fedprox", "mu": 1.0}], [0]
+    plan = expand(parse_study(data), {"rounds": 20, "resources.engine": "inline"})
+    late = {}
+    for name, experiment in plan.items():
+        lines = simulate(experiment, out=tmp_path / name).rounds
+        late[name] = [line["server_loss"] for line in lines[-10:]]
+        if name.startswith("fedavg"):
+            alone = [line for line in lines[1:] if line["clients"] == 0]
+            assert alone  # rounds in which all were too slow leave the model as it is
+            for line in alone:
+                before = lines[line["round"] - 1]
+                assert line["server_loss"] == before["server_loss"]
+    assert sum(late["fedprox-mu-1.0-seed0"]) < sum(late["fedavg-seed0"])

@@ -1,0 +1,154 @@
+"""A unit that takes its workers down is split until the client at fault is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulation import leaf
+from simulation.engine import EngineGrid
+from simulation.experiment import parse
+from simulation.faults import ClientError, Lost, WorkerError
+from simulation.folding import Folding, Poisoned, ValueLost, clients_of
+from simulation.inline import InlineGrid
+from simulation.leaf import Part
+from simulation.schedule import fold_some
+from simulation.work import Setup, merge_parts
+from strategies import WeightedMean
+from strategies.core import Update, stream
+
+POPULATION, SIZE = 2_500, 5
+SIZES = stream(1).integers(1, 200, POPULATION)
+
+
+class Numbers:
+    """An executor that needs no TensorFlow: a client's update is a function of its number."""
+
+    def __init__(self, reducer: WeightedMean) -> None:
+        self.reducer, self.trained = reducer, 0
+
+    def train(
+        self, round: int, node: Any, model: Any, shared: Any, states: Any, skip: Any = None
+    ) -> Any:
+        rows, lost = [], []
+
+        def partial(node: Any) -> Any:
+            if isinstance(node, tuple):
+                return fold_some((partial(child) for child in node), self.reducer.merge)
+            total = None
+            for client in node.tolist():
+                if client in (skip or {}):
+                    lost.append(Lost(round, client, skip[client]))
+                    continue
+                self.trained += 1
+                delta = stream(7, client).normal(size=SIZE).astype(np.float32)
+                metrics = {"loss": 0.0, "accuracy": 0.0}
+                update = Update(client, int(SIZES[client]), delta, metrics=metrics)
+                total = self.reducer.fold(total, update)
+                rows.append(leaf.row(update))
+            return total
+
+        total = partial(node)
+        return Part(total, leaf.columns(rows), tuple(lost)), None
+
+    def merge(self, *parts: Part) -> Part:
+        return merge_parts(parts, self.reducer)
+
+
+class Fragile(InlineGrid):
+    """A pool in which some clients, or some pairs of clients, take their worker down."""
+
+    def __init__(self, workers: int = 3, policy: Any = "skip", **bad: Any) -> None:
+        super().__init__()
+        experiment = parse(
+            {"clients": POPULATION, "faults": {"on_client_error": policy, "attempts": 3}}
+        )
+        self.setup = Setup(experiment, reducer=WeightedMean())
+        self.partition: Any = SimpleNamespace(train_sizes=SIZES)
+        self._executor: Any = Numbers(WeightedMean())
+        self._count, self.bad, self.kills = workers, bad, 0
+        self.gone: set[int] = set()
+
+    @property
+    def workers(self) -> int:
+        return self._count
+
+    def submit(self, call: str, *args: Any, attempts: int | None = None, **more: Any) -> Any:
+        ticket: Any = super().submit(call, *args)
+        ticket.args, ticket.most = args, attempts or 3
+        return ticket
+
+    def result(self, ticket: Any, timeout: float | None = None) -> Any:
+        self._check(ticket)
+        if ticket.name == "merge" and self.bad.get("lose"):
+            raise ValueLost("gone with its node")
+        return super().result(ticket)
+
+    def values_of(self, tickets: Any) -> list[Any]:
+        for ticket in tickets:
+            self._check(ticket)
+        return [InlineGrid.result(self, t) for t in tickets]
+
+    def _check(self, ticket: Any) -> None:
+        if ticket.name != "train":
+            return
+        skipped = ticket.args[5] if len(ticket.args) > 5 else {}
+        there = set(clients_of(ticket.args[1])) - set(skipped)
+        alone = there & set(self.bad.get("alone", ()))
+        together = set(self.bad.get("together", ())) <= there and self.bad.get("together")
+        if alone or together:
+            self.kills += ticket.most
+            raise Poisoned("its worker died", ticket.most == 3)
+
+
+def train(grid: EngineGrid) -> Part:
+    return Folding(grid, 4, range(POPULATION), np.zeros(SIZE), {}).result()
+
+
+@pytest.mark.parametrize("workers", [1, 3, 20])
+@pytest.mark.parametrize("bad", [[17], [0, 2_499], [5, 6, 7, 8, 300]])
+def test_the_clients_at_fault_are_found_and_the_others_keep_their_bits(
+    workers: int, bad: list[int]
+) -> None:
+    grid = Fragile(workers, alone=bad)
+    part = train(grid)
+    assert sorted(one.client for one in part.lost) == bad
+    assert {one.reason for one in part.lost} == {"its worker died"}
+    assert sorted(part.rows["client"].tolist()) == [c for c in range(POPULATION) if c not in bad]
+    # What the same tree gives when these clients are left out from the start.
+    calm = Fragile(1)
+    direct = Folding(calm, 4, range(POPULATION), np.zeros(SIZE), {})
+    skip = dict.fromkeys(bad, "its worker died")
+    wanted, _ = calm._executor.train(4, direct.root, None, None, None, skip)
+    np.testing.assert_array_equal(part.partial.delta, wanted.partial.delta)
+    assert part.partial.weight == sum(SIZES[c] for c in range(POPULATION) if c not in bad)
+    # A bad client costs its unit three workers, itself three, and one for each level between.
+    assert grid.kills <= len(bad) * (3 + 3 + 16)
+
+
+def test_the_default_policy_names_the_client() -> None:
+    with pytest.raises(ClientError, match=r"^round 4, client 17: its worker died$"):
+        train(Fragile(policy="fail", alone=[17]))
+
+
+def test_clients_that_fail_only_together_fail_the_run() -> None:
+    whole = Folding(Fragile(), 4, range(POPULATION), np.zeros(SIZE), {}).root
+    first = next(c for c in _leaves(whole) if len(c) > 2)
+    with pytest.raises(WorkerError, match="though none of them does so alone"):
+        train(Fragile(together=first.tolist()))
+
+
+def test_merges_that_a_node_took_with_it_are_made_by_the_driver() -> None:
+    calm, spread = train(Fragile(20)), train(Fragile(20, lose=True))
+    np.testing.assert_array_equal(calm.partial.delta, spread.partial.delta)
+
+
+def _leaves(node: Any) -> Any:
+    if isinstance(node, tuple):
+        for child in node:
+            yield from _leaves(child)
+    else:
+        yield node

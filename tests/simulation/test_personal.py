@@ -1,0 +1,67 @@
+"""Layers that stay on the clients, in runs."""
+
+import numpy as np
+import pytest
+
+from simulation.experiment import ConfigError, parse
+from simulation.run import make_strategy, simulate
+from strategies.personal import local_entries
+from tests.simulation.test_resume import StopAfter
+
+BASE = {
+    "dataset": "fashion-mnist-mini",
+    "model": "mlp",
+    "clients": 10,
+    "cohort": 5,
+    "rounds": 4,
+    "partition": {"kind": "pathological", "classes_per_client": 2, "validation": 0.3},
+    "resources": {"engine": "inline"},
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("personal") / "run"
+    return simulate(parse(BASE | {"strategy": "fedper"}), out=out)
+
+
+def test_local_layers_never_reach_the_server(whole, tmp_path):
+    start = simulate(parse(BASE | {"strategy": "fedper", "rounds": 1}), out=tmp_path / "one")
+    local = local_entries(whole.spec, ("last:1",))
+    rest = np.setdiff1d(np.arange(whole.spec.size), local)
+    np.testing.assert_array_equal(whole.weights[local], start.weights[local])
+    assert not np.any(np.isclose(whole.weights[rest], start.weights[rest], atol=1e-9).all())
+    plain = simulate(parse(BASE | {"rounds": 1}), out=tmp_path / "plain")
+    # In round 1 nothing is kept yet: all other layers move as FedAvg moves them.
+    np.testing.assert_array_equal(start.weights[rest], plain.weights[rest])
+    assert np.any(start.weights[local] != plain.weights[local])
+
+
+def test_personal_layers_suit_clients_of_few_classes(whole, tmp_path):
+    plain = simulate(parse(BASE), out=tmp_path / "plain")
+    assert whole.rounds[-1]["client_accuracy"] > plain.rounds[-1]["client_accuracy"] + 0.1
+
+
+def test_a_resumed_run_knows_what_clients_keep(whole, tmp_path):
+    wanted = parse(BASE | {"strategy": "fedper"})
+    with pytest.raises(KeyboardInterrupt):
+        simulate(wanted, out=tmp_path / "cut", listener=StopAfter(2))
+    resumed = simulate(wanted, out=tmp_path / "cut", resume=True)
+    assert resumed.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    assert resumed.rounds[-1]["client_accuracy"] == whole.rounds[-1]["client_accuracy"]
+
+
+def test_ray_gives_the_bits_of_inline(whole, tmp_path, ray_cluster):
+    wanted = parse(BASE | {"strategy": "fedper", "resources": {"engine": "ray", "workers": 2}})
+    result = simulate(wanted, out=tmp_path / "run")
+    assert result.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    assert result.rounds[-1]["client_accuracy"] == whole.rounds[-1]["client_accuracy"]
+
+
+def test_flowers_engine_is_refused():
+    experiment = parse(BASE | {"strategy": "fedper", "resources": {"engine": "flower"}})
+    with pytest.raises(ConfigError) as caught:
+        make_strategy(experiment)
+    assert str(caught.value) == (
+        "engine must be 'ray' or 'inline' for a strategy whose clients keep layers, got 'flower'"
+    )

@@ -1,0 +1,91 @@
+"""Workers that die or hang in Ray: replaced, and the client at fault is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulation.experiment import Experiment
+from simulation.faults import ClientError, WorkerError
+from simulation.grid import RayGrid
+from simulation.run import prepare
+from simulation.work import Setup
+from strategies import WeightedMean
+
+FAILING = "tests.simulation.failing:Failing"
+
+
+def make(small: Experiment, fault: str, executor: str = FAILING, **changes: Any) -> RayGrid:
+    wanted = small.replace(
+        name=fault, **{"resources.engine": "ray", "resources.workers": 2, **changes}
+    )
+    grid = RayGrid(wanted.resources, executor=executor)
+    grid.start(Setup(wanted, reducer=WeightedMean()), *prepare(wanted))
+    return grid
+
+
+@pytest.fixture(scope="module")
+def survivors(ray_cluster: Any) -> Iterator[Any]:
+    """The total without client 3."""
+    from simulation.experiment import parse
+    from tests.simulation.conftest import SMALL
+
+    small = parse(SMALL)
+    grid = make(small, "raise:3", **{"faults.on_client_error": "skip"})
+    total, _ = grid.train(1, range(12), grid.info().initial, {})
+    assert [str(one) for one in grid.lost] == [
+        "round 1, client 3: KeyError: 'client 3 has no such thing'"
+    ]
+    grid.close()
+    yield total
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [("kill", "its worker died (once)"), ("hang", "its worker gave no answer for 8 s (once)")],
+)
+def test_a_client_that_takes_its_worker_down_is_found(
+    what: str, reason: str, survivors: Any, small: Experiment
+) -> None:
+    limits = {"faults.attempts": 1, "faults.chunk_timeout": 8, "faults.on_client_error": "skip"}
+    grid = make(small, f"{what}:3", **limits)
+    total, rows = grid.train(1, range(12), grid.info().initial, {})
+    grid.close()
+    assert [str(one) for one in grid.lost] == [f"round 1, client 3: {reason}"]
+    assert rows["client"].tolist() == [c for c in range(12) if c != 3]
+    np.testing.assert_array_equal(total.delta, survivors.delta)
+
+
+@pytest.mark.slow
+def test_a_client_that_kills_three_workers_fails_the_run(
+    small: Experiment, ray_cluster: Any
+) -> None:
+    grid = make(small, "kill:3")
+    with pytest.raises(ClientError, match=r"^round 1, client 3: its worker died \(3 times\)$"):
+        grid.train(1, range(12), grid.info().initial, {})
+    grid.close()
+
+
+@pytest.mark.slow
+def test_workers_that_never_get_ready(small: Experiment, ray_cluster: Any) -> None:
+    grid = make(small, "", "tests.simulation.failing:Stillborn", **{"faults.attempts": 2})
+    with pytest.raises(WorkerError, match="2 workers died before they were ready"):
+        grid.info()
+    grid.close()
+
+
+def test_deadlines_are_learned_from_the_slowest_call(small: Experiment, ray_cluster: Any) -> None:
+    grid = make(small, "none:none")
+    ticket = grid.submit("train", 1, np.arange(3), grid.info().initial, {}, [None] * 3, cost=100)
+    assert grid._deadline(ticket) is None
+    grid.result(ticket)
+    assert ticket.status is not None
+    pace = (ticket.status.ended - ticket.status.started) / 100
+    assert grid._deadline(ticket) == 60
+    ticket.cost = 1e6
+    assert grid._deadline(ticket) == pytest.approx(10 * pace * 1e6)
+    grid.close()

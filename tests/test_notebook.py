@@ -1,0 +1,31 @@
+"""The notebook runs from top to bottom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).parents[1] / "examples/fashion_mnist.ipynb"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    notebook = nbformat.read(NOTEBOOK, 4)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=500, kernel_name="python3", resources=resources).execute()
+    last = notebook.cells[-1]["outputs"][-1]["data"]["text/plain"]
+    assert last == "True"  # the same experiment and seed, the same bits
+    assert (tmp_path / "runs/notebook/federated/model.keras").exists()
+
+
+def test_the_notebook_shows_its_outputs_and_no_paths() -> None:
+    notebook = nbformat.read(NOTEBOOK, 4)
+    cells = [c for c in notebook.cells if c["cell_type"] == "code"]
+    assert sum(bool(c["outputs"]) for c in cells) >= 5
+    kinds = {k for c in cells for o in c["outputs"] for k in o.get("data", {})}
+    assert "image/png" in kinds
+    assert "/home/" not in NOTEBOOK.read_text() and "/tmp/" not in NOTEBOOK.read_text()
