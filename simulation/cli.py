@@ -279,7 +279,12 @@ def datasets() -> None:
     from simulation.datasets import names
 
     table = Table("Name", "What it is")
-    for row in [*names(), ("module:function", "Your own arrays: (x, y), (x_test, y_test)")]:
+    for row in [
+        *names(),
+        ("module:function", "Your own arrays: (x, y), (x_test, y_test)"),
+        ("a path", "An .npz or .parquet file, or a folder of them, one .npz for each client"),
+        ("hf:NAME", "A Hugging Face dataset, or hf:FOLDER with a copy (extra hf)"),
+    ]:
         table.add_row(*row)
     Console(highlight=False).print(table)
 

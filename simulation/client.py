@@ -15,10 +15,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from simulation import models
-from simulation.compiling import compile_model, plain_learning_rate, seed_states, statistics
+from simulation import inputs, models, stepping
+from simulation.compiling import (
+    compile_model,
+    other_states,
+    plain_learning_rate,
+    seed_states,
+    statistics,
+)
 from simulation.experiment import Experiment
-from simulation.graph import Graph
+from simulation.graph import Graph, scaled
+from simulation.inputs import Inputs
 from simulation.models import ModelError
 from simulation.work import ModelInfo
 from strategies.core import ClientRule, Local, Spec, Update, Vector, stream
@@ -50,7 +57,8 @@ class Trainer:
         x: examples, only for their shape and dtype.
         y: labels, only for their shape and dtype.
         classes: number of classes, None for regression.
-        scale: inputs are multiplied by it in the graph (1/255 for uint8 images).
+        scale: inputs are multiplied by it in the graph (1/255 for uint8 images); for several
+            inputs one for each, in their structure.
         rule: the client rule; plain when None.
 
     Raises:
@@ -60,18 +68,21 @@ class Trainer:
     def __init__(
         self,
         experiment: Experiment,
-        x: NDArray[Any],
+        x: Inputs,
         y: NDArray[Any],
         classes: int | None,
-        scale: float,
+        scale: Any,
         rule: ClientRule | None = None,
     ) -> None:
         self.seed = experiment.seed
         self.batch = experiment.training.batch_size
         self.rule = rule or ClientRule()
         self.scale = scale
-        self.model = models.build(experiment.model, tuple(x.shape[1:]), classes, self.seed)
+        one = inputs.rows(x, slice(1))
+        like = inputs.each(lambda part, by: scaled(tf.constant(part), by), one, scale)
+        self.model = models.build(experiment.model, inputs.shapes(x), classes, self.seed, like)
         compile_model(self.model, experiment.training)
+        stepping.check(self.model)
         trainable = self.model.trainable_variables
         weights = [*trainable, *statistics(self.model)]
         self.spec = Spec(
@@ -83,12 +94,13 @@ class Trainer:
         slots = [v for v in self.model.optimizer.variables if v is not rate]
         self._seeds = len(seed_states(self.model))
         self.graph = Graph(
-            self.model, self.spec, weights, slots, seed_states(self.model), self.rule.hook, scale
-        )
+            self.model, self.spec, weights, slots, seed_states(self.model), self.rule.hook, scale,
+            other_states(self.model),
+        )  # fmt: skip
         self.initial_slots = self.graph.initial_slots
         self._fresh_slots = tf.constant(self.initial_slots)
-        self._try_forward(x[:1], y[:1], classes)
-        self._like = (x[:1], y[:1])
+        self._try_forward(one, y[:1], classes)
+        self._like = (one, y[:1])
         self._fit: Any = None
         self._measure = self.graph.compile_measure(x, y)
         self._assign = self.graph.compile_assign()
@@ -108,7 +120,7 @@ class Trainer:
         client: int,
         round: int,
         model: Vector | tf.Tensor,
-        x: NDArray[Any],
+        x: Inputs,
         y: NDArray[Any],
         *,
         epochs: int = 1,
@@ -131,7 +143,7 @@ class Trainer:
         """
         states = None if own is None else [own]
         (trained,) = self.train_many(
-            [client], [len(x)], round, model, x, y,
+            [client], [len(y)], round, model, x, y,
             epochs=epochs, shared=shared, own=states, slots=slots,
         )  # fmt: skip
         return trained
@@ -142,7 +154,7 @@ class Trainer:
         sizes: Sequence[int],
         round: int,
         model: Vector | tf.Tensor,
-        x: NDArray[Any],
+        x: Inputs,
         y: NDArray[Any],
         *,
         epochs: int = 1,
@@ -171,7 +183,7 @@ class Trainer:
         batches = [n if self.rule.full_batch else self.batch for n in sizes]
         whole = [epochs * -(-n // b) for n, b in zip(sizes, batches, strict=True)]
         limits = [w if s is None else min(w, s) for w, s in zip(whole, steps or whole, strict=True)]
-        order = np.empty((epochs, len(x)), np.int32)
+        order = np.empty((epochs, len(y)), np.int32)
         for client, n, start in zip(clients, sizes, starts.tolist(), strict=False):
             shuffle = stream(self.seed, SHUFFLE, round, client)
             for epoch in range(epochs):
@@ -222,7 +234,7 @@ class Trainer:
         return made
 
     def evaluate(
-        self, model: Vector, x: NDArray[Any], y: NDArray[Any], rows: NDArray[Any], batch: int = 500
+        self, model: Vector, x: Inputs, y: NDArray[Any], rows: NDArray[Any], batch: int = 500
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return each example's loss and whether it is classified right (NaN: no such notion).
 
@@ -237,7 +249,7 @@ class Trainer:
         losses, hits = [], []
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
-            loss, hit = self._measure(x[part], y[part])
+            loss, hit = self._measure(inputs.rows(x, part), y[part])
             losses.append(loss.numpy())
             hits.append(hit.numpy())
         empty = np.zeros(0, np.float32)
@@ -248,14 +260,18 @@ class Trainer:
         self._assign(model)
         self.model.save(path)
 
-    def _try_forward(self, x: NDArray[Any], y: NDArray[Any], classes: int | None) -> None:
+    def _try_forward(self, x: Inputs, y: NDArray[Any], classes: int | None) -> None:
         try:
-            out = self.model(self.graph.inputs(tf.constant(x)), training=False)
+            out = self.model(self.graph.inputs(inputs.each(tf.constant, x)), training=False)
         except Exception as error:
             raise ModelError(
-                f"model {self.model.name!r} cannot take examples of shape {tuple(x.shape[1:])}: "
+                f"model {self.model.name!r} cannot take examples of shape {inputs.shapes(x)}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
+        if not isinstance(out, tf.Tensor):
+            raise ModelError(
+                f"model {self.model.name!r} must have one output, got a {type(out).__name__}"
+            )
         if classes is not None and classes > 2 and out.shape[-1] < classes and y.ndim == 1:
             raise ModelError(
                 f"model output must have at least {classes} units (classes of the dataset), "

@@ -19,6 +19,7 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 
+from simulation import inputs
 from strategies.core import Spec, Vector
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def client_app(executor: Callable[[], Executor]) -> ClientApp:
             [len(at)],
             number,
             model,
-            here.data.x_train[at],
+            inputs.rows(here.data.x_train, at),
             y,
             epochs=here.setup.experiment.training.local_epochs,
             shared=_shared(message.content, config),

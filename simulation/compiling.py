@@ -26,9 +26,27 @@ def compile_model(model: keras.Model, training: Training) -> None:
         optimizer = type(given).from_config(given.get_config())
         if training.learning_rate is not None:
             optimizer.learning_rate = training.learning_rate
+    if type(model).compile is not keras.Model.compile:
+        if given is None:
+            raise ModelError(
+                f"model {model.name!r} must be compiled by its function, as it has a compile of "
+                "its own"
+            )
+        if training.loss is not None:
+            raise ModelError(
+                f"training.loss must be left out for model {model.name!r}, which has a compile of "
+                f"its own, got {training.loss!r}"
+            )
     loss = training.loss or (model.loss if model.compiled else None) or default_loss(model)
-    model.compile(optimizer=optimizer, loss=loss)
-    optimizer.build(model.trainable_variables)
+    kept = getattr(model, "_compile_config", None)
+    kept = {} if kept is None else kept.config
+    names = ("loss_weights", "metrics", "weighted_metrics")
+    # Keras' own compile: one of the user's may want more arguments, which it has had already.
+    keras.Model.compile(
+        model, optimizer=optimizer, loss=loss, **{name: kept.get(name) for name in names}
+    )
+    # Mixed precision may have put a loss scale around it.
+    model.optimizer.build(model.trainable_variables)
 
 
 def make_optimizer(name: str, learning_rate: float, momentum: float = 0.0) -> keras.Optimizer:
@@ -73,6 +91,18 @@ def statistics(model: keras.Model) -> list[keras.Variable]:
         for v in model.non_trainable_weights
         if id(v) not in frozen and str(v.dtype).startswith(("float", "bfloat"))
     ]
+
+
+def other_states(model: keras.Model) -> list[keras.Variable]:
+    """Return the weights that neither travel nor are frozen: counters and the like.
+
+    A client that found them as the last one left them would depend on who trained before it.
+    """
+    travelling = {id(v) for v in [*model.trainable_variables, *statistics(model)]}
+    frozen = {
+        id(v) for layer in model._flatten_layers() if not layer.trainable for v in layer.weights
+    }
+    return [v for v in model.weights if id(v) not in travelling | frozen]
 
 
 def seed_states(model: keras.Model) -> list[keras.Variable]:

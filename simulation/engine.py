@@ -200,7 +200,7 @@ class EngineGrid(Grid):
 
     def evaluate_test(self, model: Vector) -> Pending:
         """Start measuring a model on the server's test set: ``(loss, accuracy)``."""
-        handle, total = self.share(model), len(self.data.x_test)
+        handle, total = self.share(model), len(self.data.y_test)
         tickets = [
             self.submit("evaluate_test", i, min(i + TEST_PIECE, total), handle, later=True)
             for i in range(0, total, TEST_PIECE)

@@ -29,6 +29,7 @@ from pydantic import (
 from simulation.sections import (
     Attack,
     Count,
+    Data,
     Faults,
     Float,
     Int,
@@ -49,7 +50,7 @@ SKEWED = ("dirichlet", "inner-dirichlet", "on-demand")
 WEIGHTED = ("by-size", "power-of-choice")
 """Kinds of sampling that go by the clients' sizes."""
 
-LATER = ("sampling", "attack")
+LATER = ("sampling", "attack", "data")
 """Tables that count for the identity of a run only where they differ from the default."""
 
 SHORT = {"strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind"}
@@ -152,6 +153,7 @@ class Experiment(Section):
     mode: Literal["federated", "centralised"] = "federated"
     dataset: str = "fashion-mnist"
     data_dir: Path | None = None
+    data: Data = Data()
     model: str = "cnn"
     clients: Count = 100
     cohort: int | float | None = None

@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from simulation import cache
+
 log = logging.getLogger("sunflower.data")
 
 MIRRORS = (
@@ -164,3 +166,29 @@ def _run(command: list[str], folder: Path, seconds: float = 600.0) -> None:
         problems = [line for line in done.stdout.splitlines() if line.startswith(("E:", "dpkg"))]
         last = (problems or done.stdout.splitlines() or ["no output"])[-1]
         raise Unreachable(f"{Path(command[0]).name}: {last.strip()}")
+
+
+def retrieve(url: str, digest: str, path: Path) -> bytes:
+    """Fetch a file, check its SHA-256, keep it at ``path`` and return its contents.
+
+    Raises:
+        Unreachable: if it cannot be fetched, or is not what it should be.
+    """
+    host = str(urlsplit(url).hostname)
+    if host not in reachable([host]):
+        raise Unreachable(f"{host} has no address here (offline?)")
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    log.info("downloading %s", url)
+    with temporary() as folder:
+        downloader = pooch.HTTPDownloader(timeout=TIMEOUT)
+        try:
+            found = pooch.retrieve(url, f"sha256:{digest}", path.name, folder, None, downloader)
+        except ValueError:
+            raise Unreachable(f"{url} has a wrong checksum") from None
+        except OSError as error:  # what requests raises derives from it
+            raise Unreachable(f"{url}: {' '.join(str(error).split())}") from None
+        data = Path(found).read_bytes()
+    cache.write(path, lambda file: file.write(data))
+    return data

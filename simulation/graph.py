@@ -7,13 +7,14 @@ Sizes are data, not shapes, so nothing is traced again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from simulation import inputs, stepping
 from simulation.losses import correctness, per_example
 from strategies.core import Hook, Spec, Vector
 
@@ -28,7 +29,8 @@ class Graph:
         slots: the optimiser's variables that a client starts afresh.
         seeds: states of the model's seed generators.
         hook: the client rule's gradient hook, if any.
-        scale: inputs are multiplied by it.
+        rest: other states of the model, which a client starts as they are now.
+        scale: inputs are multiplied by it; for several inputs one for each, in their structure.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Graph:
         slots: list[keras.Variable],
         seeds: list[keras.Variable],
         hook: Hook | None,
-        scale: float,
+        scale: Any,
+        rest: Sequence[keras.Variable] = (),
     ) -> None:
         self.model, self.spec, self.weights = model, spec, weights
         self.slots, self.seeds, self.hook, self.scale = slots, seeds, hook, scale
         self.initial_slots = join([v.numpy() for v in slots])
+        self.rest = [(v, v.numpy()) for v in rest]
 
     def compile_fit(self, x: Any, y: Any, shared: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
         """Return the training function (see :meth:`fit`) for inputs like these."""
@@ -80,9 +84,9 @@ class Graph:
             autograph=False,
         )
 
-    def inputs(self, x: tf.Tensor) -> tf.Tensor:
+    def inputs(self, x: Any) -> Any:
         """Return examples as the model takes them."""
-        return x if self.scale == 1.0 else tf.cast(x, tf.float32) * self.scale
+        return inputs.each(scaled, x, self.scale)
 
     def parts(self, flat: tf.Tensor, count: int | None = None) -> list[tf.Tensor]:
         """Cut a flat vector into (the first ``count``) weights."""
@@ -94,7 +98,7 @@ class Graph:
         self,
         flat: tf.Tensor,
         slots: tf.Tensor,
-        x: tf.Tensor,
+        x: Any,
         y: tf.Tensor,
         order: tf.Tensor,
         starts: tf.Tensor,
@@ -109,7 +113,7 @@ class Graph:
         Args:
             flat: the weights [P].
             slots: the optimiser's state at the start [S].
-            x: examples of all clients, joined [N, ...].
+            x: examples of all clients, joined [N, ...], or several such arrays.
             y: their labels.
             order: rows of x in the order of training, for each epoch [E, N]; a client's stay
                 within its segment.
@@ -130,13 +134,17 @@ class Graph:
         def train(k: tf.Tensor, deltas: Any, sums: Any) -> tuple[tf.Tensor, Any, Any]:
             assign(self.weights, begin)
             assign(self.slots, fresh)
+            assign([v for v, _ in self.rest], [tf.constant(start) for _, start in self.rest])
             states = tf.unstack(seeds[k], num=len(self.seeds))
             cast = [tf.cast(s, v.dtype) for v, s in zip(self.seeds, states, strict=True)]
             assign(self.seeds, cast)
             hook = self._hook(begin, shared, {name: rows[k] for name, rows in own.items()})
             segment = order[:, starts[k] : starts[k + 1]]
             loss, hits = self._loop(x, y, segment, batches[k], steps[k], hook)
-            end = tf.concat([tf.reshape(v.value.read_value(), [-1]) for v in self.weights], 0)
+            end = tf.concat(
+                [tf.reshape(tf.cast(v.value.read_value(), tf.float32), [-1]) for v in self.weights],
+                0,
+            )
             return k + 1, deltas.write(k, end - flat), sums.write(k, tf.stack([loss, hits]))
 
         def array(size: int) -> Any:
@@ -153,7 +161,7 @@ class Graph:
         return deltas.stack(), sums.stack(), left
 
     def _loop(
-        self, x: tf.Tensor, y: tf.Tensor, order: tf.Tensor, batch: Any, steps: Any, hook: Any
+        self, x: Any, y: tf.Tensor, order: tf.Tensor, batch: Any, steps: Any, hook: Any
     ) -> tuple[tf.Tensor, tf.Tensor]:
         n = tf.shape(order)[1]
         per_epoch = (n + batch - 1) // batch
@@ -161,7 +169,7 @@ class Graph:
         def step(i: tf.Tensor, loss: tf.Tensor, hits: tf.Tensor) -> tuple[tf.Tensor, ...]:
             epoch, first = i // per_epoch, (i % per_epoch) * batch
             rows = order[epoch, first : tf.minimum(first + batch, n)]
-            value, correct = self.step(tf.gather(x, rows), tf.gather(y, rows), hook)
+            value, correct = self.step(gather(x, rows), gather(y, rows), hook)
             size = tf.cast(tf.size(rows), tf.float32)
             return i + 1, loss + value * size, hits + tf.reduce_sum(correct)
 
@@ -171,21 +179,24 @@ class Graph:
         )
         return loss, hits
 
-    def step(self, x: tf.Tensor, y: tf.Tensor, hook: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(self, x: Any, y: tf.Tensor, hook: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Take one optimiser step; return the batch's loss and each example's correctness."""
         model = self.model
-        inputs = self.inputs(x)
+        taken = self.inputs(x)
+        if stepping.is_own(model):
+            return stepping.take_own(model, taken, y, hook)
         with tf.GradientTape() as tape:
-            output = model(inputs, training=True)
-            loss = model.compute_loss(x=inputs, y=y, y_pred=output, training=True)
+            output = model(taken, training=True)
+            loss = model.compute_loss(x=taken, y=y, y_pred=output, training=True)
             goal = model.optimizer.scale_loss(loss)
         gradients = tape.gradient(goal, [v.value for v in model.trainable_variables])
-        if hook is not None:
-            gradients = hook(gradients)
-        model.optimizer.apply(gradients, model.trainable_variables)
+        if hook is not None and not stepping.scales_loss(model.optimizer):
+            gradients, hook = hook(gradients), None
+        with stepping.hooked(model, hook):
+            model.optimizer.apply(gradients, model.trainable_variables)
         return tf.cast(loss, tf.float32), correctness(model.loss, y, output)
 
-    def measure(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def measure(self, x: Any, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return each example's loss and correctness."""
         output = self.model(self.inputs(x), training=False)
         return per_example(self.model.loss, y, output), correctness(self.model.loss, y, output)
@@ -231,9 +242,23 @@ def assign(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:
         variable.assign(value)
 
 
-def rows_like(array: Any) -> tf.TensorSpec:
-    """Return the spec of any number of rows like those of ``array``."""
-    return tf.TensorSpec([None, *np.shape(array)[1:]], tf.as_dtype(array.dtype))
+def scaled(array: tf.Tensor, scale: float) -> tf.Tensor:
+    """Return an input times its scale, in float32; as it is for a scale of 1."""
+    return array if scale == 1.0 else tf.cast(array, tf.float32) * scale
+
+
+def gather(array: Any, at: tf.Tensor) -> Any:
+    """Return rows of an array, or of each of several."""
+    return inputs.each(lambda part: tf.gather(part, at), array)
+
+
+def rows_like(array: Any) -> Any:
+    """Return the spec of any number of rows like those of ``array``, or of each of several."""
+
+    def spec(part: Any) -> tf.TensorSpec:
+        return tf.TensorSpec([None, *np.shape(part)[1:]], tf.as_dtype(part.dtype))
+
+    return inputs.each(spec, array)
 
 
 def join(arrays: list[Any]) -> Vector:

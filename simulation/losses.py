@@ -12,6 +12,8 @@ def per_example(loss: Any, y: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     """Return each example's loss, float32 [n], without regularisation terms."""
     function = keras.losses.get(loss)
     call = function.call if isinstance(function, keras.losses.Loss) else function
+    # In half precision sums over an example's outputs would overflow.
+    output = tf.cast(output, tf.float32) if output.dtype.size < 4 else output
     values = tf.cast(call(_same_rank(y, output), output), tf.float32)
     return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
 

@@ -15,6 +15,7 @@ import keras
 from simulation import plugins
 
 Shape = tuple[int, ...]
+"""Shape of one example of an input."""
 
 
 def cnn(shape: Shape, classes: int) -> keras.Model:
@@ -90,15 +91,17 @@ class ModelError(ValueError):
     """A model that cannot be built or does not fit the data."""
 
 
-def build(name: str, shape: Shape, classes: int | None, seed: int) -> keras.Model:
+def build(name: str, shape: Any, classes: int | None, seed: int, like: Any = None) -> keras.Model:
     """Build a model with the initial weights that ``seed`` decides.
 
     Args:
         name: a built-in's name, or ``module:function``; the user's function is called without
             arguments, or with ``(shape, classes)`` when it takes them.
-        shape: shape of one example.
+        shape: shape of one example; for a model of several inputs a tuple or mapping of shapes.
         classes: number of classes, or None for regression.
         seed: the experiment's seed.
+        like: an example, as the model takes it [1, ...]: a model that makes its weights when it
+            is called first is called on it.
 
     Raises:
         ModelError: when the function fails or returns something else than a Keras model.
@@ -106,16 +109,21 @@ def build(name: str, shape: Shape, classes: int | None, seed: int) -> keras.Mode
     # Weights travel by name, and Keras counts automatic names up in thread-local state: a fresh
     # thread gives every process the same names and leaves the user's own models alone.
     with ThreadPoolExecutor(1) as fresh:
-        return fresh.submit(_build, name, shape, classes, seed).result()
+        return fresh.submit(_build, name, shape, classes, seed, like).result()
 
 
-def _build(name: str, shape: Shape, classes: int | None, seed: int) -> keras.Model:
+def _build(name: str, shape: Any, classes: int | None, seed: int, like: Any) -> keras.Model:
     # Keras' initialisers without a seed of their own draw from its global generator: set it here,
     # in the worker's process, so that every worker builds the same weights.
     keras.utils.set_random_seed(seed % 2**32)
     if ":" not in name:
         if classes is None:
             raise ModelError(f"model {name!r} classifies, but the dataset has no classes")
+        if isinstance(shape, dict) or (shape and isinstance(shape[0], tuple)):
+            raise ModelError(
+                f"model {name!r} takes one input, but the dataset has {len(shape)}: "
+                "name a function of yours, module:function"
+            )
         try:
             return BUILTIN[name](shape, classes)
         except ValueError as error:
@@ -132,10 +140,31 @@ def _build(name: str, shape: Shape, classes: int | None, seed: int) -> keras.Mod
         ) from error
     if not isinstance(model, keras.Model):
         raise ModelError(f"model {name!r} must return a Keras model, got {type(model).__name__}")
+    if not model.built and like is not None:
+        try:
+            model(like)
+        except Exception as error:
+            raise ModelError(
+                f"model {model.name!r} cannot take examples of shape {shape}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+    _check_saves(model)
     return model
 
 
-def _arguments(function: Any, shape: Shape, classes: int | None) -> tuple[Any, ...]:
+def _check_saves(model: keras.Model) -> None:
+    """Raise ModelError for a model that could not be saved after the last round."""
+    try:
+        keras.saving.serialize_keras_object(model)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"model {model.name!r} must be one that Keras can save (a get_config of its own "
+            f"helps), got {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _arguments(function: Any, shape: Any, classes: int | None) -> tuple[Any, ...]:
     required = [
         p
         for p in inspect.signature(function).parameters.values()

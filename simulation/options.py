@@ -48,7 +48,12 @@ _WHAT, _HOW, _WHERE = "Data and clients", "Training", "Where it runs"
 
 OPTIONS = (
     Option(
-        "--dataset", "dataset", TEXT, "NAME", "See 'sunflower datasets', or module:function", _WHAT
+        "--dataset",
+        "dataset",
+        TEXT,
+        "NAME",
+        "'sunflower datasets', module:function or a path",
+        _WHAT,
     ),
     Option("--data-dir", "data_dir", TEXT, "DIR", "Folder that holds the dataset's files", _WHAT),
     Option("--model", "model", TEXT, "NAME", "cnn, lenet, mlp, logistic or module:function", _WHAT),

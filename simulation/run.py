@@ -145,7 +145,7 @@ def prepare(experiment: Experiment) -> tuple[Dataset, AnyPartition]:
 
     The centralised baseline is one client that holds the training rows of all.
     """
-    data = datasets.load(experiment.dataset, experiment.data_dir)
+    data = datasets.load(experiment.dataset, experiment.data_dir, experiment.data)
     plan = experiment.partition
     parts = partition.make(
         plan.kind,
@@ -283,7 +283,7 @@ def _run(
         "label": experiment.label,
         "hash": experiment.digest(),
         "experiment": experiment.model_dump(mode="json"),
-        "data": {"source": data.source, "train": len(data.x_train), "test": len(data.x_test)},
+        "data": {"source": data.source, "train": len(data.y_train), "test": len(data.y_test)},
         "parameters": info.spec.size,
         "workers": grid.workers,
         "citations": citations(experiment),

@@ -39,6 +39,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Data(Section):
+    """How a dataset that comes from files or from Hugging Face is read.
+
+    ``features``, ``label``, ``owner``: names of columns. ``test``: the part held out for testing
+    where the dataset has none. ``subset``: a configuration of a Hugging Face dataset.
+    """
+
+    features: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    label: str | None = None
+    owner: str | None = None
+    test: Annotated[Float, Field(gt=0, lt=1)] = 0.1
+    subset: str | None = None
+
+
 def _policy(value: Any) -> Any:
     if value in ("fail", "skip") or (is_number(value) and 0 < value < 1):
         return value if isinstance(value, str) else float(value)

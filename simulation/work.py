@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation import leaf, realism, schedule
+from simulation import inputs, leaf, realism, schedule
 from simulation.attack import attackers
 from simulation.datasets import Dataset
 from simulation.experiment import Experiment
@@ -104,8 +104,7 @@ class Executor:
 
     def warm_up(self, shared: Mapping[str, Any]) -> None:
         """Compile the training graph on one batch, so that round 1 does not wait for it."""
-        size = min(2, len(self.data.x_train))
-        x, y = self.data.x_train[:size], self.data.y_train[:size]
+        x, y = inputs.rows(self.data.x_train, slice(2)), self.data.y_train[:2]
         self.trainer.train(0, 0, self.trainer.initial, x, y, shared=shared)
 
     def train(
@@ -186,7 +185,7 @@ class Executor:
             sizes,
             order.round,
             flat,
-            self.data.x_train[at],
+            inputs.rows(self.data.x_train, at),
             y,
             epochs=self.setup.experiment.training.local_epochs,
             shared=order.shared,

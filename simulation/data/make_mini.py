@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation import datasets
+from simulation.inputs import rows
 from strategies.core import stream
 
 SEED = 20170825  # the day on which Fashion-MNIST was published
@@ -42,9 +43,9 @@ def make(full: datasets.Dataset) -> dict[str, NDArray[Any]]:
     train = choose(full.y_train, TRAIN_PER_CLASS, 1)
     test = choose(full.y_test, TEST_PER_CLASS, 2)
     return {
-        "x_train": full.x_train[train],
+        "x_train": rows(full.x_train, train),
         "y_train": full.y_train[train].astype(np.uint8),
-        "x_test": full.x_test[test],
+        "x_test": rows(full.x_test, test),
         "y_test": full.y_test[test].astype(np.uint8),
     }
 

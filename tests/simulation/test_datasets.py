@@ -430,7 +430,8 @@ def test_mini_ships_its_licence():
 
 
 def test_names():
-    names = ["fashion-mnist", "fashion-mnist-mini", "synthetic(ALPHA,BETA)"]
+    names = ["fashion-mnist", "fashion-mnist-mini", "mnist", "cifar10", "cifar100", "emnist"]
+    names += ["synthetic(ALPHA,BETA)"]
     assert [name for name, _ in datasets.names()] == names
     assert all("\n" not in line and line for _, line in datasets.names())
 
@@ -439,8 +440,8 @@ def test_unknown_name():
     with pytest.raises(DataError) as caught:
         load("fashion-mnits")
     assert str(caught.value) == (
-        "dataset must be one of fashion-mnist, fashion-mnist-mini, synthetic(ALPHA,BETA), "
-        "module:function, "
+        "dataset must be one of fashion-mnist, fashion-mnist-mini, mnist, cifar10, cifar100, "
+        "emnist, synthetic(ALPHA,BETA), module:function, a path, hf:NAME, "
         "got 'fashion-mnits'; did you mean 'fashion-mnist'?"
     )
 

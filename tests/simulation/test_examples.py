@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from simulation.experiment import parse, read
@@ -54,3 +55,23 @@ def test_fedprox_beats_fedavg_where_nine_in_ten_are_slow(tmp_path):
                 before = lines[line["round"] - 1]
                 assert line["server_loss"] == before["server_loss"]
     assert sum(late["fedprox-mu-1.0-seed0"]) < sum(late["fedavg-seed0"])
+
+
+def test_the_character_model_learns_from_topics(tmp_path):
+    data = read(EXAMPLES / "characters.toml") | {"rounds": 3, "evaluation": {"clients": False}}
+    experiment = parse(data | {"resources": {"engine": "inline"}})
+    result = simulate(experiment, out=tmp_path / "run")
+    dataset, partition = prepare(experiment)
+    assert len(partition) == 30 and dataset.x_train.shape[1:] == (24,)
+    # The most frequent character alone would be right about as often as it occurs.
+    most = (dataset.y_test == np.bincount(dataset.y_train).argmax()).mean()
+    losses = [line["server_loss"] for line in result.rounds]
+    assert losses[-1] < 0.8 * losses[0]
+    assert result.rounds[-1]["server_accuracy"] >= 0.9 * most
+
+
+def test_the_table_model_learns(tmp_path):
+    pytest.importorskip("sklearn")
+    data = read(EXAMPLES / "tabular.toml") | {"rounds": 5}
+    result = simulate(parse(data | {"resources": {"engine": "inline"}}), out=tmp_path / "run")
+    assert result.rounds[-1]["server_accuracy"] > 0.9
