@@ -22,6 +22,7 @@ TENSORFLOW = {
     "simulation/graph.py",
     "simulation/models.py",
     "simulation/losses.py",
+    "simulation/stepping.py",
     "simulation/runtime.py",
     "simulation/work.py",
 }
