@@ -65,7 +65,7 @@ def compare(console: Console, file: Path, out: Path, seed: int) -> None:
     """Run a study, or an experiment beside its centralised baseline."""
     from simulation import study as studies
     from simulation.experiment import read
-    from simulation.screen import StudyScreen
+    from simulation.overview import StudyScreen
 
     data = read(file)
     if "strategies" not in data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,13 @@ from strategies.core import Spec
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 """Errors of a disk, not of a program."""
+
+
+_LEVELS = threading.Lock()
+_LOGGING: list[int] = []
+"""Threads whose runs have a log of their own."""
+_BEFORE: list[int] = []
+"""The loggers' levels before the first of them."""
 
 
 class DiskError(RuntimeError):
@@ -89,18 +97,29 @@ def summary_of(
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Send the log of Sunflower and of Flower, and warnings, to a file while the run lasts."""
-    handler = _LogFile(path, encoding="utf-8")
+    """Send the log of Sunflower and of Flower, and warnings, to a file while the run lasts.
+
+    Where several runs go on in threads of one process, each log has what its own thread says, and
+    what threads say that are no run's.
+    """
+    handler, thread = _LogFile(path, encoding="utf-8"), threading.get_ident()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda record: record.thread == thread or record.thread not in _LOGGING)
     loggers = [logging.getLogger(name) for name in ("sunflower", "flwr", "py.warnings")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+    with _LEVELS:
+        if not _LOGGING:
+            _BEFORE[:] = [logger.level for logger in loggers]
+        _LOGGING.append(thread)
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(level)
+        with _LEVELS:
+            _LOGGING.remove(thread)
+            for logger, level in zip(loggers, list(_BEFORE), strict=True):
+                logger.removeHandler(handler)
+                if not _LOGGING:
+                    logger.setLevel(level)
         handler.close()

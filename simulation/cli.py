@@ -159,9 +159,16 @@ def compare(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="The study's folder")
     ] = None,
+    at_once: Annotated[
+        int | None, typer.Option("--at-once", min=1, metavar="N", help="Runs that share the pool")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and start nothing")
+    ] = False,
 ) -> None:
-    """Run strategies x seeds, a run folder each; complete runs are skipped."""
+    """Run strategies x sweep x seeds, a run folder each; complete runs are skipped."""
     with bad_input():
+        from simulation import campaign, forecast
         from simulation import study as studies
 
         quiet()
@@ -174,14 +181,17 @@ def compare(
         if centralised is not None:
             changes["centralised"] = centralised
         study = studies.parse_study({**study.model_dump(), **changes})
-        plan = studies.expand(study, given)
         folder = out if out is not None else Path("runs") / (study.name or "study")
-        from simulation.screen import StudyScreen
+        prospect = campaign.survey(studies.expand(study, given), folder)
+        from simulation.overview import StudyScreen
 
-        screen = StudyScreen(plan, folder)
+        screen = StudyScreen(prospect.plan, folder)
+        screen.announce(prospect, forecast.forecast(prospect, folder), every=dry_run)
+        if dry_run:
+            return
         again = shlex.join(["sunflower", *sys.argv[1:]])
         with endings(folder, again, lambda: screen.begun), screen:
-            outcome = studies.carry_out(plan, folder, screen.watch)
+            outcome = campaign.carry_on(prospect, folder, screen.watch, at_once or study.at_once)
         screen.finish(outcome)
     for name, error in outcome.failed.items():
         say(f"{name} failed: {_first_line(error)}; see {folder / name / 'run.log'}")

@@ -7,6 +7,7 @@ streams, what clients keep, metrics.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,9 @@ class Trainer:
         self.scale = scale
         one = inputs.rows(x, slice(1))
         like = inputs.each(lambda part, by: scaled(tf.constant(part), by), one, scale)
-        self.model = models.build(experiment.model, inputs.shapes(x), classes, self.seed, like)
+        self._build = (experiment.model, inputs.shapes(x), classes)
+        self._example = like
+        self.model = models.build(*self._build, self.seed, like)
         compile_model(self.model, experiment.training)
         stepping.check(self.model)
         trainable = self.model.trainable_variables
@@ -101,9 +104,24 @@ class Trainer:
         self._fresh_slots = tf.constant(self.initial_slots)
         self._try_forward(one, y[:1], classes)
         self._like = (one, y[:1])
-        self._fit: Any = None
+        self._fits: dict[Any, Any] = {}
         self._measure = self.graph.compile_measure(x, y)
         self._assign = self.graph.compile_assign()
+
+    def of(self, experiment: Experiment, rule: ClientRule) -> Trainer:
+        """Return a trainer of another run of the same kind, which shares model and graphs.
+
+        Args:
+            experiment: as this one's but for seed, batch size and what no trainer depends on.
+            rule: a client rule with the same hook.
+        """
+        other = copy.copy(self)
+        other.seed, other.batch, other.rule = experiment.seed, experiment.training.batch_size, rule
+        if experiment.seed != self.seed:
+            fresh = models.build(*self._build, experiment.seed, self._example)
+            weights = [*fresh.trainable_variables, *statistics(fresh)]
+            other.initial = self.spec.ravel([v.numpy() for v in weights])
+        return other
 
     @property
     def info(self) -> ModelInfo:
@@ -194,9 +212,10 @@ class Trainer:
         kept: Sequence[Mapping[str, Vector]] = own or [zeros] * len(clients)
         stacked = {name: np.stack([k[name] for k in kept]) for name in self.rule.own}
         given = {k: np.asarray(v, np.float32) for k, v in (shared or {}).items()}
-        if self._fit is None:
-            self._fit = self.graph.compile_fit(*self._like, given, stacked)
-        deltas, sums, after = self._fit(
+        shapes = tuple((name, np.shape(given[name])) for name in sorted(given))
+        if shapes not in self._fits:
+            self._fits[shapes] = self.graph.compile_fit(*self._like, given, stacked)
+        deltas, sums, after = self._fits[shapes](
             model,
             self._fresh_slots if slots is None else slots,
             x,

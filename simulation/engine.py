@@ -158,6 +158,11 @@ class EngineGrid(Grid):
         """Memory of each node that holds executors, in bytes; empty where nothing is known."""
         return []
 
+    @property
+    def busy(self) -> float | None:
+        """Seconds that executors have worked, all of them together; None where nobody counts."""
+        return None
+
     # Folding whole cohorts: the fast path.
 
     def train(

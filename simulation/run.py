@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from flwr.serverapp.strategy import Strategy
@@ -23,6 +23,7 @@ from simulation.lock import locked, termination
 from simulation.partition import AnyPartition
 from simulation.results import RunError, RunFolder
 from simulation.rounds import Driver, Folding, Loop, Messaging, Position
+from simulation.sections import Data
 from simulation.work import Setup
 from strategies import Algorithm, Cohort, Federated, catalog
 from strategies.core import Spec, Vector
@@ -47,6 +48,20 @@ class Listener:
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Hear a line of ``rounds.jsonl``."""
+
+
+Load = Callable[[str, Path | None, Data | None], Dataset]
+"""Loads a dataset: :func:`simulation.datasets.load`."""
+
+
+class Host(Protocol):
+    """Where a run that is one of several gets its engine and its data."""
+
+    def grid(self, experiment: Experiment, listener: Listener) -> EngineGrid:
+        """Return the run's engine; closing it must leave what it shares with other runs."""
+
+    def load(self, name: str, data_dir: Path | None, how: Data | None) -> Dataset:
+        """Return a dataset as :func:`simulation.datasets.load` does."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,7 @@ def simulate(
     out: str | Path | None = None,
     resume: bool = False,
     listener: Listener | None = None,
+    host: Host | None = None,
 ) -> Result:
     """Run an experiment and record it in a run folder.
 
@@ -85,6 +101,7 @@ def simulate(
         out: the run folder, which must not exist; made up under ``runs/`` when None.
         resume: go on in ``out`` from its last checkpoint.
         listener: hears progress.
+        host: gives engine and data to the runs of a study; None: the run has its own.
 
     Raises:
         ConfigError: a bad experiment, or resources that no node has.
@@ -117,8 +134,8 @@ def simulate(
             stack.enter_context(locked(path))
         start = checkpoint.latest(path / "checkpoint") if resume else None
         listener.stage(f"loading {experiment.dataset}")
-        data, parts = prepare(experiment)
-        grid = _engine(experiment, listener)
+        data, parts = prepare(experiment, host.load if host else datasets.load)
+        grid = host.grid(experiment, listener) if host else _engine(experiment, listener)
         stack.callback(grid.close)
         stack.enter_context(termination())  # Ray has put its own handler in our place.
         if not resume:
@@ -140,12 +157,14 @@ def _new_folder(path: Path) -> Iterator[None]:
             path.rmdir()
 
 
-def prepare(experiment: Experiment) -> tuple[Dataset, AnyPartition]:
+def prepare(
+    experiment: Experiment, load: Load = datasets.load
+) -> tuple[Dataset, AnyPartition]:
     """Load an experiment's data and deal it to the clients.
 
     The centralised baseline is one client that holds the training rows of all.
     """
-    data = datasets.load(experiment.dataset, experiment.data_dir, experiment.data)
+    data = load(experiment.dataset, experiment.data_dir, experiment.data)
     plan = experiment.partition
     parts = partition.make(
         plan.kind,
@@ -326,6 +345,8 @@ def _run(
             lines = results.read_rounds(path)
             seconds = before + time.perf_counter() - began
             summary = summary_of(status, experiment, lines, position, seconds, info.spec)
+            if start is None and grid.busy is not None:
+                summary["busy_seconds"] = grid.busy
             if status == "complete":
                 listener.stage("saving the model")
                 with disk(path):

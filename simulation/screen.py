@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -28,9 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulation.experiment import Experiment
-from simulation.results import read_json
 from simulation.run import Listener, Result
-from simulation.study import Outcome, Plan, State
 
 WINDOW = 20.0
 """Seconds over which images/s is measured."""
@@ -79,14 +75,15 @@ class _Speed(ProgressColumn):
         return Text(f"{value:,.0f} images/s" if value else "", style="progress.data.speed")
 
 
-class _Warnings(logging.Handler):
-    """Shows Sunflower's own warnings without tearing the progress bars."""
+class Warnings(logging.Handler):
+    """Show Sunflower's own warnings without tearing the progress bars."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Show a warning in one line."""
         if record.exc_info is None:
             self.console.print(f"warning: {record.getMessage()}", style="yellow", markup=False)
 
@@ -123,7 +120,7 @@ class Screen(Listener):
         )
         whole = Group(self._stages, self._bars)
         self._display = Live(whole, console=self.console, refresh_per_second=5, transient=True)
-        self._warnings = _Warnings(self.console)
+        self._warnings = Warnings(self.console)
         self._stage = self._stages.add_task("", total=None, visible=False)
 
     def __enter__(self) -> Screen:
@@ -159,8 +156,8 @@ class Screen(Listener):
         who = "the pooled data" if central else some
         after = f", going on after round {done}" if done else ""
         self.print(
-            f"{experiment.label}: {_count(experiment.rounds, 'round')} of {who} "
-            f"on {_count(workers, 'worker')}{after}"
+            f"{experiment.label}: {count(experiment.rounds, 'round')} of {who} "
+            f"on {count(workers, 'worker')}{after}"
         )
         self._stages.update(self._stage, visible=False)
         self._bar = self._bars.add_task(
@@ -208,63 +205,6 @@ class Screen(Listener):
         self.console.print(f"{self.title}{text}", soft_wrap=True, markup=False)
 
 
-class StudyScreen:
-    """Show the runs of a study, one after the other.
-
-    Args:
-        plan: the runs by name.
-        out: the study's folder.
-        console: where to; standard output when None.
-    """
-
-    def __init__(self, plan: Plan, out: Path, console: Console | None = None) -> None:
-        self.plan, self.out = plan, out
-        self.console = console or Console(highlight=False)
-        self._screens: list[Screen] = []
-
-    @property
-    def begun(self) -> bool:
-        """Whether the rounds of any run have begun."""
-        return any(screen.begun for screen in self._screens)
-
-    def __enter__(self) -> StudyScreen:
-        self.console.print(f"{_count(len(self.plan), 'run')} in {self.out}", soft_wrap=True)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    @contextmanager
-    def watch(self, name: str, experiment: Experiment, state: State) -> Iterator[Listener]:
-        """Show one run."""
-        if state == "complete":
-            self.console.print(f"{name}: complete already", soft_wrap=True, markup=False)
-            yield Listener()
-            return
-        with Screen(self.console, name) as screen:
-            self._screens.append(screen)
-            yield screen
-
-    def finish(self, outcome: Outcome) -> None:
-        """Show the result of every run, and what to do next."""
-        table = Table("Run", "Rounds", "Accuracy", "Loss", "Time", title="Results")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for name in outcome.complete:
-            summary = read_json(self.out / name / "summary.json") or {}
-            final = summary.get("final", {})
-            table.add_row(
-                name,
-                str(summary.get("rounds", "")),
-                _percent(final.get("server_accuracy")) or "",
-                _number(final.get("server_loss")) or "",
-                f"{summary.get('wall_seconds', 0.0):.0f} s",
-            )
-        self.console.print(table)
-        if outcome.complete:
-            self.console.print(f"Figures and tables: sunflower report {self.out}", soft_wrap=True)
-
-
 def describe(record: Mapping[str, Any], rounds: int) -> str:
     """Return a round's record as a line of text."""
     width = len(str(rounds))
@@ -291,9 +231,9 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     final, speed = summary["final"], summary.get("images_per_second")
     rows = (
         ("Rounds", str(summary["rounds"])),
-        ("Accuracy on the server's test set", _percent(final.get("server_accuracy"))),
-        ("Loss on the server's test set", _number(final.get("server_loss"))),
-        ("Accuracy on the clients' validation data", _percent(final.get("client_accuracy"))),
+        ("Accuracy on the server's test set", percent(final.get("server_accuracy"))),
+        ("Loss on the server's test set", decimal(final.get("server_loss"))),
+        ("Accuracy on the clients' validation data", percent(final.get("client_accuracy"))),
         ("Wall time", f"{summary['wall_seconds']:.1f} s"),
         ("Images/s", f"{speed:,.0f}" if speed else None),
         ("Client results lost", _some(summary.get("clients_lost"))),
@@ -305,7 +245,8 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number of things as text."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -313,9 +254,11 @@ def _some(number: int | None) -> str | None:
     return f"{number:,}" if number else None
 
 
-def _percent(value: float | None) -> str | None:
+def percent(value: float | None) -> str | None:
+    """Return a share as text; None where nothing was measured."""
     return None if value is None else f"{value:.2%}"
 
 
-def _number(value: float | None) -> str | None:
+def decimal(value: float | None) -> str | None:
+    """Return a loss as text; None where nothing was measured."""
     return None if value is None else f"{value:.4f}"

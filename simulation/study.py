@@ -1,37 +1,45 @@
-"""A study: one experiment repeated with several strategies and seeds, a run folder each.
+"""A study: one experiment repeated with several strategies, settings and seeds.
 
-:func:`expand` turns a study into a plan, a list of named experiments; :func:`carry_out` runs any
-plan, skips what is complete and goes on with what was interrupted. A run is known by the digest
-of its experiment.
+:func:`expand` turns a study into a plan, a list of named experiments, which
+:func:`simulation.campaign.carry_out` runs.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from simulation import preflight, results
-from simulation.experiment import ConfigError, Experiment, explain, parse, read
+from simulation import sweep
+from simulation.campaign import Outcome, Plan, State, carry_out, state_of
+from simulation.experiment import ConfigError, explain, parse, read
 from simulation.options import overlay
-from simulation.run import Listener, check_same, make_strategy, prepare, simulate
-from simulation.sections import Int, Section
+from simulation.sections import Count, Int, Section
+from simulation.sweep import Point
+from strategies import catalog
 
-Plan = dict[str, Experiment]
-"""What to run, by the name of its folder."""
+__all__ = [
+    "Outcome", "Plan", "State", "Study", "carry_out", "expand", "parse_study", "read_study", "slug",
+    "state_of",
+]  # fmt: skip
 
 SWEPT = ("name", "mode", "seed", "strategy")
 """Keys of an experiment that a study decides."""
 
-State = Literal["new", "interrupted", "complete"]
+OPTION = "strategy."
+"""How swept options of strategies begin."""
 
-Watch = Callable[[str, Experiment, State], AbstractContextManager[Listener]]
-"""Called for every run of a plan; what it opens hears the run."""
+UNUSED = {
+    "centralised": ("strategy", "cohort", "sampling", "attack", "realism", "clients", "partition"),
+    "local": ("strategy", "cohort", "sampling", "attack", "realism"),
+}
+"""Keys and tables that a baseline does not depend on: it runs once for all their values."""
+
+KEPT = "partition.validation"
+"""What of the partition every baseline depends on: the rows that nobody trains on."""
 
 
 class Study(Section):
@@ -41,15 +49,22 @@ class Study(Section):
         name: names the folder under ``runs/``.
         experiment: the base, as in an experiment file.
         strategies: names, or tables with a ``name`` and options.
-        seeds: one run of every strategy for each.
-        centralised: whether to train the centralised baseline too, once for each seed.
+        sweep: dotted keys and the values they take (see :mod:`simulation.sweep`).
+        seeds: one run of every strategy and setting for each.
+        baselines: ``centralised`` training on the pooled data, ``local`` training of every
+            client for itself; once for each seed and each setting that they depend on.
+        centralised: the same as ``"centralised"`` among the baselines.
+        at_once: how many runs share the pool of workers; found from their cohorts when None.
     """
 
     name: str | None = None
     experiment: dict[str, Any] = Field(default_factory=dict)
     strategies: tuple[str | dict[str, Any], ...] = ("fedavg", "fedprox", "fedadam")
+    sweep: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[Int, ...] = (0,)
+    baselines: tuple[Literal["centralised", "local"], ...] = ()
     centralised: bool = False
+    at_once: Count | None = None
 
     @field_validator("strategies", mode="before")
     @classmethod
@@ -69,6 +84,12 @@ class Study(Section):
             raise ValueError("must name nothing twice")
         return values
 
+    @field_validator("sweep")
+    @classmethod
+    def _counts(cls, table: dict[str, Any]) -> dict[str, Any]:
+        sweep.axes(table)
+        return table
+
     @field_validator("experiment")
     @classmethod
     def _without_what_is_swept(cls, base: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +97,12 @@ class Study(Section):
             if key in base:
                 raise ValueError(f"experiment.{key} must be left out of a study, got {base[key]!r}")
         return base
+
+    @property
+    def wanted_baselines(self) -> tuple[str, ...]:
+        """The baselines, whichever way they were asked for."""
+        asked = {*self.baselines, *(("centralised",) if self.centralised else ())}
+        return tuple(mode for mode in UNUSED if mode in asked)
 
 
 def parse_study(data: Mapping[str, Any]) -> Study:
@@ -102,122 +129,117 @@ def expand(study: Study, given: Mapping[str, Any] | None = None) -> Plan:
         ConfigError: with the problems of all runs, each once.
     """
     given = given or {}
+    points = sweep.points(study.sweep)
     for key, value in given.items():
         if key.partition(".")[0] in SWEPT:
             raise ConfigError(f"{key} must be left out of a study, got {value!r}")
-    base = overlay(study.experiment, given)
-    tables: list[dict[str, Any]] = []
-    for seed in study.seeds:
-        for strategy in study.strategies:
-            tables.append({**base, "strategy": strategy, "seed": seed})
-        if study.centralised:
-            tables.append({**base, "mode": "centralised", "seed": seed})
-    plan, problems = {}, {}
-    for table in tables:
+        if any(key == k or key.startswith(f"{k}.") or k.startswith(f"{key}.") for k in points[0]):
+            raise ConfigError(f"{key} must be left out where the study sweeps it, got {value!r}")
+    _check_options(study, points)
+    plan: Plan = {}
+    problems: dict[str, None] = {}
+    runs = list(_runs(study, points))
+    shorter = _short_names(points[0])
+    for about, told in runs:
         try:
-            experiment = parse(table)
+            experiment = parse(overlay(study.experiment, {**given, **about}))
         except ConfigError as error:
             problems.update(dict.fromkeys(str(error).splitlines()))
         else:
-            plan[f"{slug(experiment.label)}-seed{experiment.seed}"] = experiment
+            parts = [f"{shorter[key]}-{_text(told[key])}" for key in told]
+            name = slug("-".join([experiment.label, *parts, f"seed{experiment.seed}"]))
+            if name in plan and told:
+                problems[f"sweep must give runs different names, got {name!r} twice"] = None
+            plan[name] = experiment
     if problems:
         raise ConfigError("\n".join(problems))
-    if len(plan) < len(tables):
+    if len(plan) < len(runs):
         raise ConfigError(f"strategies must have different labels, got {list(study.strategies)!r}")
     return plan
+
+
+def _runs(study: Study, points: list[Point]) -> Iterator[tuple[Point, Point]]:
+    """Yield what each run sets, and what of it its name tells."""
+    seen: set[str] = set()
+    # Where a baseline does not depend on a key, that key stands at the same value whatever the
+    # order of the study's lists: its run is to be recognised.
+    usual = min(points, key=lambda point: repr(sorted(point.items())))
+    for seed in study.seeds:
+        for point in points:
+            for strategy in study.strategies:
+                rest = {k: v for k, v in point.items() if not k.startswith(OPTION)}
+                about = {**rest, "strategy": _with_options(strategy, point), "seed": seed}
+                # A strategy without an option that is swept runs once, not once for each value.
+                if len(rest) == len(point) or _first(about, seen):
+                    yield about, rest
+            for mode in study.wanted_baselines:
+                told = {k: v for k, v in point.items() if not _is_unused(k, mode)}
+                about = {**usual, **told, "mode": mode, "seed": seed}
+                about = {k: v for k, v in about.items() if not k.startswith(OPTION)}
+                if _first(about, seen):
+                    yield about, told
+
+
+def _first(about: Point, seen: set[str]) -> bool:
+    """Tell whether this is new, and note it."""
+    text = repr(sorted(about.items()))
+    new = text not in seen
+    seen.add(text)
+    return new
+
+
+def _is_unused(key: str, mode: str) -> bool:
+    return key != KEPT and key.partition(".")[0] in UNUSED[mode]
+
+
+def _with_options(strategy: str | dict[str, Any], point: Point) -> str | dict[str, Any]:
+    """Return a strategy with those swept options that it has and does not fix itself."""
+    table = {"name": strategy} if isinstance(strategy, str) else strategy
+    swept = {k.removeprefix(OPTION): v for k, v in point.items() if k.startswith(OPTION)}
+    taken = {k: v for k, v in swept.items() if k not in table and _has(table.get("name"), k)}
+    return {**table, **taken} if taken else strategy
+
+
+def _has(name: Any, option: str) -> bool:
+    if name not in catalog.names():
+        return isinstance(name, str) and ":" in name  # Only one's own function can tell.
+    return option in catalog.entry(name).options
+
+
+def _check_options(study: Study, points: list[Point]) -> None:
+    for key in (k for k in points[0] if k.startswith(OPTION)):
+        if all(_with_options(s, {key: points[0][key]}) == s for s in study.strategies):
+            raise ConfigError(
+                f"sweep.{key} must be an option that a strategy of the study has and leaves open, "
+                f"got {list(study.strategies)!r}"
+            )
+
+
+def _short_names(keys: Mapping[str, Any]) -> dict[str, str]:
+    """Return each dotted key's last part, or more of it where two end alike."""
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        size = next(
+            n
+            for n in range(1, len(parts) + 1)
+            if n == len(parts)
+            or not any(k != key and k.split(".")[-n:] == parts[-n:] for k in keys)
+        )
+        names[key] = "-".join(parts[-size:]).replace("_", "-")
+    return names
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, Mapping):
+        return "-".join(f"{k}-{_text(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return "-".join(map(_text, value))
+    return str(value)
 
 
 def slug(text: str) -> str:
     """Return ``text`` as the name of a folder."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
-
-
-def state_of(path: Path, experiment: Experiment) -> State:
-    """Return how far a run is.
-
-    Raises:
-        RunError: when ``path`` holds something else.
-    """
-    if not (path / "config.json").exists():
-        results.check_free(path)
-        return "new"
-    check_same(path, experiment)
-    return "complete" if results.is_complete(path, experiment.digest()) else "interrupted"
-
-
-def check_plan(plan: Plan, out: Path) -> dict[str, State]:
-    """Return how far every run is, having checked all that can be checked without starting one.
-
-    Raises:
-        ValueError: bad input: a strategy, data, a partition, a folder that is something else.
-    """
-    states = {name: state_of(out / name, experiment) for name, experiment in plan.items()}
-    seen = []
-    for name, experiment in plan.items():
-        if states[name] == "complete":
-            continue
-        preflight.check(experiment, out / name)
-        make_strategy(experiment)
-        # The same data dealt with another seed meets the same rules.
-        deal = {"dataset", "data_dir", "clients", "partition"}
-        key = experiment.model_dump(include=deal)
-        if key not in seen:
-            seen.append(key)
-            prepare(experiment)
-    return states
-
-
-@dataclass
-class Outcome:
-    """How the runs of a plan went.
-
-    Args:
-        complete: names of the runs that are complete now.
-        failed: why others are not, by name.
-    """
-
-    complete: list[str] = field(default_factory=list)
-    failed: dict[str, Exception] = field(default_factory=dict)
-
-
-def carry_out(plan: Plan, out: Path, watch: Watch | None = None) -> Outcome:
-    """Run what is not complete yet, one run after the other, in one session of Ray.
-
-    Args:
-        plan: what to run, by name; each gets the folder ``out/name``.
-        out: the study's folder.
-        watch: opens a listener for a run.
-
-    Raises:
-        ValueError: bad input, before the first round of anything.
-    """
-    states = check_plan(plan, out)
-    outcome = Outcome()
-    waiting = [experiment for name, experiment in plan.items() if states[name] != "complete"]
-    with _session(waiting):
-        for name, experiment in plan.items():
-            state = states[name]
-            with watch(name, experiment, state) if watch else nullcontext(Listener()) as listener:
-                try:
-                    if state != "complete":
-                        _run_one(experiment, out / name, listener)
-                except RuntimeError as error:
-                    outcome.failed[name] = error
-                else:
-                    outcome.complete.append(name)
-    return outcome
-
-
-def _run_one(experiment: Experiment, path: Path, listener: Listener) -> None:
-    resume = (path / "config.json").exists()
-    simulate(experiment, out=path, resume=resume, listener=listener)
-
-
-def _session(experiments: list[Experiment]) -> AbstractContextManager[object]:
-    """Keep one Ray open for all runs, which find it initialised and leave it so."""
-    users = [e.resources for e in experiments if e.resources.engine == "ray"]
-    if not users:
-        return nullcontext()
-    from simulation.cluster import Cluster
-
-    return closing(Cluster(users[0]))

@@ -20,6 +20,7 @@ from simulation.experiment import Experiment
 from simulation.faults import Lost
 from simulation.leaf import Order, Part, Rows
 from simulation.partition import AnyPartition
+from simulation.trainers import trainer_for
 from strategies.core import ClientRule, Reducer, Spec, Vector
 from strategies.personal import local_entries
 
@@ -78,14 +79,10 @@ class Executor:
     """Do the work of one process. Building it imports TensorFlow and builds the model."""
 
     def __init__(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
-        from simulation.client import Trainer
-
         self.setup = setup
         self.data = data
         self.partition = partition
-        self.trainer = Trainer(
-            setup.experiment, data.x_train, data.y_train, data.classes, data.scale, setup.rule
-        )
+        self.trainer = trainer_for(setup, data)
         self._app: ClientApp | None = setup.app
         rule = setup.rule
         self.local = local_entries(self.trainer.spec, rule.local) if rule.local else None

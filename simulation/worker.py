@@ -1,4 +1,4 @@
-"""The Ray actor: one process that trains chunks of clients with one model."""
+"""The Ray actor: one process that trains chunks of clients, of one run or of several in turn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Status:
 
 
 class Worker:
-    """Run calls of an :class:`~simulation.work.Executor`, one at a time.
+    """Run calls of an :class:`~simulation.work.Executor` for each run, one at a time.
 
     Args:
         threads: TensorFlow threads.
@@ -50,27 +50,32 @@ class Worker:
                 os.environ[name] = value
         self._class: Any = plugins.find("executor", executor)
         self._class.prepare(threads, gpus)
-        self._executor: Any = None
+        self._executors: dict[int, Any] = {}
 
-    def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
-        """Build the model and take the data (read from shared memory, not copied)."""
+    def open(self, tenant: int, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
+        """Build a run's model and take its data (read from shared memory, not copied)."""
         started = time.time()
         try:
-            self._executor = self._class(setup, data, partition)
+            self._executors[tenant] = self._class(setup, data, partition)
         except Exception as error:
             return _failed(started, error)
         return Status(started, time.time())
 
-    def call(self, name: str, *args: Any) -> tuple[Status, Any, Any]:
-        """Run ``Executor.name(*args)``; return (status, value, what clients keep)."""
+    def leave(self, tenant: int) -> None:
+        """Forget a run."""
+        self._executors.pop(tenant, None)
+
+    def call(self, tenant: int, name: str, *args: Any) -> tuple[Status, Any, Any]:
+        """Run ``Executor.name(*args)`` of a run; return (status, value, what clients keep)."""
         started, kept = time.time(), None
         try:
+            executor = self._executors[tenant]
             if name == "train":
-                value, kept = self._executor.train(*args[:4], _fetch(args[4]), *args[5:])
+                value, kept = executor.train(*args[:4], _fetch(args[4]), *args[5:])
             elif name == "evaluate_own":
-                value = self._executor.evaluate_own(*args[:2], _fetch(args[2]))
+                value = executor.evaluate_own(*args[:2], _fetch(args[2]))
             else:
-                value = getattr(self._executor, name)(*args)
+                value = getattr(executor, name)(*args)
         except Exception as error:
             return _failed(started, error), None, None
         return Status(started, time.time()), value, kept

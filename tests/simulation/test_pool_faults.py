@@ -81,11 +81,11 @@ def test_workers_that_never_get_ready(small: Experiment, ray_cluster: Any) -> No
 def test_deadlines_are_learned_from_the_slowest_call(small: Experiment, ray_cluster: Any) -> None:
     grid = make(small, "none:none")
     ticket = grid.submit("train", 1, np.arange(3), grid.info().initial, {}, [None] * 3, cost=100)
-    assert grid._deadline(ticket) is None
+    assert grid.pool.deadline(ticket) is None
     grid.result(ticket)
     assert ticket.status is not None
     pace = (ticket.status.ended - ticket.status.started) / 100
-    assert grid._deadline(ticket) == 60
+    assert grid.pool.deadline(ticket) == 60
     ticket.cost = 1e6
-    assert grid._deadline(ticket) == pytest.approx(10 * pace * 1e6)
+    assert grid.pool.deadline(ticket) == pytest.approx(10 * pace * 1e6)
     grid.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from simulation import study as studies
+from simulation import campaign
 from simulation.experiment import ConfigError, Experiment, parse
 from simulation.results import RunError, RunFolder, is_complete
 from simulation.rounds import RoundError
@@ -124,12 +124,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """Record what would be run, instead of running it."""
     made: list[tuple[str, bool]] = []
 
-    def record(experiment: Experiment, *, out: Path, resume: bool, listener: Listener) -> None:
+    def record(experiment: Experiment, *, out: Path, resume: bool, **given: Any) -> None:
         made.append((out.name, resume))
         if experiment.strategy.name == "fedprox":
             raise RoundError("round 1: none of 4 clients answered; ")
 
-    monkeypatch.setattr(studies, "simulate", record)
+    monkeypatch.setattr(campaign, "simulate", record)
     return made
 
 
@@ -183,5 +183,5 @@ def test_complete_runs_are_skipped_and_interrupted_ones_go_on(
     assert json.loads((tmp_path / second / "config.json").read_text())["created"] == created
     for name, experiment in plan.items():
         assert is_complete(tmp_path / name, experiment.digest())
-    monkeypatch.setattr(studies, "simulate", lambda *a, **k: pytest.fail("ran again"))
+    monkeypatch.setattr(campaign, "simulate", lambda *a, **k: pytest.fail("ran again"))
     assert carry_out(plan, tmp_path).complete == [first, second]

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from ray.cluster_utils import Cluster
 
 from simulation.experiment import parse
 from simulation.grid import RayGrid
+from simulation.pool import Pool
 from simulation.run import Listener, simulate
+from simulation.seats import Ticket
 from tests.simulation.conftest import SMALL
 
 
@@ -42,8 +45,9 @@ class Script(Listener):
         if record["round"] == 4:
             # A worker that was asked for a round ago: wait for its TensorFlow.
             end = time.monotonic() + 120
-            while not all(s.started for s in self.grid._seats) and time.monotonic() < end:
-                self.grid._wait(0.5)
+            while not all(s.opened for s in self.grid.pool.seats) and time.monotonic() < end:
+                with suppress(TimeoutError):
+                    self.grid.pool.wait(Ticket(self.grid._tenant, "nothing"), 0.5)
 
 
 def main(out: Path) -> None:
@@ -54,21 +58,21 @@ def main(out: Path) -> None:
     script = Script(cluster, victim)
     work: Counter[str] = Counter()
     where: dict[Any, str] = {}
-    done, made = RayGrid._done, RayGrid.start
+    done, made = Pool._done, RayGrid.start
 
-    def count(grid: RayGrid, seat: Any, ticket: Any, status: Any) -> None:
+    def count(pool: Pool, seat: Any, ticket: Any, status: Any) -> None:
         if ticket.name == "train":
             key = seat.actor._actor_id
             if key not in where:
                 where[key] = ray.get(seat.actor.where.remote())[0]
             work[where[key]] += 1
-        done(grid, seat, ticket, status)
+        done(pool, seat, ticket, status)
 
     def start(grid: RayGrid, *given: Any) -> None:
         script.grid = grid
         made(grid, *given)
 
-    RayGrid._done, RayGrid.start = count, start  # type: ignore[method-assign]
+    Pool._done, RayGrid.start = count, start  # type: ignore[method-assign]
     resources = {"engine": "ray", "address": cluster.address}
     experiment = parse({**SMALL, "strategy": "scaffold", "rounds": 7, "resources": resources})
     result = simulate(experiment, out=out, listener=script)
@@ -79,7 +83,7 @@ def main(out: Path) -> None:
         "victim": work[victim.node_id],
         "stayed": work[stays.node_id],
         "joined": work[script.joined],
-        "workers": script.grid.workers if script.grid._seats else 2,
+        "workers": script.grid.workers if script.grid.pool.seats else 2,
     }
     print(json.dumps(found))
     ray.shutdown()
