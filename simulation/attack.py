@@ -79,7 +79,7 @@ def attackers(experiment: Experiment, clients: int, classes: int | None) -> Atta
         ValueError: for flipped labels in a regression.
     """
     plan = experiment.attack
-    if plan.kind is None or experiment.mode == "centralised":
+    if plan.kind is None or experiment.mode != "federated":
         return None
     if plan.kind == "label-flip" and classes is None:
         raise ValueError("attack.kind must be another than 'label-flip' for a regression")

@@ -54,7 +54,7 @@ def disk(path: Path) -> Iterator[None]:
 
 def citations(experiment: Experiment) -> list[dict[str, str]]:
     """Return what a run of this experiment cites."""
-    if ":" in experiment.strategy.name or experiment.mode == "centralised":
+    if ":" in experiment.strategy.name or experiment.mode != "federated":
         return []
     entry = catalog.entry(experiment.strategy.name)
     if entry.citation is None:

@@ -217,6 +217,28 @@ class EngineGrid(Grid):
 
         return Pending(collect)
 
+    def evaluate_test_own(self, model: Vector) -> Pending:
+        """Start measuring every client's own model on the server's test set: their mean."""
+        if not self._kept:
+            return self.evaluate_test(model)  # Nobody has trained yet: all have this model.
+        handle, clients = self.share(model), sorted(self._kept)
+        some = max(1, TEST_PIECE // max(1, len(self.data.x_test)))
+        tickets = [
+            self.submit(
+                "evaluate_test_own",
+                handle,
+                [self.state_of(client) for client in clients[i : i + some]],
+                later=True,
+            )
+            for i in range(0, len(clients), some)
+        ]
+
+        def collect() -> tuple[float, float]:
+            losses, accuracies = zip(*(self.result(t) for t in tickets), strict=True)
+            return sum(losses) / len(clients), sum(accuracies) / len(clients)
+
+        return Pending(collect)
+
     def evaluate_clients(self, clients: Sequence[int], model: Vector) -> Pending:
         """Start measuring a model on clients' validation examples: a row per client."""
         ids = np.sort(np.asarray(clients, np.int64))

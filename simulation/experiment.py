@@ -150,7 +150,7 @@ class Experiment(Section):
     """One run, complete: data, clients, model, local training, strategy, rounds and seed."""
 
     name: str | None = None
-    mode: Literal["federated", "centralised"] = "federated"
+    mode: Literal["federated", "centralised", "local"] = "federated"
     dataset: str = "fashion-mnist"
     data_dir: Path | None = None
     data: Data = Data()
@@ -225,8 +225,8 @@ class Experiment(Section):
 
     @property
     def cohort_size(self) -> int:
-        """Clients that train in a round."""
-        if self.cohort is None:
+        """Clients that train in a round: all of them where each trains alone."""
+        if self.cohort is None or self.mode == "local":
             return self.clients
         if isinstance(self.cohort, float) and self.cohort <= 1:
             return int(self.cohort * self.clients + 1e-9)
@@ -237,8 +237,8 @@ class Experiment(Section):
         """Name for tables and figures: given, or made of the strategy and its options."""
         if self.name:
             return self.name
-        if self.mode == "centralised":
-            return "Centralised"
+        if self.mode != "federated":
+            return self.mode.capitalize()
         options = ", ".join(f"{k}={v}" for k, v in sorted(self.strategy.options.items()))
         known = ":" not in self.strategy.name
         title = catalog.entry(self.strategy.name).title if known else self.strategy.name

@@ -12,7 +12,7 @@ from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
 from simulation.partition import AnyPartition
 from simulation.runtime import prepare_tensorflow
-from simulation.work import Executor, Setup
+from simulation.work import STATES, Executor, Setup
 
 
 class _Ticket:
@@ -61,12 +61,11 @@ class InlineGrid(EngineGrid):
         attempts: int | None = None,
     ) -> _Ticket:
         """Note the call."""
-        if call == "train":
-            states = [None if s is None else s[0][s[1]] for s in args[4]]
-            args = (*args[:4], states, *args[5:])
-        elif call == "evaluate_own":
-            args = (*args[:2], [None if s is None else s[0][s[1]] for s in args[2]])
-        return _Ticket(call, lambda: getattr(self._executor, call)(*args), done)
+        given = list(args)
+        if call in STATES:
+            states = args[STATES[call]]
+            given[STATES[call]] = [None if s is None else s[0][s[1]] for s in states]
+        return _Ticket(call, lambda: getattr(self._executor, call)(*given), done)
 
     def result(self, ticket: _Ticket, timeout: float | None = None) -> Any:
         """Carry out the call."""

@@ -69,7 +69,8 @@ def shared_bytes(parameters: int, experiment: Experiment, setup: Setup) -> int:
     uploads = len(setup.rule.uploads)
     keeps = setup.reducer is not None and keeps_updates(setup.reducer, setup.rule.uploads)
     cohort = experiment.cohort_size * (1 + uploads) if keeps else 0
-    states = experiment.clients * len(setup.rule.own)
+    kept = len(setup.rule.own) + (experiment.mode == "local")
+    states = experiment.clients * kept
     return FLOAT * parameters * (cohort + states)
 
 

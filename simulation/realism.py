@@ -54,7 +54,7 @@ def cast(
         work: the estimated work of clients, for their simulated speed.
     """
     plan, seed = experiment.realism, experiment.seed
-    if not plan.active or experiment.mode == "centralised":
+    if not plan.active or experiment.mode != "federated":
         cohort = sample(population, None)
         return Cast(cohort, len(cohort))
     clients: int | Sequence[int] = population
@@ -122,7 +122,7 @@ def part_of(experiment: Experiment, round: int, client: int) -> float:
     works with one epoch too.
     """
     share = experiment.realism.stragglers
-    if not share or experiment.mode == "centralised":
+    if not share or experiment.mode != "federated":
         return 1.0
     draw = stream(experiment.seed, STRAGGLER, round, client).random(2)
     return float(draw[1]) if draw[0] < share else 1.0

@@ -135,6 +135,8 @@ class Folding:
         up = FLOAT * (model.size + sum(v.size for v in mean.extras.values()))
         size = self.strategy.cohort.count(population)
         notes = algorithm.notes(shared, round, population, size)
+        if self.experiment.mode != "federated":
+            up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
         return Trained(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
 
     def _cast(self, round: int) -> Cast:

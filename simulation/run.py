@@ -18,15 +18,16 @@ from simulation import checkpoint, datasets, memory, partition, plugins, preflig
 from simulation.bookkeeping import citations, disk, log_file, summary_of
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
-from simulation.experiment import ConfigError, Experiment
+from simulation.experiment import ConfigError, Experiment, StrategyConfig
 from simulation.lock import locked, termination
 from simulation.partition import AnyPartition
 from simulation.results import RunError, RunFolder
 from simulation.rounds import Driver, Folding, Loop, Messaging, Position
 from simulation.sections import Data
 from simulation.work import Setup
-from strategies import Algorithm, Cohort, Federated, catalog
+from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
 from strategies.core import Spec, Vector
+from strategies.personal import alone
 
 log = logging.getLogger("sunflower")
 
@@ -189,13 +190,20 @@ def prepare(
 def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None = None) -> Strategy:
     """Return the Flower strategy to run: given, by ``module:name``, or from the catalogue."""
     plan = experiment.strategy
+    if experiment.mode == "local":
+        if strategy is not None or plan != StrategyConfig():
+            raise ConfigError(
+                "strategy must be left out in the mode 'local', whose clients train alone, "
+                f"got {plan.name if strategy is None else type(strategy).__name__!r}"
+            )
+        strategy = Algorithm("Local", alone(), WeightedMean(), average())
     if strategy is None and ":" in plan.name:
         found = plugins.find("strategy", plan.name)
         strategy = found(**plan.options) if callable(found) else found
     if strategy is None:
         strategy = catalog.build(plan.name, **plan.options)
     if isinstance(strategy, Algorithm):
-        one = experiment.mode == "centralised"
+        one = experiment.mode != "federated"
         size = None if one or experiment.cohort is None else experiment.cohort_size
         how = experiment.sampling
         if strategy.noise is not None and how.kind != "uniform":
@@ -321,7 +329,9 @@ def _run(
             grid.restore_clients(start.clients)
         done = {record["round"] for record in results.read_rounds(path)}
         listener.begin(experiment, grid.workers, position.round)
-        loop = Loop(experiment, driver, grid.evaluate_test, folder, listener.line)
+        local = experiment.mode == "local"
+        evaluate = grid.evaluate_test_own if local else grid.evaluate_test
+        loop = Loop(experiment, driver, evaluate, folder, listener.line)
         began, before = time.perf_counter(), start.seconds if start else 0.0
 
         def saved(at: Position) -> None:
@@ -350,7 +360,11 @@ def _run(
             if status == "complete":
                 listener.stage("saving the model")
                 with disk(path):
-                    folder.add_model(grid.save(position.model))
+                    if local:  # There is no one model: what counts is what the clients keep.
+                        kept = [row for _, row in sorted(grid.client_states().items())]
+                        summary["weights_sha256"] = results.weights_sha256(np.concatenate(kept))
+                    else:
+                        folder.add_model(grid.save(position.model))
                     folder.finish(summary)
             else:
                 with suppress(OSError):  # A full disk must not hide why the run ended.

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 LOCAL = ".local"
 """Key of the weights that stay on a client, in what it keeps."""
 
+STATES = {"train": 4, "evaluate_own": 2, "evaluate_test_own": 1}
+"""Calls that take what clients keep, and the place of it among their arguments."""
+
 ROWS_TOGETHER = 4096
 """Examples of the clients that one call of the graph trains, at most (unless one has more)."""
 
@@ -66,8 +69,8 @@ class Setup:
 
     @property
     def keeps_slots(self) -> bool:
-        """Whether the optimiser goes on from round to round (the centralised baseline)."""
-        return self.experiment.mode == "centralised"
+        """Whether the optimiser goes on from round to round, as it does in the baselines."""
+        return self.experiment.mode != "federated"
 
     @property
     def keeps_state(self) -> bool:
@@ -243,6 +246,17 @@ class Executor:
         batch = self.setup.experiment.evaluation.batch_size
         loss, right = self.trainer.evaluate(model, self.data.x_test, self.data.y_test, at, batch)
         return len(at), float(loss.sum(dtype=np.float64)), float(right.sum(dtype=np.float64))
+
+    def evaluate_test_own(
+        self, model: Vector, states: Sequence[Vector | None]
+    ) -> tuple[float, float]:
+        """Return sums over clients: loss and accuracy of each own model on the test set."""
+        loss = accuracy = 0.0
+        for state in states:
+            own = self.personal(np.array(model), state)
+            count, losses, right = self.evaluate_test(0, len(self.data.x_test), own)
+            loss, accuracy = loss + losses / count, accuracy + right / count
+        return loss, accuracy
 
     def answer(
         self, messages: Sequence[Message], states: Sequence[RecordDict | None]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from simulation.work import STATES
+
 if TYPE_CHECKING:
     from simulation.datasets import Dataset
     from simulation.partition import AnyPartition
@@ -70,12 +72,12 @@ class Worker:
         started, kept = time.time(), None
         try:
             executor = self._executors[tenant]
+            given = list(args)
+            if name in STATES:
+                given[STATES[name]] = _fetch(args[STATES[name]])
+            value = getattr(executor, name)(*given)
             if name == "train":
-                value, kept = executor.train(*args[:4], _fetch(args[4]), *args[5:])
-            elif name == "evaluate_own":
-                value = executor.evaluate_own(*args[:2], _fetch(args[2]))
-            else:
-                value = getattr(executor, name)(*args)
+                value, kept = value
         except Exception as error:
             return _failed(started, error), None, None
         return Status(started, time.time()), value, kept

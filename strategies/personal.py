@@ -13,6 +13,9 @@ from strategies.core import ClientRule, Spec
 LAST = "last:"
 """``last:2`` stands for all weights of the last two layers that have trainable ones."""
 
+EVERYTHING = "all"
+"""Stands for all weights of the model."""
+
 
 def keeping(*patterns: str) -> ClientRule:
     """Train plainly, and keep the weights of some layers on the client.
@@ -35,6 +38,11 @@ def keeping(*patterns: str) -> ClientRule:
     return ClientRule(name="keeping layers", local=patterns)
 
 
+def alone() -> ClientRule:
+    """Train plainly, and keep all weights on the client: every client for itself."""
+    return ClientRule(name="alone", local=(EVERYTHING,))
+
+
 def layer_of(name: str) -> str:
     """Return the layer's part of a weight's path: ``mlp/dense`` of ``mlp/dense/kernel``."""
     return name.rpartition("/")[0]
@@ -46,6 +54,8 @@ def local_entries(spec: Spec, patterns: tuple[str, ...]) -> NDArray[np.int64]:
     Raises:
         ValueError: if a pattern fits no weight, or all weights would stay.
     """
+    if patterns == (EVERYTHING,):
+        return np.arange(spec.size, dtype=np.int64)
     chosen: set[str] = set()
     for pattern in patterns:
         found = _matching(spec, pattern)

@@ -276,7 +276,7 @@ def test_compare_and_report(folder: Path) -> None:
         assert f"{final['server_accuracy']:.2%}" in row
     second = sunflower(*args)
     assert second.exit_code == 0
-    assert [f"{name}: complete already" for name in names] == second.stdout.splitlines()[1:5]
+    assert second.stdout.splitlines()[0] == "4 runs: 4 complete in study"
 
     drawn = sunflower("report", "study", "--out", "paper")
     assert (drawn.exit_code, drawn.stderr) == (0, "")

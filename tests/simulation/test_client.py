@@ -132,7 +132,8 @@ def test_clients_of_any_size_share_one_graph() -> None:
     made = trainer(plain)
     for n in (1, 2, 15, 16, 17, 32, 41):
         made.train(0, 1, made.initial, X[:n], Y[:n])
-    assert made._fit.experimental_get_tracing_count() == 1
+    (graph,) = made._fits.values()
+    assert graph.experimental_get_tracing_count() == 1
 
 
 def test_proximal_hook_inside_the_graph_is_the_formula() -> None:
