@@ -222,7 +222,7 @@ class EngineGrid(Grid):
         if not self._kept:
             return self.evaluate_test(model)  # Nobody has trained yet: all have this model.
         handle, clients = self.share(model), sorted(self._kept)
-        some = max(1, TEST_PIECE // max(1, len(self.data.x_test)))
+        some = max(1, TEST_PIECE // max(1, len(self.data.y_test)))
         tickets = [
             self.submit(
                 "evaluate_test_own",

@@ -161,6 +161,8 @@ def parameters(model: str, rows: Rows) -> int | None:
         return dense(inputs, classes)
     if model == "mlp":
         return dense(inputs, 200) + dense(200, 200) + dense(200, classes)
+    if len(rows.shape) != 3:
+        return None
     height, width, channels = rows.shape
     if model == "lenet":
         flat = 16 * ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2)

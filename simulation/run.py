@@ -158,9 +158,7 @@ def _new_folder(path: Path) -> Iterator[None]:
             path.rmdir()
 
 
-def prepare(
-    experiment: Experiment, load: Load = datasets.load
-) -> tuple[Dataset, AnyPartition]:
+def prepare(experiment: Experiment, load: Load = datasets.load) -> tuple[Dataset, AnyPartition]:
     """Load an experiment's data and deal it to the clients.
 
     The centralised baseline is one client that holds the training rows of all.

@@ -254,7 +254,7 @@ class Executor:
         loss = accuracy = 0.0
         for state in states:
             own = self.personal(np.array(model), state)
-            count, losses, right = self.evaluate_test(0, len(self.data.x_test), own)
+            count, losses, right = self.evaluate_test(0, len(self.data.y_test), own)
             loss, accuracy = loss + losses / count, accuracy + right / count
         return loss, accuracy
 
