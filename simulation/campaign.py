@@ -226,7 +226,7 @@ def _share(
 ) -> None:
     # Ray puts a signal handler of its own in the place of ours: Ctrl-C and SIGTERM must still
     # end what happens until the threads are there.
-    with termination(), closing(SharedPool(resources)) as host:
+    with termination(), closing(SharedPool(resources, group.values())) as host:
         number = min(len(group), at_once or runs_at_once(group.values(), host.workers))
         side_by_side(group, lambda name: attempt(name, host), number, host.pool.stop)
 

@@ -88,8 +88,22 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on in --out after the last whole round")
     ] = False,
+    app: Annotated[
+        Path | None,
+        typer.Option("--app", metavar="DIR", help="A Flower app, run as it is on our workers"),
+    ] = None,
+    run_config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--run-config", "-c", metavar="K=V", help="The app's settings, as in flwr run"
+        ),
+    ] = None,
 ) -> None:
     """Run one experiment: rounds of local training, aggregation and evaluation."""
+    if app is not None:
+        return _run_app({**given, "app": app, "run_config": run_config or ()}, file, out, resume)
+    if run_config:
+        raise click.UsageError("--run-config must come with --app")
     with bad_input():
         from simulation.experiment import parse
         from simulation.run import free_path
@@ -104,6 +118,23 @@ def run(
         again = f"sunflower run --resume --out {shlex.quote(str(path))}"
         with endings(path, again, lambda: screen.begun), screen:
             result = simulate(experiment, out=path, resume=resume, listener=screen)
+        screen.finish(result)
+    _tell_lost({path: result.summary})
+
+
+def _run_app(given: dict[str, Any], file: Path | None, out: Path | None, resume: bool) -> None:
+    for name, value in (("EXPERIMENT.toml", file), ("--resume", resume or None)):
+        if value is not None:
+            raise click.UsageError(f"{name} must be left out with --app")
+    with bad_input():
+        from simulation.app import AppScreen, free_path, parse_app, read_app, run_app
+
+        quiet()
+        plan = parse_app(given)
+        path = out if out is not None else free_path(read_app(plan).name)
+        screen = AppScreen()
+        with endings(path, "", lambda: screen.begun):
+            result = run_app(plan, path, screen)
         screen.finish(result)
     _tell_lost({path: result.summary})
 
@@ -345,7 +376,7 @@ def endings(path: Path, again: str, begun: Callable[[], bool]) -> Iterator[None]
     except KeyboardInterrupt as stop:
         if not begun():
             raise
-        say(f"interrupted; go on with: {again}")
+        say(f"interrupted; go on with: {again}" if again else "interrupted")
         raise typer.Exit(_status(stop)) from None
     except Exception as error:
         if not begun() and not isinstance(error, RuntimeError):

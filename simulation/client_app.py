@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,21 +25,24 @@ from strategies.core import Spec, Vector
 if TYPE_CHECKING:
     from simulation.work import Executor
 
+NUMBERS = ("partition-id", "num-partitions")
+"""What a node's configuration tells of its client."""
+
 CLIENT_FAILED = 4
 """Flower's error code for an exception in a ClientApp."""
 
 
-def client_app(executor: Callable[[], Executor]) -> ClientApp:
+def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
     """Return a ``ClientApp`` that trains and evaluates with an executor.
 
     Args:
-        executor: returns this process's executor; called with the first message.
+        executor: returns this process's executor for a context; called with every message.
     """
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        here = executor()
+        here = executor(context)
         client = int(context.node_config["partition-id"])
         config = next(iter(message.content.config_records.values()), ConfigRecord())
         model = to_vector(here.trainer.spec, arrays_of(message.content))
@@ -85,9 +88,14 @@ def client_app(executor: Callable[[], Executor]) -> ClientApp:
             content["extras"] = _record(update.extras)
         return Message(content, reply_to=message)
 
+    @app.query()
+    def who(message: Message, context: Context) -> Message:
+        numbers = {name: int(context.node_config[name]) for name in NUMBERS}
+        return Message(RecordDict({"metrics": MetricRecord({**numbers})}), reply_to=message)
+
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        here = executor()
+        here = executor(context)
         client = int(context.node_config["partition-id"])
         model = to_vector(here.trainer.spec, arrays_of(message.content))
         rows = here.evaluate_clients(np.array([client]), model)
@@ -105,7 +113,11 @@ def client_app(executor: Callable[[], Executor]) -> ClientApp:
 
 
 def answer(
-    app: ClientApp, message: Message, state: RecordDict | None, population: int
+    app: ClientApp,
+    message: Message,
+    state: RecordDict | None,
+    population: int,
+    run_config: Mapping[str, Any] | None = None,
 ) -> tuple[Message, RecordDict | None]:
     """Run an app on one message, as a SuperNode would; an exception becomes an error reply."""
     client = message.metadata.dst_node_id
@@ -114,7 +126,7 @@ def answer(
         node_id=client,
         node_config={"partition-id": client, "num-partitions": population},
         state=state or RecordDict(),
-        run_config={},
+        run_config=dict(run_config or {}),
     )
     try:
         reply = app(message, context)
@@ -157,3 +169,13 @@ def _shared(content: RecordDict, config: ConfigRecord) -> dict[str, Any]:
 
 def _number(value: Any) -> float:
     return float(value)
+
+
+def _of_run(context: Context) -> Executor:
+    from simulation.flower import executor_of  # it imports this module
+
+    return executor_of(context)
+
+
+app = client_app(_of_run)
+"""The component ``clientapp`` of the Flower app that this repository is."""

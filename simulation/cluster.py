@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from simulation.experiment import ConfigError, Resources
+from simulation.ship import runtime_env
 
 log = logging.getLogger("sunflower.cluster")
 
@@ -16,6 +18,10 @@ LOOPBACK = "127.0.0.1"
 
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch for systems on which it has clusters of several machines or not."""
+
+
+_NUMBERS = itertools.count(1)
+"""Numbers of the workers that this process makes: Ray wants no name twice."""
 
 
 class ResourceError(ConfigError):
@@ -27,23 +33,25 @@ class Cluster:
 
     Args:
         resources: what each worker needs, and where the cluster is.
+        ship: files and folders with modules that the nodes of a cluster must have.
 
     Raises:
         ResourceError: when no node can hold one worker, or the address does not answer.
     """
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, ship: Sequence[str] = ()) -> None:
         import ray
 
         # Ray would report usage over the network, and warn about variables we set on purpose.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         self._owner = not ray.is_initialized()
+        address = address_of(resources)
         if self._owner:
-            self._init(ray, resources)
+            self._init(ray, resources, address, ship)
         self._resources = resources
         self.nodes = alive()
-        self.grows = resources.address is not None or len(self.nodes) > 1
+        self.grows = address is not None or len(self.nodes) > 1
         try:
             self.workers = count_workers(resources, [n["Resources"] for n in self.nodes])
         except ResourceError:
@@ -67,20 +75,30 @@ class Cluster:
         except ResourceError:
             return 0
 
-    def _init(self, ray: Any, resources: Resources) -> None:
+    def share(self) -> dict[str, Any]:
+        """Return the options of a new worker's actor: what it holds, and its name in Ray."""
+        return {
+            "name": f"sunflower worker {next(_NUMBERS)}",
+            "num_cpus": self._resources.client_cpus,
+            "num_gpus": self._resources.client_gpus,
+        }
+
+    def _init(
+        self, ray: Any, resources: Resources, address: str | None, ship: Sequence[str]
+    ) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if resources.address is not None:
+        if address is not None:
             try:
-                ray.init(address=resources.address, **quiet)
+                ray.init(address=address, runtime_env=runtime_env(ship) or None, **quiet)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 if "ersion mismatch" in str(error):
                     raise ResourceError(
                         "resources.address must be that of a cluster with the same Ray and "
-                        f"Python, got {resources.address!r} ({' '.join(str(error).split())})"
+                        f"Python, got {address!r} ({' '.join(str(error).split())})"
                     ) from None
                 raise ResourceError(
                     f"resources.address must be that of a running Ray cluster, "
-                    f"got {resources.address!r} ({str(error).splitlines()[0]})"
+                    f"got {address!r} ({str(error).splitlines()[0]})"
                 ) from None
             return
         cpus = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
@@ -107,6 +125,17 @@ class Cluster:
 
         if self._owner:
             ray.shutdown()
+
+
+def address_of(resources: Resources) -> str | None:
+    """Return the address of the cluster to join: given, or Ray's own setting; None starts one.
+
+    ``ray job submit`` and ``ray up`` set ``RAY_ADDRESS`` for what they start.
+    """
+    set_by_ray = os.environ.get("RAY_ADDRESS")
+    if resources.address is not None or not set_by_ray or set_by_ray.startswith("http"):
+        return resources.address
+    return set_by_ray
 
 
 @contextmanager

@@ -39,7 +39,7 @@ TEST_PIECE = 2000
 """Rows of the test set that are evaluated in one call."""
 
 MESSAGES = 8
-"""Flower messages that travel in one call."""
+"""Flower messages that travel in one call, at most."""
 
 Progress = Callable[[str, int, int], None]
 """``progress(kind, clients, examples)``: some clients are done."""
@@ -79,6 +79,7 @@ class EngineGrid(Grid):
         self.partition: AnyPartition
         self._run: Run | None = None
         self.lost: tuple[Lost, ...] = ()
+        self.round = 0
         self._kept: dict[int, tuple[Any, int]] = {}
         self._node_states: dict[int, RecordDict] = {}
         self._replies: dict[str, tuple[_Replies, int]] = {}
@@ -172,6 +173,7 @@ class EngineGrid(Grid):
 
         The total is None when no client gave an update. Who did not, and why, is in ``lost``.
         """
+        self.round = round
         self.refresh()
         part = Folding(self, round, clients, model, shared).result()
         self.lost = tuple(sorted(part.lost, key=lambda lost: lost.client))
@@ -293,13 +295,18 @@ class EngineGrid(Grid):
         """Return the clients' numbers, which serve as node ids."""
         return range(len(self.partition))
 
+    def together(self, messages: int) -> int:
+        """Return how many of some messages travel in one call."""
+        return MESSAGES
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages, some in each call; return their ids."""
         batch = list(messages)
         for message in batch:
             message.metadata.__dict__["_message_id"] = f"m{next(self._numbers)}"
-        for first in range(0, len(batch), MESSAGES):
-            part = batch[first : first + MESSAGES]
+        together = self.together(len(batch))
+        for first in range(0, len(batch), together):
+            part = batch[first : first + together]
             states = [self._node_states.get(m.metadata.dst_node_id) for m in part]
             count = len(part)
             ticket = self.submit(

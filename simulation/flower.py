@@ -2,28 +2,35 @@
 
 The same ``ClientApp`` as on our engines runs in Flower's actors; its ``ServerApp`` lends us its
 ``Grid`` for as long as the run lasts. Flower loads TensorFlow into this process, so the server's
-evaluation happens here too.
+evaluation happens here too. Under ``flwr run`` and in a deployment, it is Flower that starts us
+(:mod:`simulation.server_app`), and the grid is the one that it gives us.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shlex
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from queue import Empty, Queue
 from typing import Any
 
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.task_identity import TaskIdentity
 
 from simulation.client_app import client_app
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid, Progress
-from simulation.experiment import Experiment
+from simulation.experiment import ConfigError, Experiment, parse
 from simulation.inline import InlineGrid
+from simulation.numbered import Numbered
+from simulation.options import overlay, toml_value
 from simulation.partition import AnyPartition
 from simulation.runtime import prepare_tensorflow, worker_environment
 from simulation.work import Executor, Setup
@@ -43,29 +50,93 @@ def executor_here(setup: Setup) -> Executor:
     return _EXECUTORS[key]
 
 
+def _always(setup: Setup, context: Context) -> Executor:
+    return executor_here(setup)
+
+
+OWN_KEYS = ("out", "set")
+"""Keys of the run configuration that are none of an experiment's."""
+
+
+def experiment_of(config: Mapping[str, Any], clients: int) -> Experiment:
+    """Return the experiment that a Flower run configuration describes.
+
+    Its keys are those of an experiment file; empty text leaves the default. The key ``set`` holds
+    any others, as ``key=value`` with spaces between them.
+
+    Args:
+        config: ``context.run_config``.
+        clients: how many there are: ``num-partitions``.
+
+    Raises:
+        ConfigError: one line per problem.
+    """
+    given = {k: v for k, v in config.items() if k not in OWN_KEYS and v != ""}
+    for pair in shlex.split(str(config.get("set", ""))):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"set must be key=value with spaces between them, got {pair!r}")
+        given[key] = toml_value(value)
+    return parse(overlay({"clients": clients, "resources": {"engine": "flower"}}, given))
+
+
+def executor_of(context: Context) -> Executor:
+    """Return this process's executor for the run that a context is of."""
+    from simulation.run import make_strategy
+
+    config = context.run_config
+    experiment = experiment_of(config, int(context.node_config["num-partitions"]))
+    rule = getattr(make_strategy(experiment), "algorithm", None)
+    threads = max(1, int(experiment.resources.client_cpus))
+    setup = Setup(experiment, threads=threads)
+    return executor_here(setup if rule is None else replace(setup, rule=rule.client))
+
+
+@contextmanager
+def _same_identity() -> Iterator[None]:
+    """Leave Flower's idea of who this process is as it was."""
+    names = ("_task_id", "_run_id", "_node_id")
+    before = {name: getattr(TaskIdentity, name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(TaskIdentity, name, value)
+
+
 class FlowerGrid(EngineGrid):
     """Flower's runtime behind the interface of our engines; it speaks messages only.
 
     Args:
         experiment: what will run; its resources are given to Flower.
         progress: called as replies arrive.
+        lent: the grid of a Flower runtime that runs already; None starts one.
     """
 
     folds = False
 
-    def __init__(self, experiment: Experiment, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        progress: Progress | None = None,
+        lent: Numbered | None = None,
+    ) -> None:
         super().__init__(progress)
         self._experiment = experiment
         self._local = InlineGrid()
-        self._flower: Grid | None = None
+        self._flower: Numbered | None = lent
         self._failed: list[BaseException] = []
-        self._handed_over: Queue[Grid] = Queue()
+        self._handed_over: Queue[Numbered] = Queue()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Start Flower's runtime, and wait until its ServerApp has lent its grid."""
         self.setup, self.data, self.partition = setup, data, partition
+        if self._flower is not None:
+            with _same_identity():
+                self._local.start(setup, data, partition)
+            return
         os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
         resources = self._experiment.resources
         os.environ.update(worker_environment(setup.threads, resources.client_gpus))
@@ -78,6 +149,7 @@ class FlowerGrid(EngineGrid):
             except Empty:
                 if self._failed:
                     raise RuntimeError("Flower's runtime did not start") from self._failed[0]
+        self._flower.wait()
 
     def _simulate(self, setup: Setup) -> None:
         from flwr.simulation import run_simulation
@@ -86,7 +158,7 @@ class FlowerGrid(EngineGrid):
 
         @app.main()
         def main(grid: Grid, context: Context) -> None:
-            self._handed_over.put(grid)
+            self._handed_over.put(Numbered(grid))
             self._over.wait()
 
         resources = self._experiment.resources
@@ -102,7 +174,7 @@ class FlowerGrid(EngineGrid):
                 warnings.simplefilter("ignore")
                 run_simulation(
                     app,
-                    client_app(partial(executor_here, setup)),
+                    client_app(partial(_always, setup)),
                     num_supernodes=len(self.partition),
                     backend_config=backend,
                 )
@@ -110,13 +182,13 @@ class FlowerGrid(EngineGrid):
             self._failed.append(error)
 
     @property
-    def _grid(self) -> Grid:
+    def _grid(self) -> Numbered:
         if self._flower is None:
             raise RuntimeError("the grid has not been started")
         return self._flower
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return Flower's node ids."""
+        """Return the clients' numbers."""
         return self._grid.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:

@@ -35,6 +35,7 @@ class RayGrid(EngineGrid):
         progress: called as clients finish.
         executor: ``module:class`` of what does the work in the actors.
         pool: the pool to share with other runs; one of its own when None.
+        ship: files and folders with modules that the nodes of a cluster must have.
 
     Raises:
         ResourceError: when no node has what one worker needs.
@@ -46,9 +47,10 @@ class RayGrid(EngineGrid):
         progress: Progress | None = None,
         executor: str = "simulation.work:Executor",
         pool: Pool | None = None,
+        ship: Sequence[str] = (),
     ) -> None:
         super().__init__(progress)
-        self.pool = pool or Pool(resources, executor)
+        self.pool = pool or Pool(resources, executor, ship)
         self._owner = pool is None
         self._tenant = Tenant(())
         self._pinned: dict[Any, Any] = {}
@@ -101,7 +103,8 @@ class RayGrid(EngineGrid):
         """Queue a call."""
         owner = self._tenant
         most = attempts or owner.faults.attempts
-        ticket = Ticket(owner, call, args, done, later, cost, most)
+        title = f"round {self.round}: {call}"
+        ticket = Ticket(owner, call, args, done, later, cost, most, title=title)
         self.pool.submit(ticket, first)
         return ticket
 

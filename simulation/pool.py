@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -62,12 +63,18 @@ class Pool:
     Args:
         resources: workers, CPUs and GPUs for each, the cluster's address.
         executor: ``module:class`` of what does the work in the actors.
+        ship: files and folders with modules that the nodes of a cluster must have.
 
     Raises:
         ResourceError: when no node has what one worker needs.
     """
 
-    def __init__(self, resources: Resources, executor: str = "simulation.work:Executor") -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        executor: str = "simulation.work:Executor",
+        ship: Sequence[str] = (),
+    ) -> None:
         self._executor, self._resources = executor, resources
         self._turn = threading.Condition(threading.RLock())
         self._listening = self._stopping = False
@@ -77,7 +84,7 @@ class Pool:
         self._tenants: list[Tenant] = []
         self._shared: dict[int, tuple[Any, Any]] = {}
         self._looked = time.monotonic()
-        self.cluster = Cluster(resources)
+        self.cluster = Cluster(resources, ship)
         self.seats = [Seat(self._new_actor()) for _ in range(self.cluster.workers)]
 
     def share(self, value: Any) -> Any:
@@ -178,7 +185,7 @@ class Pool:
         paths = [p or os.getcwd() for p in sys.path]
         return (
             ray.remote(Worker)
-            .options(num_cpus=resources.client_cpus, num_gpus=resources.client_gpus)
+            .options(**self.cluster.share())
             .remote(threads, resources.client_gpus, paths, self._executor)
         )
 
@@ -205,7 +212,7 @@ class Pool:
                     continue
                 ticket = self._next(seat, self._queue) or self._next(seat, self._later)
                 if ticket is not None:
-                    call = seat.actor.call.options(num_returns=3)
+                    call = seat.actor.call.options(num_returns=3, name=ticket.title)
                     refs = call.remote(ticket.owner.number, ticket.name, *ticket.args)
                     self._give(seat, ticket, tuple(refs))
 

@@ -53,3 +53,9 @@ def flaw(reply: Message, spec: Spec) -> str | None:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             return f"its {name} must be finite, got NaN or infinity"
     return None
+
+
+def bytes_of(message: Message) -> int:
+    """Return the size of the arrays in a message."""
+    records = message.content.array_records.values()
+    return sum(len(array.data) for record in records for array in record.values())

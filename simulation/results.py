@@ -5,6 +5,7 @@
 ``rounds.jsonl``        one JSON object a line, round 0 (the initial model) first
 ``clients.parquet``     round, client, examples, loss, accuracy of every client that took part
 ``lost.jsonl``          round, client and reason of every client that a round lost, if any
+``replies.jsonl``       round, client, type and metrics of every reply, for a Flower app
 ``labels.parquet``      client, label, examples: the label distribution of the partition
 ``summary.json``        final metrics, ``weights_sha256``, wall time, images/s
 ``model.keras``         the final model
@@ -162,6 +163,11 @@ class RunFolder:
         """Append the clients that a round lost to ``lost.jsonl``."""
         if lost:
             self._append("lost.jsonl", lost)
+
+    def add_reply(self, record: Mapping[str, Any]) -> None:
+        """Append a line to ``replies.jsonl``: what a client of a Flower app replied."""
+        with open(self.path / "replies.jsonl", "a", encoding="utf-8") as file:
+            file.write(to_json(record) + "\n")
 
     def _append(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         path = self.path / name

@@ -24,7 +24,7 @@ from simulation.experiment import WEIGHTED, Experiment
 from simulation.faults import Lost, judge
 from simulation.leaf import Rows, columns
 from simulation.realism import Cast
-from simulation.replies import usable
+from simulation.replies import bytes_of, usable
 from simulation.results import RunFolder, column_means
 from simulation.work import join
 from strategies import Federated
@@ -182,12 +182,12 @@ class Messaging:
         """Let the strategy configure, send its messages, let it aggregate the replies."""
         arrays = to_arrays(self.spec, model)
         messages = list(self.strategy.configure_train(round, arrays, ConfigRecord(), self.grid))
-        down, absent = sum(_size(m) for m in messages), self._absent(round, messages)
+        down, absent = sum(bytes_of(m) for m in messages), self._absent(round, messages)
         sent = [m for m in messages if m.metadata.dst_node_id not in absent]
         answers = list(self.grid.send_and_receive(sent))
         replies, lost = usable(round, sent, answers, self.spec)
         rows = _rows(replies, "train_loss", "train_accuracy")
-        up = sum(_size(m) for m in replies)
+        up = sum(bytes_of(m) for m in replies)
         judge(self.experiment.faults, round, len(sent), len(replies), lost, len(messages))
         after, _ = self.strategy.aggregate_train(round, replies)
         final = model if after is None else to_vector(self.spec, after)
@@ -209,11 +209,6 @@ class Messaging:
         rows = _rows(replies, "loss", "accuracy")
         self.strategy.aggregate_evaluate(round, replies)
         return Pending(lambda: rows)
-
-
-def _size(message: Message) -> int:
-    records = message.content.array_records.values()
-    return sum(len(array.data) for record in records for array in record.values())
 
 
 def _rows(replies: list[Message], *names: str) -> Rows:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from flwr.serverapp.strategy import Strategy
 
-from simulation import checkpoint, datasets, memory, partition, plugins, preflight, results
+from simulation import checkpoint, datasets, memory, partition, plugins, preflight, results, ship
 from simulation.bookkeeping import citations, disk, log_file, summary_of
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
@@ -136,7 +136,7 @@ def simulate(
         start = checkpoint.latest(path / "checkpoint") if resume else None
         listener.stage(f"loading {experiment.dataset}")
         data, parts = prepare(experiment, host.load if host else datasets.load)
-        grid = host.grid(experiment, listener) if host else _engine(experiment, listener)
+        grid = host.grid(experiment, listener) if host else _engine(experiment, listener, chosen)
         stack.callback(grid.close)
         stack.enter_context(termination())  # Ray has put its own handler in our place.
         if not resume:
@@ -243,7 +243,7 @@ def free_path(experiment: Experiment) -> Path:
     return path
 
 
-def _engine(experiment: Experiment, listener: Listener) -> EngineGrid:
+def _engine(experiment: Experiment, listener: Listener, strategy: Strategy) -> EngineGrid:
     if experiment.resources.engine == "inline":
         from simulation.inline import InlineGrid
 
@@ -257,7 +257,8 @@ def _engine(experiment: Experiment, listener: Listener) -> EngineGrid:
     resources = experiment.resources
     if experiment.mode == "centralised":
         resources = resources.model_copy(update={"workers": 1})
-    return RayGrid(resources, listener.clients)
+    along = ship.packages(ship.modules_of(experiment, strategy))
+    return RayGrid(resources, listener.clients, ship=along)
 
 
 def check_same(path: Path, experiment: Experiment) -> None:

@@ -40,7 +40,7 @@ class Tenant:
 
 @dataclass(eq=False)
 class Ticket:
-    """A call, from the queue to its end."""
+    """A call, from the queue to its end; ``title`` is what Ray's dashboard calls it."""
 
     owner: Tenant
     name: str
@@ -53,6 +53,7 @@ class Ticket:
     status: Status | None = None
     attempts: int = 0
     failure: Exception | None = None
+    title: str = ""
 
     @property
     def over(self) -> bool:

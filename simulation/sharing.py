@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from simulation import datasets
+from simulation import datasets, ship
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
 from simulation.experiment import Experiment, Resources
@@ -37,15 +37,17 @@ class SharedPool:
 
     Args:
         resources: of every one of them.
+        experiments: the runs, whose modules go to the nodes of a cluster.
 
     Raises:
         ResourceError: when no node has what one worker needs.
     """
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, experiments: Iterable[Experiment] = ()) -> None:
         from simulation.pool import Pool
 
-        self.pool = Pool(resources)
+        named = {module for experiment in experiments for module in ship.modules_of(experiment)}
+        self.pool = Pool(resources, ship=ship.packages(sorted(named)))
         self._lock = threading.Lock()
         self._data: dict[str, Dataset] = {}
 

@@ -265,7 +265,7 @@ class Executor:
         from simulation.client_app import answer, client_app
 
         if self._app is None:
-            self._app = client_app(lambda: self)
+            self._app = client_app(lambda context: self)
         population = len(self.partition)
         return [
             answer(self._app, message, state, population)

@@ -21,6 +21,7 @@ TENSORFLOW = {
     "simulation/compiling.py",
     "simulation/graph.py",
     "simulation/models.py",
+    "simulation/reuse.py",
     "simulation/losses.py",
     "simulation/stepping.py",
     "simulation/runtime.py",

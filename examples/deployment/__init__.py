@@ -1,0 +1,1 @@
+"""A deployment on one machine: a SuperLink, two SuperNodes, and training between processes."""
