@@ -69,33 +69,6 @@ class AppResult:
     summary: dict[str, Any]
 
 
-class AppScreen(Listener):
-    """Tells every round of an app in a line."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console, self.begun = Console(highlight=False), False
-
-    def stage(self, text: str) -> None:
-        """Show what is being done."""
-        self.begun = self.begun or text.startswith("running")
-        self._console.print(text, style="dim")
-
-    def line(self, record: Mapping[str, Any]) -> None:
-        """Show a round."""
-        told = {"clients": "{:d} clients", "seconds": "{:.1f} s", "clients_lost": "{:d} lost"}
-        parts = [form.format(record[k]) for k, form in told.items() if record.get(k)]
-        for key in ("train_loss", "client_loss", "client_accuracy", "server_accuracy"):
-            if record.get(key) is not None:
-                parts.append(f"{key.replace('_', ' ')} {record[key]:.4f}")
-        self._console.print(f"round {record['round']}: {', '.join(parts)}")
-
-    def finish(self, result: AppResult) -> None:
-        """Show where the run folder is."""
-        self._console.print(f"{result.summary['wall_seconds']:.1f} s; {result.path}")
-
-
 def parse_app(given: Mapping[str, Any]) -> AppRun:
     """Validate what the command line gives, by dotted key.
 

@@ -101,7 +101,10 @@ def run(
 ) -> None:
     """Run one experiment: rounds of local training, aggregation and evaluation."""
     if app is not None:
-        return _run_app({**given, "app": app, "run_config": run_config or ()}, file, out, resume)
+        from simulation.app_command import run_command
+
+        given = {**given, "app": app, "run_config": run_config or ()}
+        return _tell_lost(run_command(given, file, out, resume))
     if run_config:
         raise click.UsageError("--run-config must come with --app")
     with bad_input():
@@ -118,23 +121,6 @@ def run(
         again = f"sunflower run --resume --out {shlex.quote(str(path))}"
         with endings(path, again, lambda: screen.begun), screen:
             result = simulate(experiment, out=path, resume=resume, listener=screen)
-        screen.finish(result)
-    _tell_lost({path: result.summary})
-
-
-def _run_app(given: dict[str, Any], file: Path | None, out: Path | None, resume: bool) -> None:
-    for name, value in (("EXPERIMENT.toml", file), ("--resume", resume or None)):
-        if value is not None:
-            raise click.UsageError(f"{name} must be left out with --app")
-    with bad_input():
-        from simulation.app import AppScreen, free_path, parse_app, read_app, run_app
-
-        quiet()
-        plan = parse_app(given)
-        path = out if out is not None else free_path(read_app(plan).name)
-        screen = AppScreen()
-        with endings(path, "", lambda: screen.begun):
-            result = run_app(plan, path, screen)
         screen.finish(result)
     _tell_lost({path: result.summary})
 
