@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= 2
 
 export PYTHONUNBUFFERED := 1
 
@@ -34,7 +35,8 @@ types: install
 	$(BIN)/mypy
 
 tests: install
-	$(BIN)/pytest
+	@# Two at a time, a file each: much of a test's time is waiting for Ray to start.
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 soak: install ## Tests that kill drivers and workers for minutes
 	$(BIN)/pytest -m soak

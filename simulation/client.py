@@ -228,7 +228,8 @@ class Trainer:
             given,
             stacked,
         )
-        vectors, measured = deltas.numpy(), sums.numpy().astype(np.float64)
+        # Not by numpy(), which copies: the deltas are the largest thing here.
+        vectors, measured = np.asarray(memoryview(deltas)), sums.numpy().astype(np.float64)
         rate = self._learning_rate or 0.0
         made = []
         for i, client in enumerate(clients):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from simulation import faults
 from simulation.faults import ClientError, Lost
-from strategies.core import Update, Vector, bound
+from strategies.core import Update, Vector, bound, fold_all
 
 if TYPE_CHECKING:
     from simulation.work import Executor
@@ -115,9 +115,10 @@ def _attempt(
     first = 0
     for ids in executor.together(clients):
         own, first = states[first : first + len(ids)], first + len(ids)
-        for trained in executor.train_some(ids, order, own):
+        done = executor.train_some(ids, order, own)
+        leaf.total = fold_all(reducer, leaf.total, [trained.update for trained in done])
+        for trained in done:
             leaf.doubtful |= trained.update.delta.shape != shape
-            leaf.total = reducer.fold(leaf.total, trained.update)
             leaf.rows.append(row(trained.update))
             if keeps:
                 leaf.kept.append(executor.pack(trained.own, trained.slots))

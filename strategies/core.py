@@ -236,6 +236,19 @@ class Reducer(Protocol):
         """Turn the total into the cohort's mean update (runs on the server)."""
 
 
+def fold_all(reducer: Any, partial: Any | None, updates: Sequence[Update]) -> Any:
+    """Fold updates one after the other; at once where the reducer has a ``fold_many``.
+
+    ``fold_many(partial, updates)`` must give the bits of as many calls of ``fold``.
+    """
+    many = getattr(reducer, "fold_many", None)
+    if many is not None:
+        return many(partial, updates)
+    for update in updates:
+        partial = reducer.fold(partial, update)
+    return partial
+
+
 def bound(reducer: Any, shared: Mapping[str, Any]) -> Any:
     """Return ``reducer`` for a round in which the server shares ``shared``.
 

@@ -34,7 +34,7 @@ def average_of(rows: Sequence[Vector], weights: Sequence[float] | None = None) -
     shares = [1.0] * len(rows) if weights is None else weights
     total = np.zeros(rows[0].size)
     for row, share in zip(rows, shares, strict=True):
-        add_scaled(total, row, share)
+        add_scaled(total, [row], [share])
     return total / sum(shares)
 
 

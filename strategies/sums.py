@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,17 +75,25 @@ class Streaming:
 
     def fold(self, partial: Sums | None, update: Update) -> Sums:
         """Add a client to ``partial`` in place."""
+        return self.fold_many(partial, [update])
+
+    def fold_many(self, partial: Sums | None, updates: Sequence[Update]) -> Sums:
+        """Add clients to ``partial`` in place, one after the other."""
+        if not updates:
+            raise ValueError("updates must have at least one entry, got none")
         if partial is None:
-            return self.lift(update)
-        same_extras(partial.extras, update.extras)
-        weight = self.weigh(update)
-        add_scaled(partial.delta, update.delta, weight)
-        for name, extra in update.extras.items():
-            add_scaled(partial.extras[name], extra, weight)
-        for name, number in self.tally(update).items():
-            partial.tallies[name] += number
-        partial.weight += weight
-        partial.clients += 1
+            partial, updates = self.lift(updates[0]), updates[1:]
+        for update in updates:
+            same_extras(partial.extras, update.extras)
+        weights = [self.weigh(update) for update in updates]
+        add_scaled(partial.delta, [update.delta for update in updates], weights)
+        for update, weight in zip(updates, weights, strict=True):
+            for name, extra in update.extras.items():
+                add_scaled(partial.extras[name], [extra], [weight])
+            for name, number in self.tally(update).items():
+                partial.tallies[name] += number
+            partial.weight += weight
+            partial.clients += 1
         return partial
 
     def finish(self, partial: Sums) -> Mean:
@@ -98,20 +106,22 @@ class Streaming:
         return Mean(partial.delta / total, extras, total, partial.clients, scale)
 
 
-def add_scaled(total: Vector, vector: Vector, weight: float) -> None:
-    """Compute ``total += weight * vector`` in float64, block by block.
+def add_scaled(total: Vector, vectors: Sequence[Vector], weights: Sequence[float]) -> None:
+    """Compute ``total += weight * vector`` for one vector after the other, in float64.
 
-    Gives the bits of ``total + np.multiply(vector, weight, dtype=float64)`` without a temporary
-    of full length.
+    Gives the bits of ``total + np.multiply(vector, weight, dtype=float64)``, block by block: a
+    block of the total stays in the processor's cache while all vectors are added to it.
     """
-    if vector.shape != total.shape:
-        raise ValueError(f"vector has shape {vector.shape}, expected {total.shape}")
+    for vector in vectors:
+        if vector.shape != total.shape:
+            raise ValueError(f"vector has shape {vector.shape}, expected {total.shape}")
     scratch = np.empty(min(_BLOCK, total.size))
     for start in range(0, total.size, _BLOCK):
         into = total[start : start + _BLOCK]
         part = scratch[: into.size]
-        np.multiply(vector[start : start + _BLOCK], weight, out=part, dtype=np.float64)
-        into += part
+        for vector, weight in zip(vectors, weights, strict=True):
+            np.multiply(vector[start : start + _BLOCK], weight, out=part, dtype=np.float64)
+            into += part
 
 
 def squared_norm(vector: Vector) -> float:

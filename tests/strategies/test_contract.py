@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies import catalog
-from strategies.core import Algorithm, Local, Mean, Round, Spec, State, Update, stream
+from strategies.core import Algorithm, Local, Mean, Round, Spec, State, Update, fold_all, stream
 from strategies.privacy import NOISE
 
 SIZE, CLIENTS = 7, 12
@@ -96,6 +96,16 @@ def test_fold_is_merge_of_lift(algorithm, updates):
     for update in cohort[1:]:
         merged = reducer.merge(merged, reducer.lift(update))
     assert_same_mean(reducer.finish(merged), reduced(algorithm, cohort), rtol=0)
+
+
+@every_algorithm
+def test_folding_all_at_once_gives_the_bits_of_one_by_one(algorithm, updates):
+    cohort = updates(algorithm, CLIENTS, SIZE)
+    partial = fold_all(algorithm.reducer, None, cohort[:2])
+    partial = fold_all(algorithm.reducer, partial, cohort[2:])
+    together = measured(algorithm.reducer.finish(partial))
+    assert together.delta.tobytes() == reduced(algorithm, cohort).delta.tobytes()
+    assert_same_mean(together, reduced(algorithm, cohort), rtol=0)
 
 
 @every_algorithm
