@@ -1,0 +1,264 @@
+"""Write the pages that are made from the code: every option, and every strategy with its formula.
+
+python docs/make.py            # write docs/options.md and docs/strategies.md
+python docs/make.py --check    # exit 1 if they are not current
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from simulation.experiment import Experiment
+from simulation.options import OPTIONS
+from simulation.partition import KINDS
+from strategies.entries import ENTRIES, Entry
+
+HERE = Path(__file__).parent
+
+MADE = "<!-- Written by docs/make.py: change the code, then run it again. -->\n"
+
+ABOUT = {
+    "name": "label in figures and tables; made of the strategy and its options otherwise",
+    "mode": "`centralised` trains one client that holds the rows of all: the baseline",
+    "dataset": "[a built-in, `module:function`, a path or `hf:NAME`](writing-a-dataset.md)",
+    "model": "[`cnn`, `lenet`, `mlp`, `logistic` or `module:function`](writing-a-model.md)",
+    "cohort": "clients of a round (a whole number), or their share (up to 1); all by default",
+    "data.features": "columns that are inputs; all but label and owner by default",
+    "data.label": "column of the labels; `label` by default",
+    "data.owner": "column that tells whose a row is; `writer_id`, `user_id` and the like",
+    "faults.min_replies": "clients that must answer in a round",
+    "faults.checkpoint_every": "rounds between two checkpoints",
+    "partition.kind": "how rows are dealt, as below",
+    "partition.classes_per_client": "for `pathological`",
+    "partition.shards_per_client": "for `shards`",
+    "partition.examples_per_client": "for `on-demand`",
+    "partition.validation": "part of a client's rows that it keeps for validation",
+    "training.optimizer": "a Keras optimizer by name; else the model's own, else `sgd`",
+    "training.learning_rate": "step size of the clients; else the model's own, else 0.05",
+    "training.momentum": "goes to optimizers that know it",
+    "training.loss": "a Keras loss by name; else the model's own, else sparse cross-entropy",
+    "strategy.name": "see [strategies](strategies.md); its options are further keys of the table",
+    "evaluation.server": "measure the model on the server's test set",
+    "evaluation.clients": "measure it on the clients' validation rows",
+    "evaluation.every": "rounds between two measurements; the last round is always measured",
+    "evaluation.batch_size": "examples at a time; changes no figure",
+    "sampling.candidates": "clients that `power-of-choice` asks for their loss",
+    "attack.kind": "what attackers send; none by default",
+    "attack.fraction": "part of the registered clients that attacks",
+    "attack.strength": "of the attack; each kind has its own default",
+    "resources.engine": "[`ray`, `flower` or `inline`](how-it-works.md)",
+}
+"""What a key means, where neither a flag's help nor a section's docstring says it."""
+
+OPTIONS_HEAD = """# Every option
+
+Every key below can stand in an experiment file (TOML), in `Experiment(...)` of Python, and on the
+command line as `--set KEY=VALUE`; the common ones have a flag of their own. Unknown keys and values
+out of range are answered in one line, with exit status 2.
+
+```toml
+# experiment.toml
+dataset = "fashion-mnist-mini"
+clients = 50
+cohort = 0.2
+strategy = { name = "fedprox", mu = 0.1 }
+
+[partition]
+kind = "dirichlet"
+alpha = 0.3
+```
+
+```sh
+sunflower run experiment.toml --rounds 3 --set training.momentum=0.9
+```
+
+`partition`, `strategy`, `sampling` and `attack` may be written as a string, which is their name.
+In a study file the tables stand under `experiment`, beside `strategies`, `seeds` and `centralised`.
+"""
+
+STRATEGIES_HEAD = """# Strategies
+
+x is the global model, delta_i what client i moved it by, n_i its examples, w a client's weights
+under way and g their gradient. Options are keys of the table `strategy`:
+`--strategy fedprox --set strategy.mu=0.1`. A learning rate may be a schedule (`Constant`, `Cosine`,
+`Step`, `InverseSqrt` of the package `strategies`) where a strategy is made in Python.
+
+```python
+from strategies import FedProx, catalog
+
+FedProx(mu=0.1)                      # a Flower strategy, ready to run anywhere
+catalog.build("fedprox", mu=0.1)     # the algorithm alone: client rule, reducer, server rule
+catalog.entry("fedprox").bibtex      # how to cite it
+```
+
+`sunflower strategies` prints the same list. [Writing a strategy](writing-a-strategy.md) shows how
+the parts combine.
+"""
+
+
+def options_page() -> str:
+    """Return the page of all options."""
+    schema = Experiment.model_json_schema()
+    flags = {option.key: option for option in OPTIONS}
+    lines = [MADE, OPTIONS_HEAD]
+    top, tables = [], {}
+    for name, field in schema["properties"].items():
+        inner = _resolved(field, schema)
+        if "properties" in inner:
+            tables[name] = inner
+        else:
+            top.append((name, field))
+    lines.append(_table("The experiment", "", Experiment, top, flags))
+    for name, inner in tables.items():
+        model: Any = Experiment.model_fields[name].annotation
+        rows = list(inner["properties"].items())
+        lines.append(_table(f"`{name}`", f"{name}.", model, rows, flags))
+        if name == "partition":
+            kinds = [f"| `{kind}` | {_escaped(about)} |" for kind, about in KINDS.items()]
+            lines.append("\n".join(["| kind | rows |", "|---|---|", *kinds]) + "\n")
+    return "\n".join(lines)
+
+
+def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = field.get("$ref") or next((o["$ref"] for o in field.get("allOf", [])), None)
+    found: Mapping[str, Any] = schema["$defs"][reference.rpartition("/")[2]] if reference else field
+    return found
+
+
+def _table(
+    title: str,
+    prefix: str,
+    model: Any,
+    rows: list[tuple[str, Mapping[str, Any]]],
+    flags: Mapping[str, Any],
+) -> str:
+    text = inspect.getdoc(model) or ""
+    first = text.partition("\n")[0]
+    told = {
+        m[1]: " ".join(m[2].split()).rstrip(".")
+        for m in re.finditer(r"``(\w+)``: (.*?)(?=\s``\w+``:|\Z)", text, flags=re.DOTALL)
+    }
+    # "``a``, ``b``: text" says the same of both.
+    for several, about in re.findall(r"((?:``\w+``, )+)``\w+``: ([^`]*)", text):
+        told |= dict.fromkeys(re.findall(r"\w+", several), " ".join(about.split()).rstrip("."))
+    lines = [f"## {title}\n", re.sub(r" \(see [^)]*\)", "", _plain(first)) + "\n"]
+    lines += ["| key | flag | value | default | |", "|---|---|---|---|---|"]
+    for name, field in rows:
+        key = prefix + name
+        flag = flags.get(key) or (flags.get(prefix[:-1]) if name in ("kind", "name") else None)
+        about = ABOUT.get(key) or told.get(name) or (flag.help if flag is not None else "")
+        shown = f"`{flag.flag}`" if flag is not None else ""
+        limits = ", ".join(dict.fromkeys(_limits(model.model_fields[name])))
+        kind = f"{_kind(field)} {limits}".strip()
+        cells = (f"`{key}`", shown, kind, _default(field), _plain(about))
+        lines.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(field: Mapping[str, Any]) -> str:
+    if "anyOf" in field:
+        kinds = [_kind(o) for o in field["anyOf"] if o.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    names = {"integer": "whole number", "number": "number", "boolean": "`true`, `false`"}
+    names |= {"string": "text", "array": "list"}
+    return names.get(str(field.get("type")), "")
+
+
+def _limits(found: Any) -> Iterator[str]:
+    """Yield the limits in a field's annotations, which Pydantic's schema leaves out for ours."""
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    for name, sign in signs.items():
+        limit = getattr(found, name, None)
+        if limit is not None:
+            yield f"{sign} 2^63" if limit == 2**63 else f"{sign} {limit:g}"
+    for part in (*getattr(found, "metadata", ()), *getattr(found, "__metadata__", ())):
+        yield from _limits(part)
+    for part in get_args(getattr(found, "annotation", found)):
+        if not isinstance(part, str):
+            yield from _limits(part)
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    default = field.get("default")
+    if default is None:
+        return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def _plain(text: str) -> str:
+    """Return a docstring's text as Markdown."""
+    return re.sub(r":\w+:`([^`]*)`", r"`\1`", text).replace("``", "`")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def strategies_page() -> str:
+    """Return the page of all strategies."""
+    lines = [MADE, STRATEGIES_HEAD]
+    for entry in ENTRIES.values():
+        lines += list(_strategy(entry))
+    return "\n".join(lines)
+
+
+def _strategy(entry: Entry) -> Iterator[str]:
+    yield f"## {entry.title}: `{entry.key}`\n"
+    text = (inspect.getdoc(entry.builder) or "").split("\n\n")
+    rule, colon, formula = text[0].partition(": ")
+    if colon:
+        yield f"{rule}:\n\n```text\n{formula.rstrip('.')}\n```\n"
+    else:
+        yield f"{rule}\n"
+    for paragraph in text[1:]:
+        yield f"{' '.join(paragraph.split())}\n"
+    parts = entry.build()
+    for what, part in (("On the server", parts.server), ("Reducer", parts.reducer)):
+        block = _block(part)
+        if block:
+            yield f"{what}, `{type(part).__name__}`:\n\n```text\n{block}\n```\n"
+    options = ", ".join(f"`{name} = {value}`" for name, value in entry.options.items())
+    yield f"Options: {options}.\n"
+    if entry.citation is not None:
+        yield f"Source: {entry.citation}\n"
+
+
+def _block(part: Any) -> str:
+    """Return the formulas of a part's docstring: the first literal block in it."""
+    found = re.search(r"::\n\n((?: {4}.*\n|\n)+)", (inspect.getdoc(type(part)) or "") + "\n")
+    return textwrap.dedent(found[1]).strip() if found else ""
+
+
+PAGES = {"options.md": options_page, "strategies.md": strategies_page}
+
+
+def main() -> int:
+    """Write the pages; with ``--check`` only tell whether they are current."""
+    stale = [n for n, page in PAGES.items() if _text(HERE / n) != page()]
+    for name in stale:
+        if "--check" in sys.argv:
+            print(f"docs/{name} is not current: python docs/make.py")
+        else:
+            (HERE / name).write_text(PAGES[name](), encoding="utf-8")
+            print(f"docs/{name}")
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
