@@ -94,9 +94,9 @@ under way and g their gradient. Options are keys of the table `strategy`:
 ```python
 from strategies import FedProx, catalog
 
-FedProx(mu=0.1)                      # a Flower strategy, ready to run anywhere
-catalog.build("fedprox", mu=0.1)     # the algorithm alone: client rule, reducer, server rule
-catalog.entry("fedprox").bibtex      # how to cite it
+FedProx(mu=0.1)  # a Flower strategy, ready to run anywhere
+catalog.build("fedprox", mu=0.1)  # the algorithm alone: client rule, reducer, server rule
+catalog.entry("fedprox").bibtex  # how to cite it
 ```
 
 `sunflower strategies` prints the same list. [Writing a strategy](writing-a-strategy.md) shows how

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from simulation import campaign
 from simulation import run as runs
-from simulation import study as studies
 from simulation.cli import main
 from simulation.experiment import Experiment
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*DOCS, ROOT / "README.md"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -117,11 +117,12 @@ def test_blocks_run_and_commands_are_understood(
 
     for words in play(page):
         kind = words[1]
-        if kind in ("run", "compare") and "--resume" not in words:
+        if kind == "compare":
+            invoke([*words, "--dry-run"])
+        elif kind == "run" and "--resume" not in words:
             asked.clear()
             with monkeypatch.context() as patch:
                 patch.setattr(runs, "simulate", prepared)
-                patch.setattr(studies, "simulate", prepared)
                 patch.setattr(runs.preflight, "check_address", lambda address: None)
                 done = CliRunner().invoke(main, words[1:])
             assert asked and done.exit_code == 130, f"{shlex.join(words)}: {done.output}"
@@ -141,7 +142,7 @@ def test_commands_run(
         return whole(small(experiment), **more)
 
     monkeypatch.setattr(runs, "simulate", shrunk)
-    monkeypatch.setattr(studies, "simulate", shrunk)
+    monkeypatch.setattr(campaign, "simulate", shrunk)
     for words in play(page):
         invoke(words)
 
