@@ -138,8 +138,8 @@ def test_commands_run(
     """Every command, cut to a round of few clients in this process, to its end."""
     whole = runs.simulate
 
-    def shrunk(experiment: Experiment, **more: Any) -> Any:
-        return whole(small(experiment), **more)
+    def shrunk(experiment: Experiment, *strategy: Any, **more: Any) -> Any:
+        return whole(small(experiment), *strategy, **more)
 
     monkeypatch.setattr(runs, "simulate", shrunk)
     monkeypatch.setattr(campaign, "simulate", shrunk)
