@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 NUMBERS = ("partition-id", "num-partitions")
 """What a node's configuration tells of its client."""
 
+PROXIMAL = "proximal-mu"
+"""Where Flower's FedProx tells its clients mu, in the configuration."""
+
+OWN = "sunflower.own"
+"""Record of a client's state, in its context."""
+
+LOCAL = ".local"
+"""Name of the weights that stay on a client, in its state."""
+
 CLIENT_FAILED = 4
 """Flower's error code for an exception in a ClientApp."""
 
@@ -46,30 +55,35 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
         client = int(context.node_config["partition-id"])
         config = next(iter(message.content.config_records.values()), ConfigRecord())
         model = to_vector(here.trainer.spec, arrays_of(message.content))
-        own = context.state.array_records.get("sunflower.own")
+        own = _kept(context)
+        start = model if own is None else here.personal(model.copy(), own.get(LOCAL))
         at = here.partition.train_rows(client)
-        own = None if own is None else {k: a.numpy() for k, a in own.items()}
         number = int(_number(config.get("server-round", 1)))
         y = here.data.y_train[at]
         if here.attackers is not None:
             y = here.attackers.labels([client], [len(at)], y)
-        (trained,) = here.trainer.train_many(
+        shared = shared_of(message.content)
+        asked = PROXIMAL in config and here.setup.rule.hook is None
+        trainer = here.proximal if asked else here.trainer
+        (trained,) = trainer.train_many(
             [client],
             [len(at)],
             number,
-            model,
+            start,
             inputs.rows(here.data.x_train, at),
             y,
             epochs=here.setup.experiment.training.local_epochs,
-            shared=_shared(message.content, config),
+            shared=shared,
             own=None if own is None else [own],
             steps=here.limits([client], [len(at)], number),
         )
+        if here.local is not None:
+            trained = here.keep_local(trained, start)
         update = trained.update
         if here.attackers is not None:
             update = here.attackers.sent(update, number)
         if trained.own:
-            context.state["sunflower.own"] = _record(trained.own)
+            context.state[OWN] = _record(trained.own)
         metrics = MetricRecord(
             {
                 "num-examples": update.examples,
@@ -98,6 +112,7 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
         here = executor(context)
         client = int(context.node_config["partition-id"])
         model = to_vector(here.trainer.spec, arrays_of(message.content))
+        model = here.personal(model, (_kept(context) or {}).get(LOCAL))
         rows = here.evaluate_clients(np.array([client]), model)
         size = int(rows["examples"][0])
         metrics = MetricRecord({"num-examples": size, "partition-id": client})
@@ -157,8 +172,17 @@ def _record(vectors: Any) -> ArrayRecord:
     return ArrayRecord({k: Array(np.ascontiguousarray(v)) for k, v in vectors.items()})
 
 
-def _shared(content: RecordDict, config: ConfigRecord) -> dict[str, Any]:
-    numbers = {
+def _kept(context: Context) -> dict[str, Vector] | None:
+    """Return what a client keeps; None before its first training."""
+    found = context.state.array_records.get(OWN)
+    return None if found is None else {k: a.numpy() for k, a in found.items()}
+
+
+def shared_of(content: RecordDict) -> dict[str, Any]:
+    """Return what the server shares, by name; ``proximal-mu``, Flower's own, is called mu."""
+    config = next(iter(content.config_records.values()), ConfigRecord())
+    numbers = {"mu": _number(config[PROXIMAL])} if PROXIMAL in config else {}
+    numbers |= {
         key.removeprefix("shared."): _number(value)
         for key, value in config.items()
         if key.startswith("shared.")

@@ -29,6 +29,7 @@ from simulation.faults import Lost
 from simulation.folding import Folding, Poisoned
 from simulation.leaf import Rows
 from simulation.partition import AnyPartition
+from simulation.states import Handle, Row, Stored
 from simulation.work import Setup, join
 from strategies.core import Vector
 
@@ -80,7 +81,8 @@ class EngineGrid(Grid):
         self._run: Run | None = None
         self.lost: tuple[Lost, ...] = ()
         self.round = 0
-        self._kept: dict[int, tuple[Any, int]] = {}
+        self.stored: dict[int, Stored] = {}
+        self._held: dict[int, Handle] = {}
         self._node_states: dict[int, RecordDict] = {}
         self._replies: dict[str, tuple[_Replies, int]] = {}
         self._numbers = itertools.count(1)
@@ -132,11 +134,7 @@ class EngineGrid(Grid):
 
     @abstractmethod
     def kept(self, ticket: Any) -> Any:
-        """Return a handle on the state that a ``train`` call's clients keep."""
-
-    @abstractmethod
-    def fetch(self, handle: Any) -> Any:
-        """Return the value behind a handle."""
+        """Return what a ``train`` call says of its clients' states: see ``Executor.train``."""
 
     @abstractmethod
     def close(self) -> None:
@@ -183,25 +181,33 @@ class EngineGrid(Grid):
     def refresh(self) -> None:
         """Use what has joined the pool; called before every round."""
 
-    def state_of(self, client: int) -> tuple[Any, int] | None:
-        """Return what a client keeps, as a handle and a row; None before its first round."""
-        return self._kept.get(client)
+    def state_of(self, client: int) -> Handle | None:
+        """Return what stands for a client's state; None before its first round."""
+        return self.stored.get(client) or self._held.get(client)
 
-    def keep(self, clients: Sequence[int], handle: Any) -> None:
-        """Note what clients keep: the rows behind a handle, in order."""
-        self._kept.update({c: (handle, i) for i, c in enumerate(clients)})
+    @property
+    def known(self) -> list[int]:
+        """Clients that keep something, ascending."""
+        return sorted(self.stored.keys() | self._held.keys())
 
-    def client_states(self) -> dict[int, Vector]:
-        """Return what every client keeps between rounds, as flat rows."""
-        fetched: dict[int, Any] = {}
-        for handle, _ in self._kept.values():
-            if id(handle) not in fetched:
-                fetched[id(handle)] = self.fetch(handle)
-        return {c: fetched[id(h)][row] for c, (h, row) in sorted(self._kept.items())}
+    def keep(self, round: int, clients: Sequence[int], ticket: Any) -> None:
+        """Note what the clients that a training call has trained keep from this round on.
 
-    def restore_clients(self, states: Mapping[int, Vector]) -> None:
-        """Give clients back what :meth:`client_states` returned."""
-        self._kept = {c: (self.share(np.asarray(row)[None]), 0) for c, row in states.items()}
+        Args:
+            round: the round.
+            clients: those that contributed, in the order of training.
+            ticket: of the call.
+        """
+        found, shelf = self.kept(ticket), self.setup.shelf
+        for row, client in enumerate(clients):
+            if shelf is not None:
+                self.stored[client] = shelf.at(client, round, found[row])
+            else:
+                self._held[client] = Row(found, row)
+
+    def restore_clients(self, stored: Mapping[int, Stored]) -> None:
+        """Let clients go on with what a checkpoint lists."""
+        self.stored, self._held = dict(stored), {}
 
     # Evaluation.
 
@@ -221,9 +227,9 @@ class EngineGrid(Grid):
 
     def evaluate_test_own(self, model: Vector) -> Pending:
         """Start measuring every client's own model on the server's test set: their mean."""
-        if not self._kept:
+        if not self.known:
             return self.evaluate_test(model)  # Nobody has trained yet: all have this model.
-        handle, clients = self.share(model), sorted(self._kept)
+        handle, clients = self.share(model), self.known
         some = max(1, TEST_PIECE // max(1, len(self.data.y_test)))
         tickets = [
             self.submit(

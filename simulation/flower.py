@@ -240,10 +240,6 @@ class FlowerGrid(EngineGrid):
         """Return what clients keep: Flower holds it, in their contexts."""
         return self._local.kept(ticket)
 
-    def fetch(self, handle: Any) -> Any:
-        """Return the value itself."""
-        return handle
-
     def close(self) -> None:
         """End the ServerApp, and with it Flower's runtime."""
         self._over.set()

@@ -82,7 +82,13 @@ class Folding:
         self.tickets: dict[int, Any] = {}
         self.merged: dict[int, Any] = {}
         self.units: list[tuple[Node, Any]] = []
-        whole = schedule.units(self.root, self._cost, grid.workers)
+        carries = grid.setup.keeps_state and grid.setup.shelf is None
+        # States that travel with a unit's result must be few.
+        whole = (
+            list(schedule.leaves(self.root))
+            if carries
+            else schedule.units(self.root, self._cost, grid.workers)
+        )
         for node in whole:
             self.tickets[id(node)] = self._submit(node)
 
@@ -94,7 +100,7 @@ class Folding:
             for node, ticket in self.units:
                 ids = [c for c in clients_of(node) if c not in gone]
                 if ids:
-                    self.grid.keep(ids, self.grid.kept(ticket))
+                    self.grid.keep(self.round, ids, ticket)
         return part
 
     def _cost(self, leaf: NDArray[np.int64]) -> float:

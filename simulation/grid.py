@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -17,11 +18,12 @@ from ray.exceptions import ObjectLostError
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid, Progress
 from simulation.experiment import Resources
-from simulation.faults import ClientError, WorkerError
 from simulation.folding import ValueLost
+from simulation.held import Holdings, from_files
 from simulation.partition import AnyPartition
 from simulation.pool import Pool
 from simulation.seats import Tenant, Ticket
+from simulation.states import Handle
 from simulation.work import Setup
 
 log = logging.getLogger("sunflower.grid")
@@ -53,7 +55,7 @@ class RayGrid(EngineGrid):
         self.pool = pool or Pool(resources, executor, ship)
         self._owner = pool is None
         self._tenant = Tenant(())
-        self._pinned: dict[Any, Any] = {}
+        self._holdings: Holdings | None = None
 
     @property
     def workers(self) -> int:
@@ -72,6 +74,9 @@ class RayGrid(EngineGrid):
 
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Put the data into the object store and give it to the workers."""
+        if self.pool.cluster.grows and setup.shelf is not None:
+            # Other machines may not see the folder of this one, nor those that join later.
+            self._holdings, setup = Holdings(setup.shelf), replace(setup, shelf=None)
         self.setup, self.data, self.partition = setup, data, partition
         inputs = (ray.put(setup), self.pool.share(data), ray.put(partition))
         self._tenant = Tenant(inputs, setup.experiment.faults)
@@ -85,10 +90,6 @@ class RayGrid(EngineGrid):
     def share(self, value: Any) -> Any:
         """Put a value into Ray's object store."""
         return ray.put(value)
-
-    def fetch(self, handle: Any) -> Any:
-        """Return the value of an object reference."""
-        return ray.get(handle)
 
     def submit(
         self,
@@ -141,32 +142,43 @@ class RayGrid(EngineGrid):
 
     def _finish(self, ticket: Ticket, timeout: float | None = None) -> None:
         self.pool.wait(ticket, timeout)
+        while self._lost_states(ticket):
+            ticket.args, ticket.revived = from_files(ticket.args), ticket.revived + 1
+            self.pool.again(ticket)
+            self.pool.wait(ticket, timeout)
         if ticket.failure is not None:
             raise ticket.failure
-        if ticket.status is not None and ticket.status.error is not None:
-            kind, _, text = ticket.status.error.partition(": ")
-            if kind == ClientError.__name__:
-                raise ClientError(text)
-            raise WorkerError(f"{ticket.status.error}\n{ticket.status.trace}")
+        error = None if ticket.status is None else ticket.status.exception
+        if error is not None:
+            raise error
+
+    def _lost_states(self, ticket: Ticket) -> bool:
+        """Tell whether a call must go again, with states from the driver's files."""
+        lost = ticket.status is not None and ticket.status.kind == "StateError"
+        most = ticket.owner.faults.attempts
+        if self._holdings is None or not lost or ticket.revived >= most:
+            return False
+        log.warning("clients' states were lost with their node; %s is done again", ticket.name)
+        return True
 
     def kept(self, ticket: Ticket) -> Any:
-        """Return the reference to what a training call's clients keep.
+        """Return what a training call says of its clients' states."""
+        return self._value(ticket, 2)
 
-        Where there are several nodes, the driver's gets a copy, which outlives the node that
-        made it.
-        """
+    def keep(self, round: int, clients: Sequence[int], ticket: Ticket) -> None:
+        """Note what clients keep."""
+        if self._holdings is None:
+            super().keep(round, clients, ticket)
+            return
+        values = self.kept(ticket)
         assert ticket.refs is not None
-        if self.pool.cluster.grows:
-            value = self._value(ticket, 2)
-            self._pinned[ticket.refs[2]] = value
-        return ticket.refs[2]
+        self.stored.update(self._holdings.keep(round, clients, ticket.refs[2], values))
 
-    def keep(self, clients: Sequence[int], handle: Any) -> None:
-        """Note what clients keep, and let go of copies that nobody needs any more."""
-        super().keep(clients, handle)
-        if self._pinned:
-            used = {kept for kept, _ in self._kept.values()}
-            self._pinned = {k: v for k, v in self._pinned.items() if k in used}
+    def state_of(self, client: int) -> Handle | None:
+        """Return what stands for a client's state."""
+        if self._holdings is None or client not in self.stored:
+            return super().state_of(client)
+        return self._holdings.handle(self.stored[client])
 
     def cluster_pid(self, seat: int) -> int:
         """Return the process id of the worker in a seat."""
@@ -174,7 +186,7 @@ class RayGrid(EngineGrid):
 
     def close(self) -> None:
         """Leave the pool, or stop it where it is this run's own."""
-        self._pinned, self._kept = {}, {}
+        self._holdings = None
         if self._owner:
             self.pool.close()
         else:

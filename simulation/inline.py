@@ -12,7 +12,8 @@ from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
 from simulation.partition import AnyPartition
 from simulation.runtime import prepare_tensorflow
-from simulation.work import STATES, Executor, Setup
+from simulation.states import StateError, told
+from simulation.work import Executor, Setup
 
 
 class _Ticket:
@@ -26,7 +27,10 @@ class _Ticket:
 
     def value(self) -> Any:
         if self._call is not None:
-            self._value, self._call = self._call(), None
+            try:
+                self._value, self._call = self._call(), None
+            except StateError as error:
+                raise told(str(error)) from error
             if self._done is not None:
                 self._done()
         return self._value
@@ -61,11 +65,7 @@ class InlineGrid(EngineGrid):
         attempts: int | None = None,
     ) -> _Ticket:
         """Note the call."""
-        given = list(args)
-        if call in STATES:
-            states = args[STATES[call]]
-            given[STATES[call]] = [None if s is None else s[0][s[1]] for s in states]
-        return _Ticket(call, lambda: getattr(self._executor, call)(*given), done)
+        return _Ticket(call, lambda: getattr(self._executor, call)(*args), done)
 
     def result(self, ticket: _Ticket, timeout: float | None = None) -> Any:
         """Carry out the call."""
@@ -78,12 +78,8 @@ class InlineGrid(EngineGrid):
         return [self.result(ticket) for ticket in tickets]
 
     def kept(self, ticket: _Ticket) -> Any:
-        """Return the clients' kept state itself."""
+        """Return what the call says of its clients' states."""
         return ticket.value()[1]
-
-    def fetch(self, handle: Any) -> Any:
-        """Return the value itself."""
-        return handle
 
     def close(self) -> None:
         """Nothing to release."""

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from simulation import faults
 from simulation.faults import ClientError, Lost
-from strategies.core import Update, Vector, bound, fold_all
+from simulation.states import Handle
+from strategies.core import Update, bound, fold_all
 
 if TYPE_CHECKING:
     from simulation.work import Executor
@@ -55,7 +56,7 @@ class Leaf:
 
     total: Any = None
     rows: list[tuple[float, ...]] = field(default_factory=list)
-    kept: list[Vector] = field(default_factory=list)
+    kept: list[Any] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     doubtful: bool = False
 
@@ -72,7 +73,7 @@ class Order:
 def train(
     executor: Executor,
     clients: Sequence[int],
-    states: Sequence[Vector | None],
+    states: Sequence[Handle | None],
     order: Order,
     skip: Mapping[int, str],
 ) -> Leaf:
@@ -102,7 +103,7 @@ def train(
 def _attempt(
     executor: Executor,
     clients: Sequence[int],
-    states: Sequence[Vector | None],
+    states: Sequence[Handle | None],
     order: Order,
     gone: Mapping[int, str],
 ) -> Leaf:
@@ -121,7 +122,7 @@ def _attempt(
             leaf.doubtful |= trained.update.delta.shape != shape
             leaf.rows.append(row(trained.update))
             if keeps:
-                leaf.kept.append(executor.pack(trained.own, trained.slots))
+                leaf.kept.append(executor.put_away(trained, order.round))
     leaf.doubtful = leaf.doubtful or not faults.is_finite(leaf.total)
     return leaf
 
@@ -129,7 +130,7 @@ def _attempt(
 def _carefully(
     executor: Executor,
     clients: Sequence[int],
-    states: Sequence[Vector | None],
+    states: Sequence[Handle | None],
     order: Order,
     gone: dict[int, str],
 ) -> Leaf:
@@ -161,7 +162,7 @@ def _carefully(
             continue
         leaf.rows.append(row(trained.update))
         if setup.keeps_state:
-            leaf.kept.append(executor.pack(trained.own, trained.slots))
+            leaf.kept.append(executor.put_away(trained, order.round))
     return leaf
 
 

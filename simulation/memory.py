@@ -2,7 +2,7 @@
 
 A worker holds TensorFlow, some copies of the model and, while it trains, the sums of the chunks
 that it merges. A reducer that keeps the updates one by one (a median, say) holds the cohort's on
-the driver's node; client states are there too.
+the driver's node. What clients keep is in files: see :mod:`simulation.states`.
 """
 
 from __future__ import annotations
@@ -65,13 +65,10 @@ def worker_bytes(parameters: int) -> int:
 
 
 def shared_bytes(parameters: int, experiment: Experiment, setup: Setup) -> int:
-    """Return what the driver's node holds besides: updates that are kept, and client states."""
+    """Return what the driver's node holds besides: updates that are kept."""
     uploads = len(setup.rule.uploads)
     keeps = setup.reducer is not None and keeps_updates(setup.reducer, setup.rule.uploads)
-    cohort = experiment.cohort_size * (1 + uploads) if keeps else 0
-    kept = len(setup.rule.own) + (experiment.mode == "local")
-    states = experiment.clients * kept
-    return FLOAT * parameters * (cohort + states)
+    return FLOAT * parameters * experiment.cohort_size * (1 + uploads) if keeps else 0
 
 
 def check(
@@ -93,7 +90,7 @@ def check(
     if need > have:
         raise MemoryShort(
             f"memory of the nodes must be at least {_gib(need)} ({workers} workers x {_gib(each)}"
-            + (f", updates and states {_gib(besides)}" if besides else "")
+            + (f", updates {_gib(besides)}" if besides else "")
             + f"), got {_gib(have)}; use fewer workers, a smaller cohort or a smaller model"
         )
 

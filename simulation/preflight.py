@@ -11,7 +11,11 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
+from flwr.serverapp.strategy import Strategy
+
 from simulation.experiment import ConfigError, Experiment
+from strategies import Federated
+from strategies.core import ClientRule
 
 ANSWER = 10.0
 """Seconds within which a cluster must answer."""
@@ -68,6 +72,21 @@ def check_realism(experiment: Experiment, ours: bool) -> None:
         raise ConfigError(
             "realism.over_selection must be 0 with a Flower strategy, which draws its own cohort, "
             f"got {plan.over_selection:g}"
+        )
+
+
+def check_resume(experiment: Experiment, strategy: Strategy) -> None:
+    """Raise ConfigError when what clients keep is not in the checkpoint.
+
+    Args:
+        experiment: the experiment.
+        strategy: what it runs.
+    """
+    rule = strategy.algorithm.client if isinstance(strategy, Federated) else ClientRule()
+    if experiment.resources.engine == "flower" and (rule.own or rule.local):
+        raise ConfigError(
+            "resources.engine must be 'ray' or 'inline' to resume a run whose clients keep state, "
+            "got 'flower', which does not give it out"
         )
 
 

@@ -1,7 +1,8 @@
 """The round loop: sample, train, step, evaluate, record, checkpoint. Written once.
 
 Two ways to train a round: :class:`Folding` (our strategies on our engines: partials folded on the
-workers) and :class:`Messaging` (any Flower strategy on any Flower ``Grid``). The loop is the same.
+workers) and :mod:`simulation.messaging` (any Flower strategy on any Flower ``Grid``). The loop is
+the same.
 """
 
 from __future__ import annotations
@@ -13,20 +14,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
-from flwr.app import ConfigRecord, Message
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
 from simulation import realism, schedule
-from simulation.client_app import to_arrays, to_vector
 from simulation.engine import EngineGrid, Pending
 from simulation.experiment import WEIGHTED, Experiment
 from simulation.faults import Lost, judge
 from simulation.leaf import Rows, columns
 from simulation.realism import Cast
-from simulation.replies import bytes_of, usable
 from simulation.results import RunFolder, column_means
-from simulation.work import join
 from strategies import Federated
 from strategies.core import Round, Spec, State, Vector, bound
 from strategies.reports import Reports, apart
@@ -164,67 +159,6 @@ class Folding:
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Measure the model on the cohort's validation examples, while others train."""
         return self.grid.evaluate_clients(clients, model)
-
-
-class Messaging:
-    """Any Flower strategy on any Flower ``Grid``, by messages."""
-
-    def __init__(self, strategy: Strategy, grid: Grid, spec: Spec, experiment: Experiment) -> None:
-        self.strategy, self.grid, self.spec = strategy, grid, spec
-        self.experiment = experiment
-
-    @property
-    def state(self) -> State:
-        """Server state, as far as the strategy shows it."""
-        return getattr(self.strategy, "state", None) or {}
-
-    def train(self, round: int, model: Vector) -> Trained:
-        """Let the strategy configure, send its messages, let it aggregate the replies."""
-        arrays = to_arrays(self.spec, model)
-        messages = list(self.strategy.configure_train(round, arrays, ConfigRecord(), self.grid))
-        down, absent = sum(bytes_of(m) for m in messages), self._absent(round, messages)
-        sent = [m for m in messages if m.metadata.dst_node_id not in absent]
-        answers = list(self.grid.send_and_receive(sent))
-        replies, lost = usable(round, sent, answers, self.spec)
-        rows = _rows(replies, "train_loss", "train_accuracy")
-        up = sum(bytes_of(m) for m in replies)
-        judge(self.experiment.faults, round, len(sent), len(replies), lost, len(messages))
-        after, _ = self.strategy.aggregate_train(round, replies)
-        final = model if after is None else to_vector(self.spec, after)
-        notes = self.strategy.notes(round) if isinstance(self.strategy, Federated) else {}
-        return Trained(final, rows, up, down, tuple(lost), absent, notes)
-
-    def _absent(self, round: int, messages: list[Message]) -> dict[int, str]:
-        """Return the clients among those asked that the simulated world keeps silent."""
-        if not self.experiment.realism.active:
-            return {}
-        asked = [m.metadata.dst_node_id for m in messages]
-        return realism.silent(self.experiment, round, asked)
-
-    def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
-        """Let the strategy choose who evaluates."""
-        arrays = to_arrays(self.spec, model)
-        messages = self.strategy.configure_evaluate(round, arrays, ConfigRecord(), self.grid)
-        replies = list(self.grid.send_and_receive(list(messages)))
-        rows = _rows(replies, "loss", "accuracy")
-        self.strategy.aggregate_evaluate(round, replies)
-        return Pending(lambda: rows)
-
-
-def _rows(replies: list[Message], *names: str) -> Rows:
-    """Return a row per reply that has metrics, by client."""
-    parts = []
-    for reply in replies:
-        if reply.has_error() or not reply.content.metric_records:
-            continue
-        metrics = next(iter(reply.content.metric_records.values()))
-        client = metrics.get("partition-id", reply.metadata.src_node_id)
-        given = {"client": client, "examples": metrics.get("num-examples", 0)}
-        given |= {name: metrics.get(name, float("nan")) for name in names}
-        parts.append({k: np.asarray([v]) for k, v in given.items()})
-    if not parts:
-        return {k: np.zeros(0) for k in ("client", "examples", *names)}
-    return join(sorted(parts, key=lambda row: int(row["client"][0])))
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,29 @@ from typing import Any, Protocol
 import numpy as np
 from flwr.serverapp.strategy import Strategy
 
-from simulation import checkpoint, datasets, memory, partition, plugins, preflight, results, ship
+from simulation import (
+    checkpoint,
+    datasets,
+    foreign,
+    memory,
+    partition,
+    plugins,
+    preflight,
+    results,
+    ship,
+    states,
+)
 from simulation.bookkeeping import citations, disk, log_file, summary_of
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
 from simulation.experiment import ConfigError, Experiment, StrategyConfig
 from simulation.lock import locked, termination
+from simulation.messaging import Messaging
 from simulation.partition import AnyPartition
 from simulation.results import RunError, RunFolder
-from simulation.rounds import Driver, Folding, Loop, Messaging, Position
+from simulation.rounds import Driver, Folding, Loop, Position
 from simulation.sections import Data
+from simulation.states import Shelf
 from simulation.work import Setup
 from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
 from strategies.core import Spec, Vector
@@ -132,6 +145,7 @@ def simulate(
         stack.enter_context(termination())
         if resume:
             check_same(path, experiment)
+            preflight.check_resume(experiment, chosen)
             stack.enter_context(locked(path))
         start = checkpoint.latest(path / "checkpoint") if resume else None
         listener.stage(f"loading {experiment.dataset}")
@@ -194,6 +208,8 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
                 "strategy must be left out in the mode 'local', whose clients train alone, "
                 f"got {plan.name if strategy is None else type(strategy).__name__!r}"
             )
+        if experiment.resources.engine == "flower":
+            raise ConfigError("engine must be 'ray' or 'inline' in the mode 'local', got 'flower'")
         strategy = Algorithm("Local", alone(), WeightedMean(), average())
     if strategy is None and ":" in plan.name:
         found = plugins.find("strategy", plan.name)
@@ -208,11 +224,6 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
             raise ConfigError(
                 "sampling must be 'uniform' for differential privacy, whose account takes every "
                 f"client as equally likely, got {how.kind!r}"
-            )
-        if strategy.client.local and experiment.resources.engine == "flower":
-            raise ConfigError(
-                "engine must be 'ray' or 'inline' for a strategy whose clients keep layers, "
-                "got 'flower'"
             )
         strategy = strategy.prepared(experiment.rounds, experiment.clients, experiment.cohort_size)
         cohort = Cohort(size, seed=experiment.seed)
@@ -301,9 +312,18 @@ def _run(
     if isinstance(strategy, Federated):
         algorithm = strategy.algorithm
         setup = Setup(experiment, algorithm.client, algorithm.reducer, threads=threads)
+    else:
+        folds = grid.folds and foreign.needs_only_the_mean(strategy)
+        reducer = WeightedMean() if folds else None
+        setup = Setup(experiment, foreign.client_rule(strategy), reducer, threads=threads)
+    if setup.keeps_state and grid.folds:
+        shelf = Shelf(str(path.resolve() / "checkpoint" / checkpoint.CLIENTS))
+        setup = replace(setup, shelf=shelf)
     grid.start(setup, data, parts)
     info = grid.info()
     memory.check(info.spec.size, grid.workers, grid.memory, experiment, setup)
+    if setup.shelf is not None:
+        states.check_room(path, info.spec, len(setup.rule.own), setup.rule.local, experiment)
     existed = (path / "config.json").exists()
     config = {
         "label": experiment.label,
@@ -335,8 +355,7 @@ def _run(
 
         def saved(at: Position) -> None:
             seconds = before + time.perf_counter() - began
-            kept = grid.client_states()
-            whole = checkpoint.Checkpoint(at, driver.state, kept, seconds)
+            whole = checkpoint.Checkpoint(at, driver.state, grid.stored, seconds)
             checkpoint.write(path / "checkpoint", whole)
 
         status = "failed"
@@ -360,8 +379,7 @@ def _run(
                 listener.stage("saving the model")
                 with disk(path):
                     if local:  # There is no one model: what counts is what the clients keep.
-                        kept = [row for _, row in sorted(grid.client_states().items())]
-                        summary["weights_sha256"] = results.weights_sha256(np.concatenate(kept))
+                        summary["weights_sha256"] = states.digest(grid.stored)
                     else:
                         folder.add_model(grid.save(position.model))
                     folder.finish(summary)

@@ -52,6 +52,7 @@ class Ticket:
     refs: tuple[Any, ...] | None = None
     status: Status | None = None
     attempts: int = 0
+    revived: int = 0
     failure: Exception | None = None
     title: str = ""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 
 from simulation import inputs, leaf, realism, schedule
 from simulation.attack import attackers
+from simulation.client_app import LOCAL
 from simulation.datasets import Dataset
 from simulation.experiment import Experiment
 from simulation.faults import Lost
 from simulation.leaf import Order, Part, Rows
 from simulation.partition import AnyPartition
+from simulation.states import Handle, Shelf, StateError
 from simulation.trainers import trainer_for
+from strategies.adaptive import proximal_as_told
 from strategies.core import ClientRule, Reducer, Spec, Vector
 from strategies.personal import local_entries
 
@@ -28,13 +32,7 @@ if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
     from flwr.clientapp import ClientApp
 
-    from simulation.client import Trained
-
-LOCAL = ".local"
-"""Key of the weights that stay on a client, in what it keeps."""
-
-STATES = {"train": 4, "evaluate_own": 2, "evaluate_test_own": 1}
-"""Calls that take what clients keep, and the place of it among their arguments."""
+    from simulation.client import Trained, Trainer
 
 ROWS_TOGETHER = 4096
 """Examples of the clients that one call of the graph trains, at most (unless one has more)."""
@@ -59,6 +57,7 @@ class Setup:
         reducer: how updates are folded on the worker; None when only messages are used.
         app: a ``ClientApp`` that answers messages; Sunflower's own when None.
         threads: TensorFlow threads of a worker.
+        shelf: where workers put what clients keep; None: it comes back with the results.
     """
 
     experiment: Experiment
@@ -66,6 +65,7 @@ class Setup:
     reducer: Reducer | None = None
     app: ClientApp | None = None
     threads: int = 1
+    shelf: Shelf | None = None
 
     @property
     def keeps_slots(self) -> bool:
@@ -107,15 +107,20 @@ class Executor:
         x, y = inputs.rows(self.data.x_train, slice(2)), self.data.y_train[:2]
         self.trainer.train(0, 0, self.trainer.initial, x, y, shared=shared)
 
+    @cached_property
+    def proximal(self) -> Trainer:
+        """A trainer that pulls clients towards the received model: for messages that ask for it."""
+        return trainer_for(replace(self.setup, rule=proximal_as_told()), self.data)
+
     def train(
         self,
         round: int,
         node: schedule.Tree[NDArray[np.int64]],
         model: Vector,
         shared: Mapping[str, Any],
-        states: Sequence[Vector | None],
+        states: Sequence[Handle | None],
         skip: Mapping[int, str] | None = None,
-    ) -> tuple[Part, Vector | None]:
+    ) -> tuple[Part, Any]:
         """Train the clients below a node of the merge tree, and merge their updates as it says.
 
         Args:
@@ -123,12 +128,13 @@ class Executor:
             node: a chunk (the numbers of its clients), or a tuple of nodes.
             model: global weights [P].
             shared: what the server shares.
-            states: what each client kept from its last round, None where it is its first.
+            states: of each client what stands for its state, None where it is its first round.
             skip: clients to leave out, with the reason.
 
         Returns:
-            ``(part, kept)``: the node's :class:`~simulation.leaf.Part`, and a row of kept state
-            per client that contributed [clients, ...] (None if clients keep nothing).
+            ``(part, kept)``: the node's :class:`~simulation.leaf.Part`, and of each client that
+            contributed the sha256 of its state's file, or, where there is no shelf, the state
+            itself: an array [clients, ...] (None if clients keep nothing).
         """
         import tensorflow as tf
 
@@ -136,7 +142,7 @@ class Executor:
         merge, left = self.setup.reducer.merge, iter(states)
         order = Order(round, tf.constant(model), shared)
         rows: list[tuple[float, ...]] = []
-        kept: list[Vector] = []
+        kept: list[Any] = []
         lost: list[Lost] = []
 
         def partial(node: schedule.Tree[NDArray[np.int64]]) -> Any:
@@ -151,7 +157,7 @@ class Executor:
 
         total = partial(node)
         part = Part(total, leaf.columns(rows), tuple(lost))
-        return part, np.stack(kept) if kept else None
+        return part, kept if self.setup.shelf or not kept else np.stack(kept)
 
     def together(self, chunk: Sequence[int]) -> Iterator[list[int]]:
         """Cut a chunk into the clients that one call of the graph trains."""
@@ -169,13 +175,14 @@ class Executor:
             yield ids
 
     def train_some(
-        self, clients: list[int], order: Order, states: Sequence[Vector | None]
+        self, clients: list[int], order: Order, states: Sequence[Handle | None]
     ) -> list[Trained]:
         """Train clients in one call of the graph."""
         parts = [self.partition.train_rows(client) for client in clients]
         at = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        own, slots = self._unpack(states[0])
-        flat = order.flat if self.local is None else self.personal(np.array(order.flat), states[0])
+        state = None if states[0] is None else states[0].load()
+        own, slots = self._unpack(state)
+        flat = order.flat if self.local is None else self.personal(np.array(order.flat), state)
         sizes = [len(p) for p in parts]
         y = self.data.y_train[at]
         if self.attackers is not None:
@@ -194,7 +201,7 @@ class Executor:
             steps=self.limits(clients, sizes, order.round),
         )
         if self.local is not None:
-            done = [self._keep_local(t, flat) for t in done]
+            done = [self.keep_local(t, flat) for t in done]
         if self.attackers is None:
             return done
         return [replace(t, update=self.attackers.sent(t.update, order.round)) for t in done]
@@ -233,12 +240,14 @@ class Executor:
         }
 
     def evaluate_own(
-        self, clients: NDArray[np.int64], model: Vector, states: Sequence[Vector | None]
+        self, clients: NDArray[np.int64], model: Vector, states: Sequence[Handle | None]
     ) -> Rows:
         """Return loss and accuracy of each client's personal model on its validation examples."""
-        models = [self.personal(np.array(model), state) for state in states]
-        pairs = zip(np.split(clients, len(clients)), models, strict=True)
-        return join([self.evaluate_clients(client, own) for client, own in pairs])
+        found = []
+        for client, state in zip(np.split(clients, len(clients)), states, strict=True):
+            own = self.personal(np.array(model), None if state is None else state.load())
+            found.append(self.evaluate_clients(client, own))
+        return join(found)
 
     def evaluate_test(self, start: int, stop: int, model: Vector) -> tuple[int, float, float]:
         """Return count and sums of loss and correctness over rows of the server's test set."""
@@ -248,12 +257,12 @@ class Executor:
         return len(at), float(loss.sum(dtype=np.float64)), float(right.sum(dtype=np.float64))
 
     def evaluate_test_own(
-        self, model: Vector, states: Sequence[Vector | None]
+        self, model: Vector, states: Sequence[Handle | None]
     ) -> tuple[float, float]:
         """Return sums over clients: loss and accuracy of each own model on the test set."""
         loss = accuracy = 0.0
         for state in states:
-            own = self.personal(np.array(model), state)
+            own = self.personal(np.array(model), None if state is None else state.load())
             count, losses, right = self.evaluate_test(0, len(self.data.y_test), own)
             loss, accuracy = loss + losses / count, accuracy + right / count
         return loss, accuracy
@@ -291,13 +300,23 @@ class Executor:
             parts.append(own[LOCAL])
         return np.concatenate(parts).astype(np.float32)
 
+    def put_away(self, trained: Trained, round: int) -> Any:
+        """Put what a client keeps on the shelf and return its sha256; without one, return it."""
+        state = self.pack(trained.own, trained.slots)
+        if self.setup.shelf is None:
+            return state
+        try:
+            return self.setup.shelf.put(trained.update.client, round, state).digest
+        except OSError as error:
+            raise StateError(str(error)) from error
+
     def personal(self, model: Vector, state: Vector | None) -> Vector:
         """Put the weights that stay on a client into ``model`` [P], and return it."""
         if self.local is not None and state is not None:
             model[self.local] = state[-len(self.local) :]
         return model
 
-    def _keep_local(self, trained: Trained, start: Vector) -> Trained:
+    def keep_local(self, trained: Trained, start: Vector) -> Trained:
         """Take the weights that stay on the client out of its update."""
         delta = trained.update.delta.copy()
         kept = start[self.local] + delta[self.local]

@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from simulation.work import STATES
+from simulation.faults import ClientError, WorkerError
+from simulation.states import StateError, told
 
 if TYPE_CHECKING:
     from simulation.datasets import Dataset
     from simulation.partition import AnyPartition
     from simulation.work import Setup
+
+
+BAD_INPUT = ("ModelError", "PluginError", "ConfigError")
+"""Errors that say what is wrong with what the user has given."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,25 @@ class Status:
     ended: float
     error: str | None = None
     trace: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Name of the error's class."""
+        return (self.error or "").partition(": ")[0]
+
+    @property
+    def exception(self) -> Exception | None:
+        """The error as the driver raises it."""
+        if self.error is None:
+            return None
+        text = self.error.partition(": ")[2]
+        if self.kind == ClientError.__name__:
+            return ClientError(text)
+        if self.kind == StateError.__name__:
+            return told(text)
+        if self.kind in BAD_INPUT:
+            return ValueError(text)
+        return WorkerError(f"{self.error}\n{self.trace}")
 
 
 class Worker:
@@ -68,17 +92,13 @@ class Worker:
         self._executors.pop(tenant, None)
 
     def call(self, tenant: int, name: str, *args: Any) -> tuple[Status, Any, Any]:
-        """Run ``Executor.name(*args)`` of a run; return (status, value, what clients keep)."""
+        """Run ``Executor.name(*args)`` of a run; return (status, value, what is told of states)."""
         started, kept = time.time(), None
         try:
-            executor = self._executors[tenant]
-            given = list(args)
-            if name in STATES:
-                given[STATES[name]] = _fetch(args[STATES[name]])
-            value = getattr(executor, name)(*given)
+            value = getattr(self._executors[tenant], name)(*args)
             if name == "train":
                 value, kept = value
-        except Exception as error:
+        except (Exception, StateError) as error:
             return _failed(started, error), None, None
         return Status(started, time.time()), value, kept
 
@@ -87,12 +107,6 @@ class Worker:
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
 
-def _failed(started: float, error: Exception) -> Status:
+def _failed(started: float, error: BaseException) -> Status:
     text = f"{type(error).__name__}: {error}"
     return Status(started, time.time(), text, traceback.format_exc())
-
-
-def _fetch(states: Sequence[tuple[Any, int] | None]) -> list[Any]:
-    handles = {handle for handle, _ in filter(None, states)}
-    values = dict(zip(handles, ray.get(list(handles)), strict=True)) if handles else {}
-    return [None if s is None else values[s[0]][s[1]] for s in states]

@@ -15,7 +15,7 @@ FILES = [
     p for room in ("strategies", "simulation", "analysis") for p in (ROOT / room).rglob("*.py")
 ]
 
-RAY = {f"simulation/{name}.py" for name in ("grid", "pool", "worker", "cluster")}
+RAY = {f"simulation/{name}.py" for name in ("cluster", "grid", "held", "pool", "worker")}
 TENSORFLOW = {
     "simulation/client.py",
     "simulation/compiling.py",

@@ -64,7 +64,7 @@ def test_our_strategy_by_messages_gives_the_bits_of_the_fast_path(
     reference: Result, small: Experiment, tmp_path: Path
 ) -> None:
     from simulation.inline import InlineGrid
-    from simulation.rounds import Messaging
+    from simulation.messaging import Messaging
     from simulation.run import prepare
     from simulation.work import Setup
 

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from simulation.experiment import ConfigError, parse
-from simulation.run import make_strategy, simulate
+from simulation.inline import InlineGrid
+from simulation.messaging import Messaging
+from simulation.results import RunFolder
+from simulation.run import make_strategy, prepare, simulate
+from simulation.work import Setup
 from strategies.personal import local_entries
 from tests.simulation.test_resume import StopAfter
 
@@ -58,10 +62,32 @@ def test_ray_gives_the_bits_of_inline(whole, tmp_path, ray_cluster):
     assert result.rounds[-1]["client_accuracy"] == whole.rounds[-1]["client_accuracy"]
 
 
-def test_flowers_engine_is_refused():
-    experiment = parse(BASE | {"strategy": "fedper", "resources": {"engine": "flower"}})
+def test_messages_keep_layers_on_the_clients_too(whole):
+    wanted = parse(BASE | {"strategy": "fedper"})
+    grid, strategy = InlineGrid(), make_strategy(wanted)
+    rule = strategy.algorithm.client
+    grid.start(Setup(wanted, rule, strategy.algorithm.reducer), *prepare(wanted))
+    model, strategy.spec = grid.info().initial, whole.spec
+    driver = Messaging(strategy, grid, whole.spec, wanted)
+    for number in range(1, wanted.rounds + 1):
+        trained = driver.train(number, model)
+        model = trained.model
+    np.testing.assert_allclose(model, whole.weights, atol=1e-6)
+    rows = driver.evaluate(number, model, trained.rows["client"].tolist()).result()
+    # Clients that never trained have no layers of their own; those of this round do.
+    trained_once = np.isin(rows["client"], trained.rows["client"])
+    assert rows["accuracy"][trained_once].mean() > 0.6
+
+
+def test_a_run_on_flowers_engine_cannot_be_resumed(tmp_path):
+    wanted = parse(BASE | {"strategy": "fedper", "resources": {"engine": "flower"}})
+    RunFolder.create(
+        tmp_path / "run",
+        {"hash": wanted.digest(), "experiment": wanted.model_dump(mode="json")},
+    )
     with pytest.raises(ConfigError) as caught:
-        make_strategy(experiment)
+        simulate(wanted, out=tmp_path / "run", resume=True)
     assert str(caught.value) == (
-        "engine must be 'ray' or 'inline' for a strategy whose clients keep layers, got 'flower'"
+        "resources.engine must be 'ray' or 'inline' to resume a run whose clients keep state, "
+        "got 'flower', which does not give it out"
     )

@@ -1,0 +1,143 @@
+"""Rounds by messages: any Flower strategy on any Flower ``Grid``.
+
+Where a strategy needs no more than the weighted mean of the replies (see
+:mod:`simulation.foreign`), the workers fold and it gets one reply that holds the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from simulation import foreign, realism
+from simulation.client_app import shared_of, to_arrays, to_vector
+from simulation.engine import EngineGrid, Pending
+from simulation.experiment import Experiment
+from simulation.faults import Lost, judge
+from simulation.leaf import Rows
+from simulation.replies import bytes_of, usable
+from simulation.results import column_means
+from simulation.rounds import Trained
+from simulation.work import join
+from strategies import Federated
+from strategies.core import Spec, State, Vector, bound
+
+
+class Messaging:
+    """Any Flower strategy on any Flower ``Grid``, by messages."""
+
+    def __init__(self, strategy: Strategy, grid: Grid, spec: Spec, experiment: Experiment) -> None:
+        self.strategy, self.grid, self.spec = strategy, grid, spec
+        self.experiment = experiment
+        folds = isinstance(grid, EngineGrid) and grid.folds
+        self._pool = grid if folds and isinstance(grid, EngineGrid) else None
+        self._only_mean = foreign.needs_only_the_mean(strategy)
+        self._plain_evaluation = foreign.evaluates_plainly(strategy)
+
+    @property
+    def state(self) -> State:
+        """Server state: our strategies' own; of others their numbers and arrays."""
+        if isinstance(self.strategy, Federated):
+            return self.strategy.state or {}
+        return foreign.state_of(self.strategy)
+
+    @state.setter
+    def state(self, state: State) -> None:
+        if isinstance(self.strategy, Federated):
+            self.strategy.state = state
+        else:
+            foreign.restore(self.strategy, state)
+
+    def train(self, round: int, model: Vector) -> Trained:
+        """Let the strategy configure, train the clients, let it aggregate."""
+        arrays, seed = to_arrays(self.spec, model), self.experiment.seed
+        with foreign.seeded(seed, round, foreign.CONFIGURE):
+            config = ConfigRecord()
+            messages = list(self.strategy.configure_train(round, arrays, config, self.grid))
+        down, absent = sum(bytes_of(m) for m in messages), self._absent(round, messages)
+        sent = [m for m in messages if m.metadata.dst_node_id not in absent]
+        if self._only_mean and sent and self._plain(round, sent, arrays):
+            replies, rows, lost = self._fold(round, model, sent)
+            up = len(rows["client"]) * sum(map(bytes_of, replies))
+        else:
+            answers = list(self.grid.send_and_receive(sent))
+            replies, failed = usable(round, sent, answers, self.spec)
+            rows, lost = _rows(replies, "train_loss", "train_accuracy"), tuple(failed)
+            up = sum(map(bytes_of, replies))
+        judge(self.experiment.faults, round, len(sent), len(rows["client"]), lost, len(messages))
+        with foreign.seeded(seed, round, foreign.AGGREGATE):
+            after, _ = self.strategy.aggregate_train(round, replies)
+        final = model if after is None else to_vector(self.spec, after)
+        notes = self.strategy.notes(round) if isinstance(self.strategy, Federated) else {}
+        return Trained(final, rows, up, down, lost, absent, notes)
+
+    def _plain(self, round: int, sent: Sequence[Message], arrays: ArrayRecord) -> bool:
+        """Tell whether the workers can do what the messages say without getting them."""
+        if self._pool is None or self._pool.setup.reducer is None:
+            return False
+        if not foreign.alike(sent, arrays):
+            return False
+        content, rule = sent[0].content, self._pool.setup.rule
+        rounds = [config.get("server-round") for config in content.config_records.values()]
+        return rounds[:1] == [round] and set(shared_of(content)) == set(rule.uses)
+
+    def _fold(
+        self, round: int, model: Vector, sent: Sequence[Message]
+    ) -> tuple[list[Message], Rows, tuple[Lost, ...]]:
+        """Train and fold on the workers; return the reply that holds the mean, if there is one."""
+        pool = self._pool
+        assert pool is not None
+        shared = shared_of(sent[0].content)
+        cohort = [message.metadata.dst_node_id for message in sent]
+        total, rows = pool.train(round, cohort, model, shared)
+        if total is None:
+            return [], rows, pool.lost
+        mean = bound(pool.setup.reducer, shared).finish(total)
+        arrays = to_arrays(self.spec, (model + mean.delta).astype(np.float32))
+        metrics: dict[str, float] = {foreign.WEIGHT: int(mean.weight)}
+        metrics |= {
+            name: value
+            for name, value in column_means(rows, ("train_loss", "train_accuracy")).items()
+            if value is not None
+        }
+        return [foreign.mean_reply(sent[0], arrays, MetricRecord(metrics))], rows, pool.lost
+
+    def _absent(self, round: int, messages: list[Message]) -> dict[int, str]:
+        """Return the clients among those asked that the simulated world keeps silent."""
+        if not self.experiment.realism.active:
+            return {}
+        asked = [m.metadata.dst_node_id for m in messages]
+        return realism.silent(self.experiment, round, asked)
+
+    def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
+        """Let the strategy choose who evaluates."""
+        arrays = to_arrays(self.spec, model)
+        with foreign.seeded(self.experiment.seed, round, foreign.EVALUATE):
+            config = ConfigRecord()
+            messages = list(self.strategy.configure_evaluate(round, arrays, config, self.grid))
+        if self._pool is not None and self._plain_evaluation and messages:
+            return self._pool.evaluate_clients([m.metadata.dst_node_id for m in messages], model)
+        replies = list(self.grid.send_and_receive(messages))
+        rows = _rows(replies, "loss", "accuracy")
+        self.strategy.aggregate_evaluate(round, replies)
+        return Pending(lambda: rows)
+
+
+def _rows(replies: list[Message], *names: str) -> Rows:
+    """Return a row per reply that has metrics, by client."""
+    parts = []
+    for reply in replies:
+        if reply.has_error() or not reply.content.metric_records:
+            continue
+        metrics = next(iter(reply.content.metric_records.values()))
+        client = metrics.get("partition-id", reply.metadata.src_node_id)
+        given = {"client": client, "examples": metrics.get("num-examples", 0)}
+        given |= {name: metrics.get(name, float("nan")) for name in names}
+        parts.append({k: np.asarray([v]) for k, v in given.items()})
+    if not parts:
+        return {k: np.zeros(0) for k in ("client", "examples", *names)}
+    return join(sorted(parts, key=lambda row: int(row["client"][0])))
