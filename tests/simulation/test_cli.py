@@ -286,6 +286,26 @@ def test_compare_and_report(folder: Path) -> None:
     assert {".png", ".pdf", ".csv", ".tex"} <= {file.suffix for file in files}
 
 
+def test_a_dry_run_prints_the_plan_and_starts_nothing(folder: Path) -> None:
+    Path("study.toml").write_text(
+        """
+        strategies = ["fedavg", "fedprox"]
+        seeds = [0, 1]
+        baselines = ["centralised"]
+        [sweep]
+        partition.alpha = [0.1, 1.0]
+        """
+    )
+    shown = sunflower("compare", "study.toml", *TINY, "--dry-run")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    first, *rest = shown.stdout.splitlines()
+    assert first == "10 runs: 10 new; 20 rounds to go in runs/study"
+    for name in ("fedavg-alpha-0.1-seed0", "fedprox-alpha-1-seed1", "centralised-seed1"):
+        assert any(f"│ {name} " in line and " new " in line for line in rest)
+    assert rest[-1].startswith("about ") and "an estimate" in rest[-1]
+    assert [path.name for path in folder.iterdir()] == ["study.toml"]
+
+
 def test_the_demo_sets_results_beside_the_reference(folder: Path) -> None:
     for run_name, accuracies in {"fedavg": (0.1, 0.81), "centralised": (0.11, 0.87)}.items():
         path = Path(f"{run_name}-seed7")

@@ -7,7 +7,7 @@ import pytest
 
 from simulation.experiment import parse, read
 from simulation.run import make_strategy, prepare, simulate
-from simulation.study import expand, parse_study
+from simulation.study import carry_out, expand, parse_study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -28,7 +28,7 @@ def test_ones_own_strategy_learns(tmp_path):
     assert accuracies[-1] > 0.5 > 0.2 > accuracies[0]
 
 
-@pytest.mark.parametrize("name", ["fedprox_synthetic", "byzantine"])
+@pytest.mark.parametrize("name", ["fedprox_synthetic", "byzantine", "heterogeneity"])
 def test_studies_fit_together(name):
     plan = expand(parse_study(read(EXAMPLES / f"{name}.toml")))
     for experiment in plan.values():
@@ -36,6 +36,29 @@ def test_studies_fit_together(name):
     if name == "fedprox_synthetic":
         assert len(plan) == 3 * 5
         prepare(next(iter(plan.values())))
+
+
+@pytest.mark.slow
+def test_the_study_of_heterogeneity_in_small(tmp_path):
+    """One seed, one round, a small model; then the report, again without running anything."""
+    import analysis
+
+    study = parse_study({**read(EXAMPLES / "heterogeneity.toml"), "seeds": [0]})
+    small = {"rounds": 1, "model": "logistic", "resources.engine": "inline"}
+    plan = expand(study, small)
+    kinds = [one.mode for one in plan.values()]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "federated": 3 * 2,
+        "local": 2,
+        "centralised": 1,
+    }
+    out = tmp_path / "runs"
+    assert carry_out(plan, out).complete == list(plan)
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*.json*")}
+    assert carry_out(plan, out).complete == list(plan)
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*.json*")} == before
+    names = {path.name for path in analysis.report([out], tmp_path / "report")}
+    assert {"report.html", "accuracy.pdf", "comparison.pdf", "alpha.pdf"} <= names
 
 
 @pytest.mark.slow
