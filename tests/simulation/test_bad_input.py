@@ -64,8 +64,8 @@ BAD_OPTIONS = [
     ),
     (
         ["--dataset", "fashion-mnits"],
-        "dataset must be one of fashion-mnist, fashion-mnist-mini, synthetic(ALPHA,BETA), "
-        "module:function, "
+        "dataset must be one of fashion-mnist, fashion-mnist-mini, mnist, cifar10, cifar100, "
+        "emnist, synthetic(ALPHA,BETA), module:function, a path, hf:NAME, "
         "got 'fashion-mnits'; did you mean 'fashion-mnist'?",
     ),
     (
@@ -242,6 +242,24 @@ def test_data_of_the_users_that_does_not_fit(folder: Path, no_engine: None) -> N
         "got 4 and 3",
     )
     assert list(Path("runs").glob("*")) == []
+
+
+def test_files_that_are_no_dataset(folder: Path, no_engine: None) -> None:
+    refused = sunflower("run", "--dataset", "none.npz")
+    assert_refused(refused, "dataset must be a file or a folder that exists, got 'none.npz'")
+    np.savez("mine.npz", x=np.zeros((20, 3)), y=np.zeros(20, int))
+    refused = sunflower("run", "--dataset", "mine.npz", "--set", "data.label=y")
+    assert_refused(refused, "data.label must be left out for .npz files, got 'mine.npz'")
+    refused = sunflower("run", "--dataset", "mine.npz", "--set", "data.test=0.01")
+    assert_refused(
+        refused,
+        "dataset mine.npz: data.test must leave rows for training and for testing, got 0.01 of 20",
+    )
+    refused = sunflower("run", *MINI, "--set", "data.test=0.5")
+    assert_refused(
+        refused,
+        "data must be left out for a dataset that is no file, got 'fashion-mnist-mini'",
+    )
 
 
 def test_a_damaged_file(folder: Path, no_engine: None) -> None:

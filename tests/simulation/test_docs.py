@@ -23,7 +23,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*DOCS, ROOT / "README.md"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 NOT_RUN = {"text", "mermaid", ""}
-OUTSIDE = {"make", "pip", "ray", "flwr"}
+OUTSIDE = {"make", "pip", "ray", "flwr", "export"}
 """Commands of other programs, which install something or start servers."""
 
 
@@ -93,7 +93,7 @@ def play(page: Path) -> Iterator[list[str]]:
         if language == "sh":
             for line in text.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
-                if words and words[0] not in OUTSIDE:
+                if words and words[0] not in OUTSIDE and "--app" not in words:
                     assert words[0] == "sunflower", f"{page.name}: {line}"
                     yield words
         elif not written(language, text) and language == "python":

@@ -14,6 +14,7 @@ from simulation import inputs, models
 from simulation.client import LAYER_SEEDS, SHUFFLE, Trainer
 from simulation.compiling import compile_model, seed_states
 from simulation.experiment import parse
+from simulation.models import ModelError
 from simulation.run import simulate
 from simulation.runtime import prepare_tensorflow
 from strategies import proximal
@@ -259,3 +260,61 @@ def test_a_hook_sees_the_plain_gradient_whatever_the_step(kind: str) -> None:
     pulled = free.update.delta - rate * mu * first.update.delta
     np.testing.assert_allclose(second.update.delta, pulled, atol=1e-6)
     assert np.abs(pulled - free.update.delta).max() > 1e-4
+
+
+class Silent(Smoothed):
+    def train_step(self, data: Any) -> dict[str, Any]:
+        return {"accuracy": tf.constant(0.5)}
+
+
+class Twofold(Smoothed):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.second = keras.optimizers.SGD()
+
+
+class Choosy(Smoothed):
+    def compile(self, *, temperature: float, **options: Any) -> None:
+        super().compile(**options)
+        self.temperature = temperature
+
+
+class Unsaved(Smoothed):
+    def __init__(self, weigh: Any = len) -> None:
+        super().__init__()
+        self.weigh = weigh
+
+    def get_config(self) -> dict[str, Any]:
+        raise NotImplementedError("no config")
+
+
+def two_outputs() -> keras.Model:
+    given = keras.Input((6,))
+    return keras.Model(given, [layers.Dense(CLASSES)(given), layers.Dense(CLASSES)(given)])
+
+
+REFUSED: list[tuple[Any, dict[str, Any], str]] = [
+    (Silent, {}, "train_step of model 'silent' must return a mapping with 'loss', got accuracy"),
+    (Twofold, {}, "model 'twofold' must have one optimizer, the one it is compiled with, got "
+     "another in second"),
+    (Choosy, {}, "model 'choosy' must be compiled by its function, as it has a compile of its own"),
+    (Unsaved, {}, "model 'unsaved' must be one that Keras can save (a get_config of its own "
+     "helps), got NotImplementedError: no config"),
+    (two_outputs, {}, "model 'functional' must have one output, got a list"),
+    (two_inputs, {}, "model 'functional' cannot take examples of shape (6,): "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "training", "message"), REFUSED, ids=lambda v: str(v)[:20])
+def test_models_that_are_refused(build: Any, training: dict[str, Any], message: str) -> None:
+    experiment = parse({"model": named(build), "training": training})
+    with pytest.raises(ModelError) as caught:
+        trainer = Trainer(experiment, LEFT, Y, CLASSES, 1.0)
+        trainer.train(0, 1, trainer.initial, LEFT[:4], Y[:4])
+    assert str(caught.value).startswith(message)
+
+
+def test_built_in_models_take_one_input() -> None:
+    x = {"left": LEFT, "words": WORDS}
+    with pytest.raises(ModelError, match="model 'mlp' takes one input, but the dataset has 2: "):
+        Trainer(parse({"model": "mlp"}), x, Y, CLASSES, {"left": 1.0, "words": 1.0})
