@@ -70,8 +70,12 @@ class AppExecutor:
 
     @staticmethod
     def prepare(threads: int, gpus: float) -> None:
-        """Leave the choice of Keras' backend to the app."""
-        os.environ.pop("KERAS_BACKEND", None)
+        """Leave Keras' backend to the app, and whether its operations are deterministic.
+
+        TensorFlow raises an error where they have to be and a random one has no seed.
+        """
+        for name in ("KERAS_BACKEND", "TF_DETERMINISTIC_OPS"):
+            os.environ.pop(name, None)
 
     def answer(
         self, messages: Sequence[Message], states: Sequence[RecordDict | None]
