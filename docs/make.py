@@ -27,7 +27,7 @@ MADE = "<!-- Written by docs/make.py: change the code, then run it again. -->\n"
 
 ABOUT = {
     "name": "label in figures and tables; made of the strategy and its options otherwise",
-    "mode": "`centralised` trains one client that holds the rows of all: the baseline",
+    "mode": "the baselines: `centralised`, one client with the rows of all; `local`, each alone",
     "dataset": "[a built-in, `module:function`, a path or `hf:NAME`](writing-a-dataset.md)",
     "model": "[`cnn`, `lenet`, `mlp`, `logistic` or `module:function`](writing-a-model.md)",
     "cohort": "clients of a round (a whole number), or their share (up to 1); all by default",

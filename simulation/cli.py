@@ -18,7 +18,7 @@ import typer
 from click.exceptions import NoArgsIsHelpError
 from typer.core import TyperGroup
 
-from simulation.options import overlay, toml_value, with_options
+from simulation.options import overlay, with_options
 
 BAD_INPUT, FAILED, LOST, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
 """Exit statuses. LOST: the run went to its end, but some clients failed and were left out."""
@@ -159,65 +159,56 @@ def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+SEEDS = typer.Option("--seeds", metavar="N,N,N", help="A run of each for every seed")
+NAMES = typer.Option("--strategies", metavar="A,B,C", help="Strategies to compare")
+OUT = typer.Option("--out", metavar="DIR", help="The study's folder")
+AT_ONCE = typer.Option("--at-once", min=1, metavar="N", help="Runs that share the pool")
+DRY = typer.Option("--dry-run", help="Print the plan and start nothing")
+
+
 @main.command()
 @with_options("--strategy", "--seed")
 def compare(
     given: dict[str, Any],
     file: Annotated[Path | None, _file("[STUDY.toml]")] = None,
-    strategies: Annotated[
-        str | None, typer.Option("--strategies", metavar="A,B,C", help="Strategies to compare")
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", metavar="N,N,N", help="A run of each for every seed")
-    ] = None,
+    strategies: Annotated[str | None, NAMES] = None,
+    seeds: Annotated[str | None, SEEDS] = None,
     centralised: Annotated[
         bool | None, typer.Option(help="Train on the pooled data too", show_default=False)
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The study's folder")
-    ] = None,
-    at_once: Annotated[
-        int | None, typer.Option("--at-once", min=1, metavar="N", help="Runs that share the pool")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and start nothing")
+    out: Annotated[Path | None, OUT] = None,
+    at_once: Annotated[int | None, AT_ONCE] = None,
+    dry_run: Annotated[bool, DRY] = False,
+    untuned: Annotated[
+        bool, typer.Option("--untuned", help="Leave the choice of 'sunflower tune' aside")
     ] = False,
 ) -> None:
     """Run strategies x sweep x seeds, a run folder each; complete runs are skipped."""
     with bad_input():
-        from simulation import campaign, forecast
-        from simulation import study as studies
-
-        quiet()
-        study = studies.Study() if file is None else studies.read_study(file)
-        changes: dict[str, Any] = {}
-        if strategies is not None:
-            changes["strategies"] = [name.strip() for name in strategies.split(",")]
-        if seeds is not None:
-            changes["seeds"] = [toml_value(seed.strip()) for seed in seeds.split(",")]
-        if centralised is not None:
-            changes["centralised"] = centralised
-        study = studies.parse_study({**study.model_dump(), **changes})
-        folder = out if out is not None else Path("runs") / (study.name or "study")
-        prospect = campaign.survey(studies.expand(study, given), folder)
-        from simulation.overview import StudyScreen
-
-        screen = StudyScreen(prospect.plan, folder)
-        screen.announce(prospect, forecast.forecast(prospect, folder), every=dry_run)
-        if dry_run:
-            return
-        again = shlex.join(["sunflower", *sys.argv[1:]])
-        with endings(folder, again, lambda: screen.begun), screen:
-            outcome = campaign.carry_on(prospect, folder, screen.watch, at_once or study.at_once)
-        screen.finish(outcome)
-    for name, error in outcome.failed.items():
-        say(f"{name} failed: {_first_line(error)}; see {folder / name / 'run.log'}")
-    if outcome.failed:
+        from simulation.study_command import Asked, compare_command
+    asked = Asked(given, file, strategies, seeds, centralised, out, at_once, dry_run)
+    summaries = compare_command(asked, untuned)
+    if summaries is None:
         raise typer.Exit(FAILED)
-    from simulation.results import read_json
+    _tell_lost(summaries)
 
-    paths = [folder / name for name in outcome.complete]
-    _tell_lost({path: read_json(path / "summary.json") or {} for path in paths})
+
+@main.command()
+@with_options("--strategy", "--seed", "--learning-rate")
+def tune(
+    given: dict[str, Any],
+    file: Annotated[Path | None, _file("STUDY.toml")] = None,
+    strategies: Annotated[str | None, NAMES] = None,
+    out: Annotated[Path | None, OUT] = None,
+    at_once: Annotated[int | None, AT_ONCE] = None,
+    dry_run: Annotated[bool, DRY] = False,
+) -> None:
+    """Choose learning rates for a study by a grid, on the clients' validation data."""
+    with bad_input():
+        from simulation.study_command import Asked, tune_command
+    asked = Asked(given, file, strategies, out=out, at_once=at_once, dry_run=dry_run)
+    if not tune_command(asked):
+        raise typer.Exit(FAILED)
 
 
 @main.command()
@@ -368,7 +359,7 @@ def endings(path: Path, again: str, begun: Callable[[], bool]) -> Iterator[None]
         if not begun() and not isinstance(error, RuntimeError):
             raise
         log = path / "run.log"
-        say(f"the run failed: {_first_line(error)}" + (f"; see {log}" if log.exists() else ""))
+        say(f"the run failed: {first_line(error)}" + (f"; see {log}" if log.exists() else ""))
         raise typer.Exit(FAILED) from None
 
 
@@ -378,7 +369,8 @@ def _status(stop: KeyboardInterrupt) -> int:
     return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return an error's first line, or its kind where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -17,7 +17,7 @@ from simulation import sweep
 from simulation.campaign import Outcome, Plan, State, carry_out, state_of
 from simulation.experiment import ConfigError, explain, parse, read
 from simulation.options import overlay
-from simulation.sections import Count, Int, Section
+from simulation.sections import Count, Int, Positive, Section
 from simulation.sweep import Point
 from strategies import catalog
 
@@ -28,6 +28,15 @@ __all__ = [
 
 SWEPT = ("name", "mode", "seed", "strategy")
 """Keys of an experiment that a study decides."""
+
+CLIENT_RATE = "training.learning_rate"
+"""The clients' learning rate, which tuning chooses for each strategy."""
+
+StrategyTable = str | dict[str, Any]
+"""A strategy as a study names it: its name, or a table with its options."""
+
+Rates = list[tuple[StrategyTable, Point]]
+"""For each strategy of a study: with which options, and what else it is to be run."""
 
 OPTION = "strategy."
 """How swept options of strategies begin."""
@@ -42,6 +51,19 @@ KEPT = "partition.validation"
 """What of the partition every baseline depends on: the rows that nobody trains on."""
 
 
+class Tune(Section):
+    """The grid of ``sunflower tune`` (see :mod:`simulation.tuning`).
+
+    ``learning_rates``: of clients. ``server_learning_rates``: of strategies that have one.
+    ``rounds`` and ``seeds`` of the tuning runs; None: those of the study, of which the first seed.
+    """
+
+    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    server_learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    rounds: Count | None = None
+    seeds: Annotated[tuple[Int, ...], Field(min_length=1)] | None = None
+
+
 class Study(Section):
     """What to compare.
 
@@ -54,16 +76,18 @@ class Study(Section):
         baselines: ``centralised`` training on the pooled data, ``local`` training of every
             client for itself; once for each seed and each setting that they depend on.
         centralised: the same as ``"centralised"`` among the baselines.
+        tune: the grid of ``sunflower tune``.
         at_once: how many runs share the pool of workers; found from their cohorts when None.
     """
 
     name: str | None = None
     experiment: dict[str, Any] = Field(default_factory=dict)
-    strategies: tuple[str | dict[str, Any], ...] = ("fedavg", "fedprox", "fedadam")
+    strategies: tuple[StrategyTable, ...] = ("fedavg", "fedprox", "fedadam")
     sweep: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[Int, ...] = (0,)
     baselines: tuple[Literal["centralised", "local"], ...] = ()
     centralised: bool = False
+    tune: Tune = Tune()
     at_once: Count | None = None
 
     @field_validator("strategies", mode="before")
@@ -99,6 +123,11 @@ class Study(Section):
         return base
 
     @property
+    def points(self) -> list[Point]:
+        """Every combination of the values that are swept."""
+        return sweep.points(self.sweep)
+
+    @property
     def wanted_baselines(self) -> tuple[str, ...]:
         """The baselines, whichever way they were asked for."""
         asked = {*self.baselines, *(("centralised",) if self.centralised else ())}
@@ -118,18 +147,21 @@ def read_study(path: Path) -> Study:
     return parse_study({"name": path.stem, **read(path)})
 
 
-def expand(study: Study, given: Mapping[str, Any] | None = None) -> Plan:
+def expand(
+    study: Study, given: Mapping[str, Any] | None = None, rates: Rates | None = None
+) -> Plan:
     """Return the runs of a study.
 
     Args:
         study: the study.
         given: dotted keys that replace those of the base experiment.
+        rates: what tuning has chosen for each strategy.
 
     Raises:
         ConfigError: with the problems of all runs, each once.
     """
     given = given or {}
-    points = sweep.points(study.sweep)
+    points = study.points
     for key, value in given.items():
         if key.partition(".")[0] in SWEPT:
             raise ConfigError(f"{key} must be left out of a study, got {value!r}")
@@ -138,7 +170,8 @@ def expand(study: Study, given: Mapping[str, Any] | None = None) -> Plan:
     _check_options(study, points)
     plan: Plan = {}
     problems: dict[str, None] = {}
-    runs = list(_runs(study, points))
+    chosen = rates or [(strategy, {}) for strategy in study.strategies]
+    runs = list(_runs(study, points, chosen))
     shorter = _short_names(points[0])
     for about, told in runs:
         try:
@@ -158,7 +191,7 @@ def expand(study: Study, given: Mapping[str, Any] | None = None) -> Plan:
     return plan
 
 
-def _runs(study: Study, points: list[Point]) -> Iterator[tuple[Point, Point]]:
+def _runs(study: Study, points: list[Point], chosen: Rates) -> Iterator[tuple[Point, Point]]:
     """Yield what each run sets, and what of it its name tells."""
     seen: set[str] = set()
     # Where a baseline does not depend on a key, that key stands at the same value whatever the
@@ -166,9 +199,10 @@ def _runs(study: Study, points: list[Point]) -> Iterator[tuple[Point, Point]]:
     usual = min(points, key=lambda point: repr(sorted(point.items())))
     for seed in study.seeds:
         for point in points:
-            for strategy in study.strategies:
+            for strategy, rates in chosen:
                 rest = {k: v for k, v in point.items() if not k.startswith(OPTION)}
-                about = {**rest, "strategy": _with_options(strategy, point), "seed": seed}
+                own = _with_options(strategy, point)
+                about = {**rest, **rates, "strategy": own, "seed": seed}
                 # A strategy without an option that is swept runs once, not once for each value.
                 if len(rest) == len(point) or _first(about, seen):
                     yield about, rest
@@ -192,7 +226,7 @@ def _is_unused(key: str, mode: str) -> bool:
     return key != KEPT and key.partition(".")[0] in UNUSED[mode]
 
 
-def _with_options(strategy: str | dict[str, Any], point: Point) -> str | dict[str, Any]:
+def _with_options(strategy: StrategyTable, point: Point) -> StrategyTable:
     """Return a strategy with those swept options that it has and does not fix itself."""
     table = {"name": strategy} if isinstance(strategy, str) else strategy
     swept = {k.removeprefix(OPTION): v for k, v in point.items() if k.startswith(OPTION)}
