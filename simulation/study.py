@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -51,6 +51,15 @@ KEPT = "partition.validation"
 """What of the partition every baseline depends on: the rows that nobody trains on."""
 
 
+def some_and_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a list of the user's; raise ValueError when it is empty or says something twice."""
+    if not values:
+        raise ValueError("must have at least one entry")
+    if any(value in values[:i] for i, value in enumerate(values)):
+        raise ValueError("must name nothing twice")
+    return values
+
+
 class Tune(Section):
     """The grid of ``sunflower tune`` (see :mod:`simulation.tuning`).
 
@@ -58,10 +67,15 @@ class Tune(Section):
     ``rounds`` and ``seeds`` of the tuning runs; None: those of the study, of which the first seed.
     """
 
-    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
-    server_learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    learning_rates: tuple[Positive, ...] | None = None
+    server_learning_rates: tuple[Positive, ...] | None = None
     rounds: Count | None = None
-    seeds: Annotated[tuple[Int, ...], Field(min_length=1)] | None = None
+    seeds: tuple[Int, ...] | None = None
+
+    @field_validator("learning_rates", "server_learning_rates", "seeds")
+    @classmethod
+    def _some(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        return values if values is None else some_and_distinct(values)
 
 
 class Study(Section):
@@ -101,12 +115,8 @@ class Study(Section):
 
     @field_validator("strategies", "seeds")
     @classmethod
-    def _some_and_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not values:
-            raise ValueError("must have at least one entry")
-        if any(value in values[:i] for i, value in enumerate(values)):
-            raise ValueError("must name nothing twice")
-        return values
+    def _some(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return some_and_distinct(values)
 
     @field_validator("sweep")
     @classmethod

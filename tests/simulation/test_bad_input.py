@@ -375,6 +375,20 @@ def test_a_bad_study(args: list[str], line: str, folder: Path, no_engine: None) 
     [
         ("strategies = []", "strategies must have at least one entry, got []"),
         ('strategies = "fedavg"', "strategies must be a list of names and tables, got 'fedavg'"),
+        (
+            'baselines = ["centralized"]',
+            "baselines.0 must be one of centralised, local, got 'centralized'; "
+            "did you mean 'centralised'?",
+        ),
+        ("[sweep]\nclients = 5", "sweep.clients must be a list or a range, got 5"),
+        (
+            "[sweep]\nrounds = []",
+            "sweep.rounds must have at least one value, got []",
+        ),
+        ("[sweep]\nclients = [0]", "clients must be >= 1, got 0"),
+        ("[tune]\nlearning_rates = [-1]", "tune.learning_rates.0 must be > 0, got -1"),
+        ("[tune]\nlearning_rates = []", "tune.learning_rates must have at least one entry, got []"),
+        ("at_once = 0", "at_once must be >= 1, got 0"),
         ("sedes = [1]", "sedes: unknown key; did you mean 'seeds'?"),
         ("[experiment]\nseed = 3", "experiment.seed must be left out of a study, got 3"),
         ("[experiment]\nepochs = 3", f"epochs: unknown key; known keys: {KEYS}"),
