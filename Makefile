@@ -43,7 +43,7 @@ soak: install ## Tests that kill drivers and workers for minutes
 
 lock: ## Renew the pins of requirements.txt (needs uv)
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
-		--extra dp --group dev pyproject.toml -o requirements.txt
+		--extra dp --extra tensorboard --extra mlflow --group dev pyproject.toml -o requirements.txt
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

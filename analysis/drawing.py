@@ -106,7 +106,8 @@ def curves(metric: str, x: str = "round") -> Draw:
     def draw(runs: Runs, options: Options) -> Axes | list[Axes]:
         def drawable(part: Runs) -> pd.DataFrame:
             rows = part.rounds
-            if x == "bytes_total":  # centralised and local training send no models
+            # centralised and local training send no models, and have nobody to drift from
+            if x == "bytes_total" or metric == "drift":
                 rows = rows[rows["mode"] == "federated"]
             labels = rows["label"]
             known = rows[metric].notna().groupby(labels, observed=True).transform("any")

@@ -170,7 +170,8 @@ FIGURES: dict[str, Figure] = {
             "client drift against rounds",
             drawing.has("drift"),
             drawing.curves("drift"),
-            "Client drift: mean distance of the clients' models from their average.",
+            "Client drift: root mean square distance of the clients' models, after local training, "
+            "from their average.",
         ),
         Figure(
             "update_norm",
@@ -191,7 +192,8 @@ FIGURES: dict[str, Figure] = {
             "which worker was busy when (Gantt chart)",
             lambda runs: not runs.timeline.empty,
             drawing.timeline,
-            "When each worker trained, in the last rounds of the first run that recorded it.",
+            "When each worker was busy (pale: evaluation), in the last rounds of the first run "
+            "that recorded it.",
         ),
         Figure(
             "traffic",

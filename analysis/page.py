@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -100,6 +100,7 @@ class Contents:
         methods: the methods paragraph in LaTeX.
         references: its BibTeX entries.
         paths: the run folders as they were given, for the commands that make it again.
+        options: what differed from the defaults, for these commands.
         left_out: runs that are not complete and so in no figure or table, with their state.
     """
 
@@ -111,6 +112,7 @@ class Contents:
     methods: str = ""
     references: Sequence[str] = ()
     paths: Sequence[str] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -210,8 +212,10 @@ def settings(runs: Runs) -> str:
 def reproduce(contents: Contents) -> str:
     """Return the commands that make the figures again."""
     where = " ".join(shlex.quote(p) for p in contents.paths) or "RUNS"
-    lines = [f"sunflower report {where}"]
-    lines += [f"sunflower plot {p.name} {where}" for p in contents.pictures]
+    given = {k: f" --{k} {shlex.quote(v)}" for k, v in contents.options.items()}
+    drawn = "".join(text for name, text in given.items() if name not in ("test", "baseline"))
+    lines = [f"sunflower report {where}{''.join(given.values())}"]
+    lines += [f"sunflower plot {p.name} {where}{drawn}" for p in contents.pictures]
     return (
         '<h2 id="reproduce">Reproduce</h2><p>Every number in a table is in '
         "<code>tables/*.csv</code>, unrounded and with the names of its runs; every run folder "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from analysis.page import Contents, Picture, page
 from analysis.runs import Runs
 from analysis.significance import TESTS
 from analysis.style import looks, paper
-from analysis.summarise import BANDS, default_target
+from analysis.summarise import BANDS, check_baseline, default_target
 from analysis.tables import TABLES, all_tables, findings
 from analysis.text import slug
+
+DEFAULTS = {"style": "default", "band": "ci", "test": "t"}
+"""Options that a command need not repeat."""
 
 
 def report(
@@ -52,18 +56,19 @@ def report(
         The files written, the page first.
 
     Raises:
-        ValueError: a path holds no runs, a run cannot be read, or an option is unknown.
+        ValueError: a path holds no runs, a run cannot be read, an option is out of its range, or
+            ``out`` cannot be written. Nothing is written then.
     """
-    paper(style)
-    for name, value, known in (("band", band, BANDS), ("test", test, TESTS)):
-        if value not in known:
-            raise ValueError(f"{name}: must be one of {sorted(known)}, got {value!r}")
+    check_options(style, band, target, test)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     found = load(*many)
     runs = found.complete if (found.table["status"] == "complete").any() else found
+    if baseline is not None:
+        check_baseline(runs.table["label"], baseline)
     folder = Path(out)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    (folder / "tables").mkdir(exist_ok=True)
+    given = {"style": style, "band": band, "test": test, "target": target, "baseline": baseline}
+    for part in ("figures", "tables"):
+        make_folder(folder / part)
     if target is None and runs.rounds["server_accuracy"].notna().any():
         target = default_target(runs.rounds)
     remove_old(folder)
@@ -86,6 +91,7 @@ def report(
         methods=paragraph,
         references=references,
         paths=[str(p) for p in many],
+        options={k: str(v) for k, v in given.items() if v is not None and v != DEFAULTS.get(k)},
         left_out={str(n): str(status[n]) for n in found.table.index.difference(runs.table.index)},
     )
     return [write(folder / "report.html", page(contents)), *files]
@@ -118,17 +124,40 @@ def plot(
         The files written.
 
     Raises:
-        ValueError: no such figure, style or setting, or the runs do not hold what it shows.
+        ValueError: no such figure, style or setting, an option is out of its range, the runs do
+            not hold what it shows, or ``out`` cannot be written.
     """
+    check_options(style, band, target)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     runs = load(*many)
     table = looks(runs.table["label"])  # of all runs: the same looks for every setting
     chosen = runs if setting is None else runs.at(setting)
     canvas = draw(name, chosen, style, table=table, band=band, target=target)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(out))
     stem = name if setting is None else slug(f"{name}-{setting}")
     return save(canvas, folder / stem, formats, style)
+
+
+def check_options(style: str, band: str, target: float | None, test: str = "t") -> None:
+    """Raise a ValueError that names the option which is out of its range."""
+    paper(style)
+    for name, value, known in (("band", band, BANDS), ("test", test, TESTS)):
+        if value not in known:
+            raise ValueError(f"{name}: must be one of {sorted(known)}, got {value!r}")
+    if target is not None and not 0 < target <= 1:
+        raise ValueError(f"target: must be an accuracy in (0, 1], got {target!r}")
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder; raise a ValueError where none can be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"out: {folder} cannot be made a folder ({reason})") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"out: {folder} is not writable")
+    return folder
 
 
 def draw_all(

@@ -65,7 +65,7 @@ class Runs:
 
     @cached_property
     def timeline(self) -> pd.DataFrame:
-        """A row per piece of work: run, round, worker, its start and end [s] since round 1."""
+        """A row per piece of work: run, round, worker, kind, its start and end [s, epoch]."""
         return self._parquet("timeline.parquet", TIMELINE_COLUMNS, None)
 
     @cached_property

@@ -8,7 +8,7 @@ further evidence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,12 @@ def check_columns(frame: pd.DataFrame, *columns: str) -> None:
     for column in columns:
         if column not in frame.columns:
             raise ValueError(f"frame: column {column!r} is missing, got {list(frame.columns)}")
+
+
+def check_baseline(labels: Iterable[str], baseline: str) -> None:
+    """Raise a ValueError unless ``baseline`` is among the labels."""
+    if baseline not in (known := sorted(set(labels))):
+        raise ValueError(f"baseline: must be one of {known}, got {baseline!r}")
 
 
 def spread(frame: pd.DataFrame, value: str, by: Sequence[str], level: float = 0.95) -> pd.DataFrame:
@@ -186,9 +192,7 @@ def rounds_to_target(
     ).reset_index()
     out["speedup"] = np.nan
     if baseline is not None:
-        if baseline not in set(spent["label"]):
-            labels = sorted(set(spent["label"]))
-            raise ValueError(f"baseline: must be one of {labels}, got {baseline!r}")
+        check_baseline(spent["label"], baseline)
         others = [c for c in by if c != "label"]
         reference = out[out["label"] == baseline]
         if others:

@@ -11,12 +11,20 @@ import pandas as pd
 
 from analysis.cells import Cell, Table, records
 from analysis.costs import cost, fairness
-from analysis.plots.base import is_share, name_of, scale
+from analysis.plots.base import is_share, name_of, quantity
 from analysis.plots.targets import target_text
 from analysis.runs import Runs
 from analysis.significance import TESTS, against_best
 from analysis.style import base_name, order
-from analysis.summarise import default_target, final, is_lower_better, last, ranks, rounds_to_target
+from analysis.summarise import (
+    check_baseline,
+    default_target,
+    final,
+    is_lower_better,
+    last,
+    ranks,
+    rounds_to_target,
+)
 from analysis.text import TIMES, TO, p_text, plus_minus, span
 
 DAGGER = "†"
@@ -198,9 +206,8 @@ def targets_table(
     labels = order(federated(runs)["label"].unique()) or order(runs.table["label"])
     if baseline is None:
         baseline = next((x for x in labels if base_name(x) == "fedavg"), labels[0])
-    elif baseline not in set(runs.table["label"]):
-        known = sorted(set(runs.table["label"]))
-        raise ValueError(f"baseline: must be one of {known}, got {baseline!r}")
+    else:
+        check_baseline(runs.table["label"], baseline)
 
     def statistic(part: Runs) -> pd.DataFrame:
         here = baseline if baseline in set(part.table["label"]) else None
@@ -386,11 +393,3 @@ def best_of(data: pd.DataFrame, column: str, lowest: bool) -> dict[str, float]:
     rivals = data[(data["mode"] == "federated") & data[column].notna()]
     best = rivals.groupby("setting")[column].agg("min" if lowest else "max")
     return {str(s): float(v) for s, v in best.items()}
-
-
-def quantity(column: str, value: float) -> str:
-    """Return a time or a size with the unit that fits it: ``1.86 GB``."""
-    if isnan(value):
-        return TO
-    divisor, text = scale(column, value)
-    return f"{value / divisor:.3g} {text[text.rindex('(') + 1 : -1]}"

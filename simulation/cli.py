@@ -211,6 +211,18 @@ def tune(
         raise typer.Exit(FAILED)
 
 
+STYLE = Annotated[
+    str, typer.Option("--style", metavar="VENUE", help="neurips, icml, ieee and the like")
+]
+BAND = Annotated[
+    str, typer.Option("--band", metavar="KIND", help="Over seeds: ci, se, sd or minmax")
+]
+TARGET = Annotated[
+    float | None,
+    typer.Option("--target", metavar="ACC", help="Accuracy of rounds to target, as 0.8"),
+]
+
+
 @main.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run or study folders")],
@@ -218,9 +230,16 @@ def report(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where to; RUNS/report for one folder"),
     ] = None,
-    style: Annotated[
-        str, typer.Option("--style", metavar="VENUE", help="neurips, icml, ieee and the like")
-    ] = "default",
+    style: STYLE = "default",
+    band: BAND = "ci",
+    target: TARGET = None,
+    test: Annotated[
+        str, typer.Option("--test", metavar="NAME", help="Paired, over seeds: t or wilcoxon")
+    ] = "t",
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="LABEL", help="What speed-ups are measured against"),
+    ] = None,
 ) -> None:
     """Draw the figures and tables of runs, and a page that holds them all."""
     with bad_input():
@@ -228,9 +247,9 @@ def report(
 
         quiet()
         folder = out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
-        files = analysis.report(list(runs), folder, style)
-    for path in files:
-        typer.echo(path)
+        more: Any = {"band": band, "target": target, "test": test, "baseline": baseline}
+        for path in analysis.report(list(runs), folder, style, **more):
+            typer.echo(path)
 
 
 @main.command()
@@ -244,9 +263,12 @@ def plot(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The folder to write to")
     ] = Path("figures"),
-    style: Annotated[
-        str, typer.Option("--style", metavar="VENUE", help="neurips, icml, ieee and the like")
-    ] = "default",
+    style: STYLE = "default",
+    band: BAND = "ci",
+    target: TARGET = None,
+    setting: Annotated[
+        str | None, typer.Option("--setting", metavar="TEXT", help="One panel alone, by its title")
+    ] = None,
 ) -> None:
     """Draw one figure of runs; without a name, list the figures."""
     with bad_input():
@@ -264,7 +286,8 @@ def plot(
             return
         if not runs:
             raise ValueError("runs must name at least one run folder, got none")
-        for path in analysis.plot(name, list(runs), out, style):
+        more: Any = {"band": band, "target": target, "setting": setting}
+        for path in analysis.plot(name, list(runs), out, style, **more):
             typer.echo(path)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from simulation.experiment import ConfigError, Resources
+from simulation.notebook import without_remarks
 from simulation.ship import runtime_env
 
 log = logging.getLogger("sunflower.cluster")
@@ -40,7 +41,8 @@ class Cluster:
     """
 
     def __init__(self, resources: Resources, ship: Sequence[str] = ()) -> None:
-        import ray
+        with without_remarks():
+            import ray
 
         # Ray would report usage over the network, and warn about variables we set on purpose.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -30,6 +30,7 @@ from simulation.folding import Folding, Poisoned
 from simulation.leaf import Rows
 from simulation.partition import AnyPartition
 from simulation.states import Handle, Row, Stored
+from simulation.timeline import Timeline
 from simulation.work import Setup, join
 from strategies.core import Vector
 
@@ -86,6 +87,7 @@ class EngineGrid(Grid):
         self._node_states: dict[int, RecordDict] = {}
         self._replies: dict[str, tuple[_Replies, int]] = {}
         self._numbers = itertools.count(1)
+        self.timeline = Timeline()  # what executors did and when, where the engine knows it
 
     # What an engine adds.
 

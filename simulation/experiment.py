@@ -37,6 +37,7 @@ from simulation.sections import (
     Realism,
     Sampling,
     Section,
+    Tracks,
     is_number,
 )
 from strategies import catalog, checks
@@ -168,6 +169,7 @@ class Experiment(Section):
     faults: Faults = Faults()
     realism: Realism = Realism()
     resources: Resources = Resources()
+    track: Tracks = ()
 
     @field_validator(*SHORT, mode="before")
     @classmethod
@@ -250,7 +252,7 @@ class Experiment(Section):
         plain = set() if self.realism.active else {"realism"}
         plain |= {name for name in LATER if getattr(self, name) == type(getattr(self, name))()}
         return self.model_dump(
-            mode="json", exclude={"name", "data_dir", "faults", "resources"} | plain
+            mode="json", exclude={"name", "data_dir", "faults", "resources", "track"} | plain
         )
 
     def digest(self) -> str:

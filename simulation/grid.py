@@ -25,6 +25,7 @@ from simulation.pool import Pool
 from simulation.seats import Tenant, Ticket
 from simulation.states import Handle
 from simulation.work import Setup
+from simulation.worker import Status
 
 log = logging.getLogger("sunflower.grid")
 
@@ -79,7 +80,7 @@ class RayGrid(EngineGrid):
             self._holdings, setup = Holdings(setup.shelf), replace(setup, shelf=None)
         self.setup, self.data, self.partition = setup, data, partition
         inputs = (ray.put(setup), self.pool.share(data), ray.put(partition))
-        self._tenant = Tenant(inputs, setup.experiment.faults)
+        self._tenant = Tenant(inputs, setup.experiment.faults, hear=self._hear)
         self.pool.enter(self._tenant)
         _ = self.run
 
@@ -179,6 +180,9 @@ class RayGrid(EngineGrid):
         if self._holdings is None or client not in self.stored:
             return super().state_of(client)
         return self._holdings.handle(self.stored[client])
+
+    def _hear(self, worker: int, ticket: Ticket, status: Status) -> None:
+        self.timeline.add(worker, ticket.name, ticket.args, status, self.partition)
 
     def cluster_pid(self, seat: int) -> int:
         """Return the process id of the worker in a seat."""

@@ -92,6 +92,7 @@ OPTIONS = (
     Option(
         "--client-gpus", "resources.client_gpus", NUMBER, "N", "GPUs of a worker, or part", _WHERE
     ),
+    Option("--track", "track", TEXT, "A,B", "tensorboard, mlflow, wandb or module:Class", _WHERE),
     Option("--address", "resources.address", TEXT, "HOST", "A running Ray cluster to join", _WHERE),
 )
 

@@ -277,6 +277,8 @@ class Pool:
         seconds, owner = status.ended - status.started, ticket.owner
         ticket.status = status
         owner.busy += seconds
+        if owner.hear is not None:
+            owner.hear(self.seats.index(seat), ticket, status)
         if status.error is None:
             pace = seconds / ticket.cost
             owner.slowest[ticket.name] = max(pace, owner.slowest.get(ticket.name, 0.0))

@@ -4,6 +4,8 @@
 ``config.json``         everything needed to repeat the run, versions included
 ``rounds.jsonl``        one JSON object a line, round 0 (the initial model) first
 ``clients.parquet``     round, client, examples, loss, accuracy of every client that took part
+``timeline.parquet``    round, worker, node, kind, start, end, clients, examples of every call
+                        of a worker (engine ``ray``)
 ``lost.jsonl``          round, client and reason of every client that a round lost, if any
 ``replies.jsonl``       round, client, type and metrics of every reply, for a Flower app
 ``labels.parquet``      client, label, examples: the label distribution of the partition
@@ -13,7 +15,8 @@
 ``run.log``             log lines
 ======================  ====================================================================
 
-While a run is under way, ``clients.parquet`` is a folder of parts, which pandas reads alike.
+While a run is under way, ``clients.parquet`` and ``timeline.parquet`` are folders of parts, which
+pandas reads alike.
 """
 
 from __future__ import annotations
@@ -37,6 +40,10 @@ import pyarrow.parquet as pq
 FORMAT = 1
 
 PACKAGES = ("sunflower-fl", "flwr", "keras", "numpy", "ray", "tensorflow")
+
+
+PARTED = ("clients.parquet", "timeline.parquet")
+"""Tables that grow by a part each round."""
 
 
 class RunError(ValueError):
@@ -131,16 +138,17 @@ class RunFolder:
             kept = [r for r in read_lines(path / name) if r["round"] <= last_round]
             if (path / name).exists():
                 replace(path / name, "".join(to_json(r) + "\n" for r in kept).encode())
-        folder._take_apart()
-        for part in (path / "clients.parquet").glob("round-*.parquet"):
-            if int(part.stem.partition("-")[2]) > last_round:
-                part.unlink()
+        for name in PARTED:
+            folder._take_apart(name)
+            for part in (path / name).glob("round-*.parquet"):
+                if int(part.stem.partition("-")[2]) > last_round:
+                    part.unlink()
         (path / "summary.json").unlink(missing_ok=True)
         return folder
 
-    def _take_apart(self) -> None:
-        """Make ``clients.parquet`` a folder of parts again, if it had been joined already."""
-        whole, parts = self.path / "clients.parquet", self.path / ".clients.parts"
+    def _take_apart(self, name: str) -> None:
+        """Make a table a folder of parts again, if it had been joined already."""
+        whole, parts = self.path / name, self._aside(name)
         # After a crash, whichever has the proper name is whole; without it, the other is.
         if parts.is_dir() and whole.exists():
             shutil.rmtree(parts)
@@ -183,16 +191,17 @@ class RunFolder:
                 os.truncate(path, size)
             raise
 
-    def add_clients(self, round: int, rows: Mapping[str, Any]) -> None:
-        """Add the clients of a round to ``clients.parquet``."""
-        parts = self.path / "clients.parquet"
+    def add_part(self, name: str, rows: Mapping[str, Any]) -> None:
+        """Add the rows of a round, one column of which is the round, to one of PARTED."""
+        if not len(rows["round"]):
+            return
+        parts = self.path / name
         parts.mkdir(exist_ok=True)
-        table = pa.table({"round": np.full(len(rows["client"]), round, np.int32), **rows})
-        name = parts / f"round-{round:06d}.parquet"
-        hidden = name.with_name(f".{name.name}.tmp")
+        part = parts / f"round-{int(rows['round'].max()):06d}.parquet"
+        hidden = part.with_name(f".{part.name}.tmp")
         try:
-            pq.write_table(table, hidden)
-            os.replace(hidden, name)
+            pq.write_table(pa.table(dict(rows)), hidden)
+            os.replace(hidden, part)
         except BaseException:
             hidden.unlink(missing_ok=True)
             raise
@@ -208,19 +217,26 @@ class RunFolder:
         replace(self.path / "model.keras", data)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Join the parts of ``clients.parquet`` and write ``summary.json``, the last file."""
-        parts = self.path / "clients.parquet"
-        if parts.is_dir() and summary["status"] == "complete":
-            joined, aside = self.path / ".clients.parquet.tmp", self.path / ".clients.parts"
-            with_parts = sorted(parts.glob("round-*.parquet"))
-            if with_parts:
-                pq.write_table(pa.concat_tables(map(pq.read_table, with_parts)), joined)
-                # At every moment the rows are all in one place: see _take_apart.
-                os.replace(parts, aside)
-                os.replace(joined, parts)
-                shutil.rmtree(aside)
+        """Join the parts of the tables and write ``summary.json``, the last file."""
+        if summary["status"] == "complete":
+            for name in PARTED:
+                self._join(name)
         text = json.dumps(_plain(summary), indent=2) + "\n"
         replace(self.path / "summary.json", text.encode())
+
+    def _join(self, name: str) -> None:
+        parts = self.path / name
+        with_parts = sorted(parts.glob("round-*.parquet")) if parts.is_dir() else []
+        if with_parts:
+            joined = self.path / f".{name}.tmp"
+            pq.write_table(pa.concat_tables(map(pq.read_table, with_parts)), joined)
+            # At every moment the rows are all in one place: see _take_apart.
+            os.replace(parts, self._aside(name))
+            os.replace(joined, parts)
+            shutil.rmtree(self._aside(name))
+
+    def _aside(self, name: str) -> Path:
+        return self.path / f".{name.removesuffix('.parquet')}.parts"
 
 
 def check_free(path: Path) -> None:
@@ -277,3 +293,32 @@ def column_means(rows: Mapping[str, Any], names: Sequence[str]) -> dict[str, flo
         total = weight[known].sum()
         means[name] = float((values[known] * weight[known]).sum() / total) if total else None
     return means
+
+
+def client_table(
+    round: int, rows: Mapping[str, Any], evaluated: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return a round's rows of ``clients.parquet``.
+
+    Args:
+        round: the round.
+        rows: columns of training.
+        evaluated: columns of the same clients' evaluation, if there was any.
+    """
+    table: dict[str, Any] = {
+        "round": np.full(len(rows["client"]), round, np.int32),
+        "client": rows["client"].astype(np.int64),
+        "examples": rows["examples"].astype(np.int64),
+    }
+    for name in ("loss", "accuracy"):
+        column = np.full(len(rows["client"]), np.nan)
+        if evaluated is not None:
+            place = {c: i for i, c in enumerate(evaluated["client"].tolist())}
+            known = [(i, place[c]) for i, c in enumerate(rows["client"].tolist()) if c in place]
+            for i, j in known:
+                if evaluated["examples"][j] > 0:
+                    column[i] = evaluated[name][j]
+        table[name] = column
+    for name in ("train_loss", "train_accuracy"):
+        table[name] = rows[name].astype(np.float64)
+    return table

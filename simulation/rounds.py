@@ -21,10 +21,12 @@ from simulation.experiment import WEIGHTED, Experiment
 from simulation.faults import Lost, judge
 from simulation.leaf import Rows, columns
 from simulation.realism import Cast
-from simulation.results import RunFolder, column_means
+from simulation.results import RunFolder, client_table, column_means
+from simulation.timeline import Timeline
 from strategies import Federated
 from strategies.core import Round, Spec, State, Vector, bound
 from strategies.reports import Reports, apart
+from strategies.sums import DRIFT, squared_norm
 
 log = logging.getLogger("sunflower.rounds")
 
@@ -34,6 +36,8 @@ EMPTY_LINE: dict[str, Any] = {
     **dict.fromkeys(("clients", "examples", "train_loss", "train_accuracy")),
     "bytes_up": 0,
     "bytes_down": 0,
+    "update_norm": None,
+    "drift": None,
     "clients_lost": 0,
 }
 """Round 0: the initial model, nothing trained yet."""
@@ -71,6 +75,8 @@ class Trained:
 
 class Driver(Protocol):
     """How one kind of strategy trains and evaluates clients."""
+
+    spec: Spec
 
     def train(self, round: int, model: Vector) -> Trained:
         """Train one round from ``model``."""
@@ -130,6 +136,7 @@ class Folding:
         up = FLOAT * (model.size + sum(v.size for v in mean.extras.values()))
         size = self.strategy.cohort.count(population)
         notes = algorithm.notes(shared, round, population, size)
+        notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT}
         if self.experiment.mode != "federated":
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
         return Trained(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
@@ -196,8 +203,10 @@ class Loop:
         evaluate_server: ServerEvaluation,
         folder: RunFolder,
         observe: Observer,
+        timeline: Timeline,
     ) -> None:
         self.experiment, self.driver, self.folder = experiment, driver, folder
+        self.timeline = timeline
         self.evaluate_server, self.observe = evaluate_server, observe
 
     def run(
@@ -214,6 +223,7 @@ class Loop:
         started, last = time.perf_counter(), self.experiment.rounds
         while position.round < last:
             round = position.round + 1
+            self.timeline.round = round
             trained = self.driver.train(round, position.model)
             measured()
             if not np.isfinite(trained.model).all():
@@ -222,7 +232,7 @@ class Loop:
                     "the learning rate may be too high"
                 )
             now = time.perf_counter()
-            line = self._line(round, now - started, trained)
+            line = self._line(round, now - started, trained, position.model)
             started = now
             position = Position(round, trained.model, line, trained.rows)
             self._report(trained.lost)
@@ -232,8 +242,9 @@ class Loop:
         measured()
         return position
 
-    def _line(self, round: int, seconds: float, trained: Trained) -> dict[str, Any]:
-        rows = trained.rows
+    def _line(self, round: int, seconds: float, trained: Trained, before: Vector) -> dict[str, Any]:
+        rows, cut = trained.rows, self.driver.spec.trainable_size
+        change = np.subtract(trained.model[:cut], before[:cut], dtype=np.float64)
         return {
             "round": round,
             "seconds": seconds,
@@ -242,6 +253,7 @@ class Loop:
             **column_means(rows, ("train_loss", "train_accuracy")),
             "bytes_up": trained.bytes_up,
             "bytes_down": trained.bytes_down,
+            "update_norm": squared_norm(change) ** 0.5,
             **trained.notes,
             "clients_lost": len(trained.lost),
             **self._absences(trained),
@@ -280,7 +292,8 @@ class Loop:
                 "client_accuracy": means.get("accuracy"),
             }
             if rows is not None:
-                self.folder.add_clients(round, _client_table(rows, found))
+                self.folder.add_part("clients.parquet", client_table(round, rows, found))
+                self.folder.add_part("timeline.parquet", self.timeline.take(round))
             self.folder.add_round(record)
             self.observe(record)
 
@@ -289,23 +302,3 @@ class Loop:
 
 def _nothing() -> None:
     """Stand for an evaluation that is not needed."""
-
-
-def _client_table(rows: Rows, evaluated: Rows | None) -> dict[str, Any]:
-    """Return training rows with the validation loss and accuracy of the same clients."""
-    table: dict[str, Any] = {
-        "client": rows["client"].astype(np.int64),
-        "examples": rows["examples"].astype(np.int64),
-    }
-    for name in ("loss", "accuracy"):
-        column = np.full(len(rows["client"]), np.nan)
-        if evaluated is not None:
-            place = {c: i for i, c in enumerate(evaluated["client"].tolist())}
-            known = [(i, place[c]) for i, c in enumerate(rows["client"].tolist()) if c in place]
-            for i, j in known:
-                if evaluated["examples"][j] > 0:
-                    column[i] = evaluated[name][j]
-        table[name] = column
-    for name in ("train_loss", "train_accuracy"):
-        table[name] = rows[name].astype(np.float64)
-    return table

@@ -19,17 +19,21 @@ from simulation import (
     datasets,
     foreign,
     memory,
+    notebook,
     partition,
     plugins,
     preflight,
     results,
     ship,
     states,
+    trackers,
 )
 from simulation.bookkeeping import citations, disk, log_file, summary_of
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
 from simulation.experiment import ConfigError, Experiment, StrategyConfig
+from simulation.listener import Listener as Listener
+from simulation.listener import Listeners
 from simulation.lock import locked, termination
 from simulation.messaging import Messaging
 from simulation.partition import AnyPartition
@@ -46,22 +50,6 @@ log = logging.getLogger("sunflower")
 
 LABELLED = 10_000
 """Clients whose label counts are recorded, at most."""
-
-
-class Listener:
-    """Hears what a run does; override what you want to show."""
-
-    def stage(self, text: str) -> None:
-        """Hear what is being done before and after the rounds."""
-
-    def begin(self, experiment: Experiment, workers: int, done: int) -> None:
-        """Hear that rounds begin, ``done`` of them being done already."""
-
-    def clients(self, kind: str, clients: int, examples: int) -> None:
-        """Hear that some clients have trained (``train``) or answered (``message``)."""
-
-    def line(self, record: Mapping[str, Any]) -> None:
-        """Hear a line of ``rounds.jsonl``."""
 
 
 Load = Callable[[str, Path | None, Data | None], Dataset]
@@ -114,7 +102,7 @@ def simulate(
             third party); None takes the one that the experiment names.
         out: the run folder, which must not exist; made up under ``runs/`` when None.
         resume: go on in ``out`` from its last checkpoint.
-        listener: hears progress.
+        listener: hears progress; when None, notebooks show a bar and all else shows nothing.
         host: gives engine and data to the runs of a study; None: the run has its own.
 
     Raises:
@@ -130,7 +118,7 @@ def simulate(
         1
     """
     experiment = experiment or Experiment()
-    listener = listener or Listener()
+    listener = Listeners([listener or _default(), *trackers.make(experiment.track)])
     chosen = make_strategy(experiment, strategy)
     if strategy is not None:
         named = getattr(chosen, "algorithm", None)
@@ -156,6 +144,10 @@ def simulate(
         if not resume:
             stack.enter_context(_new_folder(path))
         return _run(experiment, chosen, grid, data, parts, path, start, listener)
+
+
+def _default() -> Listener:
+    return notebook.Notebook() if notebook.in_notebook() else Listener()
 
 
 @contextmanager
@@ -263,7 +255,8 @@ def _engine(experiment: Experiment, listener: Listener, strategy: Strategy) -> E
         from simulation.flower import FlowerGrid
 
         return FlowerGrid(experiment, listener.clients)
-    from simulation.grid import RayGrid
+    with notebook.without_remarks():
+        from simulation.grid import RayGrid
 
     resources = experiment.resources
     if experiment.mode == "centralised":
@@ -282,7 +275,7 @@ def check_same(path: Path, experiment: Experiment) -> None:
         changed = [
             f"{key} was {a!r}, is {b!r}"
             for key, a, b in differences(old, new)
-            if not key.startswith(("resources", "faults", "name", "data_dir"))
+            if not key.startswith(("resources", "faults", "name", "data_dir", "track"))
         ]
         raise RunError(f"resume: {path} is a run of another experiment: {'; '.join(changed)}")
 
@@ -347,10 +340,11 @@ def _run(
             driver.state = start.state  # type: ignore[misc]
             grid.restore_clients(start.clients)
         done = {record["round"] for record in results.read_rounds(path)}
+        listener.opened(path)
         listener.begin(experiment, grid.workers, position.round)
         local = experiment.mode == "local"
         evaluate = grid.evaluate_test_own if local else grid.evaluate_test
-        loop = Loop(experiment, driver, evaluate, folder, listener.line)
+        loop = Loop(experiment, driver, evaluate, folder, listener.line, grid.timeline)
         began, before = time.perf_counter(), start.seconds if start else 0.0
 
         def saved(at: Position) -> None:
@@ -386,6 +380,7 @@ def _run(
             else:
                 with suppress(OSError):  # A full disk must not hide why the run ended.
                     folder.finish(summary)
+            listener.end(summary)
     return Result(path, lines, summary, position.model, info.spec)
 
 

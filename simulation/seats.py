@@ -28,6 +28,7 @@ class Tenant:
         slowest: the slowest pace of a call so far, by name.
         busy: seconds that workers have worked for it.
         failure: why it cannot go on.
+        hear: called with the worker's place, a call that is over, and how it went.
     """
 
     inputs: tuple[Any, ...]
@@ -36,6 +37,7 @@ class Tenant:
     slowest: dict[str, float] = field(default_factory=dict)
     busy: float = 0.0
     failure: Exception | None = None
+    hear: Callable[[int, Ticket, Status], None] | None = None
 
 
 @dataclass(eq=False)

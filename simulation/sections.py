@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from strategies import checks
+
 
 def is_number(value: Any) -> bool:
     """Tell whether a value is a number; NumPy's are, true and false are not."""
@@ -110,6 +112,37 @@ class Realism(Section):
         """Tell whether this strategy leaves stragglers out."""
         drop = self.drop_stragglers
         return drop if isinstance(drop, bool) else strategy in drop
+
+
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+"""Names of the built-in trackers (see :mod:`simulation.trackers`)."""
+
+
+class Track(BaseModel):
+    """A tracker by name, with its options as further keys."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the options given for the tracker."""
+        return dict(self.model_extra or {})
+
+
+def _tracks(value: Any) -> Any:
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",")]
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a name, or a list of names and tables with a name")
+    tracks = tuple({"name": one} if isinstance(one, str) else one for one in value)
+    for name in [one.get("name") for one in tracks if isinstance(one, dict)]:
+        if isinstance(name, str) and ":" not in name:
+            checks.one_of("track", name, [*TRACKERS, "module:Class"])
+    return tracks
+
+
+Tracks = Annotated[tuple[Track, ...], BeforeValidator(_tracks)]
 
 
 class Sampling(Section):

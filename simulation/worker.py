@@ -27,12 +27,13 @@ BAD_INPUT = ("ModelError", "PluginError", "ConfigError")
 
 @dataclass(frozen=True)
 class Status:
-    """How a call went: when it ran (seconds since the epoch), and the error if it failed."""
+    """How a call went: when it ran (seconds since the epoch), the error if it failed, where."""
 
     started: float
     ended: float
     error: str | None = None
     trace: str = ""
+    node: str = ""
 
     @property
     def kind(self) -> str:
@@ -77,6 +78,7 @@ class Worker:
         self._class: Any = plugins.find("executor", executor)
         self._class.prepare(threads, gpus)
         self._executors: dict[int, Any] = {}
+        self._node = ray.get_runtime_context().get_node_id()
 
     def open(self, tenant: int, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
         """Build a run's model and take its data (read from shared memory, not copied)."""
@@ -100,7 +102,7 @@ class Worker:
                 value, kept = value
         except (Exception, StateError) as error:
             return _failed(started, error), None, None
-        return Status(started, time.time()), value, kept
+        return Status(started, time.time(), node=self._node), value, kept
 
     def where(self) -> tuple[str, int]:
         """Return the node's id and the process id."""

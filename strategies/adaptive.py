@@ -160,7 +160,8 @@ class AdaptiveClipped(Clipped):
     def finish(self, partial: Sums) -> Mean:
         """Return the mean, its sensitivity and the share of updates within the norm."""
         mean = super().finish(partial)
-        return replace(mean, metrics={WITHIN: partial.tallies[WITHIN] / mean.clients})
+        within = partial.tallies[WITHIN] / mean.clients
+        return replace(mean, metrics={**mean.metrics, WITHIN: within})
 
 
 @dataclass(frozen=True)

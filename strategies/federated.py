@@ -32,6 +32,7 @@ from flwr.supercore import log
 from strategies.cohort import EVALUATE, TRAIN, Cohort
 from strategies.core import Algorithm, Round, Spec, State, Update, Vector, bound
 from strategies.reports import Reports, apart
+from strategies.sums import DRIFT
 
 __all__ = ["Cohort", "Federated"]
 
@@ -75,6 +76,7 @@ class Federated(Strategy):
         self._model: Vector | None = None
         self._layout: _Layout | None = None
         self._population = 0
+        self._measured: dict[str, float] = {}
 
     def __repr__(self) -> str:
         """Show the algorithm's name."""
@@ -140,6 +142,7 @@ class Federated(Strategy):
                 self._reports.add([update.client], [update.metrics.get("loss", np.nan)])
         at = Round(server_round, self._population, self.cohort.seed)
         mean, metrics = reducer.finish(partial), mean_metrics(valid)
+        self._measured = {k: v for k, v in mean.metrics.items() if k == DRIFT}
         mean = replace(mean, metrics={**_measured(metrics), **mean.metrics})
         model, self._state = self.algorithm.step(spec, self._model, self._state, mean, at)
         return self._layout.record(model), metrics
@@ -147,7 +150,8 @@ class Federated(Strategy):
     def notes(self, server_round: int) -> dict[str, float]:
         """Return numbers for the record of the round just trained; see :meth:`Algorithm.notes`."""
         size = self.cohort.count(self._population)
-        return self.algorithm.notes(self._shared, server_round, self._population, size)
+        notes = self.algorithm.notes(self._shared, server_round, self._population, size)
+        return {**self._measured, **notes}
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -9,7 +9,7 @@ of each extra on its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from strategies import checks
 from strategies.core import Mean, Update, Vector
 from strategies.geometry import average_of, by_columns, squared_distances
-from strategies.sums import same_extras, squared_norm
+from strategies.sums import DRIFT, drift, same_extras, squared_norm
 
 Combine = Callable[[Sequence[Vector]], Vector]
 
@@ -33,12 +33,14 @@ class Kept:
         examples: their numbers of examples.
         deltas: their deltas, [P] each.
         extras: their extras by name, [T] each.
+        trainable: T; None means all entries of the deltas.
     """
 
     clients: list[int] = field(default_factory=list)
     examples: list[int] = field(default_factory=list)
     deltas: list[Vector] = field(default_factory=list)
     extras: dict[str, list[Vector]] = field(default_factory=dict)
+    trainable: int | None = None
 
     def in_order(self) -> Kept:
         """Return the same in the order of the clients' numbers."""
@@ -48,7 +50,19 @@ class Kept:
             return [values[i] for i in order]
 
         extras = {name: pick(rows) for name, rows in self.extras.items()}
-        return Kept(pick(self.clients), pick(self.examples), pick(self.deltas), extras)
+        return replace(
+            self,
+            clients=pick(self.clients),
+            examples=pick(self.examples),
+            deltas=pick(self.deltas),
+            extras=extras,
+        )
+
+    def drift(self) -> float:
+        """Return the clients' root mean square distance from their plain mean."""
+        heads = [delta[: self.trainable] for delta in self.deltas]
+        squares = sum(squared_norm(head) for head in heads) / len(heads)
+        return drift(squares, average_of(heads), len(heads))
 
 
 class Robust:
@@ -61,7 +75,7 @@ class Robust:
     def lift(self, update: Update) -> Kept:
         """Return one client's update, as it is."""
         extras = {name: [extra] for name, extra in update.extras.items()}
-        return Kept([update.client], [update.examples], [update.delta], extras)
+        return Kept([update.client], [update.examples], [update.delta], extras, update.trainable)
 
     def merge(self, a: Kept, b: Kept) -> Kept:
         """Return the updates of both groups."""
@@ -71,6 +85,7 @@ class Robust:
             a.examples + b.examples,
             a.deltas + b.deltas,
             {name: a.extras[name] + b.extras[name] for name in a.extras},
+            a.trainable,
         )
 
     def fold(self, partial: Kept | None, update: Update) -> Kept:
@@ -91,7 +106,8 @@ class Robust:
         combine = self.rule(cohort)
         extras = {name: combine(rows) for name, rows in cohort.extras.items()}
         weight = float(sum(cohort.examples))
-        return Mean(combine(cohort.deltas), extras, weight, len(cohort.clients))
+        apart = {DRIFT: cohort.drift()}
+        return Mean(combine(cohort.deltas), extras, weight, len(cohort.clients), metrics=apart)
 
 
 @dataclass(frozen=True)

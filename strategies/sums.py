@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from strategies.core import Mean, Update, Vector
+
+DRIFT = "drift"
+"""The metric of a :class:`~strategies.core.Mean` that :func:`drift` gives."""
 
 _BLOCK = 32_768
 """Entries folded at a time: the float64 scratch (256 KiB) then stays in the processor's cache."""
@@ -24,6 +28,8 @@ class Sums:
         weight: sum of the weights.
         clients: number of clients.
         tallies: further sums of numbers by name.
+        squares: sum of ``weight * ||delta||^2`` over the trainable part.
+        trainable: its length T.
     """
 
     delta: Vector
@@ -31,6 +37,8 @@ class Sums:
     weight: float = 0.0
     clients: int = 0
     tallies: dict[str, float] = field(default_factory=dict)
+    squares: float = 0.0
+    trainable: int = 0
 
 
 class Streaming:
@@ -54,12 +62,17 @@ class Streaming:
     def lift(self, update: Update) -> Sums:
         """Return the sums over one client."""
         weight = self.weigh(update)
+        cut = update.delta.size if update.trainable is None else update.trainable
+        delta = np.multiply(update.delta, weight, dtype=np.float64)
+        squares = sum(squared_norm(delta[i : min(i + _BLOCK, cut)]) for i in range(0, cut, _BLOCK))
         return Sums(
-            np.multiply(update.delta, weight, dtype=np.float64),
+            delta,
             {k: np.multiply(v, weight, dtype=np.float64) for k, v in update.extras.items()},
             weight,
             1,
             self.tally(update),
+            squares / weight if weight else 0.0,
+            cut,
         )
 
     def merge(self, a: Sums, b: Sums) -> Sums:
@@ -71,6 +84,8 @@ class Streaming:
             a.weight + b.weight,
             a.clients + b.clients,
             {name: a.tallies[name] + b.tallies[name] for name in a.tallies},
+            a.squares + b.squares,
+            a.trainable,
         )
 
     def fold(self, partial: Sums | None, update: Update) -> Sums:
@@ -86,42 +101,69 @@ class Streaming:
         for update in updates:
             same_extras(partial.extras, update.extras)
         weights = [self.weigh(update) for update in updates]
-        add_scaled(partial.delta, [update.delta for update in updates], weights)
-        for update, weight in zip(updates, weights, strict=True):
+        deltas, cut = [update.delta for update in updates], partial.trainable
+        squares = add_scaled(partial.delta, deltas, weights, cut)
+        for update, weight, square in zip(updates, weights, squares, strict=True):
             for name, extra in update.extras.items():
                 add_scaled(partial.extras[name], [extra], [weight])
             for name, number in self.tally(update).items():
                 partial.tallies[name] += number
             partial.weight += weight
+            partial.squares += square
             partial.clients += 1
         return partial
 
     def finish(self, partial: Sums) -> Mean:
-        """Divide by the total weight."""
+        """Divide by the total weight; the metric ``drift`` is how far the clients are apart."""
         total = partial.weight
         if not total > 0:
             raise ValueError(f"total weight of the cohort must be > 0, got {total}")
         extras = {name: extra / total for name, extra in partial.extras.items()}
-        scale = self.scale(partial)
-        return Mean(partial.delta / total, extras, total, partial.clients, scale)
+        scale, mean = self.scale(partial), partial.delta / total
+        apart = drift(partial.squares / total, mean[: partial.trainable], partial.clients)
+        return Mean(mean, extras, total, partial.clients, scale, metrics={DRIFT: apart})
 
 
-def add_scaled(total: Vector, vectors: Sequence[Vector], weights: Sequence[float]) -> None:
+def drift(mean_square: float, mean: Vector, clients: int) -> float:
+    """Return the clients' root mean square distance from their mean, from sums that stream.
+
+    With the weights ``p_i`` of the mean (they add up to 1)::
+
+        sqrt(sum_i p_i ||delta_i - mean||^2) = sqrt(sum_i p_i ||delta_i||^2 - ||mean||^2)
+
+    Args:
+        mean_square: ``sum_i p_i ||delta_i||^2``.
+        mean: ``sum_i p_i delta_i``, over the same entries.
+        clients: how many there are; a single one does not drift.
+    """
+    # Equal updates may give a difference below zero by rounding.
+    return sqrt(max(0.0, mean_square - squared_norm(mean))) if clients > 1 else 0.0
+
+
+def add_scaled(
+    total: Vector, vectors: Sequence[Vector], weights: Sequence[float], measured: int = 0
+) -> list[float]:
     """Compute ``total += weight * vector`` for one vector after the other, in float64.
 
     Gives the bits of ``total + np.multiply(vector, weight, dtype=float64)``, block by block: a
     block of the total stays in the processor's cache while all vectors are added to it.
+
+    Returns:
+        ``weight * ||vector[:measured]||^2`` of each, taken while its block is in the cache.
     """
     for vector in vectors:
         if vector.shape != total.shape:
             raise ValueError(f"vector has shape {vector.shape}, expected {total.shape}")
-    scratch = np.empty(min(_BLOCK, total.size))
+    scratch, squares = np.empty(min(_BLOCK, total.size)), [0.0] * len(vectors)
     for start in range(0, total.size, _BLOCK):
         into = total[start : start + _BLOCK]
         part = scratch[: into.size]
-        for vector, weight in zip(vectors, weights, strict=True):
+        for i, (vector, weight) in enumerate(zip(vectors, weights, strict=True)):
             np.multiply(vector[start : start + _BLOCK], weight, out=part, dtype=np.float64)
             into += part
+            if start < measured:
+                squares[i] += squared_norm(part[: measured - start])
+    return [s / weight if weight else 0.0 for s, weight in zip(squares, weights, strict=True)]
 
 
 def squared_norm(vector: Vector) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from textwrap import wrap
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.style import Look, looks, order
 from analysis.summarise import BANDS
-from analysis.text import ALPHA, span, words
+from analysis.text import ALPHA, TO, span, words
 
 NAMES = {
     "server_accuracy": "Test accuracy",
@@ -110,6 +111,14 @@ def scale(column: str, largest: float) -> tuple[float, str]:
     if column == "examples_total" and largest >= 1e5:
         return 1e6, f"{name} (millions)"
     return 1.0, f"{name} (%)" if is_share(column) else name
+
+
+def quantity(column: str, value: float) -> str:
+    """Return a time or a size with the unit that fits it: ``1.86 GB``."""
+    if isnan(value):
+        return TO
+    divisor, text = scale(column, value)
+    return f"{value / divisor:.3g} {text[text.rindex('(') + 1 : -1]}"
 
 
 def percent(axis: Any) -> None:

@@ -104,6 +104,9 @@ def timeline(
 ) -> Axes:
     """Draw which worker was busy when (a Gantt chart), rounds in alternating colours.
 
+    Training is solid; other work (evaluation, merging), where the frame has a column ``kind``,
+    is pale.
+
     Args:
         frame: :attr:`analysis.Runs.timeline`; of several runs, the first one is drawn.
         ax: where to draw; a new figure without.
@@ -119,14 +122,16 @@ def timeline(
     origin = float(frame["start"].min())
     workers = {w: i for i, w in enumerate(sorted(frame["worker"].unique()))}
     ax = axes(ax)
+    training = frame["kind"].isin(("train", "message")) if "kind" in frame else True
+    frame = frame.assign(training=training)
     colours = ("#0072B2", "#E69F00", "#009E73")
     for number, part in enumerate(dict(list(frame.groupby("round"))).values()):
-        for worker, work in part.groupby("worker", observed=True):
+        for (worker, solid), work in part.groupby(["worker", "training"], observed=True):
             bars = [(a - origin, b - a) for a, b in zip(work["start"], work["end"], strict=True)]
             ax.broken_barh(
                 bars, (workers[worker] - 0.4, 0.8),
                 **{"facecolor": colours[number % 3], "edgecolor": "white",
-                   "linewidth": points(0.3), **style},
+                   "linewidth": points(0.3), "alpha": 1.0 if solid else 0.4, **style},
             )  # fmt: skip
     ax.set_ylim(-0.6, len(workers) - 0.4)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
@@ -137,7 +142,9 @@ def timeline(
         busy = float((frame["end"] - frame["start"]).sum())
         whole = len(workers) * (float(frame["end"].max()) - origin)
         shown = frame["round"].nunique()
-        note(ax, f"{shown} rounds, one colour each; workers {100 * busy / whole:.0f}% busy")
+        pale = "" if frame["training"].all() else ", evaluation pale"
+        rounds_text = "1 round" if shown == 1 else f"{shown} rounds, a colour each"
+        note(ax, f"{rounds_text}{pale}; {100 * busy / whole:.0f}% busy")
     return ax
 
 

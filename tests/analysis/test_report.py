@@ -1,23 +1,19 @@
 import base64
 import hashlib
 import json
-import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from analysis import load, plot, report
 from analysis.methods import bibtex_key, methods, plain
 from analysis.text import ALPHA
+from benchmarks.report import GIGABYTES, SECONDS, measure, write_runs
 
 PROX = """@inproceedings{li2020federated,
   title = {Federated Optimization in Heterogeneous Networks},
@@ -206,57 +202,13 @@ def test_the_page_works_in_a_browser(made: list[Path], tmp_path: Path, width: in
     assert seen["sorts"] == "descending"
 
 
-def write_many(root: Path, runs: int, rounds: int) -> None:
-    """Write runs in bulk: 4 strategies x 5 alphas x seeds, ten clients a round."""
-    rng = np.random.default_rng(0)
-    number = np.arange(rounds + 1)
-    for i in range(runs):
-        label, alpha, seed = f"Fed{i % 4}", [0.03, 0.1, 0.3, 1.0, 10.0][i // 4 % 5], i // 20
-        folder = root / f"{i:03d}"
-        folder.mkdir(parents=True)
-        experiment = {
-            "seed": seed, "rounds": rounds, "dataset": "made", "model": "cnn", "clients": 100,
-            "cohort": 10, "partition": {"kind": "dirichlet", "alpha": alpha},
-            "training": {"learning_rate": 0.1}, "strategy": {"name": label}, "mode": "federated",
-        }  # fmt: skip
-        config = {"format": 1, "label": label, "hash": str(i), "experiment": experiment}
-        (folder / "config.json").write_text(json.dumps(config))
-        (folder / "summary.json").write_text('{"status": "complete"}')
-        accuracy = 0.8 - 0.7 * np.exp(-number / 50) + rng.normal(0, 0.01, rounds + 1)
-        (folder / "rounds.jsonl").write_text(
-            "".join(
-                f'{{"round": {r}, "seconds": 1.5, "clients": 10, "examples": 600, "train_loss": 1.0'
-                f', "train_accuracy": 0.5, "server_loss": {1 - a}, "server_accuracy": {a}, '
-                f'"client_loss": 1.1, "client_accuracy": {a}, "bytes_up": 9000, '
-                f'"bytes_down": 9000}}\n'
-                for r, a in zip(number.tolist(), accuracy.tolist(), strict=True)
-            )
-        )
-        rows = 10 * rounds
-        clients = {
-            "round": np.repeat(number[1:], 10), "client": rng.integers(100, size=rows),
-            "examples": np.full(rows, 60), "loss": rng.random(rows), "accuracy": rng.random(rows),
-        }  # fmt: skip
-        pq.write_table(pa.table(clients), folder / "clients.parquet")
-        held = {"client": np.repeat(np.arange(100), 10), "label": np.tile(np.arange(10), 100),
-                "examples": rng.integers(1, 50, 1000)}  # fmt: skip
-        pq.write_table(pa.table(held), folder / "labels.parquet")
-
-
 @pytest.mark.slow
 def test_200_runs_of_500_rounds_take_30_seconds_and_little_memory(tmp_path: Path) -> None:
-    write_many(tmp_path / "runs", 200, 500)
-    code = "import sys; from analysis import report; report(sys.argv[1], sys.argv[2])"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "runs"), str(tmp_path / "out")],
-        check=True, env=os.environ | {"MPLBACKEND": "agg"},
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    write_runs(tmp_path / "runs", 200, 500)
+    taken = measure(tmp_path / "runs", tmp_path / "out")
     # processor time, not the clock: other work on the machine is no fault of the report's
-    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 30
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert after.ru_maxrss * unit < 1.5e9
+    assert taken["processor"] < SECONDS
+    assert taken["memory"] < GIGABYTES * 1e9
     frame = pd.read_csv(tmp_path / "out/tables/final_server_accuracy.csv")
     assert len(frame) == 20 and (frame["n"] == 10).all()
 

@@ -1,0 +1,117 @@
+"""``sunflower report`` and ``sunflower plot``: what their options do, and what they refuse."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from scipy import stats
+from typer.testing import CliRunner, Result
+
+from analysis.style import PAPERS
+from simulation import cli
+
+
+def sunflower(*args: str | Path) -> Result:
+    return CliRunner().invoke(cli.main, [str(arg) for arg in args])
+
+
+@pytest.fixture(autouse=True)
+def loud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the loggers of this process as they are."""
+    monkeypatch.setattr(cli, "quiet", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, write) -> Path:
+    """Two strategies, three seeds, three rounds."""
+    root = tmp_path_factory.mktemp("pair")
+    for seed in range(3):
+        for label in ("FedAvg", "FedAdam"):
+            write(root / f"{label}{seed}", label, seed=seed, rounds=3)
+    return root
+
+
+REFUSED = [
+    (["--style", "poster"], f"style: must be one of {sorted(PAPERS)}, got 'poster'"),
+    (["--band", "box"], "band: must be one of ['ci', 'minmax', 'sd', 'se'], got 'box'"),
+    (["--target", "80"], "target: must be an accuracy in (0, 1], got 80.0"),
+    (["--target", "0"], "target: must be an accuracy in (0, 1], got 0.0"),
+    (["--target", "nan"], "target: must be an accuracy in (0, 1], got nan"),
+    (["--target", "high"], "Invalid value for '--target': 'high' is not a valid float."),
+]
+
+
+@pytest.mark.parametrize(("args", "line"), REFUSED)
+@pytest.mark.parametrize("command", [["report"], ["plot", "accuracy"]], ids=" ".join)
+def test_what_both_refuse(
+    command: list[str], args: list[str], line: str, pair: Path, tmp_path: Path
+) -> None:
+    result = sunflower(*command, pair, "--out", tmp_path / "out", *args)
+    assert result.stderr.splitlines() == [f"sunflower: {line}"]
+    assert result.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["--test", "z"], "test: must be one of ['t', 'wilcoxon'], got 'z'"),
+        (["--baseline", "Fed"], "baseline: must be one of ['FedAdam', 'FedAvg'], got 'Fed'"),
+    ],
+)
+def test_what_a_report_refuses(args: list[str], line: str, pair: Path, tmp_path: Path) -> None:
+    result = sunflower("report", pair, "--out", tmp_path / "out", *args)
+    assert (result.exit_code, result.stderr) == (2, f"sunflower: {line}\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [["report"], ["plot", "accuracy"]], ids=" ".join)
+def test_an_out_that_is_no_folder(command: list[str], pair: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = sunflower(*command, pair, "--out", tmp_path / "file")
+    assert result.exit_code == 2
+    assert re.fullmatch(
+        r"sunflower: out: .*/file\S* cannot be made a folder \(.+\)\n", result.stderr
+    )
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_options_arrive(pair: Path, tmp_path: Path) -> None:
+    args = ["--band", "minmax", "--target", "0.5", "--test", "wilcoxon", "--baseline", "FedAdam"]
+    result = sunflower("report", pair, "--out", tmp_path, *args)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[0] == str(tmp_path / "report.html")
+    targets = pd.read_csv(tmp_path / "tables/rounds_to_target.csv")
+    assert set(targets["target"]) == {0.5}
+    row = targets.set_index("label")["median"]
+    speed = targets.set_index("label")["speedup"]
+    assert speed["FedAvg"] == pytest.approx(row["FedAdam"] / row["FedAvg"], nan_ok=True)
+    tested = pd.read_csv(tmp_path / "tables/significance_server_accuracy.csv")
+    ends = {
+        label: [
+            pd.read_json(pair / f"{label}{s}/rounds.jsonl", lines=True)["server_accuracy"].iloc[-1]
+            for s in range(3)
+        ]
+        for label in ("FedAvg", "FedAdam")
+    }
+    assert tested["p"].tolist() == [stats.wilcoxon(ends["FedAvg"], ends["FedAdam"]).pvalue]
+    page = (tmp_path / "report.html").read_text()
+    given = "--band minmax --test wilcoxon --target 0.5 --baseline FedAdam"
+    assert f"sunflower report {pair} {given}" in page
+    assert f"sunflower plot accuracy {pair} --band minmax --target 0.5\n" in page
+
+
+def test_a_figure_says_its_band(pair: Path, tmp_path: Path, monkeypatch) -> None:
+    import matplotlib as mpl
+
+    monkeypatch.setattr("analysis.report.save", lambda figure, *_: seen.append(figure) or [])
+    said = {"ci": "95% CI", "se": "standard error", "minmax": "range"}
+    for band, text in said.items():
+        seen: list = []
+        result = sunflower("plot", "accuracy", pair, "--out", tmp_path, "--band", band)
+        assert (result.exit_code, result.stderr) == (0, "")
+        (figure,) = seen
+        legend = figure.axes[0].get_legend()
+        assert legend.get_title().get_text() == f"mean and {text} over 3 seeds"
+        mpl.pyplot.close(figure)
