@@ -1,8 +1,10 @@
 """``sunflower report`` and ``sunflower plot``: what their options do, and what they refuse."""
 
 import re
+import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from scipy import stats
@@ -78,15 +80,15 @@ def test_an_out_that_is_no_folder(command: list[str], pair: Path, tmp_path: Path
 
 
 def test_the_options_arrive(pair: Path, tmp_path: Path) -> None:
-    args = ["--band", "minmax", "--target", "0.5", "--test", "wilcoxon", "--baseline", "FedAdam"]
+    args = ["--band", "minmax", "--target", "0.3", "--test", "wilcoxon", "--baseline", "FedAdam"]
     result = sunflower("report", pair, "--out", tmp_path, *args)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines()[0] == str(tmp_path / "report.html")
     targets = pd.read_csv(tmp_path / "tables/rounds_to_target.csv")
-    assert set(targets["target"]) == {0.5}
+    assert set(targets["target"]) == {0.3}
     row = targets.set_index("label")["median"]
     speed = targets.set_index("label")["speedup"]
-    assert speed["FedAvg"] == pytest.approx(row["FedAdam"] / row["FedAvg"], nan_ok=True)
+    assert speed["FedAvg"] == pytest.approx(row["FedAdam"] / row["FedAvg"])
     tested = pd.read_csv(tmp_path / "tables/significance_server_accuracy.csv")
     ends = {
         label: [
@@ -97,15 +99,14 @@ def test_the_options_arrive(pair: Path, tmp_path: Path) -> None:
     }
     assert tested["p"].tolist() == [stats.wilcoxon(ends["FedAvg"], ends["FedAdam"]).pvalue]
     page = (tmp_path / "report.html").read_text()
-    given = "--band minmax --test wilcoxon --target 0.5 --baseline FedAdam"
+    given = "--band minmax --test wilcoxon --target 0.3 --baseline FedAdam"
     assert f"sunflower report {pair} {given}" in page
-    assert f"sunflower plot accuracy {pair} --band minmax --target 0.5\n" in page
+    assert f"sunflower plot accuracy {pair} --band minmax --target 0.3\n" in page
 
 
 def test_a_figure_says_its_band(pair: Path, tmp_path: Path, monkeypatch) -> None:
-    import matplotlib as mpl
-
-    monkeypatch.setattr("analysis.report.save", lambda figure, *_: seen.append(figure) or [])
+    module = sys.modules["analysis.report"]
+    monkeypatch.setattr(module, "save", lambda figure, *_: seen.append(figure) or [])
     said = {"ci": "95% CI", "se": "standard error", "minmax": "range"}
     for band, text in said.items():
         seen: list = []
@@ -114,4 +115,4 @@ def test_a_figure_says_its_band(pair: Path, tmp_path: Path, monkeypatch) -> None
         (figure,) = seen
         legend = figure.axes[0].get_legend()
         assert legend.get_title().get_text() == f"mean and {text} over 3 seeds"
-        mpl.pyplot.close(figure)
+        plt.close(figure)

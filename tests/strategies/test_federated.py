@@ -268,4 +268,4 @@ def test_the_loss_of_the_replies_moves_an_adaptive_mu(network):
     one_round(strategy, 1, initial(), network())
     loss = sum(t**2 * n for t, n in NODES.values()) / sum(n for _, n in NODES.values())
     assert strategy.state["mu.loss"] == pytest.approx(loss)
-    assert strategy.state["mu"] == 1.0 and strategy.notes(1) == {"mu": 1.0}
+    assert strategy.state["mu"] == 1.0 and strategy.notes(1)["mu"] == 1.0
