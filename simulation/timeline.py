@@ -21,6 +21,7 @@ KINDS = {
     "evaluate_clients": "evaluate",
     "evaluate_own": "evaluate",
     "evaluate_test": "test",
+    "evaluate_test_own": "test",
 }
 """The kind of work of each call; other calls belong to no round and are left out."""
 
@@ -69,7 +70,8 @@ class Timeline:
 
     def take(self, round: int) -> dict[str, np.ndarray[Any, Any]]:
         """Return the rows of rounds up to ``round`` as columns, and forget them."""
-        taken, later = [], []
+        taken: list[tuple[Any, ...]] = []
+        later: list[tuple[Any, ...]] = []
         while self._rows:
             row = self._rows.popleft()
             (taken if row[0] <= round else later).append(row)
@@ -87,4 +89,6 @@ def _amount(call: str, args: Sequence[Any], partition: AnyPartition) -> tuple[in
         return len(args[0]), int(partition.validation_sizes[args[0]].sum())
     if call == "evaluate_test":
         return 0, args[1] - args[0]
+    if call == "evaluate_test_own":
+        return len(args[1]), 0
     return (len(args[0]), 0) if call == "answer" else (0, 0)
