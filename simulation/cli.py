@@ -19,6 +19,7 @@ from click.exceptions import NoArgsIsHelpError
 from typer.core import TyperGroup
 
 from simulation.options import overlay, with_options
+from simulation.reporting import plot, report
 
 BAD_INPUT, FAILED, LOST, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
 """Exit statuses. LOST: the run went to its end, but some clients failed and were left out."""
@@ -211,84 +212,8 @@ def tune(
         raise typer.Exit(FAILED)
 
 
-STYLE = Annotated[
-    str, typer.Option("--style", metavar="VENUE", help="neurips, icml, ieee and the like")
-]
-BAND = Annotated[
-    str, typer.Option("--band", metavar="KIND", help="Over seeds: ci, se, sd or minmax")
-]
-TARGET = Annotated[
-    float | None,
-    typer.Option("--target", metavar="ACC", help="Accuracy of rounds to target, as 0.8"),
-]
-
-
-@main.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run or study folders")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Where to; RUNS/report for one folder"),
-    ] = None,
-    style: STYLE = "default",
-    band: BAND = "ci",
-    target: TARGET = None,
-    test: Annotated[
-        str, typer.Option("--test", metavar="NAME", help="Paired, over seeds: t or wilcoxon")
-    ] = "t",
-    baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", metavar="LABEL", help="What speed-ups are measured against"),
-    ] = None,
-) -> None:
-    """Draw the figures and tables of runs, and a page that holds them all."""
-    with bad_input():
-        import analysis
-
-        quiet()
-        folder = out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
-        more: Any = {"band": band, "target": target, "test": test, "baseline": baseline}
-        for path in analysis.report(list(runs), folder, style, **more):
-            typer.echo(path)
-
-
-@main.command()
-def plot(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The figure; without it, list them")
-    ] = None,
-    runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUNS...]", help="Run or study folders")
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The folder to write to")
-    ] = Path("figures"),
-    style: STYLE = "default",
-    band: BAND = "ci",
-    target: TARGET = None,
-    setting: Annotated[
-        str | None, typer.Option("--setting", metavar="TEXT", help="One panel alone, by its title")
-    ] = None,
-) -> None:
-    """Draw one figure of runs; without a name, list the figures."""
-    with bad_input():
-        import analysis
-
-        quiet()
-        if name is None:
-            from rich.console import Console
-            from rich.table import Table
-
-            table = Table("Name", "What it shows")
-            for key, figure in analysis.FIGURES.items():
-                table.add_row(key, figure.about)
-            Console(highlight=False).print(table)
-            return
-        if not runs:
-            raise ValueError("runs must name at least one run folder, got none")
-        more: Any = {"band": band, "target": target, "setting": setting}
-        for path in analysis.plot(name, list(runs), out, style, **more):
-            typer.echo(path)
+main.command()(report)
+main.command()(plot)
 
 
 @main.command()

@@ -132,7 +132,8 @@ class Hearing:
         if len(trained["client"]) or len(measured["client"]) or self._failed:
             self._write(self.round, trained, measured)
             if len(trained["client"]):
-                self.folder.add_clients(self.round, _table(trained, measured))
+                rows = {"round": np.full(len(trained["client"]), self.round, np.int32)}
+                self.folder.add_part("clients.parquet", rows | _table(trained, measured))
         self._rows = {"train": [], "evaluate": []}
         self._bytes, self._failed = {"up": 0, "down": 0}, []
         self._since = time.perf_counter()

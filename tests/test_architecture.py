@@ -51,7 +51,7 @@ def test_rooms(path: Path) -> None:
         assert not tops & {"strategies", "ray", "tensorflow", "keras", "flwr"}
         inner = {m for m in found if m.startswith("simulation")}
         assert all(m.startswith("simulation.results") for m in inner), inner
-    if room == "simulation" and name != "simulation/cli.py":
+    if room == "simulation" and name != "simulation/reporting.py":
         assert "analysis" not in tops
     if name not in RAY:
         assert "ray" not in tops
