@@ -25,6 +25,7 @@ from simulation.rounds import Trained
 from simulation.work import join
 from strategies import Federated
 from strategies.core import Spec, State, Vector, bound
+from strategies.sums import DRIFT
 
 
 class Messaging:
@@ -36,6 +37,7 @@ class Messaging:
         folds = isinstance(grid, EngineGrid) and grid.folds
         self._pool = grid if folds and isinstance(grid, EngineGrid) else None
         self._only_mean = foreign.needs_only_the_mean(strategy)
+        self._drift: dict[str, float] = {}
         self._plain_evaluation = foreign.evaluates_plainly(strategy)
 
     @property
@@ -58,6 +60,7 @@ class Messaging:
         with foreign.seeded(seed, round, foreign.CONFIGURE):
             config = ConfigRecord()
             messages = list(self.strategy.configure_train(round, arrays, config, self.grid))
+        self._drift = {}
         down, absent = sum(bytes_of(m) for m in messages), self._absent(round, messages)
         sent = [m for m in messages if m.metadata.dst_node_id not in absent]
         if self._only_mean and sent and self._plain(round, sent, arrays):
@@ -72,8 +75,8 @@ class Messaging:
         with foreign.seeded(seed, round, foreign.AGGREGATE):
             after, _ = self.strategy.aggregate_train(round, replies)
         final = model if after is None else to_vector(self.spec, after)
-        notes = self.strategy.notes(round) if isinstance(self.strategy, Federated) else {}
-        return Trained(final, rows, up, down, lost, absent, notes)
+        own = self.strategy.notes(round) if isinstance(self.strategy, Federated) else {}
+        return Trained(final, rows, up, down, lost, absent, {**self._drift, **own})
 
     def _plain(self, round: int, sent: Sequence[Message], arrays: ArrayRecord) -> bool:
         """Tell whether the workers can do what the messages say without getting them."""
@@ -97,6 +100,7 @@ class Messaging:
         if total is None:
             return [], rows, pool.lost
         mean = bound(pool.setup.reducer, shared).finish(total)
+        self._drift = {k: v for k, v in mean.metrics.items() if k == DRIFT}
         arrays = to_arrays(self.spec, (model + mean.delta).astype(np.float32))
         metrics: dict[str, float] = {foreign.WEIGHT: int(mean.weight)}
         metrics |= {
