@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from typing import Any
+
+CONTEXT = 600
+"""MiB of a GPU that CUDA takes for each process, besides what TensorFlow allocates."""
 
 
 def worker_environment(threads: int, gpus: float) -> dict[str, str]:
@@ -37,4 +43,61 @@ def prepare_tensorflow(threads: int, gpus: float = 0.0) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
         pass  # TensorFlow is in use already (a notebook, a second run): its threads stay
+    if gpus > 0:
+        share_gpus(tf, gpus)
     tf.config.experimental.enable_op_determinism()
+
+
+def share_gpus(tf: Any, gpus: float) -> None:
+    """Limit this process to its share of every GPU that it sees; memory is taken as needed.
+
+    Args:
+        tf: TensorFlow.
+        gpus: GPUs of a worker; below 1 it is the part of one that several workers share.
+    """
+    found = tf.config.list_physical_devices("GPU")
+    sizes = memory_of_gpus() if gpus < 1 else []
+    for place, device in enumerate(found):
+        try:
+            if place < len(sizes):
+                # Growth is on by TF_FORCE_GPU_ALLOW_GROWTH: TensorFlow refuses to have it set
+                # together with a limit.
+                limit = memory_limit(sizes[place], gpus)
+                part = tf.config.LogicalDeviceConfiguration(memory_limit=limit)
+                tf.config.set_logical_device_configuration(device, [part])
+            else:
+                tf.config.experimental.set_memory_growth(device, True)
+        except RuntimeError:
+            return  # TensorFlow is in use already: its devices stay as they are
+
+
+def memory_limit(size: int, share: float) -> int:
+    """Return how many MiB a worker may take of a GPU.
+
+    ::
+
+        share * size - CONTEXT, at least half of share * size
+
+    Args:
+        size: of the GPU's memory, MiB.
+        share: of the GPU, in (0, 1).
+    """
+    part = size * share
+    return int(max(part - CONTEXT, part / 2))
+
+
+def memory_of_gpus() -> list[int]:
+    """Return the memory in MiB of the GPUs that this process may use; empty if nothing tells."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        asked = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[cell.strip() for cell in row.split(",")] for row in asked.stdout.splitlines()]
+    sizes = {name: int(size) for *names, size in rows for name in names}
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = [row[0] for row in rows] if seen is None else [n.strip() for n in seen.split(",")]
+    return [sizes[name] for name in chosen if name in sizes]

@@ -1,0 +1,50 @@
+"""Workers on logical GPUs: one node with two, one without. Prints one JSON object.
+
+A program of its own, as Ray can be joined only once in a process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from simulation.cluster import ResourceError
+from simulation.experiment import Resources, parse
+from simulation.grid import RayGrid
+from simulation.work import Setup
+from tests.simulation.conftest import SMALL
+
+
+def main() -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster.add_node(num_cpus=8, num_gpus=2)
+    cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    found: dict[str, Any] = {}
+    try:
+        RayGrid(Resources(client_gpus=3, address=cluster.address))
+    except ResourceError as error:
+        found["error"] = str(error)
+    for name, share, cpus in (("quarter", 0.25, 1), ("none", 0.0, 2)):
+        resources = Resources(client_gpus=share, client_cpus=cpus, address=cluster.address)
+        grid = RayGrid(resources, executor="tests.simulation.probe:Probe")
+        inputs: Any = (Setup(parse(SMALL)), None, None)
+        grid.start(*inputs)
+        answers = {}
+        while len(answers) < grid.workers:  # Calls go to whichever worker is free.
+            tickets = [grid.submit("info") for _ in range(4 * grid.workers)]
+            for answer in map(grid.result, tickets):
+                answers[answer.pop("pid")] = answer
+        found[name] = list(answers.values())
+        grid.close()
+    print(json.dumps(found))
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""GPUs by shares, on Ray's logical GPUs: how many workers, and what each may use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from simulation import runtime
+from simulation.cluster import ResourceError, count_workers
+from simulation.experiment import Resources
+
+
+def test_workers_of_a_share() -> None:
+    nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 2.0}, {"CPU": 3.0, "GPU": 1.0}]
+    # Four to each GPU, but no more than a node has CPUs; none where there is no GPU.
+    assert count_workers(Resources(client_gpus=0.25), nodes) == 4 * 2 + 3
+    assert count_workers(Resources(client_gpus=0.25, client_cpus=0.5), nodes) == 4 * 2 + 4
+    assert count_workers(Resources(client_gpus=1), nodes) == 3
+
+
+def test_no_node_has_a_gpu() -> None:
+    with pytest.raises(ResourceError) as error:
+        count_workers(Resources(client_gpus=0.25), [{"CPU": 8.0}])
+    text = "resources.client_gpus must be at most the GPUs of a node (0), got 0.25"
+    assert str(error.value) == text
+
+
+@pytest.mark.parametrize(("size", "share"), [(16_000, 0.25), (80_000, 0.1), (2_000, 0.5)])
+def test_the_shares_of_a_gpu_fit_together(size: int, share: float) -> None:
+    limit = runtime.memory_limit(size, share)
+    assert 0 < limit <= size * share
+    if size * share >= 2 * runtime.CONTEXT:
+        assert round(1 / share) * (limit + runtime.CONTEXT) <= size
+
+
+NVIDIA = """#!/bin/sh
+echo "0, GPU-aaa, 16000"
+echo "1, GPU-bbb, 24000"
+"""
+
+
+@pytest.mark.parametrize(
+    ("seen", "sizes"), [("1", [24_000]), ("GPU-aaa,1", [16_000, 24_000]), (None, [16_000, 24_000])]
+)
+def test_a_worker_is_limited_on_what_it_sees(
+    seen: str | None, sizes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(NVIDIA)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    if seen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    assert runtime.memory_of_gpus() == sizes
+    limits, grown = [], []
+
+    def limit(device: str, parts: list[Any]) -> None:
+        limits.append((device, parts[0].memory_limit))
+
+    config = SimpleNamespace(
+        list_physical_devices=lambda kind: [f"{kind}:{i}" for i in range(len(sizes))],
+        LogicalDeviceConfiguration=SimpleNamespace,
+        set_logical_device_configuration=limit,
+        experimental=SimpleNamespace(set_memory_growth=lambda d, on: grown.append((d, on))),
+    )
+    tf = SimpleNamespace(config=config)
+    runtime.share_gpus(tf, 0.25)
+    wanted = [runtime.memory_limit(size, 0.25) for size in sizes]
+    assert limits == [(f"GPU:{i}", size) for i, size in enumerate(wanted)] and not grown
+    runtime.share_gpus(tf, 1)
+    assert grown == [(f"GPU:{i}", True) for i in range(len(sizes))]
+
+
+@pytest.mark.slow
+def test_workers_on_logical_gpus() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.simulation.gpu_nodes"],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found = json.loads(ran.stdout.splitlines()[-1])
+    text = "resources.client_gpus must be at most the GPUs of a node (2), got 3"
+    assert found["error"] == text
+    shares = found["quarter"]
+    assert Counter(w["CUDA_VISIBLE_DEVICES"] for w in shares) == {"0": 4, "1": 4}
+    assert {w["TF_FORCE_GPU_ALLOW_GROWTH"] for w in shares} == {"true"}
+    assert {tuple(w["prepared"]) for w in shares} == {(1, 0.25)}
+    assert len(found["none"]) == 8 // 2 + 2 // 2
+    assert {w["CUDA_VISIBLE_DEVICES"] for w in found["none"]} == {"-1"}
