@@ -51,7 +51,6 @@ main = typer.Typer(
     name="sunflower",
     help="Simulate federated learning with hundreds to thousands of Keras clients on Ray.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -253,6 +252,16 @@ def datasets() -> None:
     ]:
         table.add_row(*row)
     Console(highlight=False).print(table)
+
+
+@main.command()
+def doctor() -> None:
+    """Check whether this machine has all that is needed, and say how to mend what is missing."""
+    from simulation import doctor as surgery
+
+    quiet()
+    if not surgery.show():
+        raise typer.Exit(FAILED)
 
 
 def quiet() -> None:
