@@ -1,12 +1,13 @@
 """SCAFFOLD with very many clients that keep state: what memory and disk a round needs.
 
 Every client takes part and keeps a vector as long as the model: 10,000 x 225,034 x 4 bytes = 9 GB.
-While Sunflower runs, its processes are looked at every half second.
+While Sunflower runs, its processes are looked at every second.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import threading
 from contextlib import suppress
@@ -21,7 +22,7 @@ from benchmarks.work import Shape
 DRIVER = 1.5
 """GB that the driver may take."""
 
-PAUSE = 0.5
+PAUSE = 1.0
 GB = 1e9
 
 
@@ -63,7 +64,7 @@ class Watch:
                     found["all"] += own
                     if "benchmarks.peers" in line and not line.startswith("ray::"):
                         found["driver"] = max(found["driver"], memory.rss)
-                    if line.startswith("ray::Worker"):
+                    if line.startswith(("ray::Worker", "ray::round")):
                         found["worker"] = max(found["worker"], own)
             found["shared"] = psutil.disk_usage("/dev/shm").used - shared
             found["disk"] = size(self.folder)
@@ -74,9 +75,10 @@ class Watch:
 def size(folder: Path) -> float:
     """Return the bytes of all files below a folder."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # removed meanwhile
-            total += path.stat().st_size
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # removed meanwhile
+                total += os.stat(Path(inner) / name).st_size
     return float(total)
 
 

@@ -1,4 +1,9 @@
-"""Client rules: what a client changes in its local training."""
+"""Client rules: what a client changes in its local training.
+
+A rule sees gradients and weights, never a batch or a layer's output. So MOON (Li et al. 2021,
+arXiv 2103.16049) is not among them: its contrastive loss compares, for every batch, the
+representations that three models give.
+"""
 
 from __future__ import annotations
 

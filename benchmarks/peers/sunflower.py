@@ -57,7 +57,7 @@ def memory() -> dict[str, Any]:
     for child in me.children(recursive=True):
         try:
             # Ray renames a worker's process after its actor.
-            if child.name().startswith("ray::Worker"):
+            if child.name().startswith(("ray::Worker", "ray::round")):
                 workers[child.pid] = child.memory_info()
         except psutil.Error:
             continue

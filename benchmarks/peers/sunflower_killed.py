@@ -68,7 +68,10 @@ def kill_one() -> int:
     for child in psutil.Process().children(recursive=True):
         try:
             # Ray renames a worker's process after its actor and the call that it runs.
-            if child.name().startswith("ray::Worker") and child.cpu_times().user > 2:
+            if (
+                child.name().startswith(("ray::Worker", "ray::round"))
+                and child.cpu_times().user > 2
+            ):
                 os.kill(child.pid, signal.SIGKILL)
                 return int(child.pid)
         except (psutil.Error, ProcessLookupError):

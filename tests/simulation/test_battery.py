@@ -1,0 +1,102 @@
+"""Every entry of the catalogue runs under ray, inline and Flower's own in-memory grid, alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.supercore.task_identity import TaskIdentity
+
+from simulation.client_app import client_app
+from simulation.experiment import Resources, parse
+from simulation.inline import InlineGrid
+from simulation.messaging import Messaging
+from simulation.rounds import Folding
+from simulation.run import prepare
+from simulation.states import Shelf
+from simulation.work import Setup
+from strategies import Algorithm, Cohort, Federated, catalog
+from tests.simulation.flower_nodes import in_memory
+
+CLIENTS, ROUNDS = 8, 2
+EXPERIMENT = parse(
+    {
+        "dataset": "fashion-mnist-mini",
+        "model": "tests.simulation.test_battery:tiny",
+        "clients": CLIENTS,
+        "rounds": ROUNDS,
+        "partition": {"kind": "on-demand", "examples_per_client": 12},
+    }
+)
+
+
+def tiny(shape: tuple[int, ...], classes: int) -> Any:
+    """Return a model of few weights, with layers to keep and with moving statistics."""
+    import keras
+
+    layers = keras.layers
+    pooled = [keras.Input(shape), layers.AveragePooling2D(7), layers.Flatten()]
+    dense = [layers.Dense(4), layers.BatchNormalization(), layers.Dense(classes)]
+    return keras.Sequential([*pooled, *dense], name="tiny")
+
+
+@pytest.fixture(scope="module")
+def given() -> Any:
+    return prepare(EXPERIMENT)
+
+
+@pytest.fixture(scope="module")
+def pool(ray_cluster: Any) -> Iterator[Any]:
+    from simulation.pool import Pool
+
+    shared = Pool(Resources(workers=1))
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give Flower's identity of the process back."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+def started(grid: Any, algorithm: Algorithm, given: Any, folder: Path) -> Any:
+    shelf = Shelf(str(folder)) if algorithm.client.own or algorithm.client.local else None
+    grid.start(Setup(EXPERIMENT, algorithm.client, algorithm.reducer, shelf=shelf), *given)
+    return grid
+
+
+def trained(driver: Any, model: np.ndarray) -> np.ndarray:
+    for number in range(1, ROUNDS + 1):
+        model = driver.train(number, model).model
+    return model
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_all_engines_agree(
+    name: str, given: Any, pool: Any, tmp_path: Path, identity: None
+) -> None:
+    from simulation.grid import RayGrid
+
+    algorithm = catalog.build(name).prepared(ROUNDS, CLIENTS, CLIENTS)
+    inline = started(InlineGrid(), algorithm, given, tmp_path / "inline")
+    ray = started(RayGrid(Resources(), pool=pool), algorithm, given, tmp_path / "ray")
+    info = inline.info()
+    spec, start = info.spec, info.initial
+
+    def strategy() -> Federated:
+        return Federated(algorithm, Cohort(seed=EXPERIMENT.seed), evaluate=None, spec=spec)
+
+    folded = trained(Folding(strategy(), inline, spec, EXPERIMENT), start)
+    assert np.isfinite(folded).all() and np.abs(folded - start).max() > 1e-4
+    pooled = trained(Folding(strategy(), ray, spec, EXPERIMENT), start)
+    ray.close()
+    assert pooled.tobytes() == folded.tobytes()
+    with in_memory(client_app(lambda _: inline._executor), CLIENTS) as grid:
+        sent = trained(Messaging(strategy(), grid, spec, EXPERIMENT), start)
+    # The sums are the same, in another order; Adam's kin divide by small numbers.
+    np.testing.assert_allclose(sent, folded, atol=2e-5 if name.startswith("feda") else 2e-6)
