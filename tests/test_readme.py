@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simulation.experiment import parse
+from simulation.run import simulate
 from strategies import Algorithm, Federated
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()
@@ -25,7 +27,7 @@ def test_parts_combine() -> None:
     assert isinstance(names["mine"], Algorithm)
 
 
-def test_a_new_strategy_has_at_most_ten_lines_and_works() -> None:
+def test_a_new_strategy_has_at_most_ten_lines_and_works(tmp_path: Path) -> None:
     text = block("def fading")
     body = text[text.index("def fading") :].strip().splitlines()
     assert len(body) <= 10
@@ -36,6 +38,11 @@ def test_a_new_strategy_has_at_most_ten_lines_and_works() -> None:
     g, w, w0 = np.array([1.0]), np.array([3.0]), np.array([1.0])
     assert made.client.hook(g, w, w0, {"mu": 0.1}, {}) == g + 0.1 * (w - w0)
     assert Federated(made).algorithm is made
+    small = {"dataset": "fashion-mnist-mini", "model": "logistic", "clients": 5, "rounds": 2}
+    wanted = parse({**small, "resources": {"engine": "inline"}})
+    result = simulate(wanted, made, out=tmp_path / "run")
+    accuracies = [line["server_accuracy"] for line in result.rounds]
+    assert accuracies[-1] > 0.6 > 0.2 > accuracies[0]
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def test_studies_fit_together(name):
     for experiment in plan.values():
         make_strategy(experiment)
     if name == "fedprox_synthetic":
-        assert len(plan) == 3 * 5
+        assert len(plan) == 3 * 5 * 3
         prepare(next(iter(plan.values())))
 
 
@@ -66,6 +66,7 @@ def test_fedprox_beats_fedavg_where_nine_in_ten_are_slow(tmp_path):
     """A short cut of the study: fewer rounds, the mean of the last of them."""
     data = read(EXAMPLES / "fedprox_synthetic.toml")
     data["strategies"], data["seeds"] = ["fedavg", {"name": "fedprox", "mu": 1.0}], [0]
+    data["sweep"] = {"realism.stragglers": [0.9]}
     plan = expand(parse_study(data), {"rounds": 20, "resources.engine": "inline"})
     late = {}
     for name, experiment in plan.items():
@@ -77,7 +78,9 @@ def test_fedprox_beats_fedavg_where_nine_in_ten_are_slow(tmp_path):
             for line in alone:
                 before = lines[line["round"] - 1]
                 assert line["server_loss"] == before["server_loss"]
-    assert sum(late["fedprox-mu-1.0-seed0"]) < sum(late["fedavg-seed0"])
+    assert sum(late["fedprox-mu-1.0-stragglers-0.9-seed0"]) < sum(
+        late["fedavg-stragglers-0.9-seed0"]
+    )
 
 
 def test_the_character_model_learns_from_topics(tmp_path):
