@@ -33,9 +33,9 @@ def modules_of(experiment: Experiment, strategy: Any = None) -> list[str]:
     """
     named = (experiment.model, experiment.dataset, experiment.strategy.name)
     found = [name.partition(":")[0] for name in named if ":" in name]
-    parts = [strategy, getattr(strategy, "algorithm", None)]
-    parts += [p for part in parts[1:] for p in getattr(part, "__dict__", {}).values()]
-    parts += [p for part in parts[2:] for p in getattr(part, "__dict__", {}).values()]
+    whole = getattr(strategy, "algorithm", strategy)
+    parts = [strategy, *getattr(whole, "__dict__", {}).values()]
+    parts += [inner for part in parts[1:] for inner in getattr(part, "__dict__", {}).values()]
     for part in parts:
         name = getattr(part, "__module__", None) or type(part).__module__
         found.append(name)
