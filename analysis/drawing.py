@@ -295,7 +295,9 @@ def round_time(runs: Runs, options: Options) -> Axes | list[Axes]:
 
 def timeline(runs: Runs, options: Options) -> Axes | list[Axes]:
     """Draw :func:`analysis.plots.timeline` of the first run that recorded one."""
-    return plots.timeline(runs.timeline)
+    frame = runs.timeline
+    federated = frame[frame["mode"] == "federated"]  # pooled data keep one worker busy
+    return plots.timeline(federated if len(federated) else frame)
 
 
 def traffic(runs: Runs, options: Options) -> Axes | list[Axes]:

@@ -15,7 +15,7 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.style import Look, looks, order
-from analysis.summarise import BANDS
+from analysis.summarise import BANDS, is_lower_better
 from analysis.text import ALPHA, TO, span, words
 
 NAMES = {
@@ -210,6 +210,18 @@ def interval(data: pd.DataFrame, band: str) -> tuple[pd.Series, pd.Series]:
         half = data["se" if band == "se" else "std"]
         low, high = data["mean"] - half, data["mean"] + half
     return low.fillna(data["mean"]), high.fillna(data["mean"])
+
+
+def possible(metric: str, mean: pd.Series, ends: pd.Series) -> pd.Series:
+    """Return the ends of a band around ``mean`` cut to what the metric can be.
+
+    Fractions lie in [0, 1]; losses, norms and times are not negative. Student's interval over two
+    seeds knows nothing of that.
+    """
+    if is_share(metric):
+        return ends.clip(0.0, 1.0)
+    positive = is_lower_better(metric) or metric in ("drift", "update_norm")
+    return ends.clip(lower=0.0) if positive and (mean >= 0).all() else ends
 
 
 def note(ax: Axes, text: str) -> None:

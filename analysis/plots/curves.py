@@ -23,6 +23,7 @@ from analysis.plots.base import (
     one_setting,
     percent,
     pick_looks,
+    possible,
     scale,
 )
 from analysis.style import Look, base_name, points
@@ -73,8 +74,9 @@ def curves(
         keywords = {**look.line(), "markevery": (i * every // len(table), every), **style}
         (line,) = ax.plot(place, part["mean"], label=label, **keywords)
         if part["n"].max() > 1:
+            low, high = (possible(metric, part["mean"], part[end]) for end in ("low", "high"))
             ax.fill_between(
-                place, part["low"], part["high"], color=look.colour, alpha=0.18, linewidth=0,
+                place, low, high, color=look.colour, alpha=0.18, linewidth=0,
                 zorder=line.get_zorder() - 0.5,
             )  # fmt: skip
     name_axis(ax.yaxis, metric)
@@ -132,7 +134,7 @@ def comparison(
     not_empty(ends, "comparison", f"values of {metric!r}")
     ax = axes(ax)
     data = spread(ends, metric, ["label"]).set_index("label")
-    low, high = interval(data, band)
+    low, high = (possible(metric, data["mean"], ends) for ends in interval(data, band))
     table = pick_looks(data.index, looks)
     means = data["mean"]
     best_first = means.sort_values(kind="stable", ascending=is_lower_better(metric))

@@ -23,6 +23,7 @@ from analysis.plots.base import (
     not_empty,
     percent,
     pick_looks,
+    possible,
 )
 from analysis.style import Look, points
 from analysis.summarise import check_columns, is_lower_better, last, per_seed, spread
@@ -71,7 +72,7 @@ def sweep(
     ax = axes(ax)
     table = pick_looks(ends["label"].unique(), looks)
     data = spread(per_seed(moving, [metric], ["label", x]), metric, ["label", x])
-    low, high = interval(data, band)
+    low, high = (possible(metric, data["mean"], ends) for ends in interval(data, band))
     data = data.assign(low=low, high=high)
     places = np.sort(data[x].unique().astype(float))
     if log is None:
