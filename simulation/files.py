@@ -107,7 +107,8 @@ def _folder(name: str, path: Path, how: Data) -> Parts:
             f"dataset {name}: the folder must hold .npz files, one for each client, or "
             "train.npz or train.parquet, got none of them"
         )
-    own = [_side(name, file, _read(file), "train") for file in clients]
+    found = [(file, _read(file)) for file in clients]
+    own = [_side(name, file, arrays, "train") for file, arrays in found]
     for file, other in zip(clients, own, strict=True):
         _alike(name, file, own[0][0], other[0])
     parts: Parts = {
@@ -118,7 +119,6 @@ def _folder(name: str, path: Path, how: Data) -> Parts:
     if named["test"] in files:
         tests = [_side(name, named["test"], _read(named["test"]), "test")]
     else:
-        found = [(file, _read(file)) for file in clients]
         tests = [_side(name, file, a, "test") for file, a in found if "y_test" in a]
         if tests and len(tests) < len(clients):
             without = next(file for file, a in found if "y_test" not in a)

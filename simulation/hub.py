@@ -52,6 +52,11 @@ def read(name: str, how: Data) -> dict[str, Any]:
     features = chosen["train"].features
     how = how.model_copy(update=_guessed(features, how))
     pictures = [c for c in how.features or () if _is_picture(features.get(c))]
+    if pictures and len(pictures) < len(how.features or ()):
+        raise DataError(
+            f"data.features must be pictures alone, or none, for {name}, "
+            f"got {', '.join(how.features or ())}"
+        )
     arrow = {side: part.with_format("arrow") for side, part in chosen.items()}
     if not pictures:
         made = tables.parts_of(name, {s: part[:] for s, part in arrow.items()}, how)

@@ -235,6 +235,8 @@ def test_hugging_face_folder_with_pictures_and_writers(tmp_path: Path) -> None:
     whole.save_to_disk(tmp_path / "femnist")
     data = load(f"hf:{tmp_path / 'femnist'}", how=Data(test=0.2))
     assert data.classes == 62 and data.scale == 1 / 255 and data.x_train.shape[1:] == (8, 8, 1)
+    with pytest.raises(DataError, match=r"pictures alone, or none, .* got image, hsf_id$"):
+        load(f"hf:{tmp_path / 'femnist'}", how=Data(features=("image", "hsf_id")))
     everything = np.concatenate([data.x_train, data.x_test])[..., 0]
     assert {p.tobytes() for p in everything} == {p.tobytes() for p in pictures}
     whose = {p.tobytes(): w for p, w in zip(pictures, WRITERS[:30], strict=True)}
