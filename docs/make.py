@@ -7,6 +7,7 @@ python docs/make.py --check    # exit 1 if they are not current
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 import textwrap
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from simulation.experiment import Experiment
 from simulation.options import OPTIONS
 from simulation.partition import KINDS
+from simulation.study import Study
 from strategies.entries import ENTRIES, Entry
 
 HERE = Path(__file__).parent
@@ -81,7 +83,7 @@ sunflower run experiment.toml --rounds 3 --set training.momentum=0.9
 ```
 
 `partition`, `strategy`, `sampling` and `attack` may be written as a string, which is their name.
-In a study file the tables stand under `experiment`, beside `strategies`, `seeds` and `centralised`.
+In a study file all of them stand under `experiment`, beside [the study's own keys](#a-study).
 """
 
 STRATEGIES_HEAD = """# Strategies
@@ -124,7 +126,29 @@ def options_page() -> str:
         if name == "partition":
             kinds = [f"| `{kind}` | {_escaped(about)} |" for kind, about in KINDS.items()]
             lines.append("\n".join(["| kind | rows |", "|---|---|", *kinds]) + "\n")
+    lines.append(_study_table())
     return "\n".join(lines)
+
+
+def _study_table() -> str:
+    """Return the keys of a study file, with what its class's docstring says of them."""
+    block = (inspect.getdoc(Study) or "").partition("Args:\n")[2]
+    told = {
+        m[1]: " ".join(m[2].split()).rstrip(".")
+        for m in re.finditer(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", block, re.DOTALL | re.MULTILINE)
+    }
+    schema = Study.model_json_schema()["properties"]
+    lines = [
+        "## A study\n",
+        "`sunflower compare STUDY.toml`; one run folder for each of its runs.\n",
+    ]
+    lines += ["| key | value | default | |", "|---|---|---|---|"]
+    for name, field in schema.items():
+        about = re.sub(r" \(see [^)]*\)", "", _plain(told[name]))
+        value = _kind(field) or "table"
+        cells = (f"`{name}`", value, _default(field), about)
+        lines.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -170,7 +194,7 @@ def _kind(field: Mapping[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     names = {"integer": "whole number", "number": "number", "boolean": "`true`, `false`"}
-    names |= {"string": "text", "array": "list"}
+    names |= {"string": "text", "array": "list", "object": "table"}
     return names.get(str(field.get("type")), "")
 
 
@@ -192,6 +216,8 @@ def _default(field: Mapping[str, Any]) -> str:
     default = field.get("default")
     if default is None:
         return ""
+    if isinstance(default, list):
+        return f"`{json.dumps(default)}`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
