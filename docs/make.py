@@ -214,7 +214,7 @@ def _limits(found: Any) -> Iterator[str]:
 
 def _default(field: Mapping[str, Any]) -> str:
     default = field.get("default")
-    if default is None:
+    if default is None or isinstance(default, dict):
         return ""
     if isinstance(default, list):
         return f"`{json.dumps(default)}`"
