@@ -22,7 +22,7 @@ from simulation.sections import Data
 MOST = 16
 """Runs at a time, at most: their drivers are threads of one process."""
 
-SPARE = 1
+SPARE = 2
 """Runs more than fill the pool, for the moments at which one of them is at the server."""
 
 CALLS = 2
