@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,14 +25,20 @@ def main() -> None:
     from simulation.run import Listener
     from simulation.study import carry_out, expand, parse_study
 
+    turn = threading.Lock()
+
+    def tell(event: str, **values: Any) -> None:
+        with turn:  # Each run has a thread of its own, and a record has a line of its own.
+            emit(event, **values)
+
     class Reporter(Listener):
         def begin(self, experiment: Any, workers: int, done: int) -> None:
-            emit("begin", workers=workers)
+            tell("begin", workers=workers)
 
     @contextmanager
     def watch(name: str, experiment: Any, state: str) -> Iterator[Listener]:
         yield Reporter()
-        emit("run", name=name)
+        tell("run", name=name)
 
     plan = expand(parse_study(json.loads(given.study)))
     with tempfile.TemporaryDirectory() as folder:
