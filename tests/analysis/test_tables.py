@@ -118,6 +118,53 @@ def test_cost(study: Path) -> None:
         assert row[5].text == f"{np.mean([f['examples'].sum() for f in frames]):,.0f}"
 
 
+def test_final_loss(study: Path) -> None:
+    found = cells(final_table(load(study), "server_loss"))
+    for column, alpha in enumerate((0.1, 1.0)):
+        means = {}
+        for label in FILES:
+            x = np.array([f["server_loss"].iloc[-1] for f in lines(study, label, alpha)])
+            means[label] = x.mean()
+            cell = found[(label,)][column]
+            assert cell.value == pytest.approx(x.mean(), rel=1e-12)
+            text = cell.text.removesuffix(" †").split(" ± ")
+            assert [float(t) for t in text] == pytest.approx([x.mean(), x.std(ddof=1)], rel=0.05)
+        best = min((x for x in means if x != "local-only"), key=means.__getitem__)
+        assert found[(best,)][column].bold and not found[("local-only",)][column].bold
+
+
+def test_every_number_of_fairness(study: Path) -> None:
+    found = cells(fairness_table(load(study)), 2)
+    for setting, alpha in ALPHAS.items():
+        for label, name in FILES.items():
+            seeds = []
+            for seed in range(3):
+                frame = pd.read_parquet(study / f"{name}-a{alpha}-s{seed}/clients.parquet")
+                x = frame.loc[frame["round"] == 20, "accuracy"].sort_values()
+                tail = max(1, -(-len(x) // 10))
+                jain = x.sum() ** 2 / (len(x) * (x**2).sum())
+                seeds.append([x.mean(), x.std(ddof=0), x[:tail].mean(), x[-tail:].mean(), jain])
+            row = found[(setting, label)]
+            expected = np.mean(seeds, axis=0)
+            assert [c.value for c in row[:5]] == pytest.approx(expected.tolist(), rel=1e-12)
+
+
+def test_every_number_of_cost(study: Path) -> None:
+    found = cells(cost_table(load(study)), 2)
+    for setting, alpha in ALPHAS.items():
+        for label in FILES:
+            frames = lines(study, label, alpha)
+            expected = [
+                np.mean([f["round"].max() for f in frames]),
+                np.mean([f["seconds"].sum() for f in frames]),
+                np.mean([f.loc[f["round"] > 0, "seconds"].mean() for f in frames]),
+                np.mean([f["bytes_up"].sum() for f in frames]),
+                np.mean([f["bytes_down"].sum() for f in frames]),
+            ]
+            row = found[(setting, label)]
+            assert [c.value for c in row[:5]] == pytest.approx(expected, rel=1e-12)
+
+
 def test_ranks(study: Path) -> None:
     found = cells(ranks_table(load(study)))
     rivals = ["FedAvg", "FedProx(mu=0.1)", "FedAdam"]
