@@ -14,9 +14,11 @@ import numpy as np
 from simulation.leaf import Order
 from simulation.work import Executor
 
+HOARD: list[Any] = []
+
 
 class Failing(Executor):
-    """Clients raise, send NaN or a wrong shape, hang, or take their process down."""
+    """Clients raise, send NaN or a wrong shape, hang, eat all memory, or kill their process."""
 
     def train_some(self, clients: list[int], order: Order, states: Sequence[Any]) -> list[Any]:
         todo = dict(part.split(":")[::-1] for part in (self.setup.experiment.name or "").split())
@@ -26,6 +28,9 @@ class Failing(Executor):
                 raise KeyError(f"client {client} has no such thing")
             if what == "memory":
                 np.empty(2**50)
+            while what == "exhaust":
+                HOARD.append(np.ones(2**24))
+                time.sleep(0.02)
             if what == "hang":
                 time.sleep(3600)
             if what == "kill":
