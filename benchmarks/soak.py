@@ -89,6 +89,7 @@ def killed_driver(kills: int, data: dict[str, Any], seed: int = 0) -> list[list[
         _finish([*base, "--out", str(calm)])
         lines = (calm / "rounds.jsonl").read_text().splitlines()
         pace, hits, resumed = sum(json.loads(line)["seconds"] for line in lines), 0, 0
+        writing = 0
         while hits < kills:
             begun = (out / "config.json").exists()
             if begun and (out / "summary.json").exists():
@@ -110,17 +111,23 @@ def killed_driver(kills: int, data: dict[str, Any], seed: int = 0) -> list[list[
             try:
                 process.wait(draw.uniform(0.0, 0.7) * pace)
             except subprocess.TimeoutExpired:
+                # Every other time at the next moment at which a checkpoint is half written.
+                while hits % 2 and not _half_written(out) and process.poll() is None:
+                    pass
                 process.send_signal(signal.SIGKILL)
                 hits += 1
+                process.wait()
+                writing += bool(_half_written(out))
             finally:
                 stop(process)
         if not (out / "summary.json").exists():
             begun = (out / "config.json").exists()
             _finish([*base, "--out", str(out), *(["--resume"] if begun else [])])
         done.append(_compare(calm, out))
-    data["driver"] = {"kills": hits, "resumed": resumed, "runs": done}
+    data["driver"] = {"kills": hits, "writing": writing, "resumed": resumed, "runs": done}
     return [
         ["kills at random moments", hits],
+        ["of these while a checkpoint was written", writing],
         ["resumes", resumed],
         ["runs completed", len(done)],
         ["with the weights of the undisturbed run", sum(d["weights"] for d in done)],
@@ -131,6 +138,10 @@ def killed_driver(kills: int, data: dict[str, Any], seed: int = 0) -> list[list[
 def _starts(out: Path) -> int:
     log = out / "run.log"
     return log.read_text().count("data from") if log.exists() else 0
+
+
+def _half_written(out: Path) -> list[Path]:
+    return list((out / "checkpoint").glob("**/.*.tmp"))
 
 
 def _finish(command: list[str]) -> None:
