@@ -111,6 +111,8 @@ def describe(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str,
     strategy = named(experiment.get("strategy", "")) if mode == "federated" else mode
     alpha = partition.get("alpha") if isinstance(partition, Mapping) else None
     flat = flatten(experiment) | flatten(config.get("resources") or {}, "resources.")
+    if flat.get("attack.kind", "some") is None:  # nobody attacks, whatever the fraction says
+        flat["attack.fraction"] = 0.0
     workers = config.get("workers", flat.get("resources.workers"))
     short = {
         "label": str(config.get("label") or strategy),

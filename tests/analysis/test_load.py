@@ -136,3 +136,11 @@ def test_runs_keep_their_rows_when_the_metrics_are_all_null(tmp_path, make_run) 
     rows = load(folder).rounds
     assert rows["client_accuracy"].isna().all()
     assert rows["client_accuracy"].dtype == float
+
+
+def test_a_run_without_an_attack_has_no_attackers(tmp_path, make_run) -> None:
+    for kind in (None, "sign-flip"):
+        attack = {"attack": {"kind": kind, "fraction": 0.2}}
+        make_run(tmp_path / str(kind), rounds=1, experiment=attack)
+    table = load(tmp_path).table
+    assert table["attack.fraction"].to_dict() == {"None": 0.0, "sign-flip": 0.2}
