@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from simulation.experiment import Experiment
-from simulation.grid import RayGrid, WorkerError
+from simulation.faults import WorkerError
+from simulation.grid import RayGrid
 from simulation.run import prepare
 from simulation.work import Setup
 from strategies import WeightedMean

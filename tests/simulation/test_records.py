@@ -40,7 +40,7 @@ def updates(clients: int = 7) -> list[Update]:
         (TrimmedMean(0.2), lambda u: 1),
         (clipped(WeightedMean(), 1e6), lambda u: u.examples),
     ],
-    ids=str,
+    ids=["examples", "uniform", "normalized", "median", "trimmed", "clipped"],
 )
 def test_drift_is_the_distance_from_the_mean(reducer: Any, weigh: Any) -> None:
     given = updates()
