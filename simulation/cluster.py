@@ -10,12 +10,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from simulation.experiment import ConfigError, Resources
+from simulation.faults import WorkerError
 from simulation.notebook import without_remarks
 from simulation.ship import runtime_env
 
 log = logging.getLogger("sunflower.cluster")
 
 LOOPBACK = "127.0.0.1"
+
+LATE = "timed out during startup"
+"""What Ray says when its processes took too long: without byte code the first start is slow."""
+
+ATTEMPTS = 2
+"""Starts of Ray."""
 
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch for systems on which it has clusters of several machines or not."""
@@ -38,6 +45,7 @@ class Cluster:
 
     Raises:
         ResourceError: when no node can hold one worker, or the address does not answer.
+        WorkerError: when Ray does not start here within its time.
     """
 
     def __init__(self, resources: Resources, ship: Sequence[str] = ()) -> None:
@@ -112,14 +120,22 @@ class Cluster:
         wanted = (resources.workers or 0) * resources.client_cpus
         if wanted > cpus:
             log.warning("%g CPUs for workers on a machine of %g: they will share", wanted, cpus)
+        local = {"address": "local", "include_dashboard": False, "_node_ip_address": LOOPBACK}
+        count = max(1, round(max(cpus, wanted)))
         with loopback():
-            ray.init(
-                address="local",
-                num_cpus=max(1, round(max(cpus, wanted))),
-                include_dashboard=False,
-                _node_ip_address=LOOPBACK,
-                **quiet,
-            )
+            for attempt in range(ATTEMPTS):
+                try:
+                    ray.init(num_cpus=count, **local, **quiet)
+                    return
+                except Exception as error:  # Ray raises no class of its own here.
+                    if LATE not in str(error):
+                        raise
+                    if attempt + 1 == ATTEMPTS:
+                        raise WorkerError(
+                            f"Ray did not start within its time, {ATTEMPTS} times; "
+                            "is this machine busy with something else?"
+                        ) from None
+                    log.warning("Ray did not start within its time; trying once more")
 
     def close(self) -> None:
         """Leave the cluster; stop it if it was started here."""
