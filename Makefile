@@ -36,7 +36,7 @@ types: install
 
 tests: install
 	@# Two at a time, a file each: much of a test's time is waiting for Ray to start.
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 soak: install ## Tests that kill drivers and workers for minutes
 	$(BIN)/pytest -m soak

@@ -129,13 +129,20 @@ def test_a_failed_run_goes_on_with_another_policy(small: Experiment, tmp_path: P
     assert simulate(wanted, out=tmp_path / "run", resume=True).summary["clients_lost"] == 1
 
 
-def test_messages_of_a_flower_strategy(small: Experiment, tmp_path: Path) -> None:
-    class Watched(flower.FedAvg):
-        def aggregate_train(self, server_round: int, replies: Any) -> Any:
-            seen.extend(replies)
-            return super().aggregate_train(server_round, replies)
+class Watched(flower.FedAvg):
+    """An aggregation of its own, which goes by messages."""
 
-    seen: list[Any] = []
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def aggregate_train(self, server_round: int, replies: Any) -> Any:
+        self.seen = list(replies)
+        return super().aggregate_train(server_round, self.seen)
+
+
+def test_messages_of_a_flower_strategy(small: Experiment, tmp_path: Path) -> None:
+    watched = Watched()
     skip = small.replace(rounds=1, **{"faults.on_client_error": "skip"})
 
     def poison(app: Any, message: Any, *more: Any) -> Any:
@@ -152,10 +159,11 @@ def test_messages_of_a_flower_strategy(small: Experiment, tmp_path: Path) -> Non
     original = client_app.answer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("simulation.client_app.answer", poison)
-        result = simulate(skip, Watched(), out=tmp_path / "run")
+        result = simulate(skip, watched, out=tmp_path / "run")
         with pytest.raises(ClientError, match=r"round 1, client 2: its .* must be finite"):
-            simulate(small.replace(rounds=1), flower.FedAvg(), out=tmp_path / "fails")
-    assert sorted(m.metadata.src_node_id for m in seen) == [c for c in range(12) if c not in (2, 5)]
+            simulate(small.replace(rounds=1), Watched(), out=tmp_path / "fails")
+    answered = sorted(m.metadata.src_node_id for m in watched.seen)
+    assert answered == [c for c in range(12) if c not in (2, 5)]
     lost = {one["client"]: one["reason"] for one in read_lines(tmp_path / "run/lost.jsonl")}
     assert "must be finite, got NaN or infinity" in lost[2]
     assert "must have shape" in lost[5]
@@ -217,7 +225,7 @@ def test_a_message_that_takes_workers_down(
 
     monkeypatch.setattr("simulation.inline.InlineGrid", Fragile)
     skip = small.replace(rounds=1, **{"faults.on_client_error": "skip"})
-    result = simulate(skip, flower.FedAvg(), out=tmp_path / "run")
+    result = simulate(skip, Watched(), out=tmp_path / "run")
     assert result.rounds[1]["clients"] == 11
     assert read_lines(tmp_path / "run/lost.jsonl") == [
         {"round": 1, "client": 2, "reason": "its worker died (3 times)"}

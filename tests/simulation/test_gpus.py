@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -82,8 +83,11 @@ def test_a_worker_is_limited_on_what_it_sees(
 
 @pytest.mark.slow
 def test_workers_on_logical_gpus() -> None:
+    # The engine in this process hides GPUs from it, and Ray would hear of that.
+    seeing = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     ran = subprocess.run(
         [sys.executable, "-m", "tests.simulation.gpu_nodes"],
+        env=seeing,
         capture_output=True,
         text=True,
         timeout=280,

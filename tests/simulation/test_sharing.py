@@ -138,9 +138,9 @@ def test_bad_input_that_only_a_worker_finds_ends_the_study(
     made: list[Pool] = []
     real = Pool.__init__
 
-    def count(pool: Pool, *given: Any) -> None:
+    def count(pool: Pool, *given: Any, **more: Any) -> None:
         made.append(pool)
-        real(pool, *given)
+        real(pool, *given, **more)
 
     monkeypatch.setattr(Pool, "__init__", count)
     changes = {"resources": RAY, "training": {"optimizer": "nonsense"}}

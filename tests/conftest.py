@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+
+FIRST = ("test_notebook", "test_nodes", "test_pool_faults", "test_sharing", "test_endings")
+"""Files that take longest: begun first, so that no process is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem
+        return FIRST.index(name) if name in FIRST else len(FIRST)
+
+    items.sort(key=place)
