@@ -254,12 +254,7 @@ class Pool:
             return  # Of an actor that has been replaced.
         error = future.exception()
         if error is None:
-            status = future.result()
-            self._advance(seat, ticket)
-            if ticket.name == OPEN:
-                self._opened(seat, ticket.owner, status)
-            else:
-                self._done(seat, ticket, status)
+            self._ended(seat, ticket, future.result())
         elif isinstance(error, GONE):
             self._replace(seat, "died", error)
         elif isinstance(error, ObjectLostError | RayTaskError):
@@ -267,6 +262,25 @@ class Pool:
         else:
             ticket.owner.failure = WorkerError(f"{ticket.name}: {error}")
             self._advance(seat, ticket)
+
+    def _ended(self, seat: Seat, ticket: Ticket, status: Status) -> None:
+        self._advance(seat, ticket)
+        if ticket.name == OPEN:
+            self._opened(seat, ticket.owner, status)
+        else:
+            self._done(seat, ticket, status)
+
+    def _catch_up(self, seat: Seat) -> None:
+        """Take note of calls that ended before their worker did, though we hear of them later."""
+        for ticket in list(seat.line):
+            ref = ticket.refs[0] if ticket.refs else None
+            if ref is None or not ray.wait([ref], timeout=0)[0]:
+                return
+            try:
+                status = ray.get(ref)
+            except RayError:
+                return
+            self._ended(seat, ticket, status)
 
     @staticmethod
     def _advance(seat: Seat, ticket: Ticket) -> None:
@@ -332,6 +346,7 @@ class Pool:
 
     def _replace(self, seat: Seat, how: str, error: RayError | None) -> None:
         """Put a new worker into a seat; what the old one had not finished goes to others."""
+        self._catch_up(seat)
         line, seat.line, seat.opened = list(seat.line), deque(), set()
         if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
             how = "ran out of memory"

@@ -100,7 +100,10 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak), (signal.SIGINT, 130)],
+)
 def test_the_command_says_how_to_go_on(
     number: signal.Signals, status: int, whole: Result, tmp_path: Path
 ) -> None:

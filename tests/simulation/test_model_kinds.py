@@ -222,6 +222,7 @@ def test_each_kind_learns_federated(kind: str, tmp_path: Path) -> None:
     assert (result.path / "model.keras").stat().st_size > 0
 
 
+@pytest.mark.soak
 def test_two_inputs_give_the_same_bits_on_ray(tmp_path: Path, ray_cluster: Any) -> None:
     experiment = parse(
         {

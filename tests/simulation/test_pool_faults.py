@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,9 @@ from simulation.experiment import Experiment
 from simulation.faults import ClientError, WorkerError
 from simulation.grid import RayGrid
 from simulation.run import prepare
+from simulation.seats import Ticket
 from simulation.work import Setup
+from simulation.worker import Status
 from strategies import WeightedMean
 
 FAILING = "tests.simulation.failing:Failing"
@@ -60,7 +63,7 @@ def test_a_client_that_takes_its_worker_down_is_found(
     np.testing.assert_array_equal(total.delta, survivors.delta)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_client_that_kills_three_workers_fails_the_run(
     small: Experiment, ray_cluster: Any
 ) -> None:
@@ -70,7 +73,7 @@ def test_a_client_that_kills_three_workers_fails_the_run(
     grid.close()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_workers_that_never_get_ready(small: Experiment, ray_cluster: Any) -> None:
     grid = make(small, "", "tests.simulation.failing:Stillborn", **{"faults.attempts": 2})
     with pytest.raises(WorkerError, match="2 workers died before they were ready"):
@@ -88,4 +91,30 @@ def test_deadlines_are_learned_from_the_slowest_call(small: Experiment, ray_clus
     assert grid.pool.deadline(ticket) == 60
     ticket.cost = 1e6
     assert grid.pool.deadline(ticket) == pytest.approx(10 * pace * 1e6)
+    grid.close()
+
+
+def test_a_call_that_ended_before_its_worker_died_is_not_blamed(
+    small: Experiment, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its answer is heard of later than the worker's death."""
+
+    @ray_cluster.remote(num_cpus=0)
+    def never() -> None:
+        time.sleep(600)
+
+    grid = make(small, "none:none")
+    grid.info()
+    pool, seat, tenant = grid.pool, grid.pool.seats[0], grid._tenant
+    pending = never.remote()
+    answer = ray_cluster.put(Status(1.0, 2.0))
+    ended, dying = (Ticket(tenant, "info", refs=(ref,)) for ref in (answer, pending))
+    seat.line.extend([ended, dying])
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "_new_actor", lambda: seat.actor)
+        patch.setattr(pool, "_tenants", [])
+        pool._replace(seat, "died", None)
+    assert ended.status == Status(1.0, 2.0) and ended.failure is None
+    assert dying.status is None and str(dying.failure) == "its worker died (once)"
+    ray_cluster.cancel(pending, force=True)
     grid.close()

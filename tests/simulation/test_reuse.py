@@ -79,7 +79,13 @@ def chain(methods: Methods, **options: Any) -> Iterator[list[Any]]:
         yield found
 
 
-@pytest.mark.parametrize("optimizer", [keras.optimizers.Adam, keras.optimizers.Adagrad])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.Adam,
+        pytest.param(keras.optimizers.Adagrad, marks=pytest.mark.soak),
+    ],
+)
 def test_the_bits_are_the_same(
     optimizer: type, alone: Methods, lending: Methods, twins: reuse.Twins
 ) -> None:

@@ -75,6 +75,7 @@ def test_runs_on_one_pool_give_the_bits_of_runs_apart(
         assert text.count("2 workers") == 1  # its own lines, and nobody else's
 
 
+@pytest.mark.soak
 def test_a_failure_leaves_the_others_alone_and_ctrl_c_leaves_all_resumable(
     apart: dict[str, str], tmp_path: Path, ray_cluster: Any
 ) -> None:

@@ -140,7 +140,7 @@ def test_wandb_reads_back_every_number(folder: Path) -> None:
     assert {name: series.get(name) for name in wanted} == wanted
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_driver_of_a_tracked_run_never_loads_tensorflow(folder: Path) -> None:
     code = """
 import sys
