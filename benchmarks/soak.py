@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,16 +39,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2000)
     parser.add_argument("--every", type=int, default=50, help="a worker is killed that often")
     parser.add_argument("--kills", type=int, default=20, help="of the driver")
+    parser.add_argument("--part", choices=("rounds", "driver"), help="only one of the two")
     given = parser.parse_args()
     if given.small:
         given.rounds, given.every, given.kills = 60, 20, 4
-    report = Report("soak", "Soak", given.small)
-    say(f"{given.rounds} rounds, a worker killed every {given.every}")
-    worker_rows = many_rounds(given.rounds, given.every, report.data)
-    say(f"the driver killed {given.kills} times")
-    driver_rows = killed_driver(given.kills, report.data)
-    report.table(("workers killed", "measured"), worker_rows)
-    report.table(("driver killed", "measured"), driver_rows)
+    name = f"soak-{given.part}" if given.part else "soak"
+    report = Report(name, "Soak", given.small)
+    if given.part != "driver":
+        say(f"{given.rounds} rounds, a worker killed every {given.every}")
+        rows = many_rounds(given.rounds, given.every, report.data)
+        report.table(("workers killed", "measured"), rows)
+    if given.part != "rounds":
+        say(f"the driver killed {given.kills} times")
+        rows = killed_driver(given.kills, report.data)
+        report.table(("driver killed", "measured"), rows)
     report.write()
 
 
@@ -97,7 +102,7 @@ def killed_driver(kills: int, data: dict[str, Any], seed: int = 0) -> list[list[
                 out = out.with_name(f"cut-{len(done)}")
                 begun = False
             options = ["--resume"] if begun else []
-            resumed, starts = resumed + begun, _starts(out)
+            resumed, starts, left = resumed + begun, _starts(out), _half_written(out)
             process = subprocess.Popen(
                 [*base, "--out", str(out), *options],
                 cwd=ROOT,
@@ -112,12 +117,12 @@ def killed_driver(kills: int, data: dict[str, Any], seed: int = 0) -> list[list[
                 process.wait(draw.uniform(0.0, 0.7) * pace)
             except subprocess.TimeoutExpired:
                 # Every other time at the next moment at which a checkpoint is half written.
-                while hits % 2 and not _half_written(out) and process.poll() is None:
+                while hits % 2 and not _half_written(out) - left and process.poll() is None:
                     pass
                 process.send_signal(signal.SIGKILL)
                 hits += 1
                 process.wait()
-                writing += bool(_half_written(out))
+                writing += bool(_half_written(out) - left)
             finally:
                 stop(process)
         if not (out / "summary.json").exists():
@@ -140,8 +145,13 @@ def _starts(out: Path) -> int:
     return log.read_text().count("data from") if log.exists() else 0
 
 
-def _half_written(out: Path) -> list[Path]:
-    return list((out / "checkpoint").glob("**/.*.tmp"))
+def _half_written(out: Path) -> set[tuple[str, int]]:
+    """Return the files that are being written, or were when the driver was killed."""
+    found = set()
+    for path in (out / "checkpoint").glob("**/.*.tmp"):
+        with suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
 
 
 def _finish(command: list[str]) -> None:
