@@ -105,8 +105,7 @@ class Trainer:
         self._try_forward(one, y[:1], classes)
         self._like = (one, y[:1])
         self._fits: dict[Any, Any] = {}
-        self._measure = self.graph.compile_measure(x, y)
-        self._assign = self.graph.compile_assign()
+        self._others: dict[str, Any] = {}
 
     def of(self, experiment: Experiment, rule: ClientRule) -> Trainer:
         """Return a trainer of another run of the same kind, which shares model and graphs.
@@ -215,7 +214,7 @@ class Trainer:
         shapes = tuple((name, np.shape(given[name])) for name in sorted(given))
         if shapes not in self._fits:
             self._fits[shapes] = self.graph.compile_fit(*self._like, given, stacked)
-        deltas, sums, after = self._fits[shapes](
+        arguments = (
             model,
             self._fresh_slots if slots is None else slots,
             x,
@@ -228,6 +227,7 @@ class Trainer:
             given,
             stacked,
         )
+        deltas, sums, after = self._fits[shapes](*tf.nest.map_structure(tf.constant, arguments))
         # Not by numpy(), which copies: the deltas are the largest thing here.
         vectors, measured = np.asarray(memoryview(deltas)), sums.numpy().astype(np.float64)
         rate = self._learning_rate or 0.0
@@ -266,10 +266,13 @@ class Trainer:
             batch: examples at a time.
         """
         self._assign(model)
+        if "measure" not in self._others:
+            self._others["measure"] = self.graph.compile_measure(*self._like)
         losses, hits = [], []
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
-            loss, hit = self._measure(inputs.rows(x, part), y[part])
+            taken = tf.nest.map_structure(tf.constant, (inputs.rows(x, part), y[part]))
+            loss, hit = self._others["measure"](*taken)
             losses.append(loss.numpy())
             hits.append(hit.numpy())
         empty = np.zeros(0, np.float32)
@@ -279,6 +282,12 @@ class Trainer:
         """Write a model of weights [P] as a ``.keras`` file."""
         self._assign(model)
         self.model.save(path)
+
+    def _assign(self, model: Vector) -> None:
+        """Give the Keras model these weights [P]."""
+        if "assign" not in self._others:
+            self._others["assign"] = self.graph.compile_assign()
+        self._others["assign"](tf.constant(model))
 
     def _try_forward(self, x: Inputs, y: NDArray[Any], classes: int | None) -> None:
         try:
