@@ -24,8 +24,13 @@ SPREAD = 128
 ARITY = 4
 """Children of a node of the merge tree."""
 
-UNITS = 4
-"""A worker is handed at most 1/UNITS of its share of the work that is left at a time."""
+UNITS = 2
+"""A worker is handed at most 1/UNITS of its share of the work that is left at a time. Source:
+Hummel, Schonberg and Flynn (1992), "Factoring", Communications of the ACM 35(8)."""
+
+GRAIN = 128
+"""What is handed out whole need not be smaller than 1/GRAIN of a worker's share of all work: the
+hand-over itself takes some milliseconds."""
 
 CLIENT_COST = 16.0
 """What a client costs beyond its examples, counted in examples."""
@@ -95,16 +100,18 @@ def units(
 
     A worker that trains all below a node also merges it, and one partial travels instead of
     many. A node is handed out whole when it is at most 1/(workers x share) of the work that is
-    left from it on: coarse at first, single leaves at the end. The pool decides this, and only
-    this: the tree, and so every sum, stays the same.
+    left from it on: coarse at first, fine at the end, where it is not worth while to hand out
+    less than 1/(workers x GRAIN) of all. The pool decides this, and only this: the tree, and so
+    every sum, stays the same.
     """
     found: list[Tree[T]] = []
     left = sum(cost(leaf) for leaf in leaves(root))
+    least = left / (workers * GRAIN)
 
     def visit(node: Tree[T]) -> None:
         nonlocal left
         own = sum(cost(leaf) for leaf in leaves(node))
-        if not isinstance(node, tuple) or own <= left / (workers * share):
+        if not isinstance(node, tuple) or own <= max(least, left / (workers * share)):
             found.append(node)
             left -= own
         else:
