@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from analysis import parallel, tuned
 from analysis.cells import Table
 from analysis.figures import FIGURES, draw, save
 from analysis.load import load
@@ -73,6 +74,8 @@ def report(
         target = default_target(runs.rounds)
     remove_old(folder)
     tables = all_tables(runs, test=test, target=target, baseline=baseline)
+    if (choice := tuned.tuning(many)) is not None:
+        tables.append(choice)
     pictures, files = draw_all(runs, folder / "figures", style, band, target, tuple(formats))
     for table in tables:
         files += write_table(table, folder / "tables")
@@ -169,26 +172,32 @@ def draw_all(
     formats: tuple[str, ...] = ("png", "pdf"),
 ) -> tuple[list[Picture], list[Path]]:
     """Draw every figure that applies; return what the page shows and the files written."""
-    pictures: list[Picture] = []
-    files: list[Path] = []
+    names = [figure.name for figure in FIGURES.values() if figure.applies(runs)]
+    drawn = parallel.each(draw_one, names, runs, folder, style, band, target, formats)
+    return [picture for picture, _ in drawn], [path for _, files in drawn for path in files]
+
+
+def draw_one(
+    name: str,
+    runs: Runs,
+    folder: Path,
+    style: str,
+    band: str,
+    target: float | None,
+    formats: tuple[str, ...],
+) -> tuple[Picture, list[Path]]:
+    """Draw a figure; return what the page shows and the files written."""
     table = looks(runs.table["label"])
-    wide = 1.2 * paper(style).column
-    for figure in FIGURES.values():
-        if not figure.applies(runs):
-            continue
-        canvas = draw(figure.name, runs, style, table=table, band=band, target=target)
-        across = canvas.get_figwidth() > wide
-        written = save(canvas, folder / figure.name, ("svg", *formats), style)
-        svg = written.pop(0)
-        data = base64.b64encode(svg.read_bytes()).decode("ascii")
-        if "svg" in formats:
-            files.append(svg)
-        else:
-            svg.unlink()
-        source = f"data:image/svg+xml;base64,{data}"
-        pictures.append(Picture(figure.name, figure.caption, source, across))
-        files += [path for path in written if path != svg]
-    return pictures, files
+    canvas = draw(name, runs, style, table=table, band=band, target=target)
+    across = canvas.get_figwidth() > 1.2 * paper(style).column
+    svg, *files = save(canvas, folder / name, dict.fromkeys(("svg", *formats)), style)
+    data = base64.b64encode(svg.read_bytes()).decode("ascii")
+    if "svg" in formats:
+        files.insert(0, svg)
+    else:
+        svg.unlink()
+    source = f"data:image/svg+xml;base64,{data}"
+    return Picture(name, FIGURES[name].caption, source, across), files
 
 
 def remove_old(folder: Path) -> None:
@@ -196,7 +205,7 @@ def remove_old(folder: Path) -> None:
     for name in FIGURES:
         for path in (folder / "figures").glob(f"{name}.*"):
             path.unlink()
-    for name in TABLES:
+    for name in (*TABLES, tuned.NAME):
         for path in (folder / "tables").glob(f"{name}.*"):
             path.unlink()
 

@@ -7,16 +7,18 @@ what is measured is reading, drawing and writing. Nothing here says anything abo
 from __future__ import annotations
 
 import json
-import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -111,28 +113,43 @@ def measure(runs: Path, out: Path) -> dict[str, float]:
     """Run ``sunflower report`` in a process of its own; return what it took.
 
     Returns:
-        ``seconds`` by the clock, ``processor`` seconds, and ``memory`` [bytes], its largest.
+        ``seconds`` by the clock, ``processor`` seconds, and ``memory`` [bytes], its
+        largest with that of the processes beside it.
 
     Raises:
         RuntimeError: if it fails.
     """
     command = [sys.executable, "-m", "simulation.cli", "report", str(runs), "--out", str(out)]
-    started = time.perf_counter()
+    started, before = time.perf_counter(), _processor()
+    most = 0
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            command, cwd=common.ROOT, stdout=subprocess.DEVNULL, stderr=errors
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        process = psutil.Popen(command, cwd=common.ROOT, stdout=subprocess.DEVNULL, stderr=errors)
+        while process.poll() is None:
+            most = max(most, _memory(process))
+            time.sleep(0.05)
         errors.seek(0)
         if process.returncode:
             raise RuntimeError(f"the report failed: {errors.read()}")
-    unit = 1 if sys.platform == "darwin" else 1024
     return {
         "seconds": time.perf_counter() - started,
-        "processor": usage.ru_utime + usage.ru_stime,
-        "memory": float(usage.ru_maxrss * unit),
+        "processor": _processor() - before,
+        "memory": float(most),
     }
+
+
+def _processor() -> float:
+    """Return the processor seconds of all processes that this one has started and seen end."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _memory(process: psutil.Process) -> int:
+    """Return the resident memory of a process and of those that it has started [bytes]."""
+    total = 0
+    with suppress(psutil.Error):
+        for one in [process, *process.children(recursive=True)]:
+            total += one.memory_info().rss
+    return total
 
 
 def main() -> None:

@@ -1,0 +1,51 @@
+"""Work on several cores: the same results in the same order, whoever did it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from analysis import parallel
+from analysis.report import report
+
+PID = "__import__('os').getpid()"
+
+
+def test_results_come_in_order_from_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 3)
+    names = [f"{i}" for i in range(7)]
+    assert parallel.each(os.path.join, names, "x", fewest=2) == [f"{n}/x" for n in names]
+    pids = parallel.each(eval, [PID] * 6, fewest=2)
+    assert pids[::3] == [os.getpid()] * 2
+    assert len(set(pids)) == 3
+
+
+@pytest.mark.parametrize(("cores", "items"), [(1, 20), (8, 5)])
+def test_one_core_or_few_items_start_no_process(
+    monkeypatch: pytest.MonkeyPatch, cores: int, items: int
+) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: cores)
+    assert set(parallel.each(eval, [PID] * items)) == {os.getpid()}
+
+
+def test_what_is_printed_is_no_part_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    assert parallel.each(eval, ["print('here') or 1"] * 2, fewest=1) == [1, 1]
+
+
+def test_a_failure_beside_is_a_failure_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
+        parallel.each(int, ["1", "two"], fewest=1)
+
+
+def test_figures_drawn_beside_are_the_same_files(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {}
+    for cores in (1, 2):
+        monkeypatch.setattr(parallel, "cores", lambda n=cores: n)
+        out = tmp_path / str(cores)
+        files[cores] = {p.relative_to(out): p.read_bytes() for p in report(study, out)}
+    assert len(files[1]) > 2 * parallel.FEWEST
+    assert files[1] == files[2]
