@@ -56,6 +56,7 @@ ABOUT = {
     "attack.kind": "what attackers send; none by default",
     "attack.fraction": "part of the registered clients that attacks",
     "attack.strength": "of the attack; each kind has its own default",
+    "resources.cpu_nodes": "with GPUs: nodes that have none [take part too](gpus.md)",
     "resources.engine": "[`ray`, `flower` or `inline`](how-it-works.md)",
 }
 """What a key means, where neither a flag's help nor a section's docstring says it."""

@@ -63,7 +63,7 @@ class Cluster:
         self.nodes = alive()
         self.grows = address is not None or len(self.nodes) > 1
         try:
-            self.workers = count_workers(resources, [n["Resources"] for n in self.nodes])
+            self.workers = kinds_of_workers(resources, [n["Resources"] for n in self.nodes])
         except ResourceError:
             self.close()
             raise
@@ -78,19 +78,20 @@ class Cluster:
             if node["Resources"].get("CPU", 0.0) >= cpus and "memory" in node["Resources"]
         ]
 
-    def room(self) -> int:
-        """Return how many workers the nodes that are there now can hold; 0 if none can."""
+    def room(self) -> list[float]:
+        """Return the GPUs of each worker that the nodes there now can hold; nothing if none can."""
         try:
-            return count_workers(self._resources, [n["Resources"] for n in alive()])
+            return kinds_of_workers(self._resources, [n["Resources"] for n in alive()])
         except ResourceError:
-            return 0
+            return []
 
-    def share(self) -> dict[str, Any]:
+    def share(self, gpus: float) -> dict[str, Any]:
         """Return the options of a new worker's actor: what it holds, and its name in Ray."""
+        # Ray keeps actors without GPUs away from nodes with some, as long as others have room.
         return {
             "name": f"sunflower worker {next(_NUMBERS)}",
             "num_cpus": self._resources.client_cpus,
-            "num_gpus": self._resources.client_gpus,
+            "num_gpus": gpus,
         }
 
     def _init(
@@ -184,8 +185,10 @@ def alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def count_workers(resources: Resources, nodes: list[dict[str, float]]) -> int:
-    """Return how many workers to start: one for each share, at most as many as asked for.
+def kinds_of_workers(resources: Resources, nodes: list[dict[str, float]]) -> list[float]:
+    """Return the GPUs of each worker to start: one for each share, at most as many as asked for.
+
+    With ``cpu_nodes`` the nodes that have no GPU hold workers of none, which come last.
 
     Raises:
         ResourceError: naming the resource that no node has enough of.
@@ -198,13 +201,16 @@ def count_workers(resources: Resources, nodes: list[dict[str, float]]) -> int:
             raise ResourceError(
                 f"resources.{field} must be at most the {kind}s of a node ({most:g}), got {need:g}"
             )
-    room = 0
+    found: list[float] = []
     for node in nodes:
         shares = [node.get(k, 0.0) / need for k, (_, need) in needs.items() if need > 0]
-        room += int(min(shares) + 1e-6)
-    if resources.workers is not None and resources.workers > room:
+        found += int(min(shares) + 1e-6) * [resources.client_gpus]
+    if resources.cpu_nodes:
+        without = [node.get("CPU", 0.0) for node in nodes if not node.get("GPU")]
+        found += sum(int(cpus / resources.client_cpus + 1e-6) for cpus in without) * [0.0]
+    if resources.workers is not None and resources.workers > len(found):
         raise ResourceError(
-            f"resources.workers must be at most what the cluster has room for ({room}), "
+            f"resources.workers must be at most what the cluster has room for ({len(found)}), "
             f"got {resources.workers}"
         )
-    return resources.workers or room
+    return found[: resources.workers]

@@ -160,9 +160,9 @@ def ray() -> Iterator[Finding]:
     try:
         seconds, nodes = time.perf_counter() - began, len(cluster.nodes)
         where = address_of(Resources()) or "here"
-        found = f"started {where} in {seconds:.1f} s: room for {cluster.workers} workers"
+        found = f"started {where} in {seconds:.1f} s: room for {len(cluster.workers)} workers"
         yield Finding("Ray", "ok", found + (f" on {nodes} nodes" if nodes > 1 else ""))
-        yield from _memory(cluster.workers)
+        yield from _memory(len(cluster.workers))
     finally:
         cluster.close()
 

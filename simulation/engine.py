@@ -155,6 +155,11 @@ class EngineGrid(Grid):
         return 1
 
     @property
+    def portions(self) -> int:
+        """How many executors as slow as the slowest do as much: says how small portions must be."""
+        return self.workers
+
+    @property
     def memory(self) -> list[float]:
         """Memory of each node that holds executors, in bytes; empty where nothing is known."""
         return []

@@ -132,18 +132,27 @@ class Evaluation(Section):
 
 
 class Resources(Section):
-    """Where it runs. Nothing here changes a bit of the result."""
+    """Where it runs. Nothing here changes a bit of the result, as long as all compute alike.
+
+    ``cpu_nodes``: with GPUs, nodes that have none hold workers too, which compute on processors.
+    """
 
     engine: Literal["ray", "flower", "inline"] = "ray"
     workers: Count | None = None
     client_cpus: Annotated[Float, Field(ge=0)] = 1.0
     client_gpus: Annotated[Float, Field(ge=0)] = 0.0
+    cpu_nodes: bool = False
     address: str | None = None
 
     @model_validator(mode="after")
     def _some_resource(self) -> Resources:
         if self.client_cpus == 0 and self.client_gpus == 0:
             raise ValueError("client_cpus or client_gpus must be greater than 0, got 0 for both")
+        if self.cpu_nodes and not (self.client_gpus and self.client_cpus):
+            raise ValueError(
+                "cpu_nodes must be left out unless client_gpus and client_cpus are greater than 0, "
+                f"got {self.client_gpus:g} and {self.client_cpus:g}"
+            )
         return self
 
 

@@ -87,7 +87,7 @@ class Folding:
         whole = (
             list(schedule.leaves(self.root))
             if carries
-            else schedule.units(self.root, self._cost, grid.workers)
+            else schedule.units(self.root, self._cost, grid.portions)
         )
         for node in whole:
             self.tickets[id(node)] = self._submit(node)

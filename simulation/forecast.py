@@ -96,10 +96,19 @@ def passes(experiment: Experiment, rows: Rows) -> float:
     alone = experiment.mode == "centralised"
     clients = 1 if alone else experiment.clients
     share = experiment.cohort_size / experiment.clients if experiment.mode == "federated" else 1.0
-    trained = share * (rows.train * epochs + clients * CLIENT_COST)
+    trained = share * (rows.train * epochs + clients * CLIENT_COST) * _done(experiment)
     models = clients if experiment.mode == "local" else 1
     measured = plan.server * rows.test * models + plan.clients * share * rows.validation
     return experiment.rounds * (trained + MEASURING * measured / plan.every)
+
+
+def _done(experiment: Experiment) -> float:
+    """Return which part of the clients' work is done, where stragglers do less or are dropped."""
+    plan = experiment.realism
+    if experiment.mode != "federated":
+        return 1.0
+    # A straggler's part is uniform on (0, 1), see realism.part_of.
+    return 1.0 - plan.stragglers * (1.0 if plan.drops(experiment.strategy.name) else 0.5)
 
 
 def kind_of(experiment: Experiment) -> tuple[Any, ...]:

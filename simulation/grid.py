@@ -64,6 +64,11 @@ class RayGrid(EngineGrid):
         return len(self.pool.seats)
 
     @property
+    def portions(self) -> int:
+        """Number of workers as slow as the slowest that would make up the pool."""
+        return self._tenant.portions(self.pool.seats)
+
+    @property
     def memory(self) -> list[float]:
         """Memory of each node that holds workers, in bytes."""
         return self.pool.cluster.memory

@@ -13,7 +13,7 @@ import queue
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,7 +85,7 @@ class Pool:
         self._shared: dict[int, tuple[Any, Any]] = {}
         self._looked = time.monotonic()
         self.cluster = Cluster(resources, ship)
-        self.seats = [Seat(self._new_actor()) for _ in range(self.cluster.workers)]
+        self.seats = [Seat(self._new_actor(gpus), gpus) for gpus in self.cluster.workers]
 
     def share(self, value: Any) -> Any:
         """Put a value that several tenants read into Ray's object store, once."""
@@ -163,9 +163,11 @@ class Pool:
             if not self.cluster.grows or now - self._looked < GLANCE:
                 return
             self._looked = now
-            for _ in range(self.cluster.room() - len(self.seats)):
+            missing = Counter(self.cluster.room())
+            missing.subtract(seat.gpus for seat in self.seats)
+            for gpus in missing.elements():
                 log.info("the cluster has room for another worker")
-                self.seats.append(Seat(self._new_actor()))
+                self.seats.append(Seat(self._new_actor(gpus), gpus))
                 for tenant in self._tenants:
                     self._open(self.seats[-1], tenant)
 
@@ -179,14 +181,14 @@ class Pool:
             self._later.clear()
             self.cluster.close()
 
-    def _new_actor(self) -> Any:
+    def _new_actor(self, gpus: float) -> Any:
         resources = self._resources
         threads = max(1, int(resources.client_cpus))
         paths = [p or os.getcwd() for p in sys.path]
         return (
             ray.remote(Worker)
-            .options(**self.cluster.share())
-            .remote(threads, resources.client_gpus, paths, self._executor)
+            .options(**self.cluster.share(gpus))
+            .remote(threads, gpus, paths, self._executor)
         )
 
     def _open(self, seat: Seat, tenant: Tenant) -> None:
@@ -296,6 +298,8 @@ class Pool:
         if status.error is None:
             pace = seconds / ticket.cost
             owner.slowest[ticket.name] = max(pace, owner.slowest.get(ticket.name, 0.0))
+            if ticket.name == "train":
+                owner.learn(seat, seconds, ticket.cost)
             done, ticket.done = ticket.done, None
             if done is not None:
                 try:
@@ -371,7 +375,7 @@ class Pool:
             if ticket.owner in self._tenants:
                 ticket.refs = None
                 (self._later if ticket.later else self._queue).appendleft(ticket)
-        seat.actor = self._new_actor()
+        seat.actor = self._new_actor(seat.gpus)
         for tenant in self._tenants:
             if tenant.failure is None:
                 self._open(seat, tenant)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,12 @@ from simulation.sections import Faults
 
 if TYPE_CHECKING:
     from simulation.worker import Status
+
+UNEQUAL = 2.0
+"""Workers count as different when one is this many times as fast as another."""
+
+MOST_PORTIONS = 8
+"""Portions for each worker, at most: each costs the driver some work."""
 
 OPEN = "open"
 """The name of the call that makes a tenant's executor."""
@@ -29,6 +35,7 @@ class Tenant:
         busy: seconds that workers have worked for it.
         failure: why it cannot go on.
         hear: called with the worker's place, a call that is over, and how it went.
+        worked: seconds and cost of the training that each worker did lately.
     """
 
     inputs: tuple[Any, ...]
@@ -38,6 +45,23 @@ class Tenant:
     busy: float = 0.0
     failure: Exception | None = None
     hear: Callable[[int, Ticket, Status], None] | None = None
+    worked: dict[Seat, tuple[float, float]] = field(default_factory=dict)
+
+    def learn(self, seat: Seat, seconds: float, cost: float) -> None:
+        """Note how fast a worker trains; what is long past counts less and less."""
+        before = self.worked.get(seat, (0.0, 0.0))
+        self.worked[seat] = (before[0] / 2 + seconds, before[1] / 2 + cost)
+
+    def portions(self, seats: Sequence[Seat]) -> int:
+        """Return how many workers as slow as the slowest would make up the pool.
+
+        This is their number where all are about equally fast, or not all are known yet.
+        """
+        known = [self.worked[seat] for seat in seats if seat in self.worked]
+        speeds = [cost / seconds for seconds, cost in known if seconds > 0]
+        if len(speeds) < len(seats) or max(speeds) < UNEQUAL * min(speeds):
+            return len(seats)
+        return min(round(sum(speeds) / min(speeds)), MOST_PORTIONS * len(seats))
 
 
 @dataclass(eq=False)
@@ -70,6 +94,7 @@ class Seat:
 
     Args:
         actor: the Ray actor.
+        gpus: what it holds of them.
         line: what it was given to do, in order: the first of it is under way.
         opened: the tenants that it has executors for.
         since: when the first of the line began.
@@ -77,6 +102,7 @@ class Seat:
     """
 
     actor: Any
+    gpus: float = 0.0
     line: deque[Ticket] = field(default_factory=deque)
     opened: set[Tenant] = field(default_factory=set)
     since: float = 0.0

@@ -29,8 +29,13 @@ def main() -> None:
         RayGrid(Resources(client_gpus=3, address=cluster.address))
     except ResourceError as error:
         found["error"] = str(error)
-    for name, share, cpus in (("quarter", 0.25, 1), ("none", 0.0, 2)):
-        resources = Resources(client_gpus=share, client_cpus=cpus, address=cluster.address)
+    kinds: dict[str, dict[str, Any]] = {
+        "quarter": {"client_gpus": 0.25},
+        "mixed": {"client_gpus": 0.25, "cpu_nodes": True},
+        "none": {"client_cpus": 2},
+    }
+    for name, kind in kinds.items():
+        resources = Resources(address=cluster.address, **kind)
         grid = RayGrid(resources, executor="tests.simulation.probe:Probe")
         inputs: Any = (Setup(parse(SMALL)), None, None)
         grid.start(*inputs)

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from simulation import cli, run
-from simulation.cluster import ResourceError, count_workers
+from simulation.cluster import ResourceError, kinds_of_workers
 from simulation.experiment import Experiment, Resources
 from strategies import catalog
 
@@ -109,6 +109,11 @@ BAD_OPTIONS = [
     (
         ["--client-cpus", "0"],
         "resources: client_cpus or client_gpus must be greater than 0, got 0 for both",
+    ),
+    (
+        ["--set", "resources.cpu_nodes=true"],
+        "resources: cpu_nodes must be left out unless client_gpus and client_cpus are greater "
+        "than 0, got 0 and 1",
     ),
     (["--set", "training.momentum"], "--set must be KEY=VALUE, got 'training.momentum'"),
     # Clients and cohorts that cannot be.
@@ -339,7 +344,7 @@ NODES = [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}]
 )
 def test_resources_that_no_node_has(resources: dict[str, float], text: str) -> None:
     with pytest.raises(ResourceError) as error:
-        count_workers(Resources(**resources), NODES)  # type: ignore[arg-type]
+        kinds_of_workers(Resources(**resources), NODES)  # type: ignore[arg-type]
     assert str(error.value) == text
 
 

@@ -14,21 +14,44 @@ from typing import Any
 import pytest
 
 from simulation import runtime
-from simulation.cluster import ResourceError, count_workers
+from simulation.cluster import ResourceError, kinds_of_workers
 from simulation.experiment import Resources
+from simulation.seats import MOST_PORTIONS, Seat, Tenant
 
 
 def test_workers_of_a_share() -> None:
     nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 2.0}, {"CPU": 3.0, "GPU": 1.0}]
     # Four to each GPU, but no more than a node has CPUs; none where there is no GPU.
-    assert count_workers(Resources(client_gpus=0.25), nodes) == 4 * 2 + 3
-    assert count_workers(Resources(client_gpus=0.25, client_cpus=0.5), nodes) == 4 * 2 + 4
-    assert count_workers(Resources(client_gpus=1), nodes) == 3
+    quarters = (4 * 2 + 3) * [0.25]
+    assert kinds_of_workers(Resources(client_gpus=0.25), nodes) == quarters
+    halves = Resources(client_gpus=0.25, client_cpus=0.5)
+    assert kinds_of_workers(halves, nodes) == (4 * 2 + 4) * [0.25]
+    assert kinds_of_workers(Resources(client_gpus=1), nodes) == 3 * [1.0]
+    # A node without a GPU takes part where that is asked for, with one worker a CPU.
+    mixed = Resources(client_gpus=0.25, cpu_nodes=True)
+    assert kinds_of_workers(mixed, nodes) == quarters + 2 * [0.0]
+    some = Resources(client_gpus=0.25, cpu_nodes=True, workers=12)
+    assert kinds_of_workers(some, nodes) == [*quarters, 0.0]
+
+
+def test_portions_follow_the_slowest_worker() -> None:
+    seats, run = [Seat(None) for _ in range(3)], Tenant(())
+    for seat in seats[:2]:
+        run.learn(seat, seconds=1.0, cost=100.0)
+    assert run.portions(seats) == 3  # The third one has not trained yet.
+    run.learn(seats[2], seconds=1.0, cost=60.0)
+    assert run.portions(seats) == 3  # Much the same.
+    for _ in range(20):
+        run.learn(seats[2], seconds=1.0, cost=20.0)
+    assert run.portions(seats) == round((100 + 100 + 20) / 20)
+    for _ in range(20):
+        run.learn(seats[2], seconds=1000.0, cost=20.0)
+    assert run.portions(seats) == MOST_PORTIONS * 3
 
 
 def test_no_node_has_a_gpu() -> None:
     with pytest.raises(ResourceError) as error:
-        count_workers(Resources(client_gpus=0.25), [{"CPU": 8.0}])
+        kinds_of_workers(Resources(client_gpus=0.25), [{"CPU": 8.0}])
     text = "resources.client_gpus must be at most the GPUs of a node (0), got 0.25"
     assert str(error.value) == text
 
@@ -100,5 +123,8 @@ def test_workers_on_logical_gpus() -> None:
     assert Counter(w["CUDA_VISIBLE_DEVICES"] for w in shares) == {"0": 4, "1": 4}
     assert {w["TF_FORCE_GPU_ALLOW_GROWTH"] for w in shares} == {"true"}
     assert {tuple(w["prepared"]) for w in shares} == {(1, 0.25)}
+    # On the node with GPUs four workers each, on the other one a worker a CPU, without any.
+    assert Counter(w["CUDA_VISIBLE_DEVICES"] for w in found["mixed"]) == {"0": 4, "1": 4, "-1": 2}
+    assert {tuple(w["prepared"]) for w in found["mixed"]} == {(1, 0.25), (1, 0.0)}
     assert len(found["none"]) == 8 // 2 + 2 // 2
     assert {w["CUDA_VISIBLE_DEVICES"] for w in found["none"]} == {"-1"}
