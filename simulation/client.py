@@ -91,7 +91,7 @@ class Trainer:
         self.spec = Spec(
             tuple(v.path for v in weights), tuple(tuple(v.shape) for v in weights), len(trainable)
         )
-        self.initial = self.spec.ravel([v.numpy() for v in weights])
+        self._initial: Vector | None = self.spec.ravel([v.numpy() for v in weights])
         self._learning_rate = plain_learning_rate(self.model.optimizer)
         rate = self.model.optimizer.learning_rate
         slots = [v for v in self.model.optimizer.variables if v is not rate]
@@ -117,10 +117,17 @@ class Trainer:
         other = copy.copy(self)
         other.seed, other.batch, other.rule = experiment.seed, experiment.training.batch_size, rule
         if experiment.seed != self.seed:
-            fresh = models.build(*self._build, experiment.seed, self._example)
-            weights = [*fresh.trainable_variables, *statistics(fresh)]
-            other.initial = self.spec.ravel([v.numpy() for v in weights])
+            other._initial = None
         return other
+
+    @property
+    def initial(self) -> Vector:
+        """The model's initial weights [P]: built where somebody asks, which one worker is."""
+        if self._initial is None:
+            fresh = models.build(*self._build, self.seed, self._example)
+            weights = [*fresh.trainable_variables, *statistics(fresh)]
+            self._initial = self.spec.ravel([v.numpy() for v in weights])
+        return self._initial
 
     @property
     def info(self) -> ModelInfo:

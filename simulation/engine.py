@@ -160,6 +160,11 @@ class EngineGrid(Grid):
         return self.workers
 
     @property
+    def grain(self) -> float:
+        """Cost of a portion that need not be smaller (see :func:`schedule.weights`)."""
+        return 0.0
+
+    @property
     def memory(self) -> list[float]:
         """Memory of each node that holds executors, in bytes; empty where nothing is known."""
         return []

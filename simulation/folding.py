@@ -87,7 +87,7 @@ class Folding:
         whole = (
             list(schedule.leaves(self.root))
             if carries
-            else schedule.units(self.root, self._cost, grid.portions)
+            else schedule.units(self.root, self._cost, grid.portions, least=grid.grain)
         )
         for node in whole:
             self.tickets[id(node)] = self._submit(node)

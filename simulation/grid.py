@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import ray
 from ray.exceptions import ObjectLostError
 
@@ -28,6 +29,9 @@ from simulation.work import Setup
 from simulation.worker import Status
 
 log = logging.getLogger("sunflower.grid")
+
+WHOLE = 0.5
+"""Seconds of training that are handed out whole where several runs share the pool."""
 
 
 class RayGrid(EngineGrid):
@@ -57,6 +61,7 @@ class RayGrid(EngineGrid):
         self._owner = pool is None
         self._tenant = Tenant(())
         self._holdings: Holdings | None = None
+        self._last: tuple[Any, Any] = (None, None)
 
     @property
     def workers(self) -> int:
@@ -65,8 +70,13 @@ class RayGrid(EngineGrid):
 
     @property
     def portions(self) -> int:
-        """Number of workers as slow as the slowest that would make up the pool."""
-        return self._tenant.portions(self.pool.seats)
+        """Number of workers as slow as the slowest in this run's part of the pool."""
+        return max(1, self._tenant.portions(self.pool.seats) // max(1, self.pool.runs))
+
+    @property
+    def grain(self) -> float:
+        """Cost of a portion that need not be smaller: other runs use the workers that are left."""
+        return self._tenant.worth(WHOLE) if self.pool.runs > 1 else 0.0
 
     @property
     def memory(self) -> list[float]:
@@ -94,8 +104,16 @@ class RayGrid(EngineGrid):
         return self.result(self.submit("info"))
 
     def share(self, value: Any) -> Any:
-        """Put a value into Ray's object store."""
-        return ray.put(value)
+        """Put a value into Ray's object store; once, if it is what was shared last.
+
+        What is shared must not change: a model is measured, and trained from, by the same handle.
+        A few numbers are no use there: they travel with the call.
+        """
+        if isinstance(value, dict) and not any(np.size(v) > 1 for v in value.values()):
+            return value
+        if value is not self._last[0]:
+            self._last = (value, ray.put(value))
+        return self._last[1]
 
     def submit(
         self,
@@ -195,7 +213,7 @@ class RayGrid(EngineGrid):
 
     def close(self) -> None:
         """Leave the pool, or stop it where it is this run's own."""
-        self._holdings = None
+        self._holdings, self._last = None, (None, None)
         if self._owner:
             self.pool.close()
         else:

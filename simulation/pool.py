@@ -87,6 +87,11 @@ class Pool:
         self.cluster = Cluster(resources, ship)
         self.seats = [Seat(self._new_actor(gpus), gpus) for gpus in self.cluster.workers]
 
+    @property
+    def runs(self) -> int:
+        """How many runs share the pool."""
+        return len(self._tenants)
+
     def share(self, value: Any) -> Any:
         """Put a value that several tenants read into Ray's object store, once."""
         with self._turn:

@@ -94,19 +94,23 @@ def leaves(node: Tree[T]) -> Iterator[T]:
 
 
 def units(
-    root: Tree[T], cost: Callable[[T], float], workers: int, share: int = UNITS
+    root: Tree[T],
+    cost: Callable[[T], float],
+    workers: int,
+    share: int = UNITS,
+    least: float = 0.0,
 ) -> list[Tree[T]]:
     """Cut the merge tree into the nodes that are handed out whole, in order.
 
     A worker that trains all below a node also merges it, and one partial travels instead of
     many. A node is handed out whole when it is at most 1/(workers x share) of the work that is
     left from it on: coarse at first, fine at the end, where it is not worth while to hand out
-    less than 1/(workers x GRAIN) of all. The pool decides this, and only this: the tree, and so
-    every sum, stays the same.
+    less than 1/(workers x GRAIN) of all, nor less than ``least``. The pool decides this, and only
+    this: the tree, and so every sum, stays the same.
     """
     found: list[Tree[T]] = []
     left = sum(cost(leaf) for leaf in leaves(root))
-    least = left / (workers * GRAIN)
+    least = max(least, left / (workers * GRAIN))
 
     def visit(node: Tree[T]) -> None:
         nonlocal left

@@ -52,6 +52,11 @@ class Tenant:
         before = self.worked.get(seat, (0.0, 0.0))
         self.worked[seat] = (before[0] / 2 + seconds, before[1] / 2 + cost)
 
+    def worth(self, seconds: float) -> float:
+        """Return the cost of so many seconds of training; 0 while that is not known."""
+        spent = sum(time for time, _ in self.worked.values())
+        return seconds * sum(cost for _, cost in self.worked.values()) / spent if spent else 0.0
+
     def portions(self, seats: Sequence[Seat]) -> int:
         """Return how many workers as slow as the slowest would make up the pool.
 
