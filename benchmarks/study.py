@@ -39,8 +39,9 @@ def main() -> None:
     """Measure, print, and write ``results/study``."""
     parser = common.parser(__doc__, repeats=1)
     parser.add_argument("--runs", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--at-once", type=int, default=None, help="runs at a time; None: as found")
+    parser.add_argument("--shared-only", action="store_true", help="leave one at a time out")
     given = parser.parse_args()
     if given.small:
         given.runs, given.rounds = 6, 5
@@ -50,8 +51,9 @@ def main() -> None:
     for _ in range(given.repeats):
         say(f"{given.runs} runs, several at once")
         shared.append(measure(wanted, given.at_once))
-        say(f"{given.runs} runs, one at a time")
-        single.append(measure(wanted, 1))
+        if not given.shared_only:
+            say(f"{given.runs} runs, one at a time")
+            single.append(measure(wanted, 1))
     if {tuple(one["weights"]) for one in shared + single} != {tuple(shared[0]["weights"])}:
         raise SystemExit("the runs give other weights when they share the pool")
     report.data |= {"shared": shared, "single": single, "study": wanted}
@@ -61,6 +63,8 @@ def main() -> None:
     )
     rows = []
     for name, found in (("several at once", shared), ("one at a time", single)):
+        if not found:
+            continue
         rows.append(
             [
                 name,
