@@ -120,7 +120,7 @@ def test_a_check_that_fails_is_a_finding() -> None:
     assert (one.state, one.found) == ("broken", "OSError: no disk")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_this_machine_is_well() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "simulation.cli", "doctor"],

@@ -61,7 +61,7 @@ def test_the_study_of_heterogeneity_in_small(tmp_path):
     assert {"report.html", "accuracy.pdf", "comparison.pdf", "alpha.pdf"} <= names
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_fedprox_beats_fedavg_where_nine_in_ten_are_slow(tmp_path):
     """A short cut of the study: fewer rounds, the mean of the last of them."""
     data = read(EXAMPLES / "fedprox_synthetic.toml")

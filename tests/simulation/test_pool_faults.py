@@ -112,7 +112,7 @@ def test_a_call_that_ended_before_its_worker_died_is_not_blamed(
     ended, dying = (Ticket(tenant, "info", refs=(ref,)) for ref in (answer, pending))
     seat.line.extend([ended, dying])
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "_new_actor", lambda: seat.actor)
+        patch.setattr(pool, "_new_actor", lambda gpus: seat.actor)
         patch.setattr(pool, "_tenants", [])
         pool._replace(seat, "died", None)
     assert ended.status == Status(1.0, 2.0) and ended.failure is None
