@@ -48,14 +48,17 @@ def survivors(ray_cluster: Any) -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "reason"),
-    [("kill", "its worker died (once)"), ("hang", "its worker gave no answer for 8 s (once)")],
+    ("what", "timeout", "reason"),
+    [
+        ("kill", 200, "its worker died (once)"),
+        ("hang", 12, "its worker gave no answer for 12 s (once)"),
+    ],
 )
 def test_a_client_that_takes_its_worker_down_is_found(
-    what: str, reason: str, survivors: Any, small: Experiment
+    what: str, timeout: float, reason: str, survivors: Any, small: Experiment
 ) -> None:
-    limits = {"faults.attempts": 1, "faults.chunk_timeout": 8, "faults.on_client_error": "skip"}
-    grid = make(small, f"{what}:3", **limits)
+    limits = {"faults.attempts": 1, "faults.on_client_error": "skip"}
+    grid = make(small, f"{what}:3", **limits, **{"faults.chunk_timeout": timeout})
     total, rows = grid.train(1, range(12), grid.info().initial, {})
     grid.close()
     assert [str(one) for one in grid.lost] == [f"round 1, client 3: {reason}"]
