@@ -31,7 +31,7 @@ TREATMENT_GROUPS = ("training.",)
 TREATMENTS = frozenset(["rounds"])
 # What a centralised run does not depend on.
 FEDERATED_ONLY = frozenset(["clients", "cohort", "alpha", "partition"])
-FEDERATED_GROUPS = ("partition.", "faults.", "attack.", "privacy.", "stragglers.")
+FEDERATED_GROUPS = ("partition.", "sampling.", "faults.", "attack.", "realism.")
 
 REPEATED = {"partition.alpha": "alpha", "partition.kind": "partition"}
 SHORT = {

@@ -7,6 +7,7 @@ from math import isnan
 from typing import Any
 
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
+EPSILON = "\N{GREEK SMALL LETTER EPSILON}"
 TO = "\N{EN DASH}"
 """Between the ends of a range, and alone for a missing value."""
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -29,7 +30,7 @@ LATEX = {
     TIMES: r"$\times$",
     ALPHA: r"$\alpha$",
     "β": r"$\beta$",
-    "ε": r"$\varepsilon$",
+    EPSILON: r"$\varepsilon$",
     "μ": r"$\mu$",
     "†": r"$^\dagger$",
     "≥": r"$\geq$",

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.style import Look, looks, order
 from analysis.summarise import BANDS, is_lower_better
-from analysis.text import ALPHA, TO, span, words
+from analysis.text import ALPHA, EPSILON, TO, span, words
 
 NAMES = {
     "server_accuracy": "Test accuracy",
@@ -40,9 +40,14 @@ NAMES = {
     "workers": "Workers",
     "drift": "Client drift",
     "update_norm": "Update norm",
+    "epsilon": f"Privacy spent {EPSILON}",
+    "attack.fraction": "Attackers",
+    "realism.stragglers": "Stragglers",
+    "realism.dropout": "Dropout",
 }
 TIMES = ("seconds", "elapsed")
 SIZES = ("bytes_total", "bytes_up", "bytes_down")
+SHARES = ("fraction", "_share", "stragglers", "dropout")
 
 
 OWN = "own"
@@ -92,7 +97,7 @@ def name_of(column: str) -> str:
 
 def is_share(column: str) -> bool:
     """Tell whether a column is a fraction that axes show in per cent."""
-    return "accuracy" in column or column.endswith(("fraction", "_share"))
+    return "accuracy" in column or column.endswith(SHARES)
 
 
 def scale(column: str, largest: float) -> tuple[float, str]:

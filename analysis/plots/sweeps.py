@@ -52,7 +52,7 @@ def sweep(
         metric: the column whose last value counts.
         band: the kind of interval, as in :func:`analysis.plots.curves`.
         log: a logarithmic horizontal axis; by default where the largest value is at least eight
-            times the smallest.
+            times the smallest, and not a share.
         looks: the look of each label.
         legend: whether to draw the legend above the axes.
         style: further keywords of ``Axes.errorbar``.
@@ -76,7 +76,7 @@ def sweep(
     data = data.assign(low=low, high=high)
     places = np.sort(data[x].unique().astype(float))
     if log is None:
-        log = bool(places[0] > 0 and places[-1] >= 8 * places[0])
+        log = bool(not is_share(x) and places[0] > 0 and places[-1] >= 8 * places[0])
     step = np.log(places[-1] / places[0]) if log else places[-1] - places[0]
     for i, (label, look) in enumerate(table.items()):
         part = data[data["label"] == label].sort_values(x)
@@ -160,7 +160,7 @@ def heatmap(
             "cmap": "Blues_r" if is_lower_better(metric) else "Blues",
             "annot": shown.size <= 60,
             "fmt": ".1f" if share else ".3g",
-            "annot_kws": {"fontsize": 7},
+            "annot_kws": {"fontsize": cell_size(ax, shown.shape[1])},
             "linewidths": points(0.5),
             "cbar": legend,
             "cbar_kws": {"label": f"Final {name_of(metric).lower()}{' (%)' if share else ''}"},
@@ -177,6 +177,13 @@ def heatmap(
     ax.tick_params(axis="y", rotation=0)
     ax.grid(visible=False)
     return ax
+
+
+def cell_size(ax: Axes, columns: int) -> float:
+    """Return the text size of a heatmap's cells [pt]: that of the ticks where there is room."""
+    ticks = ax.xaxis.get_ticklabels()[0].get_fontsize()
+    width = ax.get_window_extent().width * 72 / ax.get_figure(root=True).dpi / columns
+    return max(7.0, min(ticks, width / 4))  # four digits and a point, and as much around them
 
 
 def option_name(column: str) -> str:

@@ -47,7 +47,7 @@ def folders(
                 )  # fmt: skip
                 write(
                     root / f"slow/{label}{seed}{part}", label, seed=seed, rounds=4,
-                    experiment={"faults": {"stragglers": part}},
+                    experiment={"realism": {"stragglers": part}},
                 )  # fmt: skip
     for rate in (0.01, 0.1):
         for mu in (0.01, 1.0):

@@ -158,6 +158,23 @@ def test_sweep_points_are_the_final_means(study: Path) -> None:
     assert level.get_ydata() == pytest.approx([pooled, pooled])
 
 
+def test_a_swept_share_is_linear_and_in_per_cent(tmp_path, make_run) -> None:
+    for part in (0.01, 0.1, 0.4):
+        experiment = {"realism": {"stragglers": part}}
+        make_run(tmp_path / f"{part}", rounds=1, experiment=experiment)
+    calm = {"realism": {"stragglers": 0.0}}
+    make_run(tmp_path / "pooled", "centralised", rounds=1, mode="centralised", experiment=calm)
+    runs = load(tmp_path)
+    # Pooled data know no stragglers: the baseline belongs to every setting.
+    assert all("pooled" in names for names in runs.settings.values())
+    column = "realism.stragglers"
+    ax = plots.sweep(runs.across(column).rounds, x=column)
+    assert ax.get_xscale() == "linear"
+    assert ax.get_xlabel() == "Stragglers (%)"
+    ax.figure.draw_without_rendering()
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "10", "40"]
+
+
 def test_sweep_refuses_a_second_factor(tmp_path, make_run) -> None:
     for clients in (10, 20):
         for alpha in (0.1, 1.0):

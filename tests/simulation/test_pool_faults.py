@@ -51,7 +51,9 @@ def survivors(ray_cluster: Any) -> Iterator[Any]:
     ("what", "timeout", "reason"),
     [
         ("kill", 200, "its worker died (once)"),
-        ("hang", 12, "its worker gave no answer for 12 s (once)"),
+        pytest.param(
+            "hang", 12, "its worker gave no answer for 12 s (once)", marks=pytest.mark.soak
+        ),
     ],
 )
 def test_a_client_that_takes_its_worker_down_is_found(
