@@ -24,6 +24,7 @@ from analysis.plots.base import (
     percent,
     pick_looks,
     possible,
+    root,
 )
 from analysis.style import Look, points
 from analysis.summarise import check_columns, is_lower_better, last, per_seed, spread
@@ -181,9 +182,9 @@ def heatmap(
 
 def cell_size(ax: Axes, columns: int) -> float:
     """Return the text size of a heatmap's cells [pt]: that of the ticks where there is room."""
-    ticks = ax.xaxis.get_ticklabels()[0].get_fontsize()
-    width = ax.get_window_extent().width * 72 / ax.get_figure(root=True).dpi / columns
-    return max(7.0, min(ticks, width / 4))  # four digits and a point, and as much around them
+    ticks = ax.xaxis.get_ticklabels()[0].get_fontproperties().get_size_in_points()
+    inches = ax.get_window_extent().transformed(root(ax).dpi_scale_trans.inverted()).width
+    return max(7.0, min(ticks, inches * 72 / columns / 4))  # 71.3, and as much around it
 
 
 def option_name(column: str) -> str:
