@@ -10,11 +10,18 @@ from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[1] / "examples/fashion_mnist.ipynb"
 
+RAY = """
+import ray
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+"""
+"""One Ray for all six runs; without it each starts its own, which takes longer than training."""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_notebook_runs(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, 4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(RAY))
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=500, kernel_name="python3", resources=resources).execute()
     last = notebook.cells[-1]["outputs"][-1]["data"]["text/plain"]

@@ -153,7 +153,7 @@ def test_the_page_loads_nothing_and_describes_its_images(made: list[Path]) -> No
     assert "sunflower plot accuracy " in text
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_many_runs_take_little_memory(tmp_path: Path) -> None:
     write_runs(tmp_path / "runs", 60, 500)
     assert measure(tmp_path / "runs", tmp_path / "out")["memory"] < GIGABYTES * 1e9

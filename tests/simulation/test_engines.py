@@ -88,6 +88,7 @@ def test_one_client_alone_is_centralised_training(small: Experiment, tmp_path: P
         assert alone.rounds[-1][key] == pytest.approx(pooled.rounds[-1][key], rel=0.05)
 
 
+@pytest.mark.soak
 def test_strategies_with_client_state_run_alike_on_ray(
     small: Experiment, tmp_path: Path, ray_cluster: Any
 ) -> None:
