@@ -40,8 +40,8 @@ class Figure:
 
 OVER_ALPHA = drawing.swept("alpha")
 OVER_CLIENTS = drawing.swept("clients")
-OVER_ATTACKERS = drawing.swept("attack.fraction", "attackers", "attack_fraction", "byzantine")
-OVER_STRAGGLERS = drawing.swept("stragglers", "stragglers.fraction", "straggler_fraction")
+OVER_ATTACKERS = drawing.swept("attack.fraction")
+OVER_STRAGGLERS = drawing.swept("realism.stragglers")
 
 FIGURES: dict[str, Figure] = {
     f.name: f
