@@ -25,6 +25,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from simulation.client_app import client_app
+from simulation.cluster import address_of
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid, Progress
 from simulation.experiment import ConfigError, Experiment, parse
@@ -167,7 +168,12 @@ class FlowerGrid(EngineGrid):
                 "num_cpus": resources.client_cpus,
                 "num_gpus": resources.client_gpus,
             },
-            "init_args": {"log_to_driver": False, "logging_level": logging.ERROR},
+            "init_args": {
+                # Without an address Ray joins whatever cluster was last started on this machine.
+                "address": address_of(resources) or "local",
+                "log_to_driver": False,
+                "logging_level": logging.ERROR,
+            },
         }
         try:
             with warnings.catch_warnings():

@@ -12,7 +12,13 @@ NOTEBOOK = Path(__file__).parents[1] / "examples/fashion_mnist.ipynb"
 
 RAY = """
 import ray
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+ray.init(
+    address="local",
+    num_cpus=2,
+    include_dashboard=False,
+    log_to_driver=False,
+    _node_ip_address="127.0.0.1",
+)
 """
 """One Ray for all six runs; without it each starts its own, which takes longer than training."""
 

@@ -29,7 +29,9 @@ def ray_cluster() -> Iterator[Any]:
     """One Ray for all tests that need it: four logical CPUs."""
     import ray
 
+    # "local": while a test beside this one has a cluster of nodes, Ray would join that otherwise.
     ray.init(
+        address="local",
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
