@@ -186,7 +186,8 @@ class Graph:
         gradients = tape.gradient(goal, [v.value for v in model.trainable_variables])
         if hook is not None and not stepping.scales_loss(model.optimizer):
             gradients, hook = hook(gradients), None
-        with stepping.hooked(model, hook):
+        made = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+        with tf.control_dependencies(made), stepping.hooked(model, hook):
             model.optimizer.apply(gradients, model.trainable_variables)
         return tf.cast(loss, tf.float32), correctness(model.loss, y, output)
 
