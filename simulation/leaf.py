@@ -21,6 +21,7 @@ from simulation.states import Handle
 from strategies.core import Update, bound, fold_all
 
 if TYPE_CHECKING:
+    from simulation.ahead import Ahead
     from simulation.work import Executor
 
 Rows = dict[str, NDArray[Any]]
@@ -76,6 +77,7 @@ def train(
     states: Sequence[Handle | None],
     order: Order,
     skip: Mapping[int, str],
+    ahead: Ahead,
 ) -> Leaf:
     """Train a chunk.
 
@@ -85,13 +87,14 @@ def train(
         states: what each kept from its last round.
         order: round, model and what is shared.
         skip: clients to leave out, with the reason.
+        ahead: the unit's clients, without those to leave out.
 
     Raises:
         ClientError: naming the first client that fails, if none may.
     """
     gone = {c: skip[c] for c in clients if c in skip} if skip else {}
     try:
-        leaf = _attempt(executor, clients, states, order, gone)
+        leaf = _attempt(executor, len(clients) - len(gone), order, ahead)
     except Exception:
         leaf = None
     if leaf is None or leaf.doubtful:
@@ -100,23 +103,11 @@ def train(
     return leaf
 
 
-def _attempt(
-    executor: Executor,
-    clients: Sequence[int],
-    states: Sequence[Handle | None],
-    order: Order,
-    gone: Mapping[int, str],
-) -> Leaf:
+def _attempt(executor: Executor, count: int, order: Order, ahead: Ahead) -> Leaf:
     reducer, keeps = bound(executor.setup.reducer, order.shared), executor.setup.keeps_state
     assert reducer is not None
     leaf, shape = Leaf(), (executor.trainer.spec.size,)
-    if gone:
-        left = [i for i, c in enumerate(clients) if c not in gone]
-        clients, states = [clients[i] for i in left], [states[i] for i in left]
-    first = 0
-    for ids in executor.together(clients):
-        own, first = states[first : first + len(ids)], first + len(ids)
-        done = executor.train_some(ids, order, own)
+    for done in ahead.take(count):
         leaf.total = fold_all(reducer, leaf.total, [trained.update for trained in done])
         for trained in done:
             leaf.doubtful |= trained.update.delta.shape != shape

@@ -138,9 +138,3 @@ def fold(items: Iterable[T], merge: Callable[[T, T], T]) -> T:
     if total is None:
         raise ValueError("there must be at least one partial to merge, got none")
     return total
-
-
-def fold_some(items: Iterable[T | None], merge: Callable[[T, T], T]) -> T | None:
-    """Merge from the left what is there; None stands for nothing, and is what nothing gives."""
-    there = [item for item in items if item is not None]
-    return fold(there, merge) if there else None

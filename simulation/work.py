@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation import inputs, leaf, realism, schedule
+from simulation.ahead import Ahead
 from simulation.attack import attackers
 from simulation.client_app import LOCAL
 from simulation.datasets import Dataset
@@ -25,7 +26,7 @@ from simulation.partition import AnyPartition
 from simulation.states import Handle, Shelf, StateError
 from simulation.trainers import trainer_for
 from strategies.adaptive import proximal_as_told
-from strategies.core import ClientRule, Reducer, Spec, Vector
+from strategies.core import ClientRule, Reducer, Spec, Vector, merge_all
 from strategies.personal import local_entries
 
 if TYPE_CHECKING:
@@ -139,17 +140,20 @@ class Executor:
         import tensorflow as tf
 
         assert self.setup.reducer is not None
-        merge, left = self.setup.reducer.merge, iter(states)
+        reducer, left, skip = self.setup.reducer, iter(states), skip or {}
         order = Order(round, tf.constant(model), shared)
+        ids = np.concatenate(list(schedule.leaves(node))).tolist()
+        there = [place for place, client in enumerate(ids) if client not in skip]
+        ahead = Ahead(self, order, [ids[i] for i in there], [states[i] for i in there])
         rows: list[tuple[float, ...]] = []
         kept: list[Any] = []
         lost: list[Lost] = []
 
         def partial(node: schedule.Tree[NDArray[np.int64]]) -> Any:
             if isinstance(node, tuple):
-                return schedule.fold_some((partial(child) for child in node), merge)
+                return merge_all(reducer, (partial(child) for child in node), own=True)
             ids = node.tolist()
-            done = leaf.train(self, ids, [next(left) for _ in ids], order, skip or {})
+            done = leaf.train(self, ids, [next(left) for _ in ids], order, skip, ahead)
             rows.extend(done.rows)
             kept.extend(done.kept)
             lost.extend(done.lost)
@@ -338,7 +342,7 @@ class Executor:
 def merge_parts(parts: Sequence[Part], reducer: Reducer) -> Part:
     """Merge the parts of a node's children, from the left."""
     parts = [Part(*part) for part in parts]
-    total = schedule.fold_some((p.partial for p in parts), reducer.merge)
+    total = merge_all(reducer, (p.partial for p in parts))
     lost = tuple(lost for p in parts for lost in p.lost)
     return Part(total, join([p.rows for p in parts]), lost)
 

@@ -68,7 +68,9 @@ class Worker:
     def __init__(self, threads: int, gpus: float, paths: Sequence[str], executor: str) -> None:
         sys.path.extend(p for p in paths if p not in sys.path)
         from simulation import plugins
-        from simulation.runtime import worker_environment
+        from simulation.runtime import keep_memory, worker_environment
+
+        keep_memory()
 
         # Ray has set OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES for this actor; ours hold for the
         # rest, and for a worker without GPU.

@@ -15,7 +15,7 @@ All three are pure: what they need comes in, what they make goes out, nothing is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Protocol
@@ -247,6 +247,32 @@ def fold_all(reducer: Any, partial: Any | None, updates: Sequence[Update]) -> An
     for update in updates:
         partial = reducer.fold(partial, update)
     return partial
+
+
+def merge_all(reducer: Any, partials: Iterable[Any], own: bool = False) -> Any:
+    """Merge partials from the left: ``merge(merge(a, b), c)``; None stands for nothing.
+
+    Where the reducer has an ``absorb(a, b)``, which gives what ``merge`` does and may change a,
+    nothing but the first result is allocated.
+
+    Args:
+        reducer: a :class:`Reducer`.
+        partials: what to merge.
+        own: whether the first of them may be changed.
+
+    Returns:
+        The total, None if there is nothing.
+    """
+    absorb = getattr(reducer, "absorb", reducer.merge)
+    total, fresh = None, own
+    for partial in partials:
+        if partial is None:
+            continue
+        if total is None:
+            total = partial
+        else:
+            total, fresh = (absorb if fresh else reducer.merge)(total, partial), True
+    return total
 
 
 def bound(reducer: Any, shared: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from strategies import accounting, checks
-from strategies.core import Algorithm, Mean, Reducer, Round, Update, stream
+from strategies.core import Algorithm, Mean, Reducer, Round, Update, merge_all, stream
 from strategies.sums import squared_norm
 
 NOISE = 0x4E6F
@@ -75,6 +75,10 @@ class Clipped:
     def merge(self, a: Any, b: Any) -> Any:
         """Join two partials of the reducer behind."""
         return self.reducer.merge(a, b)
+
+    def absorb(self, a: Any, b: Any) -> Any:
+        """Join two partials of the reducer behind, the first one of one's own."""
+        return merge_all(self.reducer, (a, b), own=True)
 
     def fold(self, partial: Any | None, update: Update) -> Any:
         """Clip, then fold."""

@@ -88,6 +88,19 @@ class Streaming:
             a.trainable,
         )
 
+    def absorb(self, a: Sums, b: Sums) -> Sums:
+        """Add the sums of ``b`` to those of ``a`` in place: the bits of ``merge``."""
+        same_extras(a.extras, b.extras)
+        a.delta += b.delta
+        for name, extra in b.extras.items():
+            a.extras[name] += extra
+        for name, number in b.tallies.items():
+            a.tallies[name] += number
+        a.weight += b.weight
+        a.clients += b.clients
+        a.squares += b.squares
+        return a
+
     def fold(self, partial: Sums | None, update: Update) -> Sums:
         """Add a client to ``partial`` in place."""
         return self.fold_many(partial, [update])

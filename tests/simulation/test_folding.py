@@ -15,10 +15,9 @@ from simulation.faults import ClientError, Lost, WorkerError
 from simulation.folding import Folding, Poisoned, ValueLost, clients_of
 from simulation.inline import InlineGrid
 from simulation.leaf import Part
-from simulation.schedule import fold_some
 from simulation.work import Setup, merge_parts
 from strategies import WeightedMean
-from strategies.core import Update, stream
+from strategies.core import Update, merge_all, stream
 
 POPULATION, SIZE = 2_500, 5
 SIZES = stream(1).integers(1, 200, POPULATION)
@@ -37,7 +36,7 @@ class Numbers:
 
         def partial(node: Any) -> Any:
             if isinstance(node, tuple):
-                return fold_some((partial(child) for child in node), self.reducer.merge)
+                return merge_all(self.reducer, (partial(child) for child in node))
             total = None
             for client in node.tolist():
                 if client in (skip or {}):

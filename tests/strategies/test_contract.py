@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies import catalog
-from strategies.core import Algorithm, Local, Mean, Round, Spec, State, Update, fold_all, stream
+from strategies.core import (
+    Algorithm,
+    Local,
+    Mean,
+    Round,
+    Spec,
+    State,
+    Update,
+    fold_all,
+    merge_all,
+    stream,
+)
 from strategies.privacy import NOISE
 
 SIZE, CLIENTS = 7, 12
@@ -97,6 +108,22 @@ def test_fold_is_merge_of_lift(algorithm, updates):
     for update in cohort[1:]:
         merged = reducer.merge(merged, reducer.lift(update))
     assert_same_mean(reducer.finish(merged), reduced(algorithm, cohort), rtol=0)
+
+
+@every_algorithm
+@pytest.mark.parametrize("own", [False, True])
+def test_merging_all_gives_the_bits_of_one_by_one(algorithm, updates, own):
+    reducer = algorithm.reducer
+    lifted = [reducer.lift(update) for update in updates(algorithm, CLIENTS, SIZE)]
+    merged = lifted[0]
+    for partial in lifted[1:]:
+        merged = reducer.merge(merged, partial)
+    kept = lifted[1:] if own else lifted
+    before = pickle.dumps(kept)
+    total = merge_all(reducer, [None, *lifted, None], own)
+    assert pickle.dumps(kept) == before
+    assert_same_mean(reducer.finish(total), reducer.finish(merged), rtol=0)
+    assert merge_all(reducer, [None]) is None
 
 
 @every_algorithm
