@@ -16,6 +16,9 @@ from simulation.ship import runtime_env
 
 log = logging.getLogger("sunflower.cluster")
 
+SPARE = ("start_log_monitor", "start_monitor", "start_api_server")
+"""Methods of Ray's ``Node`` that start processes which a Ray of our own can do without."""
+
 LOOPBACK = "127.0.0.1"
 
 LATE = "timed out during startup"
@@ -26,7 +29,6 @@ ATTEMPTS = 2
 
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch for systems on which it has clusters of several machines or not."""
-
 
 _NUMBERS = itertools.count(1)
 """Numbers of the workers that this process makes: Ray wants no name twice."""
@@ -123,7 +125,7 @@ class Cluster:
             log.warning("%g CPUs for workers on a machine of %g: they will share", wanted, cpus)
         local = {"address": "local", "include_dashboard": False, "_node_ip_address": LOOPBACK}
         count = max(1, round(max(cpus, wanted)))
-        with loopback():
+        with loopback(), lean():
             for attempt in range(ATTEMPTS):
                 try:
                     ray.init(num_cpus=count, **local, **quiet)
@@ -176,6 +178,26 @@ def loopback() -> Iterator[None]:
             del os.environ[NO_CLUSTER]
         else:
             os.environ[NO_CLUSTER] = before[0]
+
+
+@contextmanager
+def lean() -> Iterator[None]:
+    """Let a Ray that is started meanwhile do without processes that are of no use here.
+
+    The log monitor brings workers' output to a driver that wants it, the autoscaler's monitor asks
+    for more nodes, and the API server is what the dashboard talks to. Ray has no switch for them.
+    To start them takes 2 CPU seconds, and Ray waits for the last.
+    """
+    from ray._private.node import Node
+
+    kept = {name: vars(Node)[name] for name in SPARE if name in vars(Node)}
+    for name in kept:
+        setattr(Node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(Node, name, method)
 
 
 def alive() -> list[dict[str, Any]]:

@@ -105,8 +105,11 @@ def compiled_loop(x: Any, y: Any, rows: Any, batches: Any) -> Any:
             loss = tf.reduce_mean(
                 tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(labels, at), logits)
             )
-        for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
-            weight.assign_sub(work.LEARNING_RATE * gradient)
+        gradients = tape.gradient(loss, weights)
+        # As in Sunflower's graph: TensorFlow copies a weight that somebody may still read.
+        with tf.control_dependencies(gradients):
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.assign_sub(work.LEARNING_RATE * gradient)
         return (i + 1,)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.int32)])

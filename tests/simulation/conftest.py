@@ -29,14 +29,17 @@ def ray_cluster() -> Iterator[Any]:
     """One Ray for all tests that need it: four logical CPUs."""
     import ray
 
+    from simulation.cluster import lean
+
     # "local": while a test beside this one has a cluster of nodes, Ray would join that otherwise.
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-    )
+    with lean():
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+        )
     yield ray
     ray.shutdown()
 

@@ -23,6 +23,8 @@ import ray
 ray.get(ray.remote(lambda: 1).remote())
 found = []
 for process in psutil.Process().children(recursive=True):
+    spare = [part for part in process.cmdline() if part.endswith(("monitor.py", "dashboard.py"))]
+    assert not spare, spare
     for c in process.net_connections("inet"):
         if c.status == psutil.CONN_LISTEN:
             found.append((process.name(), c.laddr.ip))

@@ -1,0 +1,71 @@
+"""Clients are trained across the borders of chunks, and each chunk gets its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulation.ahead import Ahead
+
+TOGETHER = 4
+
+
+class Recorder:
+    """An executor whose clients give back their number; some of them fail."""
+
+    def __init__(self, bad: Sequence[int] = ()) -> None:
+        self.bad, self.calls = bad, []  # type: ignore[var-annotated]
+
+    def together(self, chunk: Sequence[int]) -> Iterator[list[int]]:
+        for first in range(0, len(chunk), TOGETHER):
+            yield list(chunk[first : first + TOGETHER])
+
+    def train_some(self, clients: list[int], order: Any, states: Sequence[Any]) -> list[Any]:
+        self.calls.append(clients)
+        if set(self.bad) & set(clients):
+            raise RuntimeError("a client fails")
+        return list(zip(clients, states, strict=True))
+
+
+def ahead(executor: Any, count: int) -> Ahead:
+    return Ahead(executor, None, list(range(count)), [f"state {i}" for i in range(count)])  # type: ignore[arg-type]
+
+
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=20))
+def test_every_chunk_gets_its_clients_in_order_and_few_calls_do_it(sizes: list[int]) -> None:
+    executor, total = Recorder(), sum(sizes)
+    source, first = ahead(executor, total), 0
+    for size in sizes:
+        taken = [client for some in source.take(size) for client in some]
+        assert taken == [(i, f"state {i}") for i in range(first, first + size)]
+        first += size
+    assert len(executor.calls) == -(-total // TOGETHER)
+    assert [c for call in executor.calls for c in call] == list(range(total))
+
+
+def test_who_fails_is_looked_for_in_one_chunk() -> None:
+    executor = Recorder(bad=[5])
+    source, failed, taken = ahead(executor, 12), [], []
+    for chunk in range(6):  # of two clients each
+        try:
+            taken += [client for some in source.take(2) for client, _ in some]
+        except RuntimeError:
+            failed.append(chunk)
+    assert failed == [2]
+    assert taken == [0, 1, 2, 3, 6, 7, 8, 9, 10, 11]
+    assert executor.calls == [[0, 1, 2, 3], [4, 5, 6, 7], [6, 7], [8, 9], [10, 11]]
+
+
+def test_a_chunk_that_stops_early_leaves_nothing_to_the_next() -> None:
+    source = ahead(Recorder(), 9)
+    with pytest.raises(StopIteration):
+        parts = source.take(0)
+        next(parts)
+    parts = source.take(6)
+    assert [client for client, _ in next(parts)] == [0, 1, 2, 3]
+    parts.close()
+    assert [client for some in source.take(3) for client, _ in some] == [6, 7, 8]
