@@ -1,7 +1,8 @@
 """Images per second of Sunflower and of its peers, doing the same work on the same machine.
 
 Every peer runs in processes of its own and nothing else runs meanwhile; they alternate, so that a
-change of the machine's speed meets all of them. ``benchmarks/README.md`` says how each is run.
+change of the machine's speed meets all of them, and the order turns round with every repeat.
+``benchmarks/README.md`` says how each is run.
 """
 
 from __future__ import annotations
@@ -96,10 +97,14 @@ def main() -> None:
 def schedule(
     shapes: Sequence[Shape], peers: dict[str, Peer], repeats: int
 ) -> Iterator[tuple[Shape, str, Peer]]:
-    """Yield what to run: A B C A B C for every shape."""
+    """Yield what to run: A B C C B A for every shape.
+
+    What ran before a peer may decide how fast the processor is for it; so every second repeat goes
+    through them the other way round.
+    """
     for repeat in range(repeats):
         for number, shape in enumerate(shapes):
-            for key, peer in peers.items():
+            for key, peer in list(peers.items())[:: -1 if repeat % 2 else 1]:
                 if repeat < peer.repeats(shape) and (peer.shaped or number == 0):
                     yield shape, key, peer
 
