@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -266,12 +265,13 @@ def test_download_names_the_file_that_no_mirror_serves(tmp_path, monkeypatch, se
         fetch.download(tmp_path)
 
 
-def test_offline_is_noticed_fast(tmp_path, monkeypatch):
+def test_offline_is_noticed_while_names_are_still_looked_up(tmp_path, monkeypatch):
+    # No look-up ends before both are under way and the test has its answer.
+    together = threading.Barrier(3, timeout=60)
     monkeypatch.setattr(fetch, "getproxies", dict)
-    monkeypatch.setattr(fetch.socket, "getaddrinfo", lambda *_: time.sleep(1))
-    started = time.perf_counter()
+    monkeypatch.setattr(fetch.socket, "getaddrinfo", lambda *_: together.wait())
     assert fetch.reachable(["a.invalid", "b.invalid"], seconds=0.05) == set()
-    assert time.perf_counter() - started < 0.9
+    together.wait()
 
     def unknown(*_):
         raise OSError("Name or service not known")
@@ -363,12 +363,7 @@ def test_no_apt_here(tmp_path, monkeypatch):
 def test_full_dataset(real, places):
     own = sources.own_cache()
     fill(own, real, packed=False)
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        data = load("fashion-mnist")
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.3
+    data = load("fashion-mnist")
     assert data.source == f"cache {own}"
     assert (data.classes, data.scale) == (10, 1 / 255)
     for x, y, rows in ((data.x_train, data.y_train, 60_000), (data.x_test, data.y_test, 10_000)):
