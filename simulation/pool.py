@@ -215,7 +215,7 @@ class Pool:
             for seat in self.seats:
                 if not (self._queue or self._later):
                     return
-                if seat.calls != depth:
+                if seat.calls != depth or seat.taken:
                     continue
                 ticket = self._next(seat, self._queue) or self._next(seat, self._later)
                 if ticket is not None:

@@ -92,6 +92,15 @@ class Ticket:
         """Whether there is nothing to wait for any more."""
         return self.status is not None or self.failure is not None
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other call may wait behind this one.
+
+        It is blamed for good if its worker dies once more. A worker that dies at the start of the
+        next call may take the answer to this one with it, which is then blamed for nothing.
+        """
+        return self.name != OPEN and self.attempts + 1 >= self.most
+
 
 @dataclass(eq=False)
 class Seat:
@@ -117,3 +126,8 @@ class Seat:
     def calls(self) -> int:
         """How many calls of runs it has."""
         return sum(ticket.name != OPEN for ticket in self.line)
+
+    @property
+    def taken(self) -> bool:
+        """Whether nothing more may be put into its line, however short."""
+        return any(ticket.alone for ticket in self.line)
