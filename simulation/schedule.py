@@ -28,7 +28,7 @@ UNITS = 2
 """A worker is handed at most 1/UNITS of its share of the work that is left at a time. Source:
 Hummel, Schonberg and Flynn (1992), "Factoring", Communications of the ACM 35(8)."""
 
-GRAIN = 64
+GRAIN = 128
 """What is handed out whole need not be smaller than 1/GRAIN of a worker's share of all work: the
 hand-over itself takes the driver and Ray some 9 ms of a core."""
 
