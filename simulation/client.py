@@ -98,7 +98,7 @@ class Trainer:
         self._seeds = len(seed_states(self.model))
         self.graph = Graph(
             self.model, self.spec, weights, slots, seed_states(self.model), self.rule.hook, scale,
-            other_states(self.model),
+            other_states(self.model), self.together,
         )  # fmt: skip
         self.initial_slots = self.graph.initial_slots
         self._fresh_slots = tf.constant(self.initial_slots)
@@ -201,7 +201,12 @@ class Trainer:
             own: each client's state; zeros when None.
             slots: the optimiser's state to go on from (one client only).
             steps: optimiser steps of each, fewer than its epochs have; None: all.
+
+        Raises:
+            ValueError: for more clients than :attr:`together`.
         """
+        if len(clients) > self.together:
+            raise ValueError(f"clients must be at most {self.together}, got {len(clients)}")
         epochs = 1 if self.rule.full_batch else epochs
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
         batches = [n if self.rule.full_batch else self.batch for n in sizes]
@@ -236,7 +241,8 @@ class Trainer:
         )
         deltas, sums, after = self._fits[shapes](*tf.nest.map_structure(tf.constant, arguments))
         # Not by numpy(), which copies: the deltas are the largest thing here.
-        vectors, measured = np.asarray(memoryview(deltas)), sums.numpy().astype(np.float64)
+        vectors = [np.asarray(memoryview(delta)) for delta in deltas[: len(clients)]]
+        measured = sums.numpy().astype(np.float64)
         rate = self._learning_rate or 0.0
         made = []
         for i, client in enumerate(clients):
@@ -255,7 +261,7 @@ class Trainer:
             state = kept[i]
             if self.rule.after is not None:
                 local = Local(limits[i], rate)
-                extras, state = self.rule.after(vectors[i, :head], given, state, local)
+                extras, state = self.rule.after(vectors[i][:head], given, state, local)
             update = Update(client, n, vectors[i], limits[i], extras, metrics, rate, head)
             made.append(Trained(update, state, None if slots is None else after.numpy()))
         return made

@@ -31,6 +31,7 @@ class Graph:
         hook: the client rule's gradient hook, if any.
         rest: other states of the model, which a client starts as they are now.
         scale: inputs are multiplied by it; for several inputs one for each, in their structure.
+        most: clients of a call, at most.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Graph:
         hook: Hook | None,
         scale: Any,
         rest: Sequence[keras.Variable] = (),
+        most: int = 1,
     ) -> None:
-        self.model, self.spec, self.weights = model, spec, weights
+        self.model, self.spec, self.weights, self.most = model, spec, weights, most
         self.slots, self.seeds, self.hook, self.scale = slots, seeds, hook, scale
         self.initial_slots = join([v.numpy() for v in slots])
         self.rest = [(v, v.numpy()) for v in rest]
@@ -101,8 +103,8 @@ class Graph:
         seeds: tf.Tensor,
         shared: Mapping[str, tf.Tensor],
         own: Mapping[str, tf.Tensor],
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Train K clients from the same weights.
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Train K clients from the same weights, at most ``most`` of them.
 
         Args:
             flat: the weights [P].
@@ -119,14 +121,17 @@ class Graph:
             own: clients' states [K, T].
 
         Returns:
-            Deltas [K, P], sums of loss and of correct predictions [K, 2], and the last client's
-            optimiser state [S].
+            Deltas [P] of ``most`` clients, those from K on being the last one's once more; sums of
+            loss and of correct predictions [K, 2]; the last client's optimiser state [S].
         """
         begin, fresh = self.parts(flat), self._slot_parts(slots)
         count = tf.shape(steps)[0]
+        one = tf.cast(starts[0] + 1, tf.float32)
 
         def train(k: tf.Tensor, deltas: Any, sums: Any) -> tuple[tf.Tensor, Any, Any]:
-            assign(self.weights, begin)
+            # A product is a copy. Of the start itself the first step would have to make one, and
+            # TensorFlow copies large tensors with the help of another thread, even if it has one.
+            assign(self.weights, [part * one for part in begin])
             assign(self.slots, fresh)
             assign([v for v, _ in self.rest], [tf.constant(start) for _, start in self.rest])
             states = tf.unstack(seeds[k], num=len(self.seeds))
@@ -142,7 +147,7 @@ class Graph:
             return k + 1, deltas.write(k, end - flat), sums.write(k, tf.stack([loss, hits]))
 
         def array(size: int) -> Any:
-            return tf.TensorArray(tf.float32, count, element_shape=[size], clear_after_read=True)
+            return tf.TensorArray(tf.float32, count, element_shape=[size], clear_after_read=False)
 
         _, deltas, sums = tf.while_loop(
             lambda k, *_: k < count,
@@ -152,7 +157,9 @@ class Graph:
         )
         after = [tf.cast(v.value.read_value(), tf.float32) for v in self.slots]
         left = tf.concat([tf.zeros([0]), *(tf.reshape(t, [-1]) for t in after)], 0)
-        return deltas.stack(), sums.stack(), left
+        # Each by itself: to stack them is to copy them.
+        each = [deltas.read(tf.minimum(k, count - 1)) for k in range(self.most)]
+        return each, sums.stack(), left
 
     def _loop(
         self, x: Any, y: tf.Tensor, order: tf.Tensor, batch: Any, steps: Any, hook: Any

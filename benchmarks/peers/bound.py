@@ -1,8 +1,9 @@
 """The bound: one process per core runs nothing but the compiled training loop.
 
 No federated learning and no Ray: the weights are never reset, collected or averaged, the data is
-in memory as floats, TensorFlow has one thread. The batches are those of the clients (the last one
-of each may be short). The processes work on disjoint halves of the clients at the same time.
+in memory as floats, TensorFlow has one thread and keeps oneDNN's kernels as in Sunflower's workers.
+The batches are those of the clients (the last one of each may be short). The processes work on
+disjoint halves of the clients at the same time.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def run_share(data: Path, number: int, count: int, passes: int, barrier: Any, re
         "OMP_NUM_THREADS": "1",
         "TF_NUM_INTRAOP_THREADS": "1",
         "TF_NUM_INTEROP_THREADS": "1",
+        "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "false",
         "CUDA_VISIBLE_DEVICES": "-1",
         "KERAS_BACKEND": "tensorflow",
     }
