@@ -143,6 +143,28 @@ def test_clients_of_any_size_share_one_graph(monkeypatch: pytest.MonkeyPatch) ->
     assert len(traced) == 1
 
 
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_clients_of_one_call_train_as_each_alone(count: int) -> None:
+    one = trainer(normalised, optimizer="adam")
+    assert one.together == 8
+    sizes = [1 + k % 5 for k in range(count)]
+    ends = np.cumsum(sizes)
+    rows = X[: ends[-1]], Y[: ends[-1]]
+    found = one.train_many(list(range(count)), sizes, 1, one.initial, *rows)
+    assert [done.update.client for done in found] == list(range(count))
+    for client, (done, end, n) in enumerate(zip(found, ends, sizes, strict=True)):
+        alone = one.train(client, 1, one.initial, X[end - n : end], Y[end - n : end])
+        np.testing.assert_array_equal(done.update.delta, alone.update.delta)
+        assert done.update.metrics == alone.update.metrics
+
+
+def test_a_call_takes_no_more_clients_than_its_graph_gives_back() -> None:
+    one = trainer(plain)
+    many = one.together + 1
+    with pytest.raises(ValueError, match=f"clients must be at most {one.together}, got {many}"):
+        one.train_many(list(range(many)), [1] * many, 1, one.initial, X[:many], Y[:many])
+
+
 def test_proximal_hook_inside_the_graph_is_the_formula() -> None:
     mu, rate = 0.7, 0.5
     made = trainer(plain, proximal(mu), learning_rate=rate)
