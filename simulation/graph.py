@@ -126,11 +126,11 @@ class Graph:
         """
         begin, fresh = self.parts(flat), self._slot_parts(slots)
         count = tf.shape(steps)[0]
-        one = tf.cast(starts[0] + 1, tf.float32)
+        one = tf.cast(starts[0] + 1, tf.float32)  # A plain 1.0 would be optimised away.
 
         def train(k: tf.Tensor, deltas: Any, sums: Any) -> tuple[tf.Tensor, Any, Any]:
-            # A product is a copy. Of the start itself the first step would have to make one, and
-            # TensorFlow copies large tensors with the help of another thread, even if it has one.
+            # A product is a copy. Without it the first step has to make one, and TensorFlow hands
+            # half of the copying to another thread, which costs more than it saves.
             assign(self.weights, [part * one for part in begin])
             assign(self.slots, fresh)
             assign([v for v, _ in self.rest], [tf.constant(start) for _, start in self.rest])

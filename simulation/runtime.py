@@ -27,7 +27,8 @@ def worker_environment(threads: int, gpus: float) -> dict[str, str]:
     TensorFlow reads these when it is imported: threads as many as the worker holds CPUs (one
     single-threaded worker per core beats one many-threaded process), GPU memory taken as needed
     and never all at once, no log lines. oneDNN's kernels are kept from call to call; TensorFlow's
-    default is to prepare them anew each time, which takes 6% of a batch of 32 and 14% of one of 6.
+    default is to prepare them anew each time, which takes 6% of the CNN's time at batches of 32 and
+    14% at batches of 6.
     """
     environment = {
         "TF_CPP_MIN_LOG_LEVEL": "3",
