@@ -159,9 +159,12 @@ class EngineGrid(Grid):
         """How many executors as slow as the slowest do as much: says how small portions must be."""
         return self.workers
 
-    @property
-    def grain(self) -> float:
-        """Cost of a portion that need not be smaller (see :func:`schedule.weights`)."""
+    def grain(self, total: float) -> float:
+        """Return the cost of a portion that need not be smaller (see :func:`schedule.weights`).
+
+        Args:
+            total: cost of the round.
+        """
         return 0.0
 
     @property

@@ -87,7 +87,9 @@ class Folding:
         whole = (
             list(schedule.leaves(self.root))
             if carries
-            else schedule.units(self.root, self._cost, grid.portions, least=grid.grain)
+            else schedule.units(
+                self.root, self._cost, grid.portions, least=grid.grain(float(cost.sum()))
+            )
         )
         for node in whole:
             self.tickets[id(node)] = self._submit(node)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from simulation import inputs, stepping
-from simulation.losses import correctness, per_example
+from simulation.losses import correctness, one_kernel, per_example
 from strategies.core import Hook, Spec, Vector
 
 
@@ -121,17 +121,16 @@ class Graph:
             own: clients' states [K, T].
 
         Returns:
-            Deltas [P] of ``most`` clients, those from K on being the last one's once more; sums of
-            loss and of correct predictions [K, 2]; the last client's optimiser state [S].
+            The weights [P] of ``most`` clients after training, those from K on being the last
+            one's once more; sums of loss and of correct predictions [K, 2]; the last client's
+            optimiser state [S].
         """
         begin, fresh = self.parts(flat), self._slot_parts(slots)
         count = tf.shape(steps)[0]
-        one = tf.cast(starts[0] + 1, tf.float32)  # A plain 1.0 would be optimised away.
 
-        def train(k: tf.Tensor, deltas: Any, sums: Any) -> tuple[tf.Tensor, Any, Any]:
-            # A product is a copy. Without it the first step has to make one, and TensorFlow hands
-            # half of the copying to another thread, which costs more than it saves.
-            assign(self.weights, [part * one for part in begin])
+        def train(k: tf.Tensor, ends: Any, sums: Any) -> tuple[tf.Tensor, Any, Any]:
+            # Nothing is copied: a step puts its result into a place of its own (stepping.apart).
+            assign(self.weights, begin)
             assign(self.slots, fresh)
             assign([v for v, _ in self.rest], [tf.constant(start) for _, start in self.rest])
             states = tf.unstack(seeds[k], num=len(self.seeds))
@@ -144,12 +143,12 @@ class Graph:
                 [tf.reshape(tf.cast(v.value.read_value(), tf.float32), [-1]) for v in self.weights],
                 0,
             )
-            return k + 1, deltas.write(k, end - flat), sums.write(k, tf.stack([loss, hits]))
+            return k + 1, ends.write(k, end), sums.write(k, tf.stack([loss, hits]))
 
         def array(size: int) -> Any:
             return tf.TensorArray(tf.float32, count, element_shape=[size], clear_after_read=False)
 
-        _, deltas, sums = tf.while_loop(
+        _, ends, sums = tf.while_loop(
             lambda k, *_: k < count,
             train,
             (tf.constant(0), array(self.spec.size), array(2)),
@@ -158,7 +157,7 @@ class Graph:
         after = [tf.cast(v.value.read_value(), tf.float32) for v in self.slots]
         left = tf.concat([tf.zeros([0]), *(tf.reshape(t, [-1]) for t in after)], 0)
         # Each by itself: to stack them is to copy them.
-        each = [deltas.read(tf.minimum(k, count - 1)) for k in range(self.most)]
+        each = [ends.read(tf.minimum(k, count - 1)) for k in range(self.most)]
         return each, sums.stack(), left
 
     def _loop(
@@ -188,16 +187,13 @@ class Graph:
             return stepping.take_own(model, taken, y, hook)
         with tf.GradientTape() as tape:
             output = model(taken, training=True)
-            loss = model.compute_loss(x=taken, y=y, y_pred=output, training=True)
+            with one_kernel(model.loss):
+                loss = model.compute_loss(x=taken, y=y, y_pred=output, training=True)
             goal = model.optimizer.scale_loss(loss)
         gradients = tape.gradient(goal, [v.value for v in model.trainable_variables])
         if hook is not None and not stepping.scales_loss(model.optimizer):
             gradients, hook = hook(gradients), None
-        # Nobody reads the weights any more when all gradients are there: the optimiser then changes
-        # them in place, where TensorFlow would copy each of them first (3% of a step of the CNN).
-        there = [g for g in gradients if g is not None]
-        made = [g.values if isinstance(g, tf.IndexedSlices) else g for g in there]
-        with tf.control_dependencies(made), stepping.hooked(model, hook):
+        with stepping.hooked(model, hook), stepping.apart(model.optimizer):
             model.optimizer.apply(gradients, model.trainable_variables)
         return tf.cast(loss, tf.float32), correctness(model.loss, y, output)
 

@@ -33,6 +33,12 @@ log = logging.getLogger("sunflower.grid")
 WHOLE = 0.5
 """Seconds of training that are handed out whole where several runs share the pool."""
 
+PIECE = 0.1
+"""Seconds of training that are handed out whole in any case: a hand-over takes a tenth of it."""
+
+EVEN = 16
+"""Portions that every worker gets in spite of that, so that all end at about the same time."""
+
 
 class RayGrid(EngineGrid):
     """Run calls on a pool of Ray actors.
@@ -73,10 +79,14 @@ class RayGrid(EngineGrid):
         """Number of workers as slow as the slowest in this run's part of the pool."""
         return max(1, self._tenant.portions(self.pool.seats) // max(1, self.pool.runs))
 
-    @property
-    def grain(self) -> float:
-        """Cost of a portion that need not be smaller: other runs use the workers that are left."""
-        return self._tenant.worth(WHOLE) if self.pool.runs > 1 else 0.0
+    def grain(self, total: float) -> float:
+        """Return the cost of a portion that need not be smaller.
+
+        Where there are other runs, they use the workers that are left.
+        """
+        if self.pool.runs > 1:
+            return self._tenant.worth(WHOLE)
+        return min(self._tenant.worth(PIECE), total / (self.portions * EVEN))
 
     @property
     def memory(self) -> list[float]:

@@ -86,6 +86,32 @@ def hooked(model: keras.Model, hook: Gradients | None) -> Iterator[None]:
         del optimizer.apply
 
 
+@contextmanager
+def apart(optimizer: keras.Optimizer) -> Iterator[None]:
+    """Let an optimiser put ``w - v`` into a place of its own, while a graph is traced.
+
+    To subtract in place, TensorFlow first copies weights that somebody else holds, as the server's
+    are at a client's first step. A difference takes the place of ``v`` instead, which nobody needs
+    any more: neither the start of a client nor any of its steps copies a weight. The bits are those
+    of the subtraction in place.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    plain = inner.assign_sub
+
+    def assign_sub(variable: Any, value: Any) -> None:
+        held = variable.value if isinstance(variable, keras.Variable) else variable
+        if isinstance(value, tf.IndexedSlices):
+            plain(variable, value)
+        else:
+            held.assign(held - tf.cast(value, held.dtype))
+
+    inner.assign_sub = assign_sub
+    try:
+        yield
+    finally:
+        del inner.assign_sub
+
+
 def _flat(logs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     # The metrics that a model is compiled with come as one mapping among the others.
     for name, value in logs.items():
@@ -108,7 +134,7 @@ def take_own(
     """
     for metric in model.metrics:
         metric.reset_state()
-    with hooked(model, hook):
+    with hooked(model, hook), apart(model.optimizer):
         logs = model.train_step((x, y))
     if not isinstance(logs, Mapping) or "loss" not in logs:
         got = ", ".join(map(str, logs)) if isinstance(logs, Mapping) else type(logs).__name__

@@ -28,6 +28,7 @@ from simulation.trainers import trainer_for
 from strategies.adaptive import proximal_as_told
 from strategies.core import ClientRule, Reducer, Spec, Vector, merge_all
 from strategies.personal import local_entries
+from strategies.sums import Streaming
 
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
@@ -91,6 +92,9 @@ class Executor:
         rule = setup.rule
         self.local = local_entries(self.trainer.spec, rule.local) if rule.local else None
         self.attackers = attackers(setup.experiment, len(partition), data.classes)
+        # Where deltas are only ever summed up, they need not be written.
+        streams = isinstance(setup.reducer, Streaming)
+        self.late = streams and self.local is None and self.attackers is None
 
     @staticmethod
     def prepare(threads: int, gpus: float) -> None:
@@ -203,6 +207,7 @@ class Executor:
             own=None if own is None else [own],
             slots=slots,
             steps=self.limits(clients, sizes, order.round),
+            late=self.late,
         )
         if self.local is not None:
             done = [self.keep_local(t, flat) for t in done]

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Some tests import TensorFlow before Sunflower does, which would set this: see docs/determinism.md.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 FIRST = ("test_notebook", "test_nodes", "test_pool_faults", "test_sharing", "test_endings")
 """Files that take longest: begun first, so that no process is left with one at the end."""

@@ -64,6 +64,7 @@ def run_share(data: Path, number: int, count: int, passes: int, barrier: Any, re
         "OMP_NUM_THREADS": "1",
         "TF_NUM_INTRAOP_THREADS": "1",
         "TF_NUM_INTEROP_THREADS": "1",
+        "TF_ENABLE_ONEDNN_OPTS": "1",
         "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "false",
         "CUDA_VISIBLE_DEVICES": "-1",
         "KERAS_BACKEND": "tensorflow",

@@ -12,6 +12,7 @@ import pytest
 from simulation.client import SHUFFLE, Trainer
 from simulation.experiment import parse
 from simulation.graph import Graph
+from simulation.losses import one_kernel
 from simulation.models import ModelError
 from simulation.runtime import prepare_tensorflow
 from strategies import ClientRule, proximal
@@ -69,7 +70,10 @@ def by_fit(made: Trainer, epochs: int) -> np.ndarray:
     shuffle = stream(0, SHUFFLE, 1, 7)
     for _ in range(epochs):
         order = shuffle.permutation(len(X))
-        model.fit(X[order], Y[order], batch_size=16, shuffle=False, verbose=0)
+        # The loss by the same kernel: Adam takes steps of full size on gradients that are nothing
+        # but rounding, as those of a bias before BatchNormalization are.
+        with one_kernel(model.loss):
+            model.fit(X[order], Y[order], batch_size=16, shuffle=False, verbose=0)
     places = {v.path: i for i, v in enumerate(made.model.weights)}
     twins = [model.weights[places[name]].numpy() for name in made.spec.names]
     return made.spec.ravel(twins) - made.initial
@@ -143,11 +147,11 @@ def test_clients_of_any_size_share_one_graph(monkeypatch: pytest.MonkeyPatch) ->
     assert len(traced) == 1
 
 
-@pytest.mark.parametrize("count", [1, 3, 8])
+@pytest.mark.parametrize("count", [1, 3, 16])
 def test_clients_of_one_call_train_as_each_alone(count: int) -> None:
     one = trainer(normalised, optimizer="adam")
-    assert one.together == 8
-    sizes = [1 + k % 5 for k in range(count)]
+    assert one.together == 16
+    sizes = [1 + k % 3 for k in range(count)]
     ends = np.cumsum(sizes)
     rows = X[: ends[-1]], Y[: ends[-1]]
     found = one.train_many(list(range(count)), sizes, 1, one.initial, *rows)
