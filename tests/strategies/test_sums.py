@@ -1,0 +1,89 @@
+"""Sums over clients that are folded block by block, from deltas that nobody has written."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strategies import WeightedMean
+from strategies.core import Update
+from strategies.sums import _BLOCK, Difference, add_scaled
+
+SIZES = st.sampled_from([1, 7, _BLOCK - 1, _BLOCK, _BLOCK + 1, 2 * _BLOCK + 5])
+
+
+def vectors(count: int, size: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=size).astype(np.float32) for _ in range(count)]
+
+
+@given(SIZES, st.lists(st.integers(1, 1000), min_size=1, max_size=4), st.booleans())
+def test_counts_of_examples_give_the_bits_of_product_and_sum(
+    size: int, weights: list[int], fresh: bool
+) -> None:
+    found = vectors(len(weights), size)
+    total = np.full(size, np.nan if fresh else 0.5)
+    expected = np.zeros(size) if fresh else total.copy()
+    for vector, weight in zip(found, weights, strict=True):
+        expected = expected + vector.astype(np.float64) * weight
+    add_scaled(total, found, weights, size, fresh)
+    np.testing.assert_array_equal(total, expected)
+
+
+@given(SIZES, st.floats(1e-3, 1e3), st.integers(0, 3 * _BLOCK))
+def test_norms_are_those_of_the_leading_entries(size: int, weight: float, measured: int) -> None:
+    (vector,) = vectors(1, size)
+    total = np.zeros(size)
+    (square,) = add_scaled(total, [vector], [weight], measured)
+    wide = vector.astype(np.float64)
+    np.testing.assert_allclose(square, weight * (wide[:measured] ** 2).sum(), rtol=1e-12)
+    np.testing.assert_allclose(total, weight * wide, rtol=1e-15)
+
+
+def test_vectors_have_the_shape_of_the_total() -> None:
+    with pytest.raises(ValueError, match=r"vector has shape \(3,\), expected \(2,\)"):
+        add_scaled(np.zeros(2), [np.zeros(3, np.float32)], [1.0])
+
+
+def test_a_difference_is_what_the_subtraction_gives() -> None:
+    end, start = vectors(2, 50)
+    late, whole = Difference(end, start), end - start
+    np.testing.assert_array_equal(np.asarray(late), whole)
+    np.testing.assert_array_equal(late[3:9], whole[3:9])
+    np.testing.assert_array_equal(late.block(slice(40, 60), np.empty(20, "f4")), whole[40:])
+    np.testing.assert_array_equal(2 * late + late, 2 * whole + whole)
+    np.testing.assert_array_equal(np.multiply(late, 2.0, dtype=np.float64), whole * np.float64(2))
+    assert (len(late), late.shape, late.size, late.ndim) == (50, (50,), 50, 1)
+    assert late.dtype == np.asarray(late).dtype == np.float32
+    travelled = pickle.loads(pickle.dumps(late))
+    assert type(travelled) is np.ndarray
+    np.testing.assert_array_equal(travelled, whole)
+    with pytest.raises(ValueError, match=r"end has shape \(50,\), expected \(49,\)"):
+        Difference(end, start[1:])
+
+
+@given(SIZES, st.integers(1, 5), st.data())
+def test_late_deltas_fold_as_written_ones_do_in_any_portions(
+    size: int, count: int, data: st.DataObject
+) -> None:
+    start, *ends = vectors(count + 1, size)
+    late = [Update(i, 1 + 3 * i, Difference(end, start)) for i, end in enumerate(ends)]
+    written = [replace(update, delta=np.asarray(update.delta)) for update in late]
+    cut = data.draw(st.integers(1, count))
+    reducer = WeightedMean()
+    at_once = reducer.fold_many(None, written)
+    found = reducer.fold_many(None, late[:cut])
+    if cut < count:
+        found = reducer.fold_many(found, late[cut:])
+    np.testing.assert_array_equal(found.delta, at_once.delta)
+    np.testing.assert_array_equal(found.squares, at_once.squares)
+    lifted = reducer.lift(late[0])
+    for update in written[1:]:
+        lifted = reducer.merge(lifted, reducer.lift(update))
+    np.testing.assert_array_equal(lifted.delta, at_once.delta)
+    assert (found.weight, found.clients) == (at_once.weight, count)
