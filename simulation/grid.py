@@ -16,6 +16,7 @@ import numpy as np
 import ray
 from ray.exceptions import ObjectLostError
 
+from simulation import schedule
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid, Progress
 from simulation.experiment import Resources
@@ -33,8 +34,11 @@ log = logging.getLogger("sunflower.grid")
 WHOLE = 0.5
 """Seconds of training that are handed out whole where several runs share the pool."""
 
-PIECE = 0.1
-"""Seconds of training that are handed out whole in any case: a hand-over takes a tenth of it."""
+BRIEF = 30.0
+"""Seconds up to which a round counts as brief: it is cut into half as many portions."""
+
+PIECE = 0.2
+"""Seconds of training that are handed out whole in any case."""
 
 EVEN = 16
 """Portions that every worker gets in spite of that, so that all end at about the same time."""
@@ -79,14 +83,17 @@ class RayGrid(EngineGrid):
         """Number of workers as slow as the slowest in this run's part of the pool."""
         return max(1, self._tenant.portions(self.pool.seats) // max(1, self.pool.runs))
 
-    def grain(self, total: float) -> float:
-        """Return the cost of a portion that need not be smaller.
+    def cuts(self, total: float) -> tuple[int, float]:
+        """Return how a round is cut into portions, by how long it will take.
 
-        Where there are other runs, they use the workers that are left.
+        A hand-over costs some 20 ms of a core, whatever it hands over. In a round of many seconds
+        that is nothing, and small portions show progress and even out workers of different pace.
         """
-        if self.pool.runs > 1:
-            return self._tenant.worth(WHOLE)
-        return min(self._tenant.worth(PIECE), total / (self.portions * EVEN))
+        worth, workers = self._tenant.worth, self.portions
+        if self.pool.runs > 1:  # Other runs use the workers that are left.
+            return schedule.UNITS, worth(WHOLE)
+        share = 1 if total <= workers * worth(BRIEF) else schedule.UNITS
+        return share, min(worth(PIECE), total / (workers * EVEN))
 
     @property
     def memory(self) -> list[float]:
