@@ -61,9 +61,9 @@ def _fit(shape: Shape, data: Path, notes: Path, rounds: int) -> Launch:
     return Launch([python("benchmarks.peers.keras_fit", data, "--epochs", rounds)])
 
 
-def _flower(kind: str) -> Callable[[Shape, Path, Path, int], Launch]:
+def _flower(kind: str, *more: str) -> Callable[[Shape, Path, Path, int], Launch]:
     def launch(shape: Shape, data: Path, notes: Path, rounds: int) -> Launch:
-        options = ("--data", data, "--progress", notes, "--rounds", rounds)
+        options = ("--data", data, "--progress", notes, "--rounds", rounds, *more)
         return Launch([python("benchmarks.peers.flower", kind, *options)], limit=LIMIT)
 
     return launch
@@ -114,9 +114,15 @@ PEERS = {
     ),
     "quickstart": Peer(
         "Flower, quickstart client",
-        _flower("quickstart"),
+        _flower("quickstart", "--untuned"),
         lambda shape: 2,
         lambda shape: 2 if shape.clients < MEDIUM else 0,
+    ),
+    "tuned": Peer(
+        "Flower, quickstart client, 1 CPU and thread each",
+        _flower("quickstart"),
+        lambda shape: 2,
+        lambda shape: 1 if shape.clients < MEDIUM else 0,
     ),
 }
 """The peers by key, in the order in which they alternate."""

@@ -23,7 +23,6 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
-from simulation import schedule
 from simulation.client_app import CLIENT_FAILED
 from simulation.datasets import Dataset
 from simulation.faults import Lost
@@ -160,13 +159,13 @@ class EngineGrid(Grid):
         """How many executors as slow as the slowest do as much: says how small portions must be."""
         return self.workers
 
-    def cuts(self, total: float) -> tuple[int, float]:
-        """Return how a round is cut into portions: ``share`` and ``least`` of :func:`units`.
+    def grain(self, total: float) -> float:
+        """Return the cost of a portion that need not be smaller.
 
         Args:
             total: cost of the round (see :func:`schedule.weights`).
         """
-        return schedule.UNITS, 0.0
+        return 0.0
 
     @property
     def memory(self) -> list[float]:

@@ -84,11 +84,11 @@ class Folding:
         self.units: list[tuple[Node, Any]] = []
         carries = grid.setup.keeps_state and grid.setup.shelf is None
         # States that travel with a unit's result must be few.
-        share, least = grid.cuts(float(cost.sum()))
+        least = grid.grain(float(cost.sum()))
         whole = (
             list(schedule.leaves(self.root))
             if carries
-            else schedule.units(self.root, self._cost, grid.portions, share, least)
+            else schedule.units(self.root, self._cost, grid.portions, least=least)
         )
         for node in whole:
             self.tickets[id(node)] = self._submit(node)

@@ -16,7 +16,6 @@ import numpy as np
 import ray
 from ray.exceptions import ObjectLostError
 
-from simulation import schedule
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid, Progress
 from simulation.experiment import Resources
@@ -33,9 +32,6 @@ log = logging.getLogger("sunflower.grid")
 
 WHOLE = 0.5
 """Seconds of training that are handed out whole where several runs share the pool."""
-
-BRIEF = 30.0
-"""Seconds up to which a round counts as brief: it is cut into half as many portions."""
 
 PIECE = 0.2
 """Seconds of training that are handed out whole in any case."""
@@ -83,17 +79,14 @@ class RayGrid(EngineGrid):
         """Number of workers as slow as the slowest in this run's part of the pool."""
         return max(1, self._tenant.portions(self.pool.seats) // max(1, self.pool.runs))
 
-    def cuts(self, total: float) -> tuple[int, float]:
-        """Return how a round is cut into portions, by how long it will take.
+    def grain(self, total: float) -> float:
+        """Return the cost of a portion that need not be smaller.
 
-        A hand-over costs some 20 ms of a core, whatever it hands over. In a round of many seconds
-        that is nothing, and small portions show progress and even out workers of different pace.
+        A hand-over costs some 20 ms of a core, whatever it hands over.
         """
-        worth, workers = self._tenant.worth, self.portions
         if self.pool.runs > 1:  # Other runs use the workers that are left.
-            return schedule.UNITS, worth(WHOLE)
-        share = 1 if total <= workers * worth(BRIEF) else schedule.UNITS
-        return share, min(worth(PIECE), total / (workers * EVEN))
+            return self._tenant.worth(WHOLE)
+        return min(self._tenant.worth(PIECE), total / (self.portions * EVEN))
 
     @property
     def memory(self) -> list[float]:

@@ -1,7 +1,7 @@
 """The bound: one process per core runs nothing but the compiled training loop.
 
 No federated learning and no Ray: the weights are never reset, collected or averaged, the data is
-in memory as floats, TensorFlow has one thread and keeps oneDNN's kernels as in Sunflower's workers.
+in memory as floats, TensorFlow has one thread and uses oneDNN as in Sunflower's workers.
 The batches are those of the clients (the last one of each may be short). The processes work on
 disjoint halves of the clients at the same time.
 """

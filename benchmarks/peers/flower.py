@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--sleep", type=Path, help="JSON list: how long each client sleeps [s]")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--cpus", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--untuned", action="store_true", help="Flower's and TensorFlow's defaults")
     parser.add_argument("--progress", type=Path, required=True, help="clients note themselves here")
     given = parser.parse_args()
     os.environ |= {
@@ -28,9 +29,13 @@ def main() -> None:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "-1",
         "KERAS_BACKEND": "tensorflow",
-        # An actor holds one CPU: one thread each is faster than TensorFlow's default.
-        "TF_NUM_INTRAOP_THREADS": "1",
     }
+    backend: dict[str, Any] = {"init_args": {"num_cpus": given.cpus, "log_to_driver": False}}
+    if not given.untuned:
+        # Flower gives every client two CPUs unless told otherwise, and TensorFlow takes all cores
+        # in every actor. One CPU and one thread each is faster.
+        backend["client_resources"] = {"num_cpus": 1, "num_gpus": 0.0}
+        os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
     from flwr.app import ArrayRecord, ConfigRecord, Context
     from flwr.serverapp import Grid, ServerApp
     from flwr.serverapp.strategy import FedAvg
@@ -80,10 +85,7 @@ def main() -> None:
         server,
         flower_app.app,
         num_supernodes=clients,
-        backend_config={
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            "init_args": {"num_cpus": given.cpus, "log_to_driver": False},
-        },
+        backend_config=backend,
     )
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import schedule
 from simulation.experiment import Experiment
 from simulation.faults import WorkerError
-from simulation.grid import BRIEF, EVEN, PIECE, RayGrid
+from simulation.grid import EVEN, PIECE, RayGrid
 from simulation.run import prepare
 from simulation.work import Setup
 from strategies import WeightedMean
@@ -61,17 +60,15 @@ def test_a_reply_that_does_not_come_in_time(grid: RayGrid) -> None:
     assert grid.result(ticket)[1]["client"].size == 12
 
 
-def test_brief_rounds_are_cut_into_fewer_portions(grid: RayGrid) -> None:
+def test_portions_are_worth_a_hand_over(grid: RayGrid) -> None:
     total = 2000.0
-    assert grid.cuts(total) == (schedule.UNITS, 0.0)  # nothing is known of the pace
+    assert grid.grain(total) == 0.0  # nothing is known of the pace
     seats = grid.pool.seats
-    for pace, share in ((100.0, 1), (total / BRIEF / 4, schedule.UNITS)):  # cost a second
-        grid._tenant.worked = {seat: (2.0, 2.0 * pace) for seat in seats}
-        least = min(PIECE * pace, total / (len(seats) * EVEN))
-        assert grid.cuts(total) == (share, pytest.approx(least))
     model = grid.info().initial
     first, _ = grid.train(1, range(12), model, {})
-    grid._tenant.worked = {seat: (1.0, 1e9) for seat in seats}
-    assert grid.cuts(total)[0] == 1
-    again, _ = grid.train(1, range(12), model, {})
-    np.testing.assert_array_equal(first.delta, again.delta)
+    for pace in (100.0, 1e9):  # cost a second
+        grid._tenant.worked = {seat: (2.0, 2.0 * pace) for seat in seats}
+        least = min(PIECE * pace, total / (len(seats) * EVEN))
+        assert grid.grain(total) == pytest.approx(least)
+        again, _ = grid.train(1, range(12), model, {})
+        np.testing.assert_array_equal(first.delta, again.delta)
