@@ -19,7 +19,7 @@ from ray.exceptions import ObjectLostError
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid, Progress
 from simulation.experiment import Resources
-from simulation.folding import ValueLost
+from simulation.folding import DRIVER_MERGES, ValueLost
 from simulation.held import Holdings, from_files
 from simulation.partition import AnyPartition
 from simulation.pool import Pool
@@ -34,7 +34,7 @@ WHOLE = 0.5
 """Seconds of training that are handed out whole where several runs share the pool."""
 
 PIECE = 0.2
-"""Seconds of training that are handed out whole in any case."""
+"""Seconds of training that are handed out whole where few workers are."""
 
 EVEN = 16
 """Portions that every worker gets in spite of that, so that all end at about the same time."""
@@ -82,10 +82,13 @@ class RayGrid(EngineGrid):
     def grain(self, total: float) -> float:
         """Return the cost of a portion that need not be smaller.
 
-        A hand-over costs some 20 ms of a core, whatever it hands over.
+        A hand-over costs some 20 ms of a core, whatever it hands over. With many workers it is the
+        last portions that count: none of them may end long after the others.
         """
         if self.pool.runs > 1:  # Other runs use the workers that are left.
             return self._tenant.worth(WHOLE)
+        if self.workers > DRIVER_MERGES:
+            return 0.0
         return min(self._tenant.worth(PIECE), total / (self.portions * EVEN))
 
     @property

@@ -72,3 +72,6 @@ def test_portions_are_worth_a_hand_over(grid: RayGrid) -> None:
         assert grid.grain(total) == pytest.approx(least)
         again, _ = grid.train(1, range(12), model, {})
         np.testing.assert_array_equal(first.delta, again.delta)
+    grid.pool.seats = seats * 5
+    assert grid.grain(total) == 0.0  # ten workers
+    grid.pool.seats = seats
