@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,9 @@ log = logging.getLogger("sunflower.runtime")
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 """TensorFlow reads this when it is imported, and never again."""
+
+X86 = ("x86_64", "AMD64")
+"""Names of the machines on which oneDNN is turned on; elsewhere TensorFlow's default stays."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's mallopt(3)."""
@@ -31,7 +35,7 @@ CONTEXT = 600
 def worker_environment(threads: int, gpus: float) -> dict[str, str]:
     """Return the environment of a training process.
 
-        TensorFlow reads these when it is imported: threads as many as the worker holds CPUs (one
+    TensorFlow reads these when it is imported: threads as many as the worker holds CPUs (one
     single-threaded worker per core beats one many-threaded process), GPU memory taken as needed
     and never all at once, no log lines. oneDNN is on for processors where TensorFlow leaves it off
     (x86 without AVX-512 VNNI), unless the environment says otherwise: with it the CNN's steps at
@@ -43,13 +47,14 @@ def worker_environment(threads: int, gpus: float) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "TF_DETERMINISTIC_OPS": "1",
-        ONEDNN: os.environ.get(ONEDNN, "1"),
         "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "false",
         "OMP_NUM_THREADS": str(threads),
         "TF_NUM_INTRAOP_THREADS": str(threads),
         "TF_NUM_INTEROP_THREADS": "1",
         "KERAS_BACKEND": "tensorflow",
     }
+    if ONEDNN in os.environ or platform.machine() in X86:
+        environment[ONEDNN] = os.environ.get(ONEDNN, "1")
     if gpus == 0:
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     return environment
@@ -57,7 +62,8 @@ def worker_environment(threads: int, gpus: float) -> dict[str, str]:
 
 def prepare_tensorflow(threads: int, gpus: float = 0.0) -> None:
     """Import TensorFlow and make it deterministic; once per process, before anything uses it."""
-    if "tensorflow" in sys.modules and ONEDNN not in os.environ:
+    late = "tensorflow" in sys.modules and ONEDNN not in os.environ
+    if late and ONEDNN in worker_environment(threads, gpus):
         log.warning(
             "TensorFlow was imported before Sunflower could set it up: results may be rounded "
             "otherwise than on the engine ray; set %s=1 in the environment to have them alike",

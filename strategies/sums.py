@@ -106,8 +106,7 @@ class Streaming:
 
     def lift(self, update: Update) -> Sums:
         """Return the sums over one client."""
-        cut = update.delta.size if update.trainable is None else update.trainable
-        return self._add(Sums(np.empty(update.delta.size), trainable=cut), [update], first=True)
+        return self.fold_many(None, [update])
 
     def merge(self, a: Sums, b: Sums) -> Sums:
         """Return the sums over both groups, in arrays of its own."""
@@ -145,9 +144,9 @@ class Streaming:
             raise ValueError("updates must have at least one entry, got none")
         if partial is not None:
             return self._add(partial, updates)
-        one = updates[0].delta.size
-        cut = one if updates[0].trainable is None else updates[0].trainable
-        return self._add(Sums(np.empty(one), trainable=cut), updates, first=True)
+        size, cut = updates[0].delta.size, updates[0].trainable
+        started = Sums(np.empty(size), trainable=size if cut is None else cut)
+        return self._add(started, updates, first=True)
 
     def _add(self, partial: Sums, updates: Sequence[Update], first: bool = False) -> Sums:
         """Add clients in place; to a total that is still to be written when they are the first."""
@@ -164,7 +163,7 @@ class Streaming:
                 else:
                     add_scaled(partial.extras[name], [extra], [weight])
             for name, number in self.tally(update).items():
-                partial.tallies[name] = partial.tallies[name] + number if not first else number
+                partial.tallies[name] = number if first else partial.tallies[name] + number
             partial.weight += weight
             partial.squares += square
             partial.clients += 1

@@ -119,7 +119,10 @@ def test_onednn_is_on_unless_the_environment_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(ONEDNN, raising=False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert worker_environment(1, 0)[ONEDNN] == "1"
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert ONEDNN not in worker_environment(1, 0)
     monkeypatch.setenv(ONEDNN, "0")
     assert worker_environment(1, 0)[ONEDNN] == "0"
 
@@ -128,6 +131,7 @@ def test_a_tensorflow_imported_before_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv(ONEDNN, raising=False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     prepare_tensorflow(1)
     assert f"set {ONEDNN}=1 in the environment" in caplog.text
     caplog.clear()
