@@ -14,15 +14,16 @@ from strategies.core import Mean, Update, Vector
 DRIFT = "drift"
 """The metric of a :class:`~strategies.core.Mean` that :func:`drift` gives."""
 
-_BLOCK = 8_192
-"""Entries folded at a time. The scratch (96 KiB) then stays in the processor's cache, and BLAS
-takes such short vectors in one thread, always in the same way."""
+_BLOCK = 9_984
+"""Entries folded at a time. The scratch (117 KiB) then stays in the processor's cache, and BLAS
+takes vectors of up to 10,000 entries in one thread, always in the same way."""
 
 
 class Difference(np.lib.mixins.NDArrayOperatorsMixin):
-    """The vector ``end - start``, whose blocks are computed when they are asked for.
+    """The vector ``end - start``, computed when it is asked for.
 
-    A client's delta is read once, block by block, where updates stream: it is then never written.
+    A client's delta is read once, block by block, where updates stream (:func:`add_scaled`): it is
+    then never written.
     Everything else takes it for the array that ``np.asarray`` makes of it.
 
     Args:
@@ -39,11 +40,6 @@ class Difference(np.lib.mixins.NDArrayOperatorsMixin):
     def __len__(self) -> int:
         """Return P."""
         return self.size
-
-    def block(self, at: slice, room: Vector) -> Vector:
-        """Return some entries, computed in ``room``."""
-        end = self.end[at]
-        return np.subtract(end, self.start[at], out=room[: end.size])
 
     def __getitem__(self, at: Any) -> Any:
         """Return an entry, or an array of some."""
@@ -227,18 +223,26 @@ def add_scaled(
 
     size, squares = min(_BLOCK, total.size), [0.0] * len(vectors)
     scratch, narrow = np.empty(size), np.empty(size, np.float32)
-    for start in range(0, total.size, _BLOCK):
-        at, cut = slice(start, start + _BLOCK), max(0, measured - start)
-        into = total[at]
-        part = scratch[: into.size]
-        for i, (vector, weight) in enumerate(zip(vectors, weights, strict=True)):
-            late = isinstance(vector, Difference)
-            part[:] = vector.block(at, narrow) if late else vector[at]
+    sources = [
+        (vector.end, vector.start) if isinstance(vector, Difference) else (vector, None)
+        for vector in vectors
+    ]
+    for first in range(0, total.size, _BLOCK):
+        # What all vectors share is cut once: a slice costs as much as 1,000 additions.
+        last = min(first + _BLOCK, total.size)
+        into, part, room = total[first:last], scratch[: last - first], narrow[: last - first]
+        cut = min(last, measured) - first
+        head = part if cut == last - first else part[: max(0, cut)]
+        for i, ((vector, start), weight) in enumerate(zip(sources, weights, strict=True)):
+            if start is None:
+                np.copyto(part, vector[first:last])
+            else:
+                np.copyto(part, np.subtract(vector[first:last], start[first:last], out=room))
             if fresh and i == 0:
                 np.multiply(part, weight, out=into)
             else:
                 daxpy(part, into, a=weight)
-            squares[i] += float(part[:cut].dot(part[:cut]))
+            squares[i] += float(head.dot(head))
     return [weight * square for weight, square in zip(weights, squares, strict=True)]
 
 

@@ -101,13 +101,15 @@ def test_any_split_of_the_clients_gives_the_same_mean(name, split, seed, updates
 
 
 @every_algorithm
-def test_fold_is_merge_of_lift(algorithm, updates):
+def test_fold_is_merge_of_lift(name, algorithm, updates):
     reducer = algorithm.reducer
     cohort = updates(algorithm, CLIENTS, SIZE)
     merged = reducer.lift(cohort[0])
     for update in cohort[1:]:
         merged = reducer.merge(merged, reducer.lift(update))
-    assert_same_mean(reducer.finish(merged), reduced(algorithm, cohort), rtol=0)
+    # Where the processor's BLAS fuses product and sum, only whole numbers times float32 are exact.
+    rtol = 0 if name == "fedavg" else 1e-12
+    assert_same_mean(reducer.finish(merged), reduced(algorithm, cohort), rtol)
 
 
 @every_algorithm
