@@ -167,6 +167,14 @@ class EngineGrid(Grid):
         """
         return 0.0
 
+    def seconds(self, total: float) -> float:
+        """Return how long a round of some cost will take; 0 while that is not known.
+
+        Args:
+            total: cost of the round.
+        """
+        return 0.0
+
     @property
     def memory(self) -> list[float]:
         """Memory of each node that holds executors, in bytes; empty where nothing is known."""

@@ -29,6 +29,13 @@ log = logging.getLogger("sunflower.folding")
 DRIVER_MERGES = 8
 """Workers up to which the driver merges partials itself."""
 
+LIGHT = 2**27
+"""Bytes of partials that the driver merges itself, however many workers there are."""
+
+RATE = 2**27
+"""Bytes of partials more for each second of the round: fetching and adding so many takes the driver
+a tenth of its time, and less than calls of workers that merge them would."""
+
 Node = Any
 """A node of the merge tree: a chunk (an array of clients) or a tuple of nodes."""
 
@@ -72,7 +79,6 @@ class Folding:
         self.grid, self.round = grid, round
         assert grid.setup.reducer is not None
         self.reducer = grid.setup.reducer
-        self.spread = grid.workers > DRIVER_MERGES
         sizes = grid.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
         cost = schedule.weights(sizes, grid.setup.experiment.training.local_epochs)
         self.root = schedule.tree(schedule.cut(clients, cost))
@@ -92,6 +98,9 @@ class Folding:
         )
         for node in whole:
             self.tickets[id(node)] = self._submit(node)
+        # Whoever merges: the tree says what is added to what, and so do the bits.
+        much = 8 * len(model) * len(whole) > LIGHT + RATE * grid.seconds(float(cost.sum()))
+        self.spread = much and grid.workers > DRIVER_MERGES
 
     def result(self) -> Part:
         """Wait for all, and return the cohort's total."""

@@ -19,7 +19,7 @@ from ray.exceptions import ObjectLostError
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid, Progress
 from simulation.experiment import Resources
-from simulation.folding import DRIVER_MERGES, ValueLost
+from simulation.folding import ValueLost
 from simulation.held import Holdings, from_files
 from simulation.partition import AnyPartition
 from simulation.pool import Pool
@@ -34,7 +34,11 @@ WHOLE = 0.5
 """Seconds of training that are handed out whole where several runs share the pool."""
 
 PIECE = 0.2
-"""Seconds of training that are handed out whole where few workers are."""
+"""Seconds of training that are handed out whole, however few workers there are."""
+
+HAND_OVER = 0.01
+"""Seconds of training for each worker that are handed out whole: with more hand-overs than that,
+workers would wait for the driver."""
 
 EVEN = 16
 """Portions that every worker gets in spite of that, so that all end at about the same time."""
@@ -82,14 +86,18 @@ class RayGrid(EngineGrid):
     def grain(self, total: float) -> float:
         """Return the cost of a portion that need not be smaller.
 
-        A hand-over costs some 20 ms of a core, whatever it hands over. With many workers it is the
-        last portions that count: none of them may end long after the others.
+        A hand-over costs some 20 ms of a core, whatever it hands over, and 3 ms of the driver's,
+        of which there is one: the more workers, the larger their portions.
         """
         if self.pool.runs > 1:  # Other runs use the workers that are left.
             return self._tenant.worth(WHOLE)
-        if self.workers > DRIVER_MERGES:
-            return 0.0
-        return min(self._tenant.worth(PIECE), total / (self.portions * EVEN))
+        piece = max(PIECE, HAND_OVER * self.workers)
+        return min(self._tenant.worth(piece), total / (self.portions * EVEN))
+
+    def seconds(self, total: float) -> float:
+        """Return how long a round of some cost will take; 0 while that is not known."""
+        pace = self._tenant.worth(1.0) * max(1, self.workers)
+        return total / pace if pace else 0.0
 
     @property
     def memory(self) -> list[float]:

@@ -32,13 +32,10 @@ from simulation.cluster import Cluster
 from simulation.experiment import Resources
 from simulation.faults import WorkerError
 from simulation.folding import Poisoned, ValueLost
-from simulation.seats import OPEN, Seat, Tenant, Ticket
+from simulation.seats import DEPTH, OPEN, Seat, Tenant, Ticket, has_enough
 from simulation.worker import Status, Worker
 
 log = logging.getLogger("sunflower.grid")
-
-DEPTH = 2
-"""Calls with a worker at a time: the next one is there when one ends."""
 
 PATIENCE = 10.0
 """A call counts as hung after this many times what the slowest one so far would have taken."""
@@ -216,6 +213,8 @@ class Pool:
                 if not (self._queue or self._later):
                     return
                 if seat.calls != depth or seat.taken:
+                    continue
+                if depth and has_enough(seat, self.seats, self._queue):
                     continue
                 ticket = self._next(seat, self._queue) or self._next(seat, self._later)
                 if ticket is not None:

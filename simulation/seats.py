@@ -16,8 +16,19 @@ if TYPE_CHECKING:
 UNEQUAL = 2.0
 """Workers count as different when one is this many times as fast as another."""
 
+MEMORY = 0.9
+"""What is left of a worker's past after each portion. Costs are estimates, good for large clients
+and less so for small ones: the last few portions alone would make equal workers look unequal."""
+
 MOST_PORTIONS = 8
 """Portions for each worker, at most: each costs the driver some work."""
+
+DEPTH = 2
+"""Calls with a worker at a time: the next one is there when one ends."""
+
+AHEAD = 0.7
+"""A worker's calls are at most this part of its share of what is left; beyond, a call waits for the
+worker that is first to have nothing to do."""
 
 OPEN = "open"
 """The name of the call that makes a tenant's executor."""
@@ -50,7 +61,7 @@ class Tenant:
     def learn(self, seat: Seat, seconds: float, cost: float) -> None:
         """Note how fast a worker trains; what is long past counts less and less."""
         before = self.worked.get(seat, (0.0, 0.0))
-        self.worked[seat] = (before[0] / 2 + seconds, before[1] / 2 + cost)
+        self.worked[seat] = (MEMORY * before[0] + seconds, MEMORY * before[1] + cost)
 
     def worth(self, seconds: float) -> float:
         """Return the cost of so many seconds of training; 0 while that is not known."""
@@ -131,3 +142,20 @@ class Seat:
     def taken(self) -> bool:
         """Whether nothing more may be put into its line, however short."""
         return any(ticket.alone for ticket in self.line)
+
+
+def has_enough(seat: Seat, seats: Sequence[Seat], queue: Sequence[Ticket]) -> bool:
+    """Tell whether a worker that has a call should not get the next one too, as a round ends.
+
+    Args:
+        seat: the worker's place.
+        seats: all places.
+        queue: calls that wait, the next one first.
+    """
+    if not queue or len(queue) > DEPTH * len(seats):
+        return False
+    name = queue[0].name
+    waiting = itertools.chain(queue, *(other.line for other in seats))
+    left = sum(ticket.cost for ticket in waiting if ticket.name == name)
+    mine = sum(ticket.cost for ticket in seat.line if ticket.name == name)
+    return mine + queue[0].cost > AHEAD * left / len(seats)

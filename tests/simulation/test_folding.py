@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import leaf
+from simulation import folding, leaf
 from simulation.engine import EngineGrid
 from simulation.experiment import parse
 from simulation.faults import ClientError, Lost, WorkerError
@@ -70,6 +70,7 @@ class Fragile(InlineGrid):
         self._executor: Any = Numbers(WeightedMean())
         self._count, self.bad, self.kills = workers, bad, 0
         self.gone: set[int] = set()
+        self.submitted: list[str] = []
 
     @property
     def workers(self) -> int:
@@ -77,8 +78,12 @@ class Fragile(InlineGrid):
 
     def submit(self, call: str, *args: Any, attempts: int | None = None, **more: Any) -> Any:
         ticket: Any = super().submit(call, *args)
+        self.submitted.append(call)
         ticket.args, ticket.most = args, attempts or 3
         return ticket
+
+    def seconds(self, total: float) -> float:
+        return 1.0
 
     def result(self, ticket: Any, timeout: float | None = None) -> Any:
         self._check(ticket)
@@ -107,6 +112,7 @@ def train(grid: EngineGrid) -> Part:
     return Folding(grid, 4, range(POPULATION), np.zeros(SIZE), {}).result()
 
 
+@pytest.mark.usefixtures("heavy")
 @pytest.mark.parametrize("workers", [1, 3, 20])
 @pytest.mark.parametrize("bad", [[17], [0, 2_499], [5, 6, 7, 8, 300]])
 def test_the_clients_at_fault_are_found_and_the_others_keep_their_bits(
@@ -140,9 +146,37 @@ def test_clients_that_fail_only_together_fail_the_run() -> None:
         train(Fragile(together=first.tolist()))
 
 
-def test_merges_that_a_node_took_with_it_are_made_by_the_driver() -> None:
-    calm, spread = train(Fragile(20)), train(Fragile(20, lose=True))
-    np.testing.assert_array_equal(calm.partial.delta, spread.partial.delta)
+@pytest.fixture
+def heavy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let partials count as too much for the driver."""
+    monkeypatch.setattr(folding, "LIGHT", 0)
+    monkeypatch.setattr(folding, "RATE", 0)
+
+
+def merges(grid: Fragile) -> int:
+    return sum(name == "merge" for name in grid.submitted)
+
+
+def test_many_workers_merge_what_is_too_much_for_the_driver(heavy: None) -> None:
+    few, many, lost = Fragile(3), Fragile(20), Fragile(20, lose=True)
+    parts = [train(grid) for grid in (few, many, lost)]
+    # Merges that a node took with it are made by the driver.
+    assert merges(few) == 0 < merges(many)
+    for part in parts[1:]:
+        np.testing.assert_array_equal(parts[0].partial.delta, part.partial.delta)
+
+
+@pytest.mark.parametrize(
+    ("light", "rate", "driver"), [(0, 0, False), (2**40, 0, True), (0, 2**40, True)]
+)
+def test_the_driver_merges_what_is_little_for_the_time_there_is(
+    light: int, rate: int, driver: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "LIGHT", light)
+    monkeypatch.setattr(folding, "RATE", rate)
+    grid = Fragile(20)
+    train(grid)
+    assert (merges(grid) == 0) is driver
 
 
 def _leaves(node: Any) -> Any:

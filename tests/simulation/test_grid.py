@@ -12,7 +12,7 @@ import pytest
 
 from simulation.experiment import Experiment
 from simulation.faults import WorkerError
-from simulation.grid import EVEN, PIECE, RayGrid
+from simulation.grid import EVEN, HAND_OVER, PIECE, RayGrid
 from simulation.run import prepare
 from simulation.work import Setup
 from strategies import WeightedMean
@@ -70,8 +70,12 @@ def test_portions_are_worth_a_hand_over(grid: RayGrid) -> None:
         grid._tenant.worked = {seat: (2.0, 2.0 * pace) for seat in seats}
         least = min(PIECE * pace, total / (len(seats) * EVEN))
         assert grid.grain(total) == pytest.approx(least)
+        assert grid.seconds(total) == pytest.approx(total / (2 * pace))
         again, _ = grid.train(1, range(12), model, {})
         np.testing.assert_array_equal(first.delta, again.delta)
-    grid.pool.seats = seats * 5
-    assert grid.grain(total) == 0.0  # ten workers
+    # One driver hands out to all: a hundred workers get larger portions.
+    grid.pool.seats = seats * 50
+    grid._tenant.worked = {seat: (2.0, 2.0) for seat in seats}
+    assert HAND_OVER * 100 > PIECE
+    assert grid.grain(1e6) == pytest.approx(HAND_OVER * 100)
     grid.pool.seats = seats

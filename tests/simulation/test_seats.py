@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulation.seats import OPEN, Seat, Tenant, Ticket
+from simulation.seats import AHEAD, OPEN, Seat, Tenant, Ticket, has_enough
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,34 @@ def test_no_call_waits_behind_one_that_the_next_death_of_its_worker_would_damn(
     assert not seat.taken
     seat.line.append(Ticket(Tenant(()), name, most=most, attempts=attempts))
     assert seat.taken is taken
+
+
+def line(*costs: float) -> Seat:
+    seat = Seat(None)
+    seat.line.extend(Ticket(Tenant(()), "train", cost=cost) for cost in costs)
+    return seat
+
+
+def test_a_second_call_waits_for_the_first_idle_worker_as_the_round_ends() -> None:
+    seats, call = [line(10.0), line(2.0)], Ticket(Tenant(()), "train", cost=3.0)
+    # 15 are left: 7.5 for each, of which 0.7 are 5.25.
+    assert AHEAD == 0.7
+    assert has_enough(seats[0], seats, [call])
+    assert not has_enough(seats[1], seats, [call])
+    # Much is still to be handed out, or nothing is.
+    assert not has_enough(seats[0], seats, [call] * 5)
+    assert not has_enough(seats[0], seats, [])
+    # Calls of other names are measured otherwise.
+    merge = Ticket(Tenant(()), "merge")
+    assert has_enough(seats[0], seats, [merge])
+    assert not has_enough(seats[0], seats, [merge] * 4)
+
+
+def test_equal_workers_are_not_unequal_for_what_they_did_last() -> None:
+    """A client costs less than is reckoned for it, so small ones seem to be trained faster."""
+    seats, run = [line(), line()], Tenant(())
+    for seat in seats:
+        run.learn(seat, seconds=9.0, cost=1800.0)
+    for _ in range(3):
+        run.learn(seats[0], seconds=0.03, cost=6.0 + 16.0)
+    assert run.portions(seats) == 2
