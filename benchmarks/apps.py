@@ -144,7 +144,7 @@ def present(report: Report, clients: int, seconds: dict[str, Sequence[float]]) -
             f"At least {FASTER:g} times faster than `{title}`: {verdict(times >= FASTER)} "
             f"({times:.1f})."
         )
-    report.write()
+    report.show()
 
 
 if __name__ == "__main__":

@@ -226,10 +226,15 @@ class Report:
         self.lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
         self.lines += [""]
 
-    def write(self, figure: Callable[[Path], None] | None = None) -> None:
-        """Print the report and write it as Markdown and JSON, with the figure if there is one."""
-        folder = RESULTS / "small" if self.small else RESULTS
-        folder.mkdir(parents=True, exist_ok=True)
+    def show(self, figure: Callable[[Path], None] | None = None) -> None:
+        """Write the report, with the figure if there is one, and print it."""
+        if figure is not None:
+            figure(self._folder() / f"{self.name}.png")
+            self.lines += [f"![{self.title}]({self.name}.png)", ""]
+        print(self.write())
+
+    def write(self) -> str:
+        """Write the report as Markdown and JSON, and return the Markdown."""
         head = [
             f"# {self.title}",
             "",
@@ -238,14 +243,16 @@ class Report:
             f"load average before: {self.data['load_before']:.2f}.",
             "",
         ]
-        if figure is not None:
-            figure(folder / f"{self.name}.png")
-            self.lines += [f"![{self.title}]({self.name}.png)", ""]
-        text = "\n".join([*head, *self.lines]).rstrip() + "\n"
+        folder, text = self._folder(), "\n".join([*head, *self.lines]).rstrip() + "\n"
         (folder / f"{self.name}.md").write_text(text, encoding="utf-8")
         whole = json.dumps(self.data, indent=1) + "\n"
         (folder / f"{self.name}.json").write_text(whole, encoding="utf-8")
-        print(text)
+        return text
+
+    def _folder(self) -> Path:
+        folder = RESULTS / "small" if self.small else RESULTS
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
 
 def say(text: str) -> None:

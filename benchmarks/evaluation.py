@@ -53,7 +53,7 @@ def main() -> None:
         ("", "at most", "measured", "met"),
         [["with, over without", f"{TARGET} x", f"{median(ratios):.3f} x", met]],
     )
-    report.write()
+    report.show()
 
 
 def measure(shape: Shape, rounds: int, on: bool) -> float:

@@ -72,7 +72,7 @@ def main() -> None:
             ["extra time for a kill", f"{sum(more) / len(more):.1f} s", ""],
         ],
     )
-    report.write()
+    report.show()
 
 
 def sunflower(

@@ -66,7 +66,7 @@ def main() -> None:
             for way, found in seconds.items()
         ],
     )
-    report.write()
+    report.show()
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def main() -> None:
         [[f"growth after round {SETTLED}", f"{TARGET:.0%}", f"{worst:+.1%}", met]],
     )
     first = {name: runs[0] for name, runs in series.items()}
-    report.write(lambda path: drawing.memory(first, path))
+    report.show(lambda path: drawing.memory(first, path))
 
 
 def run_series(lines: list[common.Record]) -> dict[str, list[float]]:

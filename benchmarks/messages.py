@@ -66,7 +66,7 @@ def main() -> None:
         "CPU seconds of one message, median; a client holds 80% of its images for training."
     )
     report.table(["message", "Flower", "Sunflower", "ratio"], rows)
-    report.write()
+    report.show()
 
 
 def answer(who: str, data: Path, count: int) -> dict[str, list[float]]:

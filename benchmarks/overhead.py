@@ -57,7 +57,7 @@ def main() -> None:
         ("", "at most", "measured", "met"),
         [["ms of a core beyond training, a client", TARGET, f"{median(costs):.2f}", met]],
     )
-    report.write()
+    report.show()
 
 
 def _ms(seconds: list[float], scale: float) -> str:

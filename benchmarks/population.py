@@ -64,7 +64,7 @@ def main() -> None:
             ],
         ],
     )
-    report.write()
+    report.show()
 
 
 def measure(clients: int, cohort: int, rounds: int, small: bool) -> list[common.Record]:

@@ -183,7 +183,7 @@ def main() -> None:
             _row("memory (GB)", GIGABYTES, gigabytes, ".2f"),
         ],
     )
-    report.write()
+    report.show()
 
 
 def _row(name: str, most: float, values: list[float], form: str) -> list[object]:

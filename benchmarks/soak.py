@@ -53,7 +53,7 @@ def main() -> None:
         say(f"the driver killed {given.kills} times")
         rows = killed_driver(given.kills, report.data)
         report.table(("driver killed", "measured"), rows)
-    report.write()
+    report.show()
 
 
 def many_rounds(rounds: int, every: int, data: dict[str, Any]) -> list[list[object]]:

@@ -61,7 +61,7 @@ def main() -> None:
         ("", "at most", "measured", "met"),
         [["start of round 1", f"{TARGET:.0f} s", f"{middle:.1f} s", met]],
     )
-    report.write()
+    report.show()
 
 
 def _columns(values: list[float]) -> list[str]:

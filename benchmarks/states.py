@@ -136,7 +136,7 @@ def main() -> None:
         ("", "at most", "measured", "met"),
         [["driver", f"{DRIVER} GB", f"{watch.most['driver'] / GB:.2f} GB", met]],
     )
-    report.write()
+    report.show()
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def main() -> None:
         "Training work: seconds that workers were busy, over cores. The whole command counts: "
         "Python, Ray and TensorFlow start, graphs are compiled, results are written."
     )
-    report.write()
+    report.show()
 
 
 def measure(wanted: dict[str, Any], at_once: int | None) -> Record:

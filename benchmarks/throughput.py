@@ -91,7 +91,9 @@ def main() -> None:
             say(f"{peer.title}, {shape}")
             runs.append(measure(shape, key, peer, Path(folder), quick=given.small))
             say(f"  {describe(runs[-1])}")
-    present(report, shapes, runs)
+            present(report, shapes, runs)  # An hour is long: what is measured is on disk.
+    rows = bars(shapes, runs)
+    report.show((lambda path: drawing.throughput(rows, path)) if rows else None)
 
 
 def schedule(
@@ -166,9 +168,9 @@ def describe(run: Run) -> str:
 
 
 def present(report: Report, shapes: Sequence[Shape], runs: Sequence[Run]) -> None:
-    """Fill in and write the report."""
+    """Fill in and write the report, with the runs so far."""
     report.data["runs"] = [asdict(run) for run in runs]
-    bars: list[dict[str, Any]] = []
+    report.lines.clear()
     verdicts: list[list[str]] = []
     for shape in shapes:
         report.text(f"## {shape.clients:,} clients x {shape.size} images")
@@ -177,10 +179,6 @@ def present(report: Report, shapes: Sequence[Shape], runs: Sequence[Run]) -> Non
         rows = []
         for key in dict.fromkeys(run.peer for run in mine):
             rows.append(_row(key, [run for run in mine if run.peer == key], ours))
-            found = [r for r in mine if r.peer == key and r.rate is not None]
-            bars += [
-                {"shape": str(shape), "peer": PEERS[key].title, "images/s": r.rate} for r in found
-            ]
         report.table(
             (
                 "peer",
@@ -203,7 +201,17 @@ def present(report: Report, shapes: Sequence[Shape], runs: Sequence[Run]) -> Non
         "before a whole round was done; images/s of the clients finished by then, seconds until "
         "then."
     )
-    report.write(lambda path: drawing.throughput(bars, path) if bars else None)
+    report.write()
+
+
+def bars(shapes: Sequence[Shape], runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return the rows of the figure; a peer to which the shape does not matter is in all."""
+    return [
+        {"shape": str(shape), "peer": PEERS[run.peer].title, "images/s": run.rate}
+        for shape in shapes
+        for run in runs
+        if run.shape in (str(shape), "") and run.rate is not None
+    ]
 
 
 def _rates(runs: Sequence[Run], key: str) -> list[float]:

@@ -99,7 +99,7 @@ def main() -> None:
         "all else included. Median over rounds; in flight: the least of Sunflower's rounds, the "
         "most of Flower's."
     )
-    report.write()
+    report.show()
 
 
 def draw(clients: int, sigma: float) -> np.ndarray:
