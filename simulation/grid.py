@@ -26,7 +26,7 @@ from simulation.pool import Pool
 from simulation.seats import Tenant, Ticket
 from simulation.states import Handle
 from simulation.work import Setup
-from simulation.worker import Status
+from simulation.worker import Shared, Status
 
 log = logging.getLogger("sunflower.grid")
 
@@ -133,7 +133,7 @@ class RayGrid(EngineGrid):
         if isinstance(value, dict) and not any(np.size(v) > 1 for v in value.values()):
             return value
         if value is not self._last[0]:
-            self._last = (value, ray.put(value))
+            self._last = (value, Shared(ray.put(value)))
         return self._last[1]
 
     def submit(

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from simulation.partition import AnyPartition
     from simulation.work import Setup
 
+
+FETCHED = 2
+"""Shared values that a worker keeps at hand: a round's model, and what the server shares."""
 
 BAD_INPUT = ("ModelError", "PluginError", "ConfigError")
 """Errors that say what is wrong with what the user has given."""
@@ -55,6 +59,20 @@ class Status:
         return WorkerError(f"{self.error}\n{self.trace}")
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Stands for a value in Ray's object store that many calls take.
+
+    Ray fetches what a call takes anew for each call, which keeps the worker waiting for some 2 ms:
+    as a part of an argument it is left to the worker, which fetches it once.
+
+    Args:
+        ref: Ray's reference.
+    """
+
+    ref: ray.ObjectRef
+
+
 class Worker:
     """Run calls of an :class:`~simulation.work.Executor` for each run, one at a time.
 
@@ -80,6 +98,7 @@ class Worker:
         self._class: Any = plugins.find("executor", executor)
         self._class.prepare(threads, gpus)
         self._executors: dict[int, Any] = {}
+        self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=FETCHED)
         self._node = ray.get_runtime_context().get_node_id()
 
     def open(self, tenant: int, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
@@ -94,17 +113,29 @@ class Worker:
     def leave(self, tenant: int) -> None:
         """Forget a run."""
         self._executors.pop(tenant, None)
+        self._fetched.clear()
 
     def call(self, tenant: int, name: str, *args: Any) -> tuple[Status, Any, Any]:
         """Run ``Executor.name(*args)`` of a run; return (status, value, what is told of states)."""
         started, kept = time.time(), None
         try:
-            value = getattr(self._executors[tenant], name)(*args)
+            value = getattr(self._executors[tenant], name)(*map(self._fetch, args))
             if name == "train":
                 value, kept = value
         except (Exception, StateError) as error:
             return _failed(started, error), None, None
         return Status(started, time.time(), node=self._node), value, kept
+
+    def _fetch(self, value: Any) -> Any:
+        """Return an argument; what is shared, from shared memory if it is not at hand."""
+        if not isinstance(value, Shared):
+            return value
+        key = value.ref.binary()
+        found = [kept for name, kept in self._fetched if name == key]
+        if not found:
+            found = [ray.get(value.ref)]
+            self._fetched.append((key, found[0]))
+        return found[0]
 
     def where(self) -> tuple[str, int]:
         """Return the node's id and the process id."""

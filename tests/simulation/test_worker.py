@@ -1,0 +1,84 @@
+"""What a worker does with its calls' arguments (no Ray is started)."""
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from simulation import worker
+from simulation.worker import FETCHED, Shared, Worker
+
+
+def shared(number: int) -> Shared:
+    """Return what stands for a value, whose reference has this number."""
+    ref: Any = SimpleNamespace(number=number, binary=lambda: number.to_bytes(2, "big"))
+    return Shared(ref)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the store hold a list for each number; return the numbers that it is asked for."""
+    numbers: list[int] = []
+
+    def get(ref: Any) -> list[int]:
+        numbers.append(ref.number)
+        return [ref.number]
+
+    monkeypatch.setattr(worker.ray, "get", get)
+    return numbers
+
+
+@pytest.fixture
+def idle() -> Worker:
+    """Return a worker that holds no run."""
+    made = object.__new__(Worker)
+    made._executors, made._fetched = {}, deque(maxlen=FETCHED)
+    made._node = "here"
+    return made
+
+
+class Echo:
+    """An executor that returns what it is given."""
+
+    def echo(self, *args: Any) -> tuple[Any, ...]:
+        return args
+
+
+def test_a_shared_value_is_fetched_once(idle: Worker, asked: list[int]) -> None:
+    idle._executors[7] = Echo()
+    first = idle.call(7, "echo", shared(1), "as it is")
+    second = idle.call(7, "echo", shared(1), shared(2))
+    assert (first[1], second[1]) == (([1], "as it is"), ([1], [2]))
+    assert first[1][0] is second[1][0]
+    assert asked == [1, 2]
+
+
+def test_only_the_last_values_are_kept(idle: Worker, asked: list[int]) -> None:
+    idle._executors[7] = Echo()
+    for number in range(FETCHED + 1):
+        idle.call(7, "echo", shared(number))
+    assert len(idle._fetched) == FETCHED
+    idle.call(7, "echo", shared(FETCHED))
+    idle.call(7, "echo", shared(0))
+    assert asked == [*range(FETCHED + 1), 0]
+
+
+def test_nothing_is_kept_of_a_run_that_has_left(idle: Worker, asked: list[int]) -> None:
+    idle._executors[7] = Echo()
+    idle.call(7, "echo", shared(1))
+    idle.leave(7)
+    assert not idle._fetched
+    assert not idle._executors
+
+
+def test_a_value_that_cannot_be_fetched_fails_the_call(
+    idle: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(ref: Any) -> None:
+        raise RuntimeError("gone")
+
+    monkeypatch.setattr(worker.ray, "get", get)
+    idle._executors[7] = Echo()
+    status, value, kept = idle.call(7, "echo", shared(1))
+    assert (status.error, value, kept) == ("RuntimeError: gone", None, None)
