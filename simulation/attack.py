@@ -42,7 +42,7 @@ class Attackers:
         clients: their numbers.
         kind: of the attack.
         strength: s.
-        classes: number of classes, for ``label-flip``.
+        classes: number of classes, for ``label-flip``; one-hot rows are reversed.
         seed: of the experiment.
     """
 
@@ -57,7 +57,11 @@ class Attackers:
         if self.kind != "label-flip" or self.clients.isdisjoint(clients):
             return y
         bad = np.repeat([client in self.clients for client in clients], sizes)
-        return np.where(bad, self.classes - 1 - y, y).astype(y.dtype)
+        one_hot = y.ndim == 2 and y.shape[1] > 1
+        flipped = y[bad, ::-1] if one_hot else (self.classes - 1 - y[bad].astype(np.int64))
+        y = y.copy()
+        y[bad] = flipped
+        return y
 
     def sent(self, update: Update, round: int) -> Update:
         """Return the update that a client sends in a round."""
@@ -75,14 +79,22 @@ class Attackers:
 def attackers(experiment: Experiment, clients: int, classes: int | None) -> Attackers | None:
     """Return who attacks: ``floor(fraction * clients)`` clients; None if there are none.
 
+    Args:
+        experiment: the experiment.
+        clients: how many there are.
+        classes: number of classes; None where an example has no one class.
+
     Raises:
-        ValueError: for flipped labels in a regression.
+        ValueError: for labels that cannot be flipped.
     """
     plan = experiment.attack
     if plan.kind is None or experiment.mode != "federated":
         return None
     if plan.kind == "label-flip" and classes is None:
-        raise ValueError("attack.kind must be another than 'label-flip' for a regression")
+        raise ValueError(
+            "attack.kind must be another than 'label-flip' where an example has no one class, "
+            "as in a regression, got 'label-flip'"
+        )
     order = stream(experiment.seed, ATTACKERS).permutation(clients)
     chosen = frozenset(order[: part_of(plan.fraction, clients)].tolist())
     strength = STRENGTH.get(plan.kind, 0.0) if plan.strength is None else plan.strength

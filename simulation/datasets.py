@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation import checked, files, hub, plugins, public, sources, synthetic
+from simulation import checked, files, hub, plugins, public, sources, synthetic, targets
 from simulation.inputs import Inputs
 from simulation.sections import Data
 from simulation.sources import DataError
@@ -45,15 +45,19 @@ class Dataset:
         name: as given to :func:`load`.
         x_train: inputs [N, ...]; images are uint8 [N, height, width, channels]. A model of several
             inputs takes a tuple of arrays, or a mapping of them by name.
-        y_train: class numbers, int64 [N], or the targets of a regression, float32 [N, ...].
+        y_train: targets as they were given: class numbers, int64 [N]; whole numbers of more
+            dimensions in their own type (masks, sequences, one-hot rows); else float32 [N, ...].
         x_test: inputs of the test set [M, ...].
-        y_test: its labels, as for training.
-        classes: number of classes; None for a regression.
+        y_test: its targets, as for training.
+        classes: number of classes: of one-hot rows their length, of whole numbers the highest and
+            one more; None for other targets.
         scale: what the inputs are multiplied by on their way into the model; for several inputs
             one for each, in their structure.
         source: which source served the data.
         owners: the client that each training example belongs to by its origin, int32 [N], numbered
             from 0 without gaps; None where nothing tells. The partition ``natural`` follows it.
+        sample_weight: how much each training example counts, float32 [N]; None for all alike.
+        sample_weight_test: the same of the test examples, float32 [M].
     """
 
     name: str
@@ -65,6 +69,18 @@ class Dataset:
     scale: Any
     source: str
     owners: NDArray[np.int32] | None = None
+    sample_weight: NDArray[np.float32] | None = None
+    sample_weight_test: NDArray[np.float32] | None = None
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Class of every training example, int64 [N].
+
+        None where an example has no one class: a regression, masks, several labels each.
+        """
+        if self.classes is None:
+            return None
+        return targets.classes_of(self.y_train)
 
 
 def names() -> list[tuple[str, str]]:
@@ -79,8 +95,9 @@ def load(name: str, data_dir: Path | None = None, how: Data | None = None) -> Da
         name: a built-in's name (see :func:`names`), ``synthetic(1,1)`` with any two numbers,
             ``synthetic(iid)``, ``module:function``, a path (see :mod:`simulation.files`) or
             ``hf:NAME`` (see :mod:`simulation.hub`). The function takes no arguments and returns
-            ``(x_train, y_train), (x_test, y_test)``, a mapping with these four names (and
-            optionally ``classes``, ``scale`` and ``owners``) or a Dataset.
+            ``(x_train, y_train), (x_test, y_test)``, each perhaps with sample weights as a third
+            array, a mapping with these four names (and optionally those of
+            :data:`simulation.checked.EXTRAS`) or a Dataset.
         data_dir: a folder that holds the files of a built-in; nothing else is tried then.
         how: how files and Hugging Face datasets are read.
 

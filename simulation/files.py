@@ -90,6 +90,9 @@ def held_out(name: str, parts: Parts, fraction: float) -> Parts:
         )
     made = {**parts, "x_train": inputs.rows(parts["x_train"], train), "y_train": y[train]}
     made |= {"x_test": inputs.rows(parts["x_train"], test), "y_test": y[test]}
+    if parts.get("sample_weight") is not None:
+        weight = np.asarray(parts["sample_weight"])
+        made |= {"sample_weight": weight[train], "sample_weight_test": weight[test]}
     return made if owners is None else {**made, "owners": groups[train]}
 
 

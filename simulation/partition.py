@@ -22,7 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation import cache, partitioners
+from simulation import cache, partitioners, targets
 from simulation.ondemand import OnDemand
 from strategies import checks
 from strategies.core import stream
@@ -158,6 +158,8 @@ def make(
         ValueError: naming the field, the rule and the value received.
     """
     y = np.asarray(y)
+    if y.shape[1:] == (1,):
+        y = y[:, 0]
     checks.one_of("partition", kind, KINDS)
     _check(kind, y, clients, seed, validation, min_examples)
     if kind in ("dirichlet", "inner-dirichlet") and alpha is None:
@@ -213,11 +215,14 @@ def _check(
     if y.ndim < 1 or not 1 <= len(y) < 2**31:
         raise ValueError(f"labels must be [N] with 1 <= N < 2**31, got shape {y.shape}")
     if kind not in ("iid", "on-demand", "natural") and y.ndim != 1:
-        raise ValueError(f"labels must be [N] for the partition {kind!r}, got shape {y.shape}")
+        raise ValueError(
+            "partition must be iid, on-demand or natural where an example has no one class, "
+            f"got {kind!r} and {targets.looks(y)}"
+        )
     if kind not in ("iid", "on-demand", "shards", "natural") and y.dtype.kind not in "biu":
         raise ValueError(
-            f"labels must be class numbers for the partition {kind!r}, got {y.dtype} "
-            "(a regression: use iid, shards or on-demand)"
+            "partition must be iid, shards, on-demand or natural for a regression, "
+            f"got {kind!r} and {targets.looks(y)}"
         )
     if kind == "on-demand":
         return
@@ -306,8 +311,8 @@ def _on_demand(
         alpha = _checked_alpha(alpha)
         if y.ndim != 1 or y.dtype.kind not in "biu":
             raise ValueError(
-                "alpha must be left out for a regression with the partition 'on-demand', "
-                f"got {alpha!r}"
+                "alpha must be left out for the partition 'on-demand' where an example has no one "
+                f"class, got {alpha!r} and {targets.looks(y)}"
             )
         order = np.argsort(y, kind="stable")
         counts = np.unique(y, return_counts=True)[1]

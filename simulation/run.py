@@ -28,6 +28,7 @@ from simulation import (
     states,
     trackers,
 )
+from simulation.attack import attackers
 from simulation.bookkeeping import citations, disk, log_file, summary_of
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
@@ -170,10 +171,11 @@ def prepare(experiment: Experiment, load: Load = datasets.load) -> tuple[Dataset
     The centralised baseline is one client that holds the training rows of all.
     """
     data = load(experiment.dataset, experiment.data_dir, experiment.data)
-    plan = experiment.partition
+    plan, labels = experiment.partition, data.labels
+    attackers(experiment, experiment.clients, None if labels is None else data.classes)
     parts = partition.make(
         plan.kind,
-        data.y_train,
+        data.y_train if labels is None else labels,
         experiment.clients,
         experiment.seed,
         alpha=plan.alpha,
@@ -331,8 +333,10 @@ def _run(
     folder = RunFolder.reopen(path, last) if existed else RunFolder.create(path, config)
     with log_file(path / "run.log"):
         log.info("data from %s; %d workers", data.source, grid.workers)
-        if not existed and data.classes and parts.train_sizes.size <= LABELLED:
-            folder.add_labels(parts.label_counts(data.y_train, data.classes))
+        if not existed and parts.train_sizes.size <= LABELLED:
+            labels = data.labels
+            if labels is not None and data.classes is not None:
+                folder.add_labels(parts.label_counts(labels, data.classes))
         driver = _driver(strategy, grid, info.spec, experiment)
         position = Position(0, info.initial)
         if start is not None:

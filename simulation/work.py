@@ -91,7 +91,8 @@ class Executor:
         self._app: ClientApp | None = setup.app
         rule = setup.rule
         self.local = local_entries(self.trainer.spec, rule.local) if rule.local else None
-        self.attackers = attackers(setup.experiment, len(partition), data.classes)
+        classes = None if data.labels is None else data.classes
+        self.attackers = attackers(setup.experiment, len(partition), classes)
         # Where deltas are only ever summed up, they need not be written.
         streams = isinstance(setup.reducer, Streaming)
         self.late = streams and self.local is None and self.attackers is None

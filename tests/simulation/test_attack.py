@@ -98,7 +98,7 @@ def test_bad_attacks(attack, text):
 
 
 def test_labels_of_a_regression_cannot_be_flipped():
-    with pytest.raises(ValueError, match="another than 'label-flip' for a regression"):
+    with pytest.raises(ValueError, match="where an example has no one class"):
         made(kind="label-flip", classes=None)
 
 

@@ -473,7 +473,7 @@ def own(tmp_path, monkeypatch):
         "return dict(x_train=x, y_train=y, x_test=x[:2], y_test=y[:2])",
         "from simulation.datasets import Dataset\n"
         "    return Dataset('mine', x, y, x[:2], y[:2], 3, 1.0, 'disk')",
-        "return [[x.tolist(), y.tolist()[:, None] if 0 else y[:, None]], [x[:2], y[:2, None]]]",
+        "return [[x.tolist(), y.tolist()], [x[:2], y[:2]]]",
     ],
 )
 def test_own_classification(own, body):
@@ -528,9 +528,21 @@ BAD = {
     "return (x, y.astype(str)), (x, y)": "y_train must be an array of numbers, got dtype <U21",
     "return (x, y), (x * np.nan, y)": "x_test must be finite, got 12 values that are not",
     "return (x, y * np.inf), (x, y)": "y_train must be finite, got 6 values that are not",
-    "return (x, y - 1), (x, y)": "y_train must hold class numbers from 0 upwards, got -1",
+    "return (x, y - 1), (x, y)": (
+        "y_train must hold class numbers from 0 upwards (floats for a regression), got -1"
+    ),
     "return (x, np.eye(6, dtype=int)), (x, y)": (
-        "y_train must hold class numbers, [N] (floats for a regression), got int64 of shape (6, 6)"
+        "y_train and y_test must have examples of the same shape and type, "
+        "got (6,) int64 and () int64"
+    ),
+    "return (x, (y, y)), (x, (y, y))": "y_train must be one array of targets, got a tuple of 2",
+    "return (x, dict(a=y)), (x, y)": "y_train must be one array of targets, got a mapping of 1",
+    "return (x, y, y[:5]), (x, y)": (
+        "sample_weight must hold a number for each of the 6 examples, got shape (5,)"
+    ),
+    "return (x, y), (x, y, y - 1)": "sample_weight_test must hold numbers >= 0, got -1",
+    "return (x, y, x[:, 0] * np.nan), (x, y)": (
+        "sample_weight must be finite, got 6 values that are not"
     ),
     "return (x, y + 100), (x, y)": (
         "labels must be class numbers below the number of examples (12), got 102"
@@ -540,7 +552,7 @@ BAD = {
     ),
     "return dict(x_train=x, y_train=y, x_test=x, y_test=y, scales=1)": (
         "the mapping may have the keys x_train, y_train, x_test, y_test, classes, scale, owners, "
-        "got 'scales'"
+        "sample_weight, sample_weight_test, got 'scales'"
     ),
     "return dict(x_train=x, y_train=y, x_test=x, y_test=y, classes=2)": (
         "classes must be a whole number above 2, got 2"

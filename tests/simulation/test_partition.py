@@ -571,8 +571,8 @@ def test_a_regression_has_no_classes_to_deal_by(kind):
     with pytest.raises(ValueError) as caught:
         make(kind, np.linspace(0, 1, 50), 5, 0)
     assert str(caught.value) == (
-        f"labels must be class numbers for the partition {kind!r}, got float64 "
-        "(a regression: use iid, shards or on-demand)"
+        "partition must be iid, shards, on-demand or natural for a regression, "
+        f"got {kind!r} and float64 targets of shape [N]"
     )
 
 
@@ -582,7 +582,8 @@ def test_a_regression_on_demand_has_no_skew():
     with pytest.raises(ValueError) as caught:
         make("on-demand", y, 5, 0, examples_per_client=7, alpha=0.5)
     assert str(caught.value) == (
-        "alpha must be left out for a regression with the partition 'on-demand', got 0.5"
+        "alpha must be left out for the partition 'on-demand' where an example has no one class, "
+        "got 0.5 and float64 targets of shape [N]"
     )
 
 
