@@ -1,0 +1,55 @@
+"""The strategy of an experiment, as the Flower strategy that runs it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flwr.serverapp.strategy import Strategy
+
+from simulation import plugins
+from simulation.experiment import ConfigError, Experiment, StrategyConfig
+from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
+from strategies.personal import alone
+
+
+def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None = None) -> Strategy:
+    """Return the Flower strategy to run: given, by ``module:name``, or from the catalogue."""
+    plan = experiment.strategy
+    if experiment.mode == "local":
+        if strategy is not None or plan != StrategyConfig():
+            raise ConfigError(
+                "strategy must be left out in the mode 'local', whose clients train alone, "
+                f"got {plan.name if strategy is None else type(strategy).__name__!r}"
+            )
+        if experiment.resources.engine == "flower":
+            raise ConfigError("engine must be 'ray' or 'inline' in the mode 'local', got 'flower'")
+        strategy = Algorithm("Local", alone(), WeightedMean(), average())
+    if strategy is None and ":" in plan.name:
+        found = plugins.find("strategy", plan.name)
+        strategy = found(**plan.options) if callable(found) else found
+    if strategy is None:
+        strategy = catalog.build(plan.name, **plan.options)
+    if isinstance(strategy, Algorithm):
+        one = experiment.mode != "federated"
+        size = None if one or experiment.cohort is None else experiment.cohort_size
+        how = experiment.sampling
+        if strategy.noise is not None and how.kind != "uniform":
+            raise ConfigError(
+                "sampling must be 'uniform' for differential privacy, whose account takes every "
+                f"client as equally likely, got {how.kind!r}"
+            )
+        strategy = strategy.prepared(experiment.rounds, experiment.clients, experiment.cohort_size)
+        cohort = Cohort(size, seed=experiment.seed)
+        if not one:
+            cohort = replace(cohort, sampling=how.kind, candidates=how.candidates)
+        return Federated(strategy, cohort)
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(
+            f"strategy must be an Algorithm or a Flower Strategy, got {type(strategy).__name__}"
+        )
+    if experiment.sampling.kind != "uniform":
+        raise ConfigError(
+            "sampling must be left out for a Flower strategy, which samples by itself, "
+            f"got {experiment.sampling.kind!r}"
+        )
+    return strategy
