@@ -94,6 +94,13 @@ under way and g their gradient. Options are keys of the table `strategy`:
 `--strategy fedprox --set strategy.mu=0.1`. A learning rate may be a schedule (`Constant`, `Cosine`,
 `Step`, `InverseSqrt` of the package `strategies`) where a strategy is made in Python.
 
+`weights` says how a mean weighs the clients: `"examples"` (n_i) or `"uniform"` (each n_i is 1).
+Left open it is `"examples"`, but `"uniform"` where [`sampling`](options.md) is `by-size` or
+`power-of-choice`: these draw clients in proportion to n_i, and weighing them by n_i again would
+count the size twice (Li et al. 2020, arXiv 1907.02189, scheme I; here nobody is drawn twice in a
+round). `config.json` says which it was. An explicit `weights = "examples"` is done as asked, with
+such a sampling too.
+
 ```python
 from strategies import FedProx, catalog
 

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flwr.serverapp.strategy import Strategy
+
 from simulation import results
 from simulation.experiment import Experiment
 from simulation.rounds import Position
-from strategies import catalog
+from strategies import Federated, catalog
 from strategies.core import Spec
+from strategies.weights import BY_SIZE, weights_of
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 """Errors of a disk, not of a program."""
@@ -60,6 +63,21 @@ def citations(experiment: Experiment) -> list[dict[str, str]]:
     if entry.citation is None:
         return []
     return [{"title": entry.title, "citation": str(entry.citation), "bibtex": entry.bibtex}]
+
+
+def notes_of(experiment: Experiment, strategy: Strategy) -> list[str]:
+    """Return what a run does that its settings do not say by themselves, a sentence each."""
+    if not isinstance(strategy, Federated) or strategy.cohort.sampling not in BY_SIZE:
+        return []
+    how, weights = strategy.cohort.sampling, weights_of(strategy.algorithm.reducer)
+    if weights == "uniform":
+        return [
+            f"sampling {how!r} draws clients by size: their updates weigh alike "
+            "(Li et al. 2020, arXiv 1907.02189, scheme I)"
+        ]
+    if weights == "examples":
+        return [f"sampling {how!r} draws clients by size and weights = 'examples' counts it again"]
+    return []
 
 
 def summary_of(

@@ -10,6 +10,7 @@ from simulation import plugins
 from simulation.experiment import ConfigError, Experiment, StrategyConfig
 from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
 from strategies.personal import alone
+from strategies.weights import weighed
 
 
 def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None = None) -> Strategy:
@@ -41,6 +42,7 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         strategy = strategy.prepared(experiment.rounds, experiment.clients, experiment.cohort_size)
         cohort = Cohort(size, seed=experiment.seed)
         if not one:
+            strategy = weighed(strategy, how.kind)
             cohort = replace(cohort, sampling=how.kind, candidates=how.candidates)
         return Federated(strategy, cohort)
     if not isinstance(strategy, Strategy):

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from simulation.explain import explain as explain
+from simulation.identity import revised
 from simulation.sections import (
     Attack,
     Count,
@@ -260,9 +261,11 @@ class Experiment(Section):
         # What is not simulated leaves no trace, so that older runs keep their identity.
         plain = set() if self.realism.active else {"realism"}
         plain |= {name for name in LATER if getattr(self, name) == type(getattr(self, name))()}
-        return self.model_dump(
+        kept = self.model_dump(
             mode="json", exclude={"name", "data_dir", "faults", "resources", "track"} | plain
         )
+        changes = revised(self)
+        return kept | ({"revised": changes} if changes else {})
 
     def digest(self) -> str:
         """Return the sha256 of :meth:`decisive`: the identity of a run."""

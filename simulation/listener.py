@@ -14,11 +14,14 @@ class Listener:
     """Hears what a run does; override what you want to show or record.
 
     The methods are called in the driver's process, in this order: ``stage``, ``opened``,
-    ``begin``, then ``clients`` and ``line`` as the rounds go, and ``end``.
+    ``note``, ``begin``, then ``clients`` and ``line`` as the rounds go, and ``end``.
     """
 
     def stage(self, text: str) -> None:
         """Hear what is being done before and after the rounds."""
+
+    def note(self, text: str) -> None:
+        """Hear what the run does that its settings do not say by themselves."""
 
     def opened(self, path: Path) -> None:
         """Hear where the run folder is; its ``config.json`` is written."""
@@ -46,6 +49,11 @@ class Listeners(Listener):
         """Tell all."""
         for one in self.many:
             one.stage(text)
+
+    def note(self, text: str) -> None:
+        """Tell all."""
+        for one in self.many:
+            one.note(text)
 
     def opened(self, path: Path) -> None:
         """Tell all."""

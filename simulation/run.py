@@ -28,7 +28,7 @@ from simulation import (
     trackers,
 )
 from simulation.attack import attackers
-from simulation.bookkeeping import citations, disk, log_file, summary_of
+from simulation.bookkeeping import citations, disk, log_file, notes_of, summary_of
 from simulation.chosen import make_strategy as make_strategy
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
@@ -45,6 +45,7 @@ from simulation.states import Shelf
 from simulation.work import Setup
 from strategies import Algorithm, Federated, WeightedMean
 from strategies.core import Spec, Vector
+from strategies.weights import weights_of
 
 log = logging.getLogger("sunflower")
 
@@ -234,7 +235,7 @@ def check_same(path: Path, experiment: Experiment) -> None:
             f"{key} was {a!r}, is {b!r}"
             for key, a, b in differences(old, new)
             if not key.startswith(("resources", "faults", "name", "data_dir", "track"))
-        ]
+        ] or ["this version computes these settings otherwise"]
         raise RunError(f"resume: {path} is a run of another experiment: {'; '.join(changed)}")
 
 
@@ -270,6 +271,8 @@ def _run(
     if setup.keeps_state and grid.folds:
         shelf = Shelf(str(path.resolve() / "checkpoint" / checkpoint.CLIENTS))
         setup = replace(setup, shelf=shelf)
+    for text in notes_of(experiment, strategy):
+        listener.note(text)
     grid.start(setup, data, parts)
     info = grid.info()
     memory.check(info.spec.size, grid.workers, grid.memory, experiment, setup)
@@ -283,6 +286,7 @@ def _run(
         "data": {"source": data.source, "train": len(data.y_train), "test": len(data.y_test)},
         "parameters": info.spec.size,
         "workers": grid.workers,
+        **({"weights": weights_of(setup.reducer)} if setup.reducer is not None else {}),
         "citations": citations(experiment),
     }
     last = start.position.round if start else -1

@@ -144,6 +144,10 @@ class Screen(Listener):
         if not self.live:
             self.print(text)
 
+    def note(self, text: str) -> None:
+        """Show a line."""
+        self.print(text)
+
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         """Show the bars."""
         self.begun = True

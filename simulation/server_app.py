@@ -39,6 +39,10 @@ class Lines(Listener):
         """Log what is being done."""
         log(INFO, "sunflower: %s", text)
 
+    def note(self, text: str) -> None:
+        """Log a line."""
+        log(INFO, "sunflower: %s", text)
+
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         """Log what will run."""
         log(

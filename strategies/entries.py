@@ -1,7 +1,9 @@
 """The entries of the catalogue: a function from options to an :class:`Algorithm` each.
 
 Its signature is the list of options and their defaults, the first line of its docstring the
-update rule. x is the model, delta what the clients moved it by, n_i a client's examples.
+update rule. x is the model, delta what the clients moved it by, n_i a client's examples. With
+``weights="uniform"`` every n_i is 1; the default, None, is ``"examples"``, or ``"uniform"`` where
+cohorts are drawn by size.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from strategies.privacy import GaussianNoise, clipped
 from strategies.reducers import FairMean, NormalizedMean, WeightedMean
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
 from strategies.servers import adagrad, adam, average, momentum, yogi
+from strategies.weights import Weights
 
 Builder = Callable[..., Algorithm]
 
@@ -86,24 +89,26 @@ def _entry(title: str, citation: Citation) -> Callable[[Builder], Builder]:
 
 
 @_entry("FedAvg", papers.MCMAHAN_2017)
-def fedavg(learning_rate: float | Schedule = 1.0) -> Algorithm:
+def fedavg(learning_rate: float | Schedule = 1.0, weights: Weights = None) -> Algorithm:
     """Move the model by the mean delta: x <- x + lr * sum_i n_i delta_i / sum_i n_i."""
-    return Algorithm("FedAvg", plain(), WeightedMean(), average(learning_rate))
+    return Algorithm("FedAvg", plain(), WeightedMean(weights), average(learning_rate))
 
 
 @_entry("FedSGD", papers.MCMAHAN_2017)
-def fedsgd(learning_rate: float | Schedule = 1.0) -> Algorithm:
+def fedsgd(learning_rate: float | Schedule = 1.0, weights: Weights = None) -> Algorithm:
     """Average one full gradient of each client: x <- x - client_lr * sum_i n_i grad_i / n."""
-    return Algorithm("FedSGD", one_step(), WeightedMean(), average(learning_rate))
+    return Algorithm("FedSGD", one_step(), WeightedMean(weights), average(learning_rate))
 
 
 @_entry("FedProx", papers.LI_2020_FEDPROX)
-def fedprox(mu: float | Schedule = 0.01, learning_rate: float | Schedule = 1.0) -> Algorithm:
+def fedprox(
+    mu: float | Schedule = 0.01, learning_rate: float | Schedule = 1.0, weights: Weights = None
+) -> Algorithm:
     """Pull clients towards the model: g <- g + mu * (w - x), then as FedAvg.
 
     The paper chooses mu for each data set from {0.001, 0.01, 0.1, 1}.
     """
-    return Algorithm("FedProx", proximal(mu), WeightedMean(), average(learning_rate))
+    return Algorithm("FedProx", proximal(mu), WeightedMean(weights), average(learning_rate))
 
 
 @_entry("FedProx adaptive", papers.LI_2020_FEDPROX)
@@ -112,27 +117,35 @@ def fedprox_adaptive(
     step: float = 0.1,
     patience: int = 5,
     learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
 ) -> Algorithm:
     """As FedProx with mu + 0.1 when the loss rises, mu - 0.1 when it fell five rounds in a row."""
     rule = AdaptiveMu(average(learning_rate), mu, step, patience)
-    return Algorithm("FedProx adaptive", proximal_as_told(), WeightedMean(), rule)
+    return Algorithm("FedProx adaptive", proximal_as_told(), WeightedMean(weights), rule)
 
 
 @_entry("FedAvgM", papers.HSU_2019)
 def fedavgm(
-    learning_rate: float | Schedule = 1.0, beta: float = 0.9, nesterov: bool = False
+    learning_rate: float | Schedule = 1.0,
+    beta: float = 0.9,
+    nesterov: bool = False,
+    weights: Weights = None,
 ) -> Algorithm:
     """Add momentum on the server: v <- beta * v + delta, x <- x + lr * v."""
     rule = momentum(learning_rate, beta, nesterov)
-    return Algorithm("FedAvgM", plain(), WeightedMean(), rule)
+    return Algorithm("FedAvgM", plain(), WeightedMean(weights), rule)
 
 
 @_entry("FedAdagrad", papers.REDDI_2021)
 def fedadagrad(
-    learning_rate: float | Schedule = 0.1, beta1: float = 0.0, tau: float = 1e-3
+    learning_rate: float | Schedule = 0.1,
+    beta1: float = 0.0,
+    tau: float = 1e-3,
+    weights: Weights = None,
 ) -> Algorithm:
     """Take a server Adagrad step: v <- v + delta^2, x <- x + lr * m / (sqrt(v) + tau)."""
-    return Algorithm("FedAdagrad", plain(), WeightedMean(), adagrad(learning_rate, beta1, tau))
+    rule = adagrad(learning_rate, beta1, tau)
+    return Algorithm("FedAdagrad", plain(), WeightedMean(weights), rule)
 
 
 @_entry("FedAdam", papers.REDDI_2021)
@@ -141,12 +154,14 @@ def fedadam(
     beta1: float = 0.9,
     beta2: float = 0.99,
     tau: float = 1e-3,
+    weights: Weights = None,
 ) -> Algorithm:
     """Take a server Adam step: x <- x + lr * m / (sqrt(v) + tau), m, v moments of delta.
 
     The paper tunes lr for each data set; 0.01 is its choice for two of six.
     """
-    return Algorithm("FedAdam", plain(), WeightedMean(), adam(learning_rate, beta1, beta2, tau))
+    rule = adam(learning_rate, beta1, beta2, tau)
+    return Algorithm("FedAdam", plain(), WeightedMean(weights), rule)
 
 
 @_entry("FedYogi", papers.REDDI_2021)
@@ -155,18 +170,22 @@ def fedyogi(
     beta1: float = 0.9,
     beta2: float = 0.99,
     tau: float = 1e-3,
+    weights: Weights = None,
 ) -> Algorithm:
     """Take a server Yogi step: as FedAdam, v <- v - (1 - b2) * d^2 * sign(v - d^2).
 
     The paper tunes lr for each data set; 0.01 is its choice for two of six.
     """
-    return Algorithm("FedYogi", plain(), WeightedMean(), yogi(learning_rate, beta1, beta2, tau))
+    rule = yogi(learning_rate, beta1, beta2, tau)
+    return Algorithm("FedYogi", plain(), WeightedMean(weights), rule)
 
 
 @_entry("FedNova", papers.WANG_2020)
-def fednova(learning_rate: float | Schedule = 1.0, client_momentum: float = 0.0) -> Algorithm:
+def fednova(
+    learning_rate: float | Schedule = 1.0, client_momentum: float = 0.0, weights: Weights = None
+) -> Algorithm:
     """Average deltas per step: x <- x + lr * (sum_i p_i tau_i) * sum_i p_i delta_i / tau_i."""
-    reducer = NormalizedMean(client_momentum)
+    reducer = NormalizedMean(client_momentum, weights)
     return Algorithm("FedNova", plain(), reducer, average(learning_rate))
 
 
@@ -184,19 +203,23 @@ def feddyn(alpha: float = 0.01) -> Algorithm:
 
 
 @_entry("FedPer", papers.ARIVAZHAGAN_2019)
-def fedper(layers: int = 1, learning_rate: float | Schedule = 1.0) -> Algorithm:
+def fedper(
+    layers: int = 1, learning_rate: float | Schedule = 1.0, weights: Weights = None
+) -> Algorithm:
     """Keep the last layers on the client and average the others as FedAvg does."""
     checks.integer("layers", layers, ">= 1")
     rule = keeping(f"{LAST}{layers}")
-    return Algorithm("FedPer", rule, WeightedMean(), average(learning_rate))
+    return Algorithm("FedPer", rule, WeightedMean(weights), average(learning_rate))
 
 
 @_entry("FedBN", papers.LI_2021_FEDBN)
 def fedbn(
-    layers: str = "*batch_normalization*", learning_rate: float | Schedule = 1.0
+    layers: str = "*batch_normalization*",
+    learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
 ) -> Algorithm:
     """Keep batch normalisation on the client and average the other layers as FedAvg does."""
-    return Algorithm("FedBN", keeping(layers), WeightedMean(), average(learning_rate))
+    return Algorithm("FedBN", keeping(layers), WeightedMean(weights), average(learning_rate))
 
 
 @_entry("q-FedAvg", papers.LI_2020_FAIR)
@@ -235,9 +258,15 @@ def multi_krum(
 
 
 @_entry("RFA", papers.PILLUTLA_2022)
-def rfa(iterations: int = 3, nu: float = 1e-6, learning_rate: float | Schedule = 1.0) -> Algorithm:
+def rfa(
+    iterations: int = 3,
+    nu: float = 1e-6,
+    learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
+) -> Algorithm:
     """Take the geometric median: x <- x + lr * argmin_v sum_i n_i ||v - delta_i||."""
-    return Algorithm("RFA", plain(), GeometricMedian(iterations, nu), average(learning_rate))
+    reducer = GeometricMedian(iterations, nu, weights)
+    return Algorithm("RFA", plain(), reducer, average(learning_rate))
 
 
 @_entry("Bulyan", papers.ELMHAMDI_2018)
@@ -247,9 +276,11 @@ def bulyan(byzantine: float = 0.1, learning_rate: float | Schedule = 1.0) -> Alg
 
 
 @_entry("Norm clipping", papers.SUN_2019)
-def norm_clipping(norm: float = 1.0, learning_rate: float | Schedule = 1.0) -> Algorithm:
+def norm_clipping(
+    norm: float = 1.0, learning_rate: float | Schedule = 1.0, weights: Weights = None
+) -> Algorithm:
     """Average clipped updates: delta_i <- delta_i * min(1, norm / ||delta_i||), then as FedAvg."""
-    reducer = clipped(WeightedMean(), norm)
+    reducer = clipped(WeightedMean(weights), norm)
     return Algorithm("Norm clipping", plain(), reducer, average(learning_rate))
 
 

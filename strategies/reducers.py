@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from strategies import checks
 from strategies.core import Algorithm, Update
 from strategies.sums import Streaming, Sums, squared_norm
+from strategies.weights import Weights, check_weights, weight_of
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,8 @@ class WeightedMean(Streaming):
 
     Args:
         by: ``"examples"`` (a_i is the client's number of examples) or ``"uniform"`` (a_i = 1).
+            None is ``"examples"``, unless cohorts are drawn by size: see
+            :func:`~strategies.weights.weighed`.
 
     Raises:
         ValueError: for another ``by``; in ``finish`` if no client has any weight; if clients
@@ -24,14 +26,14 @@ class WeightedMean(Streaming):
     Source: McMahan et al. (2017), arXiv 1602.05629, Algorithm 1.
     """
 
-    by: Literal["examples", "uniform"] = "examples"
+    by: Weights = None
 
     def __post_init__(self) -> None:
-        checks.one_of("by", self.by, ("examples", "uniform"))
+        check_weights(self.by)
 
     def weigh(self, update: Update) -> float:
         """Return the client's number of examples, or 1."""
-        return float(update.examples) if self.by == "examples" else 1.0
+        return weight_of(update.examples, self.by)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class NormalizedMean(Streaming):
 
     Args:
         momentum: rho of the clients' SGD, in [0, 1).
+        by: ``"examples"``, or ``"uniform"``: every n_i is 1. None: see
+            :func:`~strategies.weights.weighed`.
 
     Raises:
         ValueError: if momentum is out of its range.
@@ -57,9 +61,11 @@ class NormalizedMean(Streaming):
     """
 
     momentum: float = 0.0
+    by: Weights = None
 
     def __post_init__(self) -> None:
         checks.number("momentum", self.momentum, "in [0, 1)")
+        check_weights(self.by)
 
     def steps(self, update: Update) -> float:
         """Return the weight of the client's steps (their number without momentum)."""
@@ -68,11 +74,11 @@ class NormalizedMean(Streaming):
 
     def weigh(self, update: Update) -> float:
         """Return n_i / tau_i; 0 for a client that took no step."""
-        return update.examples / self.steps(update) if update.steps else 0.0
+        return weight_of(update.examples, self.by) / self.steps(update) if update.steps else 0.0
 
     def tally(self, update: Update) -> dict[str, float]:
         """Return n_i and n_i * tau_i."""
-        n = float(update.examples)
+        n = weight_of(update.examples, self.by)
         return {"examples": n, "steps": n * self.steps(update)}
 
     def scale(self, total: Sums) -> float:

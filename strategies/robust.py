@@ -20,6 +20,7 @@ from strategies import checks
 from strategies.core import Mean, Update, Vector
 from strategies.geometry import average_of, by_columns, squared_distances
 from strategies.sums import DRIFT, drift, same_extras, squared_norm
+from strategies.weights import Weights, check_weights, weight_of
 
 Combine = Callable[[Sequence[Vector]], Vector]
 
@@ -202,6 +203,8 @@ class GeometricMedian(Robust):
         iterations: rounds of the algorithm, >= 1. The paper uses 3, as each costs it a round of
             communication; here they are cheap, and updates blown up by attackers need ten or more.
         nu: smoothing, > 0.
+        by: ``"examples"``, or ``"uniform"``: every n_i is 1. None: see
+            :func:`~strategies.weights.weighed`.
 
     Raises:
         ValueError: if an option is out of its range; in ``finish`` if no client has any examples.
@@ -211,20 +214,23 @@ class GeometricMedian(Robust):
 
     iterations: int = 3
     nu: float = 1e-6
+    by: Weights = None
 
     def __post_init__(self) -> None:
         checks.integer("iterations", self.iterations, ">= 1")
         checks.number("nu", self.nu, "> 0")
+        check_weights(self.by)
 
     def rule(self, cohort: Kept) -> Combine:
         """Return the mean with the weights of the last iteration."""
-        if not sum(cohort.examples) > 0:
+        own = [weight_of(n, self.by) for n in cohort.examples]
+        if not sum(own) > 0:
             raise ValueError(f"total examples of the cohort must be > 0, got {cohort.examples}")
-        weights = [float(n) for n in cohort.examples]
+        weights = own
         for _ in range(self.iterations):
             centre = average_of(cohort.deltas, weights)
             away = [sqrt(squared_norm(centre - delta)) for delta in cohort.deltas]
-            weights = [n / max(self.nu, d) for n, d in zip(cohort.examples, away, strict=True)]
+            weights = [n / max(self.nu, d) for n, d in zip(own, away, strict=True)]
         return lambda rows: average_of(rows, weights)
 
 

@@ -51,6 +51,10 @@ class Guarded(Listener):
         """Tell the tracker."""
         self._tell("stage", text)
 
+    def note(self, text: str) -> None:
+        """Tell the tracker."""
+        self._tell("note", text)
+
     def clients(self, kind: str, clients: int, examples: int) -> None:
         """Tell the tracker."""
         self._tell("clients", kind, clients, examples)

@@ -1,5 +1,6 @@
 """Sampling in runs: who is chosen, resuming, what is refused; notes in the rounds' records."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from flwr.serverapp import strategy as flower
 
 from simulation.experiment import ConfigError, parse
+from simulation.listener import Listener
 from simulation.run import make_strategy, prepare, simulate
 from strategies import epsilon
 from tests.simulation.test_resume import StopAfter
@@ -25,6 +27,20 @@ BASE = {
 }
 
 
+class Notes(Listener):
+    """Keeps what a run says of itself."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def weights_in(path):
+    return json.loads((path / "config.json").read_text())["weights"]
+
+
 def chosen(result):
     table = pd.read_parquet(result.path / "clients.parquet")
     return [table[table["round"] == r]["client"].tolist() for r in range(1, 9)], table
@@ -32,11 +48,23 @@ def chosen(result):
 
 def test_by_size_and_in_turn(tmp_path):
     _, parts = prepare(parse(BASE))
-    by_size = simulate(parse(BASE | {"sampling": "by-size"}), out=tmp_path / "by-size")
+    told = Notes()
+    plan = parse(BASE | {"sampling": "by-size"})
+    by_size = simulate(plan, out=tmp_path / "by-size", listener=told)
     cohort = make_strategy(parse(BASE | {"sampling": "by-size"})).cohort
     expected = [cohort.sample(r, 30, sizes=parts.train_sizes) for r in range(1, 9)]
     assert chosen(by_size)[0] == expected
+    # Size has counted when the cohort was drawn.
+    assert weights_in(by_size.path) == "uniform"
+    assert told.notes == [
+        "sampling 'by-size' draws clients by size: their updates weigh alike "
+        "(Li et al. 2020, arXiv 1907.02189, scheme I)"
+    ]
+    alike = {"name": "fedavg", "weights": "uniform"}
+    again = simulate(parse(BASE | {"sampling": "by-size", "strategy": alike}), out=tmp_path / "u")
+    assert again.summary["weights_sha256"] == by_size.summary["weights_sha256"]
     in_turn = simulate(parse(BASE | {"sampling": "round-robin"}), out=tmp_path / "in-turn")
+    assert weights_in(in_turn.path) == "examples"
     first = np.concatenate(chosen(in_turn)[0][:6])
     assert sorted(first.tolist()) == list(range(30))
 
@@ -132,3 +160,18 @@ def test_uniform_sampling_leaves_a_runs_identity_alone():
     assert parse(BASE).digest() == parse(BASE | {"sampling": "uniform"}).digest()
     assert "sampling" not in parse(BASE).decisive()
     assert parse(BASE | {"sampling": "by-size"}).digest() != parse(BASE).digest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "revised"),
+    [
+        ({}, None),
+        ({"sampling": "by-size"}, ["uniform weights"]),
+        ({"sampling": "power-of-choice", "strategy": "fedper"}, ["uniform weights"]),
+        ({"sampling": "by-size", "strategy": {"name": "fedavg", "weights": "examples"}}, None),
+        ({"sampling": "by-size", "strategy": "krum"}, None),
+        ({"sampling": "by-size", "mode": "centralised"}, None),
+    ],
+)
+def test_what_is_computed_otherwise_than_before_has_a_new_identity(changes, revised):
+    assert parse(BASE | changes).decisive().get("revised") == revised

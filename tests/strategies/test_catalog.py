@@ -49,7 +49,8 @@ def test_ready_made_strategies(name):
 
 
 def test_options_and_defaults_come_from_the_builder():
-    assert catalog.entry("fedprox").options == {"mu": 0.01, "learning_rate": 1.0}
+    options = {"mu": 0.01, "learning_rate": 1.0, "weights": None}
+    assert catalog.entry("fedprox").options == options
     assert catalog.build("fedprox", mu=0.5).client.share(1) == {"mu": 0.5}
 
 
@@ -82,7 +83,8 @@ ALL = ", ".join(catalog.names())
         (
             "fedprox",
             {"mux": 1},
-            "option of fedprox must be one of mu, learning_rate, got 'mux'; did you mean 'mu'?",
+            "option of fedprox must be one of mu, learning_rate, weights, got 'mux'; "
+            "did you mean 'mu'?",
         ),
         ("fedprox", {"mu": -1.0}, "mu must be >= 0, got -1.0"),
         ("fedprox", {"mu": "1"}, "mu must be a number >= 0, got '1'"),

@@ -94,7 +94,7 @@ UNIFORM = WeightedMean("uniform")
         (
             (control_variate(), WeightedMean(), Scaffold()),
             "parts of 'x' must fit together: SCAFFOLD corrects the plain mean over clients, which "
-            "only WeightedMean('uniform') gives, got WeightedMean(by='examples')",
+            "only WeightedMean('uniform') gives, got WeightedMean(by=None)",
         ),
         (
             (dynamic(), Krum(), Dynamic()),
@@ -120,7 +120,7 @@ UNIFORM = WeightedMean("uniform")
             (plain(), clipped(WeightedMean(), 1.0), average(), GaussianNoise(1.0)),
             "parts of 'x' must fit together: noise needs a bound on what one client can change, "
             "which only clipped(WeightedMean('uniform'), norm) gives, got "
-            "Clipped(reducer=WeightedMean(by='examples'), norm=1.0)",
+            "Clipped(reducer=WeightedMean(by=None), norm=1.0)",
         ),
         (
             (plain(), UNIFORM, adam(), GaussianNoise(1.0)),

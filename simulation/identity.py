@@ -1,0 +1,39 @@
+"""What this version computes otherwise than an earlier one, which gives a run a new identity.
+
+A run is known by the hash of its settings. Where the same settings now mean another computation,
+a run made before must not pass for one made now: the names of such changes are hashed as well.
+Settings whose computation has stayed keep the identity that they had.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from strategies import catalog
+from strategies.weights import BY_SIZE
+
+if TYPE_CHECKING:
+    from simulation.experiment import Experiment
+
+
+def revised(experiment: Experiment) -> list[str]:
+    """Return the names of the changes that a run of this experiment meets, in alphabetical order.
+
+    ::
+
+        uniform weights    cohorts drawn by size are weighed alike, unless weights are given
+    """
+    if experiment.mode != "federated":
+        return []
+    return sorted(name for name, meets in CHANGES.items() if meets(experiment))
+
+
+def _uniform_weights(experiment: Experiment) -> bool:
+    plan = experiment.strategy
+    if experiment.sampling.kind not in BY_SIZE or "weights" in plan.options:
+        return False
+    # Only one's own function can tell whether it leaves the weights open.
+    return ":" in plan.name or "weights" in catalog.entry(plan.name).options
+
+
+CHANGES = {"uniform weights": _uniform_weights}
