@@ -165,7 +165,7 @@ def test_bad_weighting():
     with pytest.raises(ValueError) as caught:
         WeightedMean("example")
     assert str(caught.value) == (
-        "by must be one of examples, uniform, got 'example'; did you mean 'examples'?"
+        "weights must be one of examples, uniform, got 'example'; did you mean 'examples'?"
     )
 
 
