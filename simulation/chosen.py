@@ -10,6 +10,7 @@ from simulation import plugins
 from simulation.experiment import ConfigError, Experiment, StrategyConfig
 from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
 from strategies.personal import alone
+from strategies.steps import needs_sgd
 from strategies.weights import weighed
 
 
@@ -40,6 +41,7 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
                 f"client as equally likely, got {how.kind!r}"
             )
         strategy = strategy.prepared(experiment.rounds, experiment.clients, experiment.cohort_size)
+        _check_sgd(experiment, strategy)
         cohort = Cohort(size, seed=experiment.seed)
         if not one:
             strategy = weighed(strategy, how.kind)
@@ -55,3 +57,15 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
             f"got {experiment.sampling.kind!r}"
         )
     return strategy
+
+
+def _check_sgd(experiment: Experiment, algorithm: Algorithm) -> None:
+    """Raise ConfigError for an optimiser, as far as it is known here, that the formulas exclude."""
+    if experiment.mode != "federated" or not needs_sgd(algorithm.client, algorithm.reducer):
+        return
+    name = experiment.training.optimizer
+    if name is not None and name.lower() != "sgd":
+        raise ConfigError(
+            f"training.optimizer must be 'sgd' with {algorithm.name}, whose formulas are those of "
+            f"SGD, got {name!r}"
+        )

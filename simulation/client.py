@@ -22,6 +22,7 @@ from simulation.compiling import (
     other_states,
     plain_learning_rate,
     seed_states,
+    sgd_of,
     statistics,
 )
 from simulation.experiment import Experiment
@@ -95,6 +96,7 @@ class Trainer:
         )
         self._initial: Vector | None = self.spec.ravel([v.numpy() for v in weights])
         self._learning_rate = plain_learning_rate(self.model.optimizer)
+        self.learning_rate, self.sgd = self._learning_rate, sgd_of(self.model.optimizer)
         rate = self.model.optimizer.learning_rate
         slots = [v for v in self.model.optimizer.variables if v is not rate]
         self._seeds = len(seed_states(self.model))
@@ -270,9 +272,12 @@ class Trainer:
             extras: Mapping[str, Vector] = {}
             state = kept[i]
             if self.rule.after is not None:
-                local = Local(limits[i], rate)
+                local = Local(limits[i], rate, *(self.sgd or (0.0, False)))
                 extras, state = self.rule.after(vectors[i][:head], given, state, local)
-            update = Update(client, n, vectors[i], limits[i], extras, metrics, rate, head)
+            update = Update(
+                client, n, vectors[i], limits[i], extras, metrics, rate, head,
+                *(self.sgd or (0.0, False)),
+            )  # fmt: skip
             made.append(Trained(update, state, None if slots is None else after.numpy()))
         return made
 

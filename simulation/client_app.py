@@ -94,6 +94,8 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
                 "train_accuracy": update.metrics["accuracy"],
             }
         )
+        if update.momentum:
+            metrics["momentum"], metrics["nesterov"] = update.momentum, int(update.nesterov)
         if "initial_loss" in update.metrics:
             metrics["initial_loss"] = update.metrics["initial_loss"]
         arrays = to_arrays(here.trainer.spec, model + update.delta)

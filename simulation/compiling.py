@@ -78,6 +78,19 @@ def plain_learning_rate(optimizer: keras.Optimizer) -> float | None:
     return float(rate.numpy()) if isinstance(rate, keras.Variable) else None
 
 
+def sgd_of(optimizer: keras.Optimizer) -> tuple[float, bool] | None:
+    """Return momentum of an SGD and whether it is Nesterov's; None for every other optimiser.
+
+    One that takes a step for several batches, or puts averages in the place of the weights, is
+    another; so is a subclass.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    plain = type(inner) is keras.optimizers.SGD and not inner.use_ema
+    if not plain or inner.gradient_accumulation_steps:
+        return None
+    return float(inner.momentum), bool(inner.nesterov)
+
+
 def statistics(model: keras.Model) -> list[keras.Variable]:
     """Return the float weights that training changes without gradients: moving statistics.
 

@@ -21,6 +21,7 @@ def revised(experiment: Experiment) -> list[str]:
 
     ::
 
+        client momentum    SCAFFOLD and FedNova allow for the momentum of the clients' SGD
         uniform weights    cohorts drawn by size are weighed alike, unless weights are given
     """
     if experiment.mode != "federated":
@@ -36,4 +37,12 @@ def _uniform_weights(experiment: Experiment) -> bool:
     return ":" in plan.name or "weights" in catalog.entry(plan.name).options
 
 
-CHANGES = {"uniform weights": _uniform_weights}
+def _client_momentum(experiment: Experiment) -> bool:
+    plan = experiment.strategy
+    if plan.name not in ("scaffold", "fednova") or plan.options.get("client_momentum") is not None:
+        return False
+    # A model of one's own may be compiled with momentum, which only a worker sees.
+    return bool(experiment.training.momentum) or ":" in experiment.model
+
+
+CHANGES = {"client momentum": _client_momentum, "uniform weights": _uniform_weights}

@@ -11,6 +11,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from simulation import inputs, plugins
+from strategies.steps import needs_sgd, told_momentum
 
 if TYPE_CHECKING:
     from simulation.client import Trainer
@@ -34,14 +35,44 @@ def trainer_for(setup: Setup, data: Dataset) -> Trainer:
     key = kind_of(setup, data)
     if key in _kept:
         _kept.move_to_end(key)
+        check_sgd(setup, _kept[key])
         return _kept[key].of(setup.experiment, setup.rule)
     made = Trainer(
         setup.experiment, data.x_train, data.y_train, data.classes, data.scale, setup.rule
     )
+    check_sgd(setup, made)
     _kept[key] = made
     while len(_kept) > MOST:
         _kept.popitem(last=False)
     return made
+
+
+def check_sgd(setup: Setup, trainer: Trainer) -> None:
+    """Refuse an optimiser that a strategy's formulas do not hold for.
+
+    Raises:
+        ModelError: for another than SGD of one learning rate where the strategy needs that, or for
+            a momentum that the strategy was told otherwise.
+    """
+    from simulation.models import ModelError
+
+    if not needs_sgd(setup.rule, setup.reducer) or setup.experiment.mode != "federated":
+        return
+    name, optimizer = setup.experiment.label, type(trainer.model.optimizer).__name__
+    if trainer.sgd is None:
+        if optimizer == "SGD":
+            optimizer = "SGD that accumulates gradients or averages weights"
+        raise ModelError(
+            f"optimizer must be SGD with {name}, whose formulas are those of SGD, got {optimizer}"
+        )
+    if not trainer.learning_rate:
+        raise ModelError(f"learning rate of SGD must be one number with {name}, got a schedule")
+    told = told_momentum(setup.reducer)
+    if told is not None and told != trainer.sgd[0]:
+        raise ModelError(
+            f"strategy.client_momentum must be left out, or be the clients' ({trainer.sgd[0]:g}), "
+            f"got {told:g}"
+        )
 
 
 def kind_of(setup: Setup, data: Dataset) -> Any:

@@ -113,6 +113,7 @@ class Update:
         metrics: numbers the client measured while training (``loss``, ``accuracy``; also
             ``initial_loss`` if the client rule asks for it).
         learning_rate: of the client's optimiser, 0 where there is no single one.
+        momentum, nesterov: of its SGD.
         trainable: T, how many leading entries of delta are trainable; None means all.
     """
 
@@ -124,6 +125,8 @@ class Update:
     metrics: Mapping[str, float] = field(default_factory=dict)
     learning_rate: float = 0.0
     trainable: int | None = None
+    momentum: float = 0.0
+    nesterov: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,10 +165,12 @@ class Round:
 
 @dataclass(frozen=True)
 class Local:
-    """How a client trained: steps taken and the learning rate it used."""
+    """How a client trained: its steps, and learning rate and momentum of its SGD."""
 
     steps: int
     learning_rate: float
+    momentum: float = 0.0
+    nesterov: bool = False
 
 
 Hook = Callable[[Any, Any, Any, Mapping[str, Any], Mapping[str, Any]], Any]
@@ -197,6 +202,7 @@ class ClientRule:
         local: patterns of the names of weights that stay on the client (see strategies.personal).
         initial_loss: measure the mean training loss of the received model before training and
             report it as the metric ``initial_loss``.
+        sgd: clients must train with SGD; momentum is allowed for.
     """
 
     name: str = "plain"
@@ -209,6 +215,7 @@ class ClientRule:
     full_batch: bool = False
     initial_loss: bool = False
     local: tuple[str, ...] = ()
+    sgd: bool = False
 
     def share(self, round: int) -> dict[str, float]:
         """Return the shared numbers of a round."""

@@ -2,7 +2,7 @@
 
 SCAFFOLD and FedDyn both keep a vector per client that corrects its gradients, and one on the
 server. Neither makes sense without the other half, and an :class:`Algorithm` of one half is
-refused. The corrections assume clients that train with plain SGD.
+refused.
 """
 
 from __future__ import annotations
@@ -26,21 +26,27 @@ from strategies.core import (
     at_round,
 )
 from strategies.servers import move
+from strategies.steps import step_weight
 
 
 def control_variate() -> ClientRule:
     """Correct every gradient by the control variates: ``g' = g - c_i + c`` (SCAFFOLD).
 
-    After K local steps of learning rate lr (option II)::
+    After local steps of learning rate lr that weigh ||a||_1 together (option II)::
 
-        c_i' = c_i - c - delta / (K * lr)
+        c_i' = c_i - c - delta / (||a||_1 * lr)
+
+    With plain SGD ||a||_1 is the number of steps K, as in the paper. With momentum it is more: see
+    :func:`~strategies.steps.step_weight`; dividing by K would then make the control variates some
+    1 / (1 - momentum) times too large, and the model diverges. Other optimisers are refused.
 
     The client keeps c_i' as its ``c`` and uploads ``c_i' - c_i`` as the extra ``c``.
 
     Raises:
         ValueError: in training, if the client's optimiser has no single learning rate > 0.
 
-    Source: Karimireddy et al. (2020), arXiv 1910.06378, Algorithm 1.
+    Source: Karimireddy et al. (2020), arXiv 1910.06378, Algorithm 1; ||a||_1 of Wang et al. (2020),
+    arXiv 2007.07481.
     """
     return ClientRule(
         name="control variate",
@@ -49,6 +55,7 @@ def control_variate() -> ClientRule:
         own=("c",),
         uploads=("c",),
         uses=("c",),
+        sgd=True,
     )
 
 
@@ -68,7 +75,8 @@ def _control_after(
             "learning_rate of the clients must be one number > 0 for SCAFFOLD, "
             f"got {local.learning_rate}"
         )
-    change = -shared["c"] - delta / (local.steps * local.learning_rate)
+    weight = step_weight(local.steps, local.momentum, local.nesterov)
+    change = -shared["c"] - delta / (weight * local.learning_rate)
     return {"c": change}, {"c": own["c"] + change}
 
 

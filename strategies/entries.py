@@ -182,16 +182,26 @@ def fedyogi(
 
 @_entry("FedNova", papers.WANG_2020)
 def fednova(
-    learning_rate: float | Schedule = 1.0, client_momentum: float = 0.0, weights: Weights = None
+    learning_rate: float | Schedule = 1.0,
+    client_momentum: float | None = None,
+    weights: Weights = None,
 ) -> Algorithm:
-    """Average deltas per step: x <- x + lr * (sum_i p_i tau_i) * sum_i p_i delta_i / tau_i."""
+    """Average deltas per step: x <- x + lr * (sum_i p_i tau_i) * sum_i p_i delta_i / tau_i.
+
+    tau_i allows for the momentum of the clients' SGD, which is found; `client_momentum` is for
+    clients of other programs, which do not tell it.
+    """
     reducer = NormalizedMean(client_momentum, weights)
     return Algorithm("FedNova", plain(), reducer, average(learning_rate))
 
 
 @_entry("SCAFFOLD", papers.KARIMIREDDY_2020)
 def scaffold(learning_rate: float | Schedule = 1.0) -> Algorithm:
-    """Correct client drift by control variates: g <- g - c_i + c, then the uniform mean."""
+    """Correct client drift by control variates: g <- g - c_i + c, then the uniform mean.
+
+    Clients train with SGD; its momentum is allowed for (c_i' = c_i - c - delta / (||a||_1 lr), with
+    ||a||_1 of FedNova, which is the number of steps without momentum).
+    """
     reducer = WeightedMean("uniform")
     return Algorithm("SCAFFOLD", control_variate(), reducer, Scaffold(learning_rate))
 

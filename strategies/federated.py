@@ -4,7 +4,7 @@ Messages to a client hold ``arrays`` (the weights by path), ``config`` (``server
 ``shared.<name>`` for each shared number) and, if the server shares vectors, ``shared`` (a flat
 [T] vector by name). Replies hold ``arrays`` (the weights after training), ``metrics`` (with
 ``num-examples`` and, where the algorithm needs them, ``num-steps``,
-``learning-rate`` and ``initial_loss``) and, if the client rule uploads any, ``extras``.
+``learning-rate``, ``momentum``, ``nesterov`` and ``initial_loss``) and, if the client rule uploads any, ``extras``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from strategies.sums import DRIFT
 
 __all__ = ["Cohort", "Federated"]
 
-_COUNTS = ("num-examples", "num-steps", "learning-rate")
+_COUNTS = ("num-examples", "num-steps", "learning-rate", "momentum", "nesterov")
 _NOT_AVERAGED = (*_COUNTS, "partition-id")
 
 
@@ -206,6 +206,8 @@ class _Layout:
             metrics=_measured(metrics),
             learning_rate=_number(metrics.get("learning-rate", 0.0)),
             trainable=self.spec.trainable_size,
+            momentum=_number(metrics.get("momentum", 0.0)),
+            nesterov=bool(_number(metrics.get("nesterov", 0))),
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from strategies import checks
 from strategies.core import Algorithm, Update
+from strategies.steps import step_weight
 from strategies.sums import Streaming, Sums, squared_norm
 from strategies.weights import Weights, check_weights, weight_of
 
@@ -44,12 +45,12 @@ class NormalizedMean(Streaming):
 
         delta = (sum_i p_i tau_i) * sum_i p_i delta_i / tau_i
 
-    With a client optimiser of momentum rho, tau_i is replaced by the weight that its steps have
-    together, ``(tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho)``. Moving statistics are
-    averaged with weights n_i / tau_i.
+    With clients whose SGD has momentum, tau_i is replaced by the weight that their steps have
+    together, ||a_i||_1: see :func:`~strategies.steps.step_weight`. Moving statistics are averaged
+    with weights n_i / tau_i. Other optimisers are refused.
 
     Args:
-        momentum: rho of the clients' SGD, in [0, 1).
+        momentum: of the clients' SGD, in [0, 1); None takes what each client reports.
         by: ``"examples"``, or ``"uniform"``: every n_i is 1. None: see
             :func:`~strategies.weights.weighed`.
 
@@ -60,17 +61,20 @@ class NormalizedMean(Streaming):
     momentum); p_i is taken over the round's cohort.
     """
 
-    momentum: float = 0.0
+    momentum: float | None = None
     by: Weights = None
 
+    sgd = True
+
     def __post_init__(self) -> None:
-        checks.number("momentum", self.momentum, "in [0, 1)")
+        if self.momentum is not None:
+            checks.number("client_momentum", self.momentum, "in [0, 1)")
         check_weights(self.by)
 
     def steps(self, update: Update) -> float:
         """Return the weight of the client's steps (their number without momentum)."""
-        rho, tau = self.momentum, update.steps
-        return (tau - rho * (1 - rho**tau) / (1 - rho)) / (1 - rho)
+        momentum = update.momentum if self.momentum is None else self.momentum
+        return step_weight(update.steps, momentum, update.nesterov)
 
     def weigh(self, update: Update) -> float:
         """Return n_i / tau_i; 0 for a client that took no step."""

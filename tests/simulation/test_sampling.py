@@ -171,6 +171,9 @@ def test_uniform_sampling_leaves_a_runs_identity_alone():
         ({"sampling": "by-size", "strategy": {"name": "fedavg", "weights": "examples"}}, None),
         ({"sampling": "by-size", "strategy": "krum"}, None),
         ({"sampling": "by-size", "mode": "centralised"}, None),
+        ({"strategy": "scaffold"}, None),
+        ({"strategy": "scaffold", "training": {"momentum": 0.9}}, ["client momentum"]),
+        ({"strategy": "fednova", "model": "mine:model"}, ["client momentum"]),
     ],
 )
 def test_what_is_computed_otherwise_than_before_has_a_new_identity(changes, revised):

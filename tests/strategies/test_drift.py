@@ -9,6 +9,7 @@ import pytest
 
 from strategies import Cohort, Round, Spec, Update, catalog
 from strategies.core import Local
+from strategies.steps import step_weight
 
 DIM, CLIENTS, STEPS, LR = 4, 6, 8, 0.05
 RNG = np.random.default_rng(7)
@@ -23,8 +24,22 @@ def gradient(i, x):
     return A[i] @ (x - B[i])
 
 
-def simulate(algorithm, rounds, cohort, lr=LR, steps=(STEPS,) * CLIENTS, grad=gradient):
-    """Run an algorithm of ours through its parts, as the engine does; return the trail of x."""
+def simulate(
+    algorithm,
+    rounds,
+    cohort,
+    lr=LR,
+    steps=(STEPS,) * CLIENTS,
+    grad=gradient,
+    momentum=(0.0, False),
+    told=None,
+):
+    """Run an algorithm of ours through its parts, as the engine does; return the trail of x.
+
+    Clients train with Keras' SGD: ``v <- rho v - lr g``, then ``w <- w + v``, or with Nesterov's
+    momentum ``w <- w + rho v - lr g``. They report ``told`` as their momentum, by default what it is.
+    """
+    rho, nesterov = momentum
     x = np.zeros(DIM)
     state = algorithm.init(SPEC, x)
     kept = {i: {name: np.zeros(DIM) for name in algorithm.client.own} for i in range(CLIENTS)}
@@ -32,16 +47,18 @@ def simulate(algorithm, rounds, cohort, lr=LR, steps=(STEPS,) * CLIENTS, grad=gr
     for number in range(1, rounds + 1):
         shared, partial = algorithm.share(state, number), None
         for i in cohort.sample(number, CLIENTS):
-            w, extras = x, {}
+            w, v, extras = x, np.zeros(DIM), {}
             for _ in range(steps[i]):
                 g = grad(i, w)
                 if algorithm.client.hook:
                     g = algorithm.client.hook(g, w, x, shared, kept[i])
-                w = w - lr * g
+                v = rho * v - lr * g
+                w = w + (rho * v - lr * g if nesterov else v)
+            about = dict(zip(("momentum", "nesterov"), told or momentum, strict=True))
             if algorithm.client.after:
-                local = Local(steps[i], lr)
+                local = Local(steps[i], lr, **about)
                 extras, kept[i] = algorithm.client.after(w - x, shared, kept[i], local)
-            update = Update(i, 1, w - x, steps[i], extras)
+            update = Update(i, 1, w - x, steps[i], extras, **about)
             partial = algorithm.reducer.fold(partial, update)
         mean = algorithm.reducer.finish(partial)
         x, state = algorithm.step(SPEC, x, state, mean, Round(number, CLIENTS))
@@ -165,6 +182,54 @@ def test_fednova_is_equation_6():
         trail.append(x)
     ours = simulate(catalog.build("fednova"), 20, ALL, lr, steps)
     np.testing.assert_allclose(ours, trail, rtol=1e-10)
+
+
+SGD = [(0.0, False), (0.9, False), (0.9, True)]
+
+
+@pytest.mark.parametrize(("rho", "nesterov"), SGD)
+def test_the_weight_of_steps_is_the_sum_of_their_coefficients(rho, nesterov):
+    """The last of some steps alone has gradient 1: what it moves w by is its coefficient."""
+    for steps in (0, 1, 2, 7):
+        total = 0.0
+        for k in range(steps):
+            w = v = 0.0
+            for step in range(steps):
+                g = float(step == k)
+                v = rho * v - g
+                w += rho * v - g if nesterov else v
+            total -= w
+        assert step_weight(steps, rho, nesterov) == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_scaffold_converges_with_client_momentum(nesterov):
+    """Dividing by the number of steps K, as without momentum, diverges at round 20."""
+    scaffold = catalog.build("scaffold")
+    ours = simulate(scaffold, 120, ALL, momentum=(0.9, nesterov))[-1]
+    assert np.linalg.norm(ours - OPTIMUM) < 4e-8
+    told = (0.0, False)
+    by_steps = simulate(scaffold, 20, ALL, momentum=(0.9, nesterov), told=told)[-1]
+    assert np.linalg.norm(by_steps - OPTIMUM) > 1e3
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_fednova_follows_the_clients_momentum(nesterov):
+    steps, optimum = (1, 2, 3, 5, 8, 13), B.mean(axis=0)
+
+    def error(told):
+        run = simulate(
+            catalog.build("fednova"), 3000, ALL, 5e-4, steps, identity_gradient,
+            momentum=(0.9, nesterov), told=told,
+        )  # fmt: skip
+        return np.linalg.norm(run[-1] - optimum) / np.linalg.norm(optimum)
+
+    assert error(None) < 0.019
+    assert error((0.0, False)) > 0.153
+    # Clients of other programs do not tell: then the option does.
+    fixed = catalog.build("fednova", client_momentum=0.9).reducer
+    update = Update(0, 1, np.ones(DIM), 5)
+    assert fixed.steps(update) == step_weight(5, 0.9)
 
 
 def test_a_client_that_took_no_step_keeps_its_control_variate():

@@ -141,7 +141,7 @@ def test_q_fedavg_says_what_a_client_lacks(update, text):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: NormalizedMean(1.0), "momentum must be in [0, 1), got 1.0"),
+        (lambda: NormalizedMean(1.0), "client_momentum must be in [0, 1), got 1.0"),
         (lambda: FairMean(-1), "q must be >= 0, got -1"),
         (lambda: FairMean(1, 0.0), "lipschitz must be > 0, got 0.0"),
     ],
