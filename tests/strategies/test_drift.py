@@ -37,7 +37,7 @@ def simulate(
     """Run an algorithm of ours through its parts, as the engine does; return the trail of x.
 
     Clients train with Keras' SGD: ``v <- rho v - lr g``, then ``w <- w + v``, or with Nesterov's
-    momentum ``w <- w + rho v - lr g``. They report ``told`` as their momentum, by default what it is.
+    momentum ``w <- w + rho v - lr g``. They report ``told`` as theirs, by default what it is.
     """
     rho, nesterov = momentum
     x = np.zeros(DIM)
