@@ -14,7 +14,8 @@ from analysis.load import load
 from analysis.report import plot, report
 from analysis.runs import Runs
 from analysis.style import PAPERS, looks, styled
-from analysis.tables import all_tables, final_table
+from analysis.tables import all_tables
+from analysis.verdicts import final_table
 
 __all__ = [
     "FIGURES",

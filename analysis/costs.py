@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, nan, sqrt
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,20 @@ def spread_over_clients(values: pd.Series, share: float = 0.1) -> dict[str, floa
     }
 
 
+def noise_floor(clients: pd.DataFrame, metric: str = "accuracy") -> float:
+    """Return the standard deviation over clients that a perfectly fair model would show.
+
+    With the accuracy p of all of them together and m_i validation examples a client, counts are
+    binomial: ``sqrt(mean_i p (1 - p) / m_i)``. NaN for other metrics, and where older runs did not
+    record m_i (``validation``).
+    """
+    if metric != "accuracy" or "validation" not in clients or clients["validation"].isna().any():
+        return nan
+    rows = clients["validation"].to_numpy(np.float64)
+    p = float((clients[metric].to_numpy(np.float64) * rows).sum() / rows.sum())
+    return sqrt(max(0.0, p * (1 - p)) * float((1 / rows).mean()))
+
+
 def fairness(
     clients: pd.DataFrame,
     metric: str = "accuracy",
@@ -49,16 +63,21 @@ def fairness(
         share: the fraction of clients that ``worst`` and ``best`` are about.
 
     Returns:
-        Columns ``by``, mean, std, worst, best, jain, clients (measured per run), n (seeds).
+        Columns ``by``, mean, std, worst, best, jain, clients (measured per run), noise (see
+        :func:`noise_floor`), n (seeds).
     """
     check_columns(clients, "run", metric, *by)
     known = clients[clients[metric].notna()]
     keys = [*by, *(["seed"] if "seed" in known and "seed" not in by else []), "run"]
     rows = [
-        {**dict(zip(keys, key, strict=True)), **spread_over_clients(group[metric], share)}
+        {
+            **dict(zip(keys, key, strict=True)),
+            **spread_over_clients(group[metric], share),
+            "noise": noise_floor(group, metric),
+        }
         for key, group in known.groupby(keys, observed=True, sort=False)
     ]
-    return over_seeds(pd.DataFrame(rows, columns=[*keys, *FAIRNESS, "clients"]), by)
+    return over_seeds(pd.DataFrame(rows, columns=[*keys, *FAIRNESS, "clients", "noise"]), by)
 
 
 def cost(rounds: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.DataFrame:
@@ -66,9 +85,11 @@ def cost(rounds: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.DataFrame:
 
     Returns:
         Columns ``by``, rounds, seconds (all rounds), seconds_round (mean of a round),
-        bytes_up, bytes_down, examples (clients' examples, each round they took part), n.
+        bytes_up, bytes_down, examples (that clients trained on, every epoch counted; NaN: not
+        known), n.
     """
     check_columns(rounds, "run", "round", "seconds", "bytes_up", "bytes_down", "examples", *by)
+    seen = "processed" if "processed" in rounds else "examples"
     keys = [*by, *(["seed"] if "seed" in rounds and "seed" not in by else []), "run"]
     trained = rounds["seconds"].where(rounds["round"] > 0)  # round 0 only evaluates
     rounds = rounds.assign(seconds_round=trained)
@@ -79,7 +100,7 @@ def cost(rounds: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.DataFrame:
         seconds_round=("seconds_round", "mean"),
         bytes_up=("bytes_up", "sum"),
         bytes_down=("bytes_down", "sum"),
-        examples=("examples", "sum"),
+        examples=(seen, lambda v: v.sum(skipna=False)),
     )
     return over_seeds(runs.reset_index(), by)
 

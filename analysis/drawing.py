@@ -14,14 +14,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import plots
-from analysis.plots.base import band_text
+from analysis.plots.base import band_text, is_share, name_of
 from analysis.plots.clients import pooled_text
 from analysis.plots.curves import rings_text
 from analysis.plots.labels import BUBBLES_UP_TO, color_bar
 from analysis.plots.targets import target_text
 from analysis.runs import Runs
 from analysis.style import Look, order
-from analysis.summarise import curve, default_target
+from analysis.summarise import curve, default_target, settled
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ def has(*columns: str) -> Callable[[Runs], bool]:
         return all(c in runs.rounds and bool(runs.rounds[c].notna().any()) for c in columns)
 
     return applies
+
+
+def is_measured(runs: Runs) -> bool:
+    """Tell whether the runs hold the measure that strategies are compared by."""
+    return has(runs.metric)(runs)
 
 
 def moves(column: str, metric: str) -> Callable[[Runs], bool]:
@@ -134,8 +139,8 @@ def comparison(runs: Runs, options: Options) -> Axes | list[Axes]:
         return rings_text(options.band, seeds)
 
     return each(
-        runs, lambda r: r.rounds, plots.comparison, options, note, band=options.band,
-        looks=options.looks, share="xy", in_rows=True,
+        runs, lambda r: r.rounds, plots.comparison, options, note, metric=runs.metric,
+        band=options.band, looks=options.looks, share="xy", in_rows=True,
     )  # fmt: skip
 
 
@@ -180,14 +185,15 @@ def targets(cost: str) -> Draw:
     """Return a drawing function of :func:`analysis.plots.to_target_bars`."""
 
     def draw(runs: Runs, options: Options) -> Axes | list[Axes]:
-        target = default_target(runs.rounds) if options.target is None else options.target
+        metric, target = runs.metric, options.target
+        target = default_target(runs.rounds, metric) if target is None else target
 
         def note(frame: pd.DataFrame) -> str:
-            return f"{target_text(target, 'server_accuracy')}; median and range over seeds"
+            return f"{target_text(target, metric)}; median and range over seeds"
 
         return each(
             runs, lambda r: r.rounds, plots.to_target_bars, options, note, target=target,
-            cost=cost, looks=options.looks, share="xy", in_rows=True,
+            metric=metric, cost=cost, looks=options.looks, share="xy", in_rows=True,
         )  # fmt: skip
 
     return draw
@@ -221,7 +227,7 @@ def swept(*columns: str) -> tuple[Callable[[Runs], bool], Draw]:
             return band_text(options.band, seeds)
 
         return each(
-            part, lambda r: r.rounds, plots.sweep, options, note, x=column,
+            part, lambda r: r.rounds, plots.sweep, options, note, x=column, metric=runs.metric,
             band=options.band, looks=options.looks,
         )  # fmt: skip
 
@@ -267,15 +273,16 @@ def heatmaps(runs: Runs, options: Options) -> Axes | list[Axes]:
     grids = option_grids(runs)
     if len(grids) == 1:
         x, y, part = next(iter(grids.values()))
-        return plots.heatmap(part.rounds, x=x, y=y)
+        return plots.heatmap(part.rounds, x=x, y=y, metric=runs.metric)
     frames = {name: part.rounds for name, (_, _, part) in grids.items()}
     places = {id(frames[name]): (x, y) for name, (x, y, _) in grids.items()}
 
     def plot(frame: pd.DataFrame, ax: Axes, **arguments: Any) -> Axes:
         x, y = places[id(frame)]
-        return plots.heatmap(frame, ax, x=x, y=y, **arguments)
+        return plots.heatmap(frame, ax, x=x, y=y, metric=runs.metric, **arguments)
 
-    note = "mean final test accuracy (%), best framed; shades per panel"
+    unit = " (%)" if is_share(runs.metric) else ""
+    note = f"mean final {name_of(runs.metric).lower()}{unit}, best framed; shades per panel"
     return plots.panels(frames, plot, width=options.page, note=note, share="")
 
 
@@ -305,7 +312,8 @@ def traffic(runs: Runs, options: Options) -> Axes | list[Axes]:
     text = "solid: upload, pale: download"
 
     def senders(part: Runs) -> pd.DataFrame:
-        rows = part.rounds[part.rounds["mode"] == "federated"]
+        rows = settled(part.rounds)
+        rows = rows[rows["mode"] == "federated"]
         sent = rows.groupby("label", observed=True)["bytes_total"].max()
         return rows[rows["label"].isin(sent.index[sent > 0])]
 

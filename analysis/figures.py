@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from analysis import drawing, plots
+from analysis.cautions import footnote
 from analysis.plots.base import root
 from analysis.runs import Runs
 from analysis.style import Look, looks, styled
@@ -37,6 +39,9 @@ class Figure:
     draw: drawing.Draw
     caption: str
 
+
+WARNING = "#A00000"
+"""The colour of what a reader must not miss."""
 
 OVER_ALPHA = drawing.swept("alpha")
 OVER_CLIENTS = drawing.swept("clients")
@@ -80,7 +85,8 @@ FIGURES: dict[str, Figure] = {
             "test accuracy against the training examples processed",
             drawing.moves("examples_total", "server_accuracy"),
             drawing.curves("server_accuracy", "examples_total"),
-            "Test accuracy against the examples of the clients that took part, summed over rounds.",
+            "Test accuracy against the examples that the clients trained on, every local epoch "
+            "counted.",
         ),
         Figure(
             "client_accuracy",
@@ -92,33 +98,33 @@ FIGURES: dict[str, Figure] = {
         ),
         Figure(
             "comparison",
-            "final test accuracy: federated, local-only and centralised training",
-            drawing.has("server_accuracy"),
+            "final accuracy: federated, local-only and centralised training",
+            drawing.is_measured,
             drawing.comparison,
-            "Final test accuracy of each strategy and baseline; the dashed line is centralised "
+            "Final {metric} of each strategy and baseline; the dashed line is centralised "
             "training.",
         ),
         Figure(
             "alpha",
-            "final test accuracy against the Dirichlet concentration (log axis)",
+            "final accuracy against the Dirichlet concentration (log axis)",
             OVER_ALPHA[0],
             OVER_ALPHA[1],
-            f"Final test accuracy against the Dirichlet concentration {ALPHA}; small values mean "
+            f"Final {{metric}} against the Dirichlet concentration {ALPHA}; small values mean "
             "heterogeneous clients.",
         ),
         Figure(
             "clients",
-            "final test accuracy against the number of clients",
+            "final accuracy against the number of clients",
             OVER_CLIENTS[0],
             OVER_CLIENTS[1],
-            "Final test accuracy against the number of clients.",
+            "Final {metric} against the number of clients.",
         ),
         Figure(
             "rounds_to_target",
-            "rounds until a test accuracy is reached, or that it was not",
-            drawing.has("server_accuracy"),
+            "rounds until an accuracy is reached, or that it was not",
+            drawing.is_measured,
             drawing.targets("round"),
-            "Rounds until the target test accuracy was first reached: median over seeds, lines "
+            "Rounds until the target {metric} was first reached: median over seeds, lines "
             "from the fastest to the slowest.",
         ),
         Figure(
@@ -160,10 +166,10 @@ FIGURES: dict[str, Figure] = {
         ),
         Figure(
             "hyperparameters",
-            "final test accuracy over two swept options",
-            lambda runs: drawing.has("server_accuracy")(runs) and bool(drawing.option_grids(runs)),
+            "final accuracy over two swept options",
+            lambda runs: drawing.is_measured(runs) and bool(drawing.option_grids(runs)),
             drawing.heatmaps,
-            "Mean final test accuracy over two options; the best cell is framed.",
+            "Mean final {metric} over two options; the best cell is framed.",
         ),
         Figure(
             "drift",
@@ -207,17 +213,17 @@ FIGURES: dict[str, Figure] = {
         ),
         Figure(
             "attackers",
-            "final test accuracy against the fraction of attackers",
+            "final accuracy against the fraction of attackers",
             OVER_ATTACKERS[0],
             OVER_ATTACKERS[1],
-            "Final test accuracy against the fraction of clients that attack.",
+            "Final {metric} against the fraction of clients that attack.",
         ),
         Figure(
             "stragglers",
-            "final test accuracy against the fraction of stragglers",
+            "final accuracy against the fraction of stragglers",
             OVER_STRAGGLERS[0],
             OVER_STRAGGLERS[1],
-            "Final test accuracy against the fraction of clients that straggle.",
+            "Final {metric} against the fraction of clients that straggle.",
         ),
         Figure(
             "epsilon",
@@ -260,9 +266,20 @@ def draw(
     table = looks(runs.table["label"]) if table is None else table
     with styled(style) as paper:
         drawn = figure.draw(runs, drawing.Options(table, band, target, paper.page))
-    ax = drawn[0] if isinstance(drawn, list) else drawn
-    canvas = root(ax)
+        ax = drawn[0] if isinstance(drawn, list) else drawn
+        canvas = root(ax)
+        if text := footnote(runs):
+            warn_below(canvas, text)
     return canvas
+
+
+def warn_below(canvas: Canvas, text: str) -> None:
+    """Write under a figure what its curves do not show, in as many lines as it takes."""
+    size = float(plt.rcParams["legend.fontsize"])
+    letters = max(20, int(canvas.get_figwidth() * 72 / (0.52 * size)))
+    lines = wrap(text, letters, break_long_words=False)
+    canvas.set_figheight(canvas.get_figheight() + len(lines) * 1.3 * size / 72)
+    canvas.supxlabel("\n".join(lines), fontsize=size, color=WARNING, x=0.01, ha="left")
 
 
 def save(

@@ -17,7 +17,14 @@ import pandas as pd
 from analysis.reading import read_json, read_rounds
 from analysis.runs import Runs
 from analysis.settings import assign_settings
+from analysis.summarise import DIVERGED
 from analysis.text import number
+
+SIGNS = ("the model is no longer finite", "must be finite, got")
+"""What the log of an older run says where it diverged."""
+
+FULL_BATCH = ("fedsgd",)
+"""Strategies whose clients make one step on all their examples, whatever the epochs."""
 
 
 def load(*paths: str | Path) -> Runs:
@@ -38,8 +45,13 @@ def load(*paths: str | Path) -> Runs:
         path = folder / "summary.json"
         summary = read_json(path) if path.exists() else {}
         configs[run], summaries[run] = config, summary
-        rows.append({"run": run, **describe(config, summary)})
         frame = read_rounds(folder / "rounds.jsonl")
+        about = describe(config, summary)
+        if is_diverged(about["status"], frame, folder):
+            about["status"] = DIVERGED
+        rows.append({"run": run, **about})
+        frame["processed"] = processed(frame, config["experiment"])
+        frame["examples_total"] = frame["processed"].cumsum()
         frame.insert(0, "run", run)
         rounds.append(frame)
     table = pd.DataFrame(rows).set_index("run")
@@ -47,16 +59,48 @@ def load(*paths: str | Path) -> Runs:
     table["setting"], settings = assign_settings(table)
     lines = pd.concat(rounds, ignore_index=True)
     place = pd.Categorical(lines["run"], categories=names).codes
-    about: dict[str, Any] = {"run": pd.Categorical(lines["run"])}
+    beside: dict[str, Any] = {"run": pd.Categorical(lines["run"])}
     for column in [c for c in table.columns if c not in lines.columns]:
         values = table[column]
         if not pd.api.types.is_numeric_dtype(values):  # keeps 100,000 rounds x 40 columns small
             values = values.astype("category")
-        about[column] = values.array.take(place)
+        beside[column] = values.array.take(place)
     rest = lines.drop(columns="run")
     located = dict(zip(names, folders, strict=True))
-    frame = pd.concat([pd.DataFrame(about, index=lines.index), rest], axis=1)
-    return Runs(table, frame, located, configs, summaries, settings)
+    whole = pd.concat([pd.DataFrame(beside, index=lines.index), rest], axis=1)
+    return Runs(table, whole, located, configs, summaries, settings)
+
+
+def is_diverged(status: str, rounds: pd.DataFrame, folder: Path) -> bool:
+    """Tell whether a run ended because its numbers were no longer finite.
+
+    Older runs say ``failed``, and why in their log; a run can also reach its last round with
+    finite weights whose loss is none: it is null there, while it was a number before.
+    """
+    if status == "failed":
+        log = folder / "run.log"
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        return any(sign in text for sign in SIGNS)
+    if status != "complete" or not rounds["server_loss"].notna().any():
+        return status == DIVERGED
+    measured = rounds[rounds["server_accuracy"].notna()]
+    return bool(len(measured) and pd.isna(measured["server_loss"].iloc[-1]))
+
+
+def processed(rounds: pd.DataFrame, experiment: Mapping[str, Any]) -> pd.Series:
+    """Return how many examples the clients trained on in each round, every epoch counted.
+
+    Older runs did not record it: their examples times the local epochs, and NaN where stragglers
+    did only a part of it.
+    """
+    if "examples_seen" in rounds and rounds["examples_seen"].notna().any():
+        return rounds["examples_seen"].fillna(0.0).astype(float)
+    training, realism = experiment.get("training") or {}, experiment.get("realism") or {}
+    # Where gradients are averaged each client makes one step on all its examples.
+    once = named(experiment.get("strategy", "")) in FULL_BATCH
+    epochs = 1 if once else int(training.get("local_epochs") or 1)
+    known = float("nan") if realism.get("stragglers") else float(epochs)
+    return rounds["examples"].fillna(0.0) * known
 
 
 def find_runs(*paths: str | Path) -> list[Path]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from analysis.plots.base import name_of
 from analysis.runs import Runs
-from analysis.significance import TESTS
+from analysis.significance import LEAST_PAIRS, LEVEL, TESTS
 from analysis.style import order
+from analysis.summarise import DIVERGED
 from analysis.text import latex_escape, number
 
 BIBTEX = {
@@ -39,6 +41,16 @@ BIBTEX = {
   author = {Hsu, Tzu-Ming Harry and Qi, Hang and Brown, Matthew},
   year = {2019},
   eprint = {1909.06335},
+  archiveprefix = {arXiv},
+}""",
+    "rank": r"""@article{hung2019rank,
+  title = {Rank Verification for Exponential Families},
+  author = {Hung, Kenneth and Fithian, William},
+  journal = {The Annals of Statistics},
+  volume = {47},
+  number = {2},
+  year = {2019},
+  eprint = {1610.03944},
   archiveprefix = {arXiv},
 }""",
     "fashion-mnist": r"""@misc{xiao2017fashion,
@@ -185,20 +197,53 @@ def methods(
         sentences.append("Centralised training on the pooled data is the upper baseline.")
     if "local" in set(modes):
         sentences.append("Training on each client's data alone is the lower baseline.")
-    seeds = values_of(runs, "seed")
-    if len(seeds) > 1:
-        sentences.append(
-            f"Every setting is run with {len(seeds)} seeds ({listing(seeds)}), which also fix the "
-            "partition and the cohorts, so that results are paired by seed; we report mean and "
-            f"standard deviation of the final test accuracy and compare strategies by a "
-            f"{TESTS[test]} with Holm's correction."
-        )
-    elif seeds:
-        sentences.append(f"Results are of one seed ({seeds[0]}).")
+    sentences += about_seeds(runs, cite, test)
     sentences.append(
         f"Simulations use Sunflower on Flower{cite(BIBTEX['flwr'])} and Ray{cite(BIBTEX['ray'])}."
     )
     return " ".join(sentences), list(entries.values())
+
+
+def about_seeds(runs: Runs, cite: Callable[..., str], test: str) -> list[str]:
+    """Return what was repeated with which seeds, what is not counted, and how it is compared."""
+    table = runs.table
+    groups = [g for _, g in table.groupby(["setting", "label"], sort=False)]
+    sets = {tuple(sorted(set(g["seed"]))) for g in groups}
+    counts = sorted({len(s) for s in sets})
+    found = []
+    if sets == {s for s in sets if len(s) == 1} and len(sets) == 1:
+        found.append(f"Results are of one seed ({next(iter(sets))[0]}).")
+    elif len(sets) == 1:
+        seeds = next(iter(sets))
+        found.append(
+            f"Every setting is run with {len(seeds)} seeds ({listing(seeds)}), which also fix the "
+            "partition and the cohorts, so that results are paired by seed."
+        )
+    elif sets:
+        many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+        found.append(
+            f"Not every setting is run with the same seeds: there are {many} for each strategy. "
+            "They also fix the partition and the cohorts; results are paired by the seeds that "
+            "all strategies of a setting have, and compared on these alone."
+        )
+    if number := int((table["status"] == DIVERGED).sum()):
+        found.append(
+            f"Of {plural(len(table), 'run')}, {number} diverged: they count as not reaching a "
+            "target, and no mean is given for a strategy of which a seed diverged."
+        )
+    if runs.left_out:
+        found.append(f"{plural(len(runs.left_out), 'unfinished run')} not counted.")
+    rivals = table[table["mode"] == "federated"]["label"].nunique()
+    if counts and counts[-1] >= LEAST_PAIRS and rivals > 1:
+        name = name_of(runs.metric)
+        found.append(
+            f"We report mean and standard deviation of the final {name[0].lower()}{name[1:]}. "
+            f"Strategies are compared by a {TESTS[test]}, two-sided at the {LEVEL:.0%} level: the "
+            "best is called ahead of all others where it differs from its closest rival"
+            f"{cite(BIBTEX['rank'])}, and different from a single one after Holm's correction "
+            "over all pairs.".replace("%", r"\%")
+        )
+    return found
 
 
 def plain(latex: str) -> str:

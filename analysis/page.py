@@ -43,6 +43,8 @@ th button{all:unset;cursor:pointer;font-weight:600}
 th button:focus-visible{outline:2px solid currentColor}
 th[aria-sort=ascending] button::after{content:" \\2191"}
 th[aria-sort=descending] button::after{content:" \\2193"}
+.caution{border:2px solid #c62828;border-radius:6px;padding:.3rem .8rem;margin:1rem 0}
+.caution ul{margin:.4rem 0;padding-left:1.2rem}
 .soft{color:var(--soft);font-size:.9rem}
 """.strip()
 
@@ -101,7 +103,7 @@ class Contents:
         references: its BibTeX entries.
         paths: the run folders as they were given, for the commands that make it again.
         options: what differed from the defaults, for these commands.
-        left_out: runs that are not complete and so in no figure or table, with their state.
+        cautions: what a reader must know before the numbers.
     """
 
     title: str
@@ -113,7 +115,7 @@ class Contents:
     references: Sequence[str] = ()
     paths: Sequence[str] = ()
     options: Mapping[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
+    cautions: Sequence[str] = ()
 
 
 def page(contents: Contents) -> str:
@@ -129,8 +131,8 @@ def page(contents: Contents) -> str:
     parts = [
         f"<h1>{title}</h1>",
         f"<p>{escape(in_words(contents.runs))}</p>",
+        cautions(contents),
         "".join(f"<p>{escape(text)}</p>" for text in contents.findings),
-        left_out(contents),
         '<nav><a href="#tables">Tables</a><a href="#figures">Figures</a>'
         '<a href="#methods">Methods</a><a href="#settings">Settings</a><a href="#runs">Runs</a>'
         '<a href="#reproduce">Reproduce</a></nav>',
@@ -168,12 +170,15 @@ def figure(picture: Picture) -> str:
     )
 
 
-def left_out(contents: Contents) -> str:
-    """Say which runs are in no figure or table because they did not come to their end."""
-    if not contents.left_out:
+def cautions(contents: Contents) -> str:
+    """Say in a box before all numbers what they do not show by themselves."""
+    if not contents.cautions:
         return ""
-    items = ", ".join(f"{name} ({state})" for name, state in contents.left_out.items())
-    return f"<p><b>Not complete, and left out:</b> {escape(items)}</p>"
+    items = []
+    for text in contents.cautions:
+        head, colon, rest = text.partition(":")
+        items.append(f"<li><b>{escape(head + colon)}</b>{escape(rest)}</li>")
+    return f'<div class="caution" role="note"><ul>{"".join(items)}</ul></div>'
 
 
 def methods(contents: Contents) -> str:

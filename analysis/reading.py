@@ -31,7 +31,7 @@ def read_rounds(path: Path) -> pd.DataFrame:
 
     Returns:
         A row per round with its metrics (null where not measured) and the running totals
-        ``elapsed`` [s], ``bytes_total`` (both directions) and ``examples_total``.
+        ``elapsed`` [s] and ``bytes_total`` (both directions).
     """
     records: dict[int, dict[str, Any]] = {}
     lines = path.read_bytes().split(b"\n")
@@ -55,7 +55,6 @@ def read_rounds(path: Path) -> pd.DataFrame:
             frame[column] = frame[column].astype(float)
     frame["elapsed"] = frame["seconds"].fillna(0.0).cumsum()
     frame["bytes_total"] = frame[["bytes_up", "bytes_down"]].fillna(0.0).sum(axis=1).cumsum()
-    frame["examples_total"] = frame["examples"].fillna(0.0).cumsum()
     return frame
 
 

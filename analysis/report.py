@@ -5,20 +5,24 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from pathlib import Path
 
 from analysis import parallel, tuned
+from analysis.cautions import cautions
 from analysis.cells import Table
 from analysis.figures import FIGURES, draw, save
 from analysis.load import load
 from analysis.methods import Citations, methods
 from analysis.page import Contents, Picture, page
+from analysis.plots.base import is_share, name_of
 from analysis.runs import Runs
 from analysis.significance import TESTS
 from analysis.style import looks, paper
 from analysis.summarise import BANDS, check_baseline, default_target
-from analysis.tables import TABLES, all_tables, findings
+from analysis.tables import TABLES, all_tables
 from analysis.text import slug
+from analysis.verdicts import findings
 
 DEFAULTS = {"style": "default", "band": "ci", "test": "t"}
 """Options that a command need not repeat."""
@@ -33,6 +37,7 @@ def report(
     test: str = "t",
     target: float | None = None,
     baseline: str | None = None,
+    metric: str | None = None,
     citations: Citations | None = None,
     formats: Iterable[str] = ("png", "pdf"),
 ) -> list[Path]:
@@ -40,7 +45,8 @@ def report(
 
     Figures go to ``figures/``, tables to ``tables/`` as CSV, LaTeX and Markdown, the methods
     paragraph to ``methods.tex`` and its references to ``references.bib``. Runs that did not come
-    to their end are left out and named on the page, unless no run did.
+    to their end are left out and named on the page, unless no run did; those that diverged are
+    results, and counted.
 
     Args:
         paths: run folders, or folders of them.
@@ -48,8 +54,9 @@ def report(
         style: the venue, see :data:`analysis.style.PAPERS`.
         band: the band over seeds, see :data:`analysis.summarise.BANDS`.
         test: ``t`` (paired) or ``wilcoxon``.
-        target: the test accuracy of the rounds-to-target figure and table.
+        target: the accuracy of the rounds-to-target figure and table.
         baseline: the label that speed-ups are measured against.
+        metric: the measure that strategies are compared by, see :meth:`analysis.Runs.by`.
         citations: BibTeX by label or strategy; by default what ``config.json`` says.
         formats: of the figures' files.
 
@@ -60,18 +67,20 @@ def report(
         ValueError: a path holds no runs, a run cannot be read, an option is out of its range, or
             ``out`` cannot be written. Nothing is written then.
     """
-    check_options(style, band, target, test)
+    check_options(style, band, test)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
-    found = load(*many)
-    runs = found.complete if (found.table["status"] == "complete").any() else found
+    runs = load(*many).counted.by(metric)
+    check_target(target, runs.metric)
     if baseline is not None:
         check_baseline(runs.table["label"], baseline)
     folder = Path(out)
-    given = {"style": style, "band": band, "test": test, "target": target, "baseline": baseline}
+    given = {"style": style, "band": band, "test": test, "target": target, "baseline": baseline,
+             "metric": metric}  # fmt: skip
     for part in ("figures", "tables"):
         make_folder(folder / part)
-    if target is None and runs.rounds["server_accuracy"].notna().any():
-        target = default_target(runs.rounds)
+    if target is None and runs.rounds[runs.metric].notna().any():
+        chosen = default_target(runs.rounds, runs.metric)
+        target = chosen if isfinite(chosen) else None
     remove_old(folder)
     tables = all_tables(runs, test=test, target=target, baseline=baseline)
     if (choice := tuned.tuning(many)) is not None:
@@ -84,7 +93,6 @@ def report(
         write(folder / "methods.tex", paragraph + "\n"),
         write(folder / "references.bib", "\n\n".join(references) + "\n"),
     ]
-    status = found.table["status"]
     contents = Contents(
         title=title_of(runs),
         runs=runs,
@@ -95,7 +103,7 @@ def report(
         references=references,
         paths=[str(p) for p in many],
         options={k: str(v) for k, v in given.items() if v is not None and v != DEFAULTS.get(k)},
-        left_out={str(n): str(status[n]) for n in found.table.index.difference(runs.table.index)},
+        cautions=cautions(runs),
     )
     return [write(folder / "report.html", page(contents)), *files]
 
@@ -109,9 +117,12 @@ def plot(
     setting: str | None = None,
     band: str = "ci",
     target: float | None = None,
+    metric: str | None = None,
     formats: Iterable[str] = ("png", "pdf"),
 ) -> list[Path]:
     """Draw one figure of :data:`analysis.FIGURES` from run folders and write it.
+
+    It shows the runs that :func:`report` counts, and says at its foot which it leaves out.
 
     Args:
         name: the figure.
@@ -120,7 +131,8 @@ def plot(
         style: the venue, see :data:`analysis.style.PAPERS`.
         setting: draw this setting alone, one column wide, instead of a panel for each.
         band: the band over seeds.
-        target: the test accuracy of ``rounds_to_target``.
+        target: the accuracy of ``rounds_to_target``.
+        metric: the measure that strategies are compared by, see :meth:`analysis.Runs.by`.
         formats: ``png``, ``pdf``, ``svg``, ``eps``.
 
     Returns:
@@ -130,9 +142,10 @@ def plot(
         ValueError: no such figure, style or setting, an option is out of its range, the runs do
             not hold what it shows, or ``out`` cannot be written.
     """
-    check_options(style, band, target)
+    check_options(style, band)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
-    runs = load(*many)
+    runs = load(*many).counted.by(metric)
+    check_target(target, runs.metric)
     table = looks(runs.table["label"])  # of all runs: the same looks for every setting
     chosen = runs if setting is None else runs.at(setting)
     canvas = draw(name, chosen, style, table=table, band=band, target=target)
@@ -141,14 +154,22 @@ def plot(
     return save(canvas, folder / stem, formats, style)
 
 
-def check_options(style: str, band: str, target: float | None, test: str = "t") -> None:
+def check_options(style: str, band: str, test: str = "t") -> None:
     """Raise a ValueError that names the option which is out of its range."""
     paper(style)
     for name, value, known in (("band", band, BANDS), ("test", test, TESTS)):
         if value not in known:
             raise ValueError(f"{name}: must be one of {sorted(known)}, got {value!r}")
-    if target is not None and not 0 < target <= 1:
+
+
+def check_target(target: float | None, metric: str) -> None:
+    """Raise a ValueError for a target that the measure cannot reach."""
+    if target is None:
+        return
+    if is_share(metric) and not 0 < target <= 1:
         raise ValueError(f"target: must be an accuracy in (0, 1], got {target!r}")
+    if not isfinite(target):
+        raise ValueError(f"target: must be finite, got {target!r}")
 
 
 def make_folder(folder: Path) -> Path:
@@ -197,7 +218,9 @@ def draw_one(
     else:
         svg.unlink()
     source = f"data:image/svg+xml;base64,{data}"
-    return Picture(name, FIGURES[name].caption, source, across), files
+    measure = name_of(runs.metric)
+    caption = FIGURES[name].caption.replace("{metric}", measure[0].lower() + measure[1:])
+    return Picture(name, caption, source, across), files
 
 
 def remove_old(folder: Path) -> None:
@@ -205,7 +228,7 @@ def remove_old(folder: Path) -> None:
     for name in FIGURES:
         for path in (folder / "figures").glob(f"{name}.*"):
             path.unlink()
-    for name in (*TABLES, tuned.NAME):
+    for name in (*TABLES, "final_*", "significance_*", tuned.NAME):
         for path in (folder / "tables").glob(f"{name}.*"):
             path.unlink()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,17 @@ import pandas as pd
 
 from analysis.reading import read_parquet
 from analysis.settings import assign_settings
+from analysis.summarise import DIVERGED
 
 CLIENT_COLUMNS = ("round", "client", "examples", "loss", "accuracy")
 LABEL_COLUMNS = ("client", "class", "examples")
 TIMELINE_COLUMNS = ("round", "worker", "start", "end")
+ENDED = ("complete", DIVERGED)
+"""States of runs that are results."""
+MEASURED = ("server_", "client_", "train_")
+"""How the columns of measures begin."""
+PERSONAL = ("fedper", "fedbn")
+"""Strategies that keep layers on the clients."""
 ABOUT = ("label", "strategy", "seed", "setting", "mode")
 
 
@@ -34,6 +41,8 @@ class Runs:
         summaries: each run's ``summary.json``; empty while it runs.
         settings: the runs that belong to each setting (everything but strategy and seed equal);
             a centralised run belongs to each setting that it is a baseline of.
+        metric: the measure that strategies are compared by, a column of ``rounds``.
+        left_out: runs that are none of these because they are not complete, with their state.
     """
 
     table: pd.DataFrame
@@ -42,6 +51,8 @@ class Runs:
     configs: Mapping[str, Mapping[str, Any]]
     summaries: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, list[str]] = field(default_factory=dict)
+    metric: str = "server_accuracy"
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """How many runs there are."""
@@ -54,9 +65,15 @@ class Runs:
 
     @cached_property
     def last_clients(self) -> pd.DataFrame:
-        """The rows of :attr:`clients` of the last round in which each run measured clients."""
+        """A row per run and client that was measured last: all clients where the run did so.
+
+        Else those of the last cohort that was. Attackers are left out: nobody owes them a good
+        model; so are runs that diverged.
+        """
         keys = ["run", "round", "client"]
-        return self._parquet("clients.parquet", CLIENT_COLUMNS, keys, last_measured)
+        names = ("all_clients.parquet", "clients.parquet")
+        well = self.only(self.table.index[self.table["status"] != DIVERGED])
+        return well._parquet(names, CLIENT_COLUMNS, keys, last_measured)
 
     @cached_property
     def labels(self) -> pd.DataFrame:
@@ -75,9 +92,57 @@ class Runs:
         return pd.concat(parts, ignore_index=True)
 
     @property
-    def complete(self) -> Runs:
-        """The runs that went to their end."""
-        return self.only(self.table.index[self.table["status"] == "complete"])
+    def counted(self) -> Runs:
+        """The runs that came to an end: complete or diverged. All of them while none has.
+
+        A run that diverged is a result: its strategy failed with that seed.
+        """
+        status = self.table["status"]
+        ended = status.isin(ENDED)
+        if not ended.any():
+            return self
+        others = {str(n): self._state(str(n)) for n in self.table.index[~ended]}
+        return replace(self.only(self.table.index[ended]), left_out=others)
+
+    def _state(self, run: str) -> str:
+        """Say how far a run is that did not come to its end."""
+        rounds = self.rounds.loc[self.rounds["run"] == run, "round"]
+        planned = self.configs[run]["experiment"].get("rounds")
+        done = f" after round {int(rounds.max())}" if len(rounds) else ""
+        whole = f" of {planned}" if done and planned else ""
+        return f"{self.table['status'].astype(str)[run]}{done}{whole}"
+
+    def by(self, metric: str | None) -> Runs:
+        """Return the runs with the measure to compare them by.
+
+        Args:
+            metric: a column of ``rounds``; None: the test accuracy, or the clients' accuracy where
+                a strategy keeps layers on the clients, whose models the server does not have.
+
+        Raises:
+            ValueError: no run measured it.
+        """
+        known = [
+            c
+            for c in self.rounds.columns
+            if c.startswith(MEASURED) and self.rounds[c].notna().any()
+        ]
+        if metric is None:
+            metric = "client_accuracy" if self._personal(known) else "server_accuracy"
+        elif metric not in known:
+            raise ValueError(f"metric: must be one of {sorted(known)}, got {metric!r}")
+        return replace(self, metric=metric)
+
+    def _personal(self, known: list[str]) -> bool:
+        """Tell whether only the clients' accuracy says how good every strategy is."""
+        rows = self.rounds[self.rounds["mode"] == "federated"]
+        if "client_accuracy" not in known or rows.empty:
+            return False
+        measured = rows.groupby("run", observed=True)[
+            ["server_accuracy", "client_accuracy"]
+        ].count()
+        unserved = (measured["server_accuracy"] == 0) & (measured["client_accuracy"] > 0)
+        return bool(unserved.any() or rows["strategy"].isin(PERSONAL).any())
 
     def only(self, names: Iterable[str]) -> Runs:
         """Return the runs called ``names``."""
@@ -126,21 +191,22 @@ class Runs:
 
     def _parquet(
         self,
-        name: str,
+        names: str | Sequence[str],
         columns: tuple[str, ...],
         keys: list[str] | None,
         pick: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     ) -> pd.DataFrame:
+        names = [names] if isinstance(names, str) else names
         frames = []
         for run, folder in self.folders.items():
-            frame = read_parquet(folder / name)
+            frame = next((f for n in names if (f := read_parquet(folder / n)) is not None), None)
             if frame is None or frame.empty:
                 continue
             # a run's label is its strategy's; the labels of examples are classes here
             frame = frame.rename(columns={"label": "class"})
             missing = [c for c in columns if c not in frame.columns]
             if missing:
-                raise ValueError(f"{folder / name}: column {missing[0]!r} is missing")
+                raise ValueError(f"{folder / names[0]}: column {missing[0]!r} is missing")
             frame = frame if pick is None else pick(frame)
             about: dict[str, Any] = {"run": run} | {c: self.table.at[run, c] for c in ABOUT}
             frames.append(frame.assign(**about)[[*about, *frame.columns]])
@@ -155,7 +221,7 @@ class Runs:
 
 
 def last_measured(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the last round in which a client's accuracy was measured."""
+    """Return the honest clients of the last round in which a client's accuracy was measured."""
     measured = frame[frame["accuracy"].notna()]
     rows: pd.DataFrame = measured[measured["round"] == measured["round"].max()]
-    return rows
+    return rows[~rows["attacker"].astype(bool)] if "attacker" in rows else rows

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 BANDS = {
@@ -21,6 +22,9 @@ BANDS = {
     "minmax": "range",
 }
 """The kinds of band over seeds, and what a figure calls them."""
+
+DIVERGED = "diverged"
+"""The status of a run that ended because its model or its loss was no longer finite."""
 
 LOWER_IS_BETTER = ("loss", "seconds", "bytes", "error")
 
@@ -76,14 +80,51 @@ def last(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
     return rows.sort_index().reset_index(drop=True)
 
 
+def settled(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the runs that did not diverge."""
+    return rounds[rounds["status"] != DIVERGED] if "status" in rounds else rounds
+
+
+def diverged(rounds: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.DataFrame:
+    """Return how many seeds of each group ``by`` diverged, of how many.
+
+    Returns:
+        Columns ``by``, diverged, seeds: a row per group in which a run diverged.
+    """
+    unit = "seed" if "seed" in rounds else "run"
+    if "status" not in rounds:
+        return pd.DataFrame({c: [] for c in (*by, "diverged", "seeds")})
+    runs = rounds[list(dict.fromkeys([*by, unit, "run", "status"]))].drop_duplicates()
+    runs = runs.assign(diverged=runs["status"] == DIVERGED)
+    seeds = runs.groupby(list(dict.fromkeys([*by, unit])), observed=True)["diverged"].any()
+    groups = seeds.groupby(list(by), observed=True)
+    out = groups.agg(diverged="sum", seeds="size").reset_index()
+    return out[out["diverged"] > 0].reset_index(drop=True)
+
+
 def final(
     rounds: pd.DataFrame,
     metric: str = "server_accuracy",
     by: Sequence[str] = ("label",),
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the statistics of :func:`spread` of each run's final ``metric``."""
-    return spread(per_seed(last(rounds, metric), [metric], by), metric, by, level)
+    """Return the statistics of :func:`spread` of each run's final ``metric``.
+
+    Where a run of a group diverged, the others would be a flattering choice: the group's statistics
+    are NaN. ``diverged`` counts its seeds that did, of ``seeds``; n are those that have a value.
+    """
+    ends = last(settled(rounds), metric)
+    out = spread(per_seed(ends, [metric], by), metric, by, level)
+    out[list(by)] = out[list(by)].astype(object)
+    lost = diverged(rounds, by)
+    lost[list(by)] = lost[list(by)].astype(object)
+    out = out.merge(lost, on=list(by), how="outer" if len(lost) else "left", sort=False)
+    counts = {"n": 0, "diverged": 0}
+    out = out.fillna(counts).astype({"n": int, "diverged": int})
+    out["seeds"] = out["seeds"].fillna(out["n"]).astype(int)
+    numbers = ["mean", "std", "se", "low", "high", "min", "max"]
+    out.loc[out["diverged"] > 0, numbers] = np.nan
+    return out
 
 
 def best(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
@@ -98,6 +139,20 @@ def best(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
     return rounds.loc[rows.to_numpy()].reset_index(drop=True)
 
 
+def until_divergence(rounds: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.DataFrame:
+    """Return the rounds of each group ``by`` up to the last one of its first run to diverge."""
+    if "status" not in rounds or not (ends := rounds["status"] == DIVERGED).any():
+        return rounds
+    keys = list(by)
+    lasts = rounds[ends].groupby([*keys, "run"], observed=True)["round"].max()
+    limits = lasts.groupby(keys, observed=True).min().rename("limit").reset_index()
+    places = (
+        rounds[keys].astype(object).merge(limits.astype({k: object for k in keys}), "left", keys)
+    )
+    limit = places["limit"].fillna(np.inf).to_numpy(float)
+    return rounds[rounds["round"].to_numpy(float) <= limit]
+
+
 def curve(
     rounds: pd.DataFrame,
     metric: str = "server_accuracy",
@@ -108,7 +163,8 @@ def curve(
     """Return mean and band over seeds of ``metric`` at each round, for each group.
 
     Where ``x`` is not the round (elapsed seconds, bytes), a point stands at the mean ``x`` that
-    the seeds had reached after that round.
+    the seeds had reached after that round. Where a run of a group diverged, the curve ends with
+    its last round: what follows would be the mean of those that went well.
 
     Args:
         rounds: a row per run and round.
@@ -123,6 +179,7 @@ def curve(
     if band not in BANDS:
         raise ValueError(f"band: must be one of {sorted(BANDS)}, got {band!r}")
     check_columns(rounds, "round", x, metric, *by)
+    rounds = until_divergence(rounds, by)
     measured = rounds[rounds[metric].notna() & rounds[x].notna()]
     keys = [*by, "round"]
     measured = per_seed(measured, list(dict.fromkeys([metric, *({x} - {"round"})])), keys)
@@ -145,6 +202,9 @@ def to_target(
 ) -> pd.DataFrame:
     """Return what each run spent until ``metric`` first reached ``target``; inf: not reached.
 
+    A run that diverged has nothing to show for it: it counts as not reached, wherever it was
+    before.
+
     Args:
         rounds: a row per run and round.
         target: the value to reach (from below; from above for a loss).
@@ -155,8 +215,9 @@ def to_target(
         A row per run: run, label, strategy, seed (where the frame has them), ``cost``.
     """
     check_columns(rounds, "run", "round", metric, cost)
-    values = rounds[metric]
-    reached = rounds[(values <= target) if is_lower_better(metric) else (values >= target)]
+    kept = settled(rounds)
+    values = kept[metric]
+    reached = kept[(values <= target) if is_lower_better(metric) else (values >= target)]
     first = reached.groupby("run", observed=True)[cost].min()
     about = [c for c in ("run", "label", "strategy", "seed", "setting", "mode") if c in rounds]
     runs = rounds[about].drop_duplicates("run").reset_index(drop=True)
@@ -176,7 +237,8 @@ def rounds_to_target(
 
     A seed that does not get there counts as infinite, so the median is infinite (not reached)
     once half of the seeds fail; failures are never dropped from the statistic.
-    Speed-up = the baseline's median / the label's median, in the same group otherwise.
+    Speed-up = the baseline's median / the label's median, over the seeds that both have, in the
+    same group otherwise.
 
     Returns:
         Columns ``by``, median, low, high (fastest and slowest seed), reached, n, speedup.
@@ -193,18 +255,26 @@ def rounds_to_target(
     out["speedup"] = np.nan
     if baseline is not None:
         check_baseline(spent["label"], baseline)
-        others = [c for c in by if c != "label"]
-        reference = out[out["label"] == baseline]
-        if others:
-            medians = out[others].merge(reference[[*others, "median"]], on=others, how="left")
-            base = medians["median"].to_numpy()
-        else:
-            base = np.full(len(out), reference["median"].iloc[0])
-        with np.errstate(invalid="ignore"):
-            ratio = base / out["median"].to_numpy()
-        # inf / finite says only "at least": no number is reported for it
-        out["speedup"] = np.where(np.isfinite(ratio) & (ratio > 0), ratio, np.nan)
+        out["speedup"] = speed_up(spent, out, by, baseline, cost)
     return out
+
+
+def speed_up(
+    spent: pd.DataFrame, rows: pd.DataFrame, by: Sequence[str], baseline: str, cost: str
+) -> NDArray[np.float64]:
+    """Return the baseline's median over that of each row, both over the seeds that they share.
+
+    NaN where one of the medians is not finite: infinity over a number says only "at least".
+    """
+    unit = "seed" if "seed" in spent else "run"
+    keys = [c for c in by if c != "label"]
+    base = spent[spent["label"] == baseline]
+    both = spent.merge(base, on=[*keys, unit], suffixes=("", "_base"))
+    medians = both.groupby(list(by), observed=True)[[cost, f"{cost}_base"]].median().reset_index()
+    found = rows[list(by)].astype(object).merge(medians, on=list(by), how="left")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = found[f"{cost}_base"].to_numpy(float) / found[cost].to_numpy(float)
+    return np.where(np.isfinite(ratio) & (ratio > 0), ratio, np.nan)
 
 
 def default_target(rounds: pd.DataFrame, metric: str = "server_accuracy") -> float:
@@ -221,16 +291,29 @@ def ranks(
 ) -> pd.DataFrame:
     """Return each label's mean rank (1 is best, ties share the mean rank) over blocks.
 
-    A label's value in a block is its mean final ``metric`` over seeds; blocks that lack a label
-    are left out, so that all ranks are over the same blocks (Demšar, 2006).
+    A label's value in a block is its mean final ``metric`` over the seeds that all labels have
+    there; blocks that lack a label are left out, so that all ranks are over the same blocks
+    (Demšar, 2006, JMLR 7). A label of which a run diverged ranks last in its block.
 
     Returns:
         Columns label, rank, blocks; the best first.
     """
-    values = final(rounds, metric, by=[*blocks, "label"])
-    grid = values.pivot_table(
-        index=list(blocks), columns="label", values="mean", observed=True, dropna=False
+    keys, lowest = list(blocks), is_lower_better(metric)
+    unit = "seed" if "seed" in rounds else "run"
+    ends = per_seed(last(settled(rounds), metric), [metric], [*keys, "label"])
+    lost = diverged(rounds, [*keys, "label"])
+    failed = (
+        lost[[*keys, "label"]]
+        .astype(object)
+        .merge(ends[[*keys, unit]].astype(object).drop_duplicates(), on=keys)
+    )
+    worst = failed.assign(**{metric: np.inf if lowest else -np.inf})
+    whole = pd.concat([ends.astype({c: object for c in (*keys, "label")}), worst])
+    whole = whole.drop_duplicates([*keys, unit, "label"], keep="last")
+    grid = whole.pivot_table(
+        index=[*keys, unit], columns="label", values=metric, observed=True, dropna=False
     ).dropna()
-    order = grid.rank(axis=1, ascending=is_lower_better(metric))
+    means = grid.groupby(level=list(range(len(keys)))).mean()
+    order = means.rank(axis=1, ascending=lowest)
     out = pd.DataFrame({"label": order.columns.astype(str), "rank": order.mean().to_numpy()})
-    return out.assign(blocks=len(grid)).sort_values("rank", kind="stable").reset_index(drop=True)
+    return out.assign(blocks=len(means)).sort_values("rank", kind="stable").reset_index(drop=True)

@@ -18,6 +18,16 @@ TARGET = Annotated[
     typer.Option("--target", metavar="ACC", help="Accuracy of rounds to target, as 0.8"),
 ]
 
+METRIC = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="What strategies are compared by, as client_accuracy; by default the test accuracy, "
+        "or the clients' where a strategy keeps layers on them",
+    ),
+]
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run or study folders")],
@@ -35,6 +45,7 @@ def report(
         str | None,
         typer.Option("--baseline", metavar="LABEL", help="What speed-ups are measured against"),
     ] = None,
+    metric: METRIC = None,
 ) -> None:
     """Draw the figures and tables of runs, and a page that holds them all."""
     from simulation.cli import bad_input, quiet
@@ -45,6 +56,7 @@ def report(
         quiet()
         folder = out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
         more: Any = {"band": band, "target": target, "test": test, "baseline": baseline}
+        more["metric"] = metric
         for path in analysis.report(list(runs), folder, style, **more):
             typer.echo(path)
 
@@ -65,6 +77,7 @@ def plot(
     setting: Annotated[
         str | None, typer.Option("--setting", metavar="TEXT", help="One panel alone, by its title")
     ] = None,
+    metric: METRIC = None,
 ) -> None:
     """Draw one figure of runs; without a name, list the figures."""
     from simulation.cli import bad_input, quiet
@@ -84,6 +97,6 @@ def plot(
             return
         if not runs:
             raise ValueError("runs must name at least one run folder, got none")
-        more: Any = {"band": band, "target": target, "setting": setting}
+        more: Any = {"band": band, "target": target, "setting": setting, "metric": metric}
         for path in analysis.plot(name, list(runs), out, style, **more):
             typer.echo(path)

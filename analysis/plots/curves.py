@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,7 +28,16 @@ from analysis.plots.base import (
     scale,
 )
 from analysis.style import Look, base_name, points
-from analysis.summarise import check_columns, curve, is_lower_better, last, per_seed, spread
+from analysis.summarise import (
+    check_columns,
+    curve,
+    diverged,
+    final,
+    is_lower_better,
+    last,
+    per_seed,
+    settled,
+)
 
 
 def curves(
@@ -66,6 +76,7 @@ def curves(
     not_empty(data, "curves", f"values of {metric!r} against {x!r}")
     ax = axes(ax)
     table = pick_looks(data["label"].unique(), looks)
+    lost = set(diverged(frame)["label"])
     divisor, x_name = scale(x, float(data[x].max()))
     for i, (label, look) in enumerate(table.items()):
         part = data[data["label"] == label]
@@ -73,6 +84,11 @@ def curves(
         every = max(1, len(part) // 7)
         keywords = {**look.line(), "markevery": (i * every // len(table), every), **style}
         (line,) = ax.plot(place, part["mean"], label=label, **keywords)
+        if label in lost:  # its curve ends where the first of its runs did
+            ax.plot(
+                place[-1:], part["mean"][-1:], "X", color=look.colour, markersize=points(7),
+                markeredgecolor="white", markeredgewidth=points(0.5), zorder=5,
+            )  # fmt: skip
         if part["n"].max() > 1:
             low, high = (possible(metric, part["mean"], part[end]) for end in ("low", "high"))
             ax.fill_between(
@@ -130,18 +146,25 @@ def comparison(
         style: further keywords of ``Axes.errorbar``.
     """
     one_setting(frame, "comparison")
-    ends = per_seed(last(frame, metric), [metric], ["label"])
-    not_empty(ends, "comparison", f"values of {metric!r}")
+    ends = per_seed(last(settled(frame), metric), [metric], ["label"])
+    data = final(frame, metric).set_index("label")
+    not_empty(data, "comparison", f"values of {metric!r}")
     ax = axes(ax)
-    data = spread(ends, metric, ["label"]).set_index("label")
     low, high = (possible(metric, data["mean"], ends) for ends in interval(data, band))
     table = pick_looks(data.index, looks)
-    means = data["mean"]
+    means, bad, all_ = data["mean"], dict(data["diverged"]), dict(data["seeds"])
     best_first = means.sort_values(kind="stable", ascending=is_lower_better(metric))
     for label, place in label_rows(ax, list(rows or best_first.index)).items():
         if label not in data.index:
             continue
         look, mean = table[label], float(means[label])
+        if bad[label]:
+            ax.annotate(
+                f"{bad[label]}/{all_[label]} seeds diverged", (0.01, place),
+                xycoords=("axes fraction", "data"), va="center", color="#444444",
+                fontsize=plt.rcParams["legend.fontsize"],
+            )  # fmt: skip
+            continue
         seeds = ends.loc[ends["label"] == label, metric]
         if len(seeds) > 1:
             ax.plot(

@@ -27,7 +27,7 @@ from analysis.plots.base import (
     root,
 )
 from analysis.style import Look, points
-from analysis.summarise import check_columns, is_lower_better, last, per_seed, spread
+from analysis.summarise import check_columns, final, is_lower_better, last
 
 
 def sweep(
@@ -72,7 +72,10 @@ def sweep(
             )
     ax = axes(ax)
     table = pick_looks(ends["label"].unique(), looks)
-    data = spread(per_seed(moving, [metric], ["label", x]), metric, ["label", x])
+    reached = frame[frame["run"].isin(moving["run"])]
+    data = final(reached, metric, ["label", x])
+    data = data[data["mean"].notna()]
+    not_empty(data, "sweep", f"final values of {metric!r} without a diverged run")
     low, high = (possible(metric, data["mean"], ends) for ends in interval(data, band))
     data = data.assign(low=low, high=high)
     places = np.sort(data[x].unique().astype(float))
@@ -148,9 +151,10 @@ def heatmap(
     check_columns(frame, "run", "round", metric, x, y)
     ends = last(frame, metric).dropna(subset=[x, y])
     not_empty(ends, "heatmap", f"values of {metric!r} over {x!r} and {y!r}")
-    means = per_seed(ends, [metric], [x, y]).groupby([x, y], observed=True)[metric].mean()
-    grid = means.unstack(x).sort_index(ascending=False)
-    grid = grid[sorted(grid.columns)]
+    means = final(frame[frame["run"].isin(ends["run"])], metric, [x, y])
+    not_empty(means.dropna(subset="mean"), "heatmap", f"final values of {metric!r}")
+    grid = means.pivot(index=y, columns=x, values="mean").astype(float)
+    grid = grid.sort_index(ascending=False)[sorted(grid.columns)]
     ax = axes(ax)
     share = is_share(metric)
     shown = grid * 100 if share else grid

@@ -47,7 +47,7 @@ def test_runs_that_did_not_finish_are_left_out_and_named(tmp_path, make_run) -> 
     make_run(tmp_path / "runs/good", "FedAvg", rounds=3)
     make_run(tmp_path / "runs/bad", "FedProx(mu=0.1)", rounds=3, status="failed")
     text = report(tmp_path / "runs", tmp_path / "out", formats=())[0].read_text()
-    assert "Not complete, and left out:</b> bad (failed)</p>" in text
+    assert "1 of 2 runs: bad (failed after round 3 of 3)." in text
     table = (tmp_path / "out/tables/final_server_accuracy.md").read_text()
     assert "FedAvg" in table and "FedProx" not in table
 
@@ -55,7 +55,8 @@ def test_runs_that_did_not_finish_are_left_out_and_named(tmp_path, make_run) -> 
 def test_running_runs_alone_can_be_looked_at(tmp_path, make_run) -> None:
     make_run(tmp_path / "run", rounds=3, status="running")
     text = report(tmp_path / "run", tmp_path / "out", formats=())[0].read_text()
-    assert "left out" not in text
+    assert "left out of every" not in text
+    assert "No run is complete:</b> what follows is how far they are" in text
     assert "running" in text
 
 
@@ -99,7 +100,9 @@ def test_methods_say_what_the_runs_say(study: Path) -> None:
         "batch size 32",
         r"FedAvg, FedProx(mu=0.1)~\cite{li2020federated} and FedAdam",
         "3 seeds (0, 1 and 2)",
-        "paired t-test with Holm's correction",
+        "Every setting is run",
+        "by a paired t-test",
+        r"Holm's correction",
     ):
         assert fact in text
     readable = plain(text)

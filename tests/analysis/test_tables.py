@@ -16,14 +16,12 @@ from analysis.tables import (
     all_tables,
     cost_table,
     fairness_table,
-    final_table,
-    findings,
     ranks_table,
     runs_table,
-    significance_table,
     targets_table,
 )
 from analysis.text import ALPHA, TIMES
+from analysis.verdicts import final_table, findings, significance_table
 
 FILES = {"FedAvg": "FedAvg", "FedAdam": "FedAdam", "FedProx(mu=0.1)": "FedProx(mu=0.1)",
          "local-only": "local"}  # fmt: skip
@@ -65,14 +63,18 @@ def test_paired_tests(study: Path) -> None:
         best = finals(study, "FedAdam", alpha)
         rivals = ["FedAvg", "FedProx(mu=0.1)"]
         raw = [stats.ttest_rel(finals(study, x, alpha), best).pvalue for x in rivals]
-        for label, p, adjusted in zip(rivals, raw, holm(raw), strict=True):
+        third = stats.ttest_rel(*(finals(study, x, alpha) for x in rivals)).pvalue
+        for label, p, adjusted in zip(rivals, raw, holm([*raw, third]), strict=False):
             row = found[(setting, label)]
             assert row[0].text == "FedAdam"
             assert row[1].text == "3"
-            gap = (finals(study, label, alpha) - best).mean()
-            assert row[2].text == f"{100 * gap:+.2f}"
-            assert row[3].value == pytest.approx(p, rel=1e-9)
-            assert row[4].value == pytest.approx(adjusted, rel=1e-9)
+            gaps = finals(study, label, alpha) - best
+            assert row[2].text == f"{100 * gaps.mean():+.2f}"
+            half = 100 * stats.t.ppf(0.975, 2) * gaps.std(ddof=1) / np.sqrt(3)
+            middle = 100 * gaps.mean()
+            assert row[3].text == f"[{middle - half:+.2f}, {middle + half:+.2f}]"
+            assert row[4].value == pytest.approx(p, rel=1e-9)
+            assert row[5].value == pytest.approx(adjusted, rel=1e-9)
 
 
 def test_rounds_to_target(study: Path) -> None:
@@ -146,7 +148,8 @@ def test_every_number_of_fairness(study: Path) -> None:
                 seeds.append([x.mean(), x.std(ddof=0), x[:tail].mean(), x[-tail:].mean(), jain])
             row = found[(setting, label)]
             expected = np.mean(seeds, axis=0)
-            assert [c.value for c in row[:5]] == pytest.approx(expected.tolist(), rel=1e-12)
+            values = [c.value for c in (*row[:2], *row[3:6])]
+            assert values == pytest.approx(expected.tolist(), rel=1e-12)
 
 
 def test_every_number_of_cost(study: Path) -> None:
@@ -214,9 +217,10 @@ def test_ties_are_bold_and_marked(tmp_path, make_run) -> None:
     found = cells(table)
     assert found[("Twin",)][0].bold and found[("FedAvg",)][0].bold
     assert found[("FedAvg",)][0].text == "79.8 ± 0.2 †"
-    assert "paired t-test over seeds against the best, Holm-corrected" in table.caption
+    assert "paired t-test over these seeds, p ≥ 0.05 after Holm's correction" in table.caption
     assert findings(load(tmp_path)) == [
-        "Twin is best with 80.2 ± 0.2%, not distinguishable from FedAvg (paired t-test)."
+        "Twin has the best test accuracy, 80.2 ± 0.2%, not distinguishable from FedAvg "
+        "(paired t-test, Holm over all pairs)."
     ]
 
 

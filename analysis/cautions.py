@@ -1,0 +1,93 @@
+"""What a reader must know before the numbers: diverged runs, unfinished runs, unequal seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.grouping import seeds_of, uneven
+from analysis.runs import ENDED, Runs
+from analysis.style import order
+from analysis.summarise import diverged
+from analysis.text import span
+
+NAMED = 12
+"""Runs that are named one by one; of more, the number is told."""
+
+
+def cautions(runs: Runs) -> list[str]:
+    """Return what the numbers of these runs do not show by themselves, a sentence or two each."""
+    found = []
+    lost = [
+        f"{label} in {of} of {all_} seeds{f' ({setting})' if setting else ''}"
+        for setting, label, of, all_ in _diverged(runs)
+    ]
+    if lost:
+        found.append(
+            f"Diverged: {'; '.join(lost)}. Their model or loss was no longer finite. They count as "
+            "not reached, and a strategy of which a seed diverged has no final mean."
+        )
+    if runs.left_out:
+        names = [f"{name} ({state})" for name, state in runs.left_out.items()]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        found.append(
+            f"Not complete, and left out of every figure and table: {len(names)} of "
+            f"{len(names) + len(runs)} runs: {', '.join(names[:NAMED])}{more}."
+        )
+    if not runs.table["status"].isin(ENDED).any():
+        found.append("No run is complete: what follows is how far they are, and no result.")
+    for setting in runs.settings:
+        part = runs.at(setting)
+        if uneven(part):
+            seeds = "; ".join(f"{x}: {_seeds(s)}" for x, s in _ordered(part))
+            found.append(
+                f"Unequal seeds{f' ({setting})' if setting else ''}: {seeds}. Strategies are "
+                "compared on the seeds that all of them have; a mean is over a strategy's own."
+            )
+    return found
+
+
+def footnote(runs: Runs) -> str:
+    """Return the same in a few words, for the foot of a figure; '' where there is nothing."""
+    found = []
+    worst: dict[str, tuple[int, int]] = {}
+    for _, label, of, all_ in _diverged(runs):
+        before = worst.get(label, (0, 0))
+        worst[label] = (before[0] + of, before[1] + all_)
+    if worst:
+        texts = [f"{label} {of}/{all_} seeds" for label, (of, all_) in worst.items()]
+        found.append(f"Diverged (\N{MULTIPLICATION SIGN}): {', '.join(texts)}.")
+    if runs.left_out:
+        number = len(runs.left_out)
+        found.append(f"{number} unfinished run{'s'[: number != 1]} left out.")
+    if not runs.table["status"].isin(ENDED).any():
+        found.append("No run is complete.")
+    if any(uneven(runs.at(setting)) for setting in runs.settings):
+        counts: dict[str, list[int]] = {}
+        for setting in runs.settings:
+            for label, seeds in _ordered(runs.at(setting)):
+                counts.setdefault(label, []).append(len(seeds))
+        found.append(f"Seeds: {', '.join(f'{x} {span(c)}' for x, c in counts.items())}.")
+    return " ".join(found)
+
+
+def _diverged(runs: Runs) -> list[tuple[str, str, int, int]]:
+    """Return setting, label, how many seeds diverged and how many there are."""
+    found = []
+    for setting in runs.settings:
+        rows = diverged(runs.at(setting).rounds)
+        counts = {
+            str(label): (int(of), int(all_))
+            for label, of, all_ in zip(rows["label"], rows["diverged"], rows["seeds"], strict=True)
+        }
+        found += [(setting, label, *counts[label]) for label in order(counts)]
+    return found
+
+
+def _ordered(part: Runs) -> list[tuple[str, tuple[int, ...]]]:
+    seeds = seeds_of(part)
+    return [(label, seeds[label]) for label in order(seeds)]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    noun = "seed" if len(seeds) == 1 else "seeds"
+    return f"{len(seeds)} {noun} ({', '.join(map(str, seeds[:NAMED]))})"
