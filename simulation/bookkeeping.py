@@ -99,7 +99,8 @@ def summary_of(
         spec: the model's layout.
     """
     epochs, done = experiment.training.local_epochs, status == "complete"
-    images = sum(line["examples"] or 0 for line in lines) * epochs
+    # A Flower strategy may tell clients how many epochs to train.
+    images = sum((line["examples"] or 0) * line.get("local_epochs", epochs) for line in lines)
     busy = sum(line["seconds"] or 0.0 for line in lines)
     return {
         "status": status,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from flwr.serverapp.strategy import Strategy
 
-from simulation import plugins
+from simulation import flower_sampling, plugins
 from simulation.experiment import ConfigError, Experiment, StrategyConfig
 from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
 from strategies.personal import alone
@@ -56,6 +56,7 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
             "sampling must be left out for a Flower strategy, which samples by itself, "
             f"got {experiment.sampling.kind!r}"
         )
+    flower_sampling.check(strategy, experiment)
     return strategy
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from simulation import inputs, models, stepping
 from simulation.compiling import (
+    at_rate,
     compile_model,
     other_states,
     plain_learning_rate,
@@ -191,6 +192,8 @@ class Trainer:
         slots: Vector | None = None,
         steps: Sequence[int | None] | None = None,
         late: bool = False,
+        learning_rate: float | None = None,
+        batch_size: int | None = None,
     ) -> list[Trained]:
         """Train clients one after the other in one call of the graph, as :meth:`train` does one.
 
@@ -208,15 +211,18 @@ class Trainer:
             steps: optimiser steps of each, fewer than its epochs have; None: all.
             late: whether deltas may be computed when they are read (see
                 :class:`~strategies.sums.Difference`).
+            learning_rate: the optimiser's for this call; its own when None.
+            batch_size: examples of a step; the experiment's when None.
 
         Raises:
-            ValueError: for more clients than :attr:`together`.
+            ValueError: for more clients than :attr:`together`, or a learning rate where the
+                optimiser follows a schedule.
         """
         if len(clients) > self.together:
             raise ValueError(f"clients must be at most {self.together}, got {len(clients)}")
         epochs = 1 if self.rule.full_batch else epochs
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-        batches = [n if self.rule.full_batch else self.batch for n in sizes]
+        batches = [n if self.rule.full_batch else batch_size or self.batch for n in sizes]
         whole = [epochs * -(-n // b) for n, b in zip(sizes, batches, strict=True)]
         limits = [w if s is None else min(w, s) for w, s in zip(whole, steps or whole, strict=True)]
         order = np.empty((epochs, len(y)), np.int32)
@@ -250,12 +256,13 @@ class Trainer:
             stacked,
         )
         given_as = tf.nest.map_structure(tf.constant, arguments)
-        ends, sums, after = self._fits[shapes](*given_as)
+        with at_rate(self.model.optimizer, learning_rate) as used:
+            ends, sums, after = self._fits[shapes](*given_as)
         # Not by numpy(), which copies: the weights are the largest thing here.
         before, *found = [np.asarray(memoryview(t)) for t in (given_as[0], *ends[: len(clients)])]
         vectors: list[Any] = [Difference(end, before) if late else end - before for end in found]
         measured = sums.numpy().astype(np.float64)
-        rate = self._learning_rate or 0.0
+        rate = self._learning_rate or 0.0 if used is None else used
         made = []
         for i, client in enumerate(clients):
             # Examples seen: the last batch of an epoch is a short one.

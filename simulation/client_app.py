@@ -10,7 +10,6 @@ import numpy as np
 from flwr.app import (
     Array,
     ArrayRecord,
-    ConfigRecord,
     Context,
     Error,
     Message,
@@ -19,7 +18,8 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 
-from simulation import inputs
+from simulation import client_config, inputs
+from simulation.client_config import SHARED, config_of
 from strategies.core import Spec, Vector
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         here = executor(context)
         client = int(context.node_config["partition-id"])
-        config = next(iter(message.content.config_records.values()), ConfigRecord())
+        config = config_of(message.content)
+        decided = client_config.read(config)
         model = to_vector(here.trainer.spec, arrays_of(message.content))
         own = _kept(context)
         start = model if own is None else here.personal(model.copy(), own.get(LOCAL))
@@ -72,10 +73,12 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
             start,
             inputs.rows(here.data.x_train, at),
             y,
-            epochs=here.setup.experiment.training.local_epochs,
+            epochs=decided.epochs or here.setup.experiment.training.local_epochs,
             shared=shared,
             own=None if own is None else [own],
-            steps=here.limits([client], [len(at)], number),
+            steps=here.limits([client], [len(at)], number, decided),
+            learning_rate=decided.learning_rate,
+            batch_size=decided.batch_size,
         )
         if here.local is not None:
             trained = here.keep_local(trained, start)
@@ -182,12 +185,12 @@ def _kept(context: Context) -> dict[str, Vector] | None:
 
 def shared_of(content: RecordDict) -> dict[str, Any]:
     """Return what the server shares, by name; ``proximal-mu``, Flower's own, is called mu."""
-    config = next(iter(content.config_records.values()), ConfigRecord())
+    config = config_of(content)
     numbers = {"mu": _number(config[PROXIMAL])} if PROXIMAL in config else {}
     numbers |= {
-        key.removeprefix("shared."): _number(value)
+        key.removeprefix(SHARED): _number(value)
         for key, value in config.items()
-        if key.startswith("shared.")
+        if key.startswith(SHARED)
     }
     vectors = content.array_records.get("shared")
     return {**numbers, **({} if vectors is None else {k: a.numpy() for k, a in vectors.items()})}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -89,6 +91,34 @@ def sgd_of(optimizer: keras.Optimizer) -> tuple[float, bool] | None:
     if not plain or inner.gradient_accumulation_steps:
         return None
     return float(inner.momentum), bool(inner.nesterov)
+
+
+@contextmanager
+def at_rate(optimizer: keras.Optimizer, rate: float | None) -> Iterator[float | None]:
+    """Let an optimiser step at another learning rate meanwhile; None leaves it as it is.
+
+    Graphs read the rate from its variable: nothing is compiled again.
+
+    Yields:
+        The rate as the variable holds it.
+
+    Raises:
+        ValueError: when the rate is a schedule.
+    """
+    if rate is None:
+        yield None
+        return
+    variable = optimizer.learning_rate
+    if not isinstance(variable, keras.Variable):
+        raise ValueError(
+            f"lr must be left out for an optimizer whose learning rate is a schedule, got {rate!r}"
+        )
+    before = variable.numpy()
+    variable.assign(rate)
+    try:
+        yield float(variable.numpy())
+    finally:
+        variable.assign(before)
 
 
 def statistics(model: keras.Model) -> list[keras.Variable]:

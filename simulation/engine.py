@@ -24,6 +24,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from simulation.client_app import CLIENT_FAILED
+from simulation.client_config import AS_CONFIGURED, ClientConfig
 from simulation.datasets import Dataset
 from simulation.faults import Lost
 from simulation.folding import Folding, Poisoned
@@ -188,7 +189,12 @@ class EngineGrid(Grid):
     # Folding whole cohorts: the fast path.
 
     def train(
-        self, round: int, clients: Sequence[int], model: Vector, shared: Mapping[str, Any]
+        self,
+        round: int,
+        clients: Sequence[int],
+        model: Vector,
+        shared: Mapping[str, Any],
+        config: ClientConfig = AS_CONFIGURED,
     ) -> tuple[Any, Rows]:
         """Train a cohort; return the reducer's total and a row per client (by client).
 
@@ -196,7 +202,7 @@ class EngineGrid(Grid):
         """
         self.round = round
         self.refresh()
-        part = Folding(self, round, clients, model, shared).result()
+        part = Folding(self, round, clients, model, shared, config).result()
         self.lost = tuple(sorted(part.lost, key=lambda lost: lost.client))
         order = np.argsort(part.rows["client"], kind="stable")
         return part.partial, {name: column[order] for name, column in part.rows.items()}

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation import schedule
+from simulation.client_config import AS_CONFIGURED, ClientConfig
 from simulation.faults import ClientError, Lost, WorkerError
 from simulation.leaf import Part
 from simulation.work import merge_parts
@@ -66,6 +67,7 @@ class Folding:
         clients: the cohort.
         model: global weights [P].
         shared: what the server shares.
+        config: what the strategy decides of local training.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class Folding:
         clients: Sequence[int],
         model: Vector,
         shared: Mapping[str, Any],
+        config: ClientConfig = AS_CONFIGURED,
     ) -> None:
-        self.grid, self.round = grid, round
+        self.grid, self.round, self.config = grid, round, config
         assert grid.setup.reducer is not None
         self.reducer = grid.setup.reducer
         sizes = grid.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
-        cost = schedule.weights(sizes, grid.setup.experiment.training.local_epochs)
+        epochs = config.epochs or grid.setup.experiment.training.local_epochs
+        cost = schedule.weights(sizes, epochs)
         self.root = schedule.tree(schedule.cut(clients, cost))
         self.costs = dict(zip(clients, cost.tolist(), strict=True))
         self.examples = dict(zip(clients, sizes.tolist(), strict=True))
@@ -125,7 +129,9 @@ class Folding:
     ) -> Any:
         ids = clients_of(node)
         count = sum(self.examples[c] for c in ids)
-        more = (dict(skip),) if skip else ()
+        more: tuple[Any, ...] = (dict(skip),) if skip else ()
+        if self.config:
+            more = (dict(skip or {}), self.config)
         ticket = self.grid.submit(
             "train",
             self.round,

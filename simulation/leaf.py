@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation import faults
+from simulation.client_config import AS_CONFIGURED, ClientConfig
 from simulation.faults import ClientError, Lost
 from simulation.states import Handle
 from strategies.core import Update, bound, fold_all
@@ -64,11 +65,12 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Order:
-    """What to train with: the round, the model on the device, and what the server shares."""
+    """What to train with: the round, the model on the device, what the server shares and tells."""
 
     round: int
     flat: Any
     shared: Mapping[str, Any]
+    config: ClientConfig = AS_CONFIGURED
 
 
 def train(

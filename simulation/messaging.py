@@ -6,34 +6,55 @@ Where a strategy needs no more than the weighted mean of the replies (see
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from simulation import foreign, realism
+from simulation import client_config, foreign, realism
 from simulation.client_app import shared_of, to_arrays, to_vector
+from simulation.client_config import AS_CONFIGURED, ClientConfig, config_of
 from simulation.engine import EngineGrid, Pending
 from simulation.experiment import Experiment
 from simulation.faults import Lost, judge
 from simulation.leaf import Rows
 from simulation.replies import bytes_of, usable
 from simulation.results import column_means
-from simulation.rounds import Trained
+from simulation.rounds import RoundError, Trained, zero_weights
 from simulation.work import join
 from strategies import Federated
 from strategies.core import Spec, State, Vector, bound
 from strategies.sums import DRIFT
 
+log = logging.getLogger("sunflower.messaging")
+
 
 class Messaging:
-    """Any Flower strategy on any Flower ``Grid``, by messages."""
+    """Any Flower strategy on any Flower ``Grid``, by messages.
 
-    def __init__(self, strategy: Strategy, grid: Grid, spec: Spec, experiment: Experiment) -> None:
+    Args:
+        strategy: the strategy.
+        grid: what carries messages, and folds where it can.
+        spec: layout of the flat model.
+        experiment: what runs.
+        scheduled: whether the clients' learning rate is a schedule, which no strategy can change.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        grid: Grid,
+        spec: Spec,
+        experiment: Experiment,
+        scheduled: bool = False,
+    ) -> None:
         self.strategy, self.grid, self.spec = strategy, grid, spec
-        self.experiment = experiment
+        self.experiment, self._scheduled = experiment, scheduled
+        self._named: set[str] = set()
         folds = isinstance(grid, EngineGrid) and grid.folds
         self._pool = grid if folds and isinstance(grid, EngineGrid) else None
         self._only_mean = foreign.needs_only_the_mean(strategy)
@@ -61,10 +82,13 @@ class Messaging:
             config = ConfigRecord()
             messages = list(self.strategy.configure_train(round, arrays, config, self.grid))
         self._drift = {}
+        self._check_cohort(round, len(messages))
+        configs = [self._read(round, m) for m in messages]
+        told = {m.metadata.dst_node_id: c for m, c in zip(messages, configs, strict=True)}
         down, absent = sum(bytes_of(m) for m in messages), self._absent(round, messages)
         sent = [m for m in messages if m.metadata.dst_node_id not in absent]
         if self._only_mean and sent and self._plain(round, sent, arrays):
-            replies, rows, lost = self._fold(round, model, sent)
+            replies, rows, lost = self._fold(round, model, sent, configs[0])
             up = len(rows["client"]) * sum(map(bytes_of, replies))
         else:
             answers = list(self.grid.send_and_receive(sent))
@@ -72,11 +96,54 @@ class Messaging:
             rows, lost = _rows(replies, "train_loss", "train_accuracy"), tuple(failed)
             up = sum(map(bytes_of, replies))
         judge(self.experiment.faults, round, len(sent), len(rows["client"]), lost, len(messages))
-        with foreign.seeded(seed, round, foreign.AGGREGATE):
+        with foreign.seeded(seed, round, foreign.AGGREGATE), zero_weights(round, rows):
             after, _ = self.strategy.aggregate_train(round, replies)
         final = model if after is None else to_vector(self.spec, after)
         own = self.strategy.notes(round) if isinstance(self.strategy, Federated) else {}
+        decided = [told.get(int(client), AS_CONFIGURED) for client in rows["client"]]
+        own = {**own, **client_config.means(decided, rows["examples"].tolist())}
         return Trained(final, rows, up, down, lost, absent, {**self._drift, **own})
+
+    def _check_cohort(self, round: int, asked: int) -> None:
+        """Raise RoundError when the strategy did not draw the cohort that the experiment names."""
+        plan = self.experiment
+        named = plan.cohort is not None and plan.mode == "federated"
+        if named and asked != plan.cohort_size and not isinstance(self.strategy, Federated):
+            raise RoundError(
+                f"cohort must be left out for {type(self.strategy).__name__}, which samples by "
+                f"itself ({asked} clients in round {round}), got {plan.cohort!r}"
+            )
+
+    def _read(self, round: int, message: Message) -> ClientConfig:
+        """Return what a message decides of local training; name keys that no client knows, once.
+
+        Raises:
+            RoundError: for a value that is none.
+        """
+        config = config_of(message.content)
+        sender = f"{type(self.strategy).__name__} in round {round}"
+        self._name_unknown(config)
+        try:
+            found = client_config.read(config, sender)
+        except ValueError as error:
+            raise RoundError(str(error)) from None
+        if found.learning_rate is not None and self._scheduled:
+            raise RoundError(
+                "lr must be left out for a model whose optimizer has a schedule for a learning "
+                f"rate, got {found.learning_rate!r} from {sender}"
+            )
+        return found
+
+    def _name_unknown(self, config: Mapping[str, Any]) -> None:
+        new = [key for key in client_config.unknown(config) if key not in self._named]
+        if new:
+            self._named.update(new)
+            log.warning(
+                "%s tells clients %s, which they do not know and leave aside (they know %s)",
+                type(self.strategy).__name__,
+                ", ".join(map(repr, new)),
+                ", ".join(client_config.NAMES),
+            )
 
     def _plain(self, round: int, sent: Sequence[Message], arrays: ArrayRecord) -> bool:
         """Tell whether the workers can do what the messages say without getting them."""
@@ -89,17 +156,18 @@ class Messaging:
         return rounds[:1] == [round] and set(shared_of(content)) == set(rule.uses)
 
     def _fold(
-        self, round: int, model: Vector, sent: Sequence[Message]
+        self, round: int, model: Vector, sent: Sequence[Message], config: ClientConfig
     ) -> tuple[list[Message], Rows, tuple[Lost, ...]]:
         """Train and fold on the workers; return the reply that holds the mean, if there is one."""
         pool = self._pool
         assert pool is not None
         shared = shared_of(sent[0].content)
         cohort = [message.metadata.dst_node_id for message in sent]
-        total, rows = pool.train(round, cohort, model, shared)
+        total, rows = pool.train(round, cohort, model, shared, config)
         if total is None:
             return [], rows, pool.lost
-        mean = bound(pool.setup.reducer, shared).finish(total)
+        with zero_weights(round, rows):
+            mean = bound(pool.setup.reducer, shared).finish(total)
         self._drift = {k: v for k, v in mean.metrics.items() if k == DRIFT}
         arrays = to_arrays(self.spec, (model + mean.delta).astype(np.float32))
         metrics: dict[str, float] = {foreign.WEIGHT: int(mean.weight)}
@@ -123,6 +191,8 @@ class Messaging:
         with foreign.seeded(self.experiment.seed, round, foreign.EVALUATE):
             config = ConfigRecord()
             messages = list(self.strategy.configure_evaluate(round, arrays, config, self.grid))
+        for message in messages:
+            self._name_unknown(config_of(message.content))
         if self._pool is not None and self._plain_evaluation and messages:
             return self._pool.evaluate_clients([m.metadata.dst_node_id for m in messages], model)
         replies = list(self.grid.send_and_receive(messages))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -39,6 +40,7 @@ EMPTY_LINE: dict[str, Any] = {
     "update_norm": None,
     "drift": None,
     "clients_lost": 0,
+    "clients_evaluated": None,
 }
 """Round 0: the initial model, nothing trained yet."""
 
@@ -48,6 +50,20 @@ FLOAT = 4
 
 class RoundError(RuntimeError):
     """A round that could not be completed."""
+
+
+@contextmanager
+def zero_weights(round: int, rows: Rows) -> Iterator[None]:
+    """Turn a division by the weights of clients without examples into a RoundError that says so."""
+    try:
+        yield
+    except (ValueError, ZeroDivisionError) as error:
+        if np.any(rows["examples"]) or not len(rows["examples"]):
+            raise
+        raise RoundError(
+            f"round {round}: all weights are 0, as none of its {len(rows['examples'])} clients "
+            "has examples"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,8 @@ class Folding:
         partial, rows = self.grid.train(round, cohort, model, shared)
         lost, replies = self.grid.lost, len(rows["client"])
         judge(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
-        mean = bound(algorithm.reducer, shared).finish(partial)
+        with zero_weights(round, rows):
+            mean = bound(algorithm.reducer, shared).finish(partial)
         measured = column_means(rows, ("train_loss",))["train_loss"]
         if measured is not None:
             mean = replace(mean, metrics={"loss": measured, **mean.metrics})
@@ -290,6 +307,7 @@ class Loop:
                 "server_accuracy": accuracy,
                 "client_loss": means.get("loss"),
                 "client_accuracy": means.get("accuracy"),
+                "clients_evaluated": None if found is None else int(np.sum(found["examples"] > 0)),
             }
             if rows is not None:
                 self.folder.add_part("clients.parquet", client_table(round, rows, found))

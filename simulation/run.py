@@ -17,6 +17,7 @@ from flwr.serverapp.strategy import Strategy
 from simulation import (
     checkpoint,
     datasets,
+    flower_sampling,
     foreign,
     memory,
     notebook,
@@ -42,7 +43,7 @@ from simulation.results import RunError, RunFolder
 from simulation.rounds import Driver, Folding, Loop, Position
 from simulation.sections import Data
 from simulation.states import Shelf
-from simulation.work import Setup
+from simulation.work import ModelInfo, Setup
 from strategies import Algorithm, Federated, WeightedMean
 from strategies.core import Spec, Vector
 from strategies.weights import weights_of
@@ -132,6 +133,7 @@ def simulate(
     preflight.check_realism(experiment, isinstance(chosen, Federated))
     with ExitStack() as stack:
         stack.enter_context(termination())
+        stack.enter_context(flower_sampling.cohort_applied(chosen, experiment))
         if resume:
             check_same(path, experiment)
             preflight.check_resume(experiment, chosen)
@@ -297,7 +299,7 @@ def _run(
             labels = data.labels
             if labels is not None and data.classes is not None:
                 folder.add_labels(parts.label_counts(labels, data.classes))
-        driver = _driver(strategy, grid, info.spec, experiment)
+        driver = _driver(strategy, grid, info, experiment)
         position = Position(0, info.initial)
         if start is not None:
             position = start.position
@@ -305,7 +307,7 @@ def _run(
             grid.restore_clients(start.clients)
         done = {record["round"] for record in results.read_rounds(path)}
         listener.opened(path)
-        listener.begin(experiment, grid.workers, position.round)
+        listener.begin(_as_drawn(experiment, strategy), grid.workers, position.round)
         local = experiment.mode == "local"
         evaluate = grid.evaluate_test_own if local else grid.evaluate_test
         loop = Loop(experiment, driver, evaluate, folder, listener.line, grid.timeline)
@@ -348,9 +350,19 @@ def _run(
     return Result(path, lines, summary, position.model, info.spec)
 
 
-def _driver(strategy: Strategy, grid: EngineGrid, spec: Spec, experiment: Experiment) -> Driver:
-    if isinstance(strategy, Federated) and grid.folds:
-        return Folding(strategy, grid, spec, experiment)
+def _as_drawn(experiment: Experiment, strategy: Strategy) -> Experiment:
+    """Return the experiment with the cohort that a Flower strategy really draws, if it says so."""
     if isinstance(strategy, Federated):
-        strategy.spec = spec
-    return Messaging(strategy, grid, spec, experiment)
+        return experiment
+    size = flower_sampling.trained(strategy, experiment.clients)
+    return experiment.model_copy(update={"cohort": size}) if size else experiment
+
+
+def _driver(
+    strategy: Strategy, grid: EngineGrid, info: ModelInfo, experiment: Experiment
+) -> Driver:
+    if isinstance(strategy, Federated) and grid.folds:
+        return Folding(strategy, grid, info.spec, experiment)
+    if isinstance(strategy, Federated):
+        strategy.spec = info.spec
+    return Messaging(strategy, grid, info.spec, experiment, not info.learning_rate)

@@ -190,7 +190,7 @@ class Screen(Listener):
             self._answered = self._trained = 0
             self._rate.add((record["examples"] or 0) * self._epochs)
         self._move()
-        self.print(describe(record, self._rounds))
+        self.print(describe(record, self._rounds, self._cohort))
 
     def _move(self) -> None:
         ahead, part = divmod(self._trained, self._cohort)
@@ -209,8 +209,14 @@ class Screen(Listener):
         self.console.print(f"{self.title}{text}", soft_wrap=True, markup=False)
 
 
-def describe(record: Mapping[str, Any], rounds: int) -> str:
-    """Return a round's record as a line of text."""
+def describe(record: Mapping[str, Any], rounds: int, cohort: int | None = None) -> str:
+    """Return a round's record as a line of text.
+
+    Args:
+        record: a line of ``rounds.jsonl``.
+        rounds: how many the run has.
+        cohort: clients that train in a round; the line tells where there were others.
+    """
     width = len(str(rounds))
     parts = [f"round {record['round']:>{width}}/{rounds}"]
     for key, name in (
@@ -221,7 +227,12 @@ def describe(record: Mapping[str, Any], rounds: int) -> str:
     ):
         if record[key] is not None:
             text = f"{record[key]:.1%}" if key.endswith("accuracy") else f"{record[key]:.4f}"
+            measured = record.get("clients_evaluated")
+            if key == "client_accuracy" and measured not in (None, record.get("clients")):
+                name = f"on {count(measured, 'client')}"
             parts.append(f"{name} {text}")
+    if cohort is not None and record.get("clients") not in (None, cohort):
+        parts.append(f"{count(record['clients'], 'client')} trained")
     if record["seconds"]:
         parts.append(f"{record['seconds']:.1f} s")
     return "  ".join(parts)

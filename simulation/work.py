@@ -18,6 +18,7 @@ from simulation import inputs, leaf, realism, schedule
 from simulation.ahead import Ahead
 from simulation.attack import attackers
 from simulation.client_app import LOCAL
+from simulation.client_config import AS_CONFIGURED, ClientConfig
 from simulation.datasets import Dataset
 from simulation.experiment import Experiment
 from simulation.faults import Lost
@@ -126,6 +127,7 @@ class Executor:
         shared: Mapping[str, Any],
         states: Sequence[Handle | None],
         skip: Mapping[int, str] | None = None,
+        config: ClientConfig = AS_CONFIGURED,
     ) -> tuple[Part, Any]:
         """Train the clients below a node of the merge tree, and merge their updates as it says.
 
@@ -136,6 +138,7 @@ class Executor:
             shared: what the server shares.
             states: of each client what stands for its state, None where it is its first round.
             skip: clients to leave out, with the reason.
+            config: what the strategy decides of local training in this round.
 
         Returns:
             ``(part, kept)``: the node's :class:`~simulation.leaf.Part`, and of each client that
@@ -146,7 +149,7 @@ class Executor:
 
         assert self.setup.reducer is not None
         reducer, left, skip = self.setup.reducer, iter(states), skip or {}
-        order = Order(round, tf.constant(model), shared)
+        order = Order(round, tf.constant(model), shared, config)
         ids = np.concatenate(list(schedule.leaves(node))).tolist()
         there = [place for place, client in enumerate(ids) if client not in skip]
         ahead = Ahead(self, order, [ids[i] for i in there], [states[i] for i in there])
@@ -203,12 +206,14 @@ class Executor:
             flat,
             inputs.rows(self.data.x_train, at),
             y,
-            epochs=self.setup.experiment.training.local_epochs,
+            epochs=order.config.epochs or self.setup.experiment.training.local_epochs,
             shared=order.shared,
             own=None if own is None else [own],
             slots=slots,
-            steps=self.limits(clients, sizes, order.round),
+            steps=self.limits(clients, sizes, order.round, order.config),
             late=self.late,
+            learning_rate=order.config.learning_rate,
+            batch_size=order.config.batch_size,
         )
         if self.local is not None:
             done = [self.keep_local(t, flat) for t in done]
@@ -217,14 +222,19 @@ class Executor:
         return [replace(t, update=self.attackers.sent(t.update, order.round)) for t in done]
 
     def limits(
-        self, clients: Sequence[int], sizes: Sequence[int], round: int
+        self,
+        clients: Sequence[int],
+        sizes: Sequence[int],
+        round: int,
+        config: ClientConfig = AS_CONFIGURED,
     ) -> list[int | None] | None:
         """Return how many steps each client takes; None when there are no stragglers."""
         experiment = self.setup.experiment
         if not experiment.realism.stragglers:
             return None
-        training = experiment.training
-        whole = [training.local_epochs * -(-n // training.batch_size) for n in sizes]
+        epochs = config.epochs or experiment.training.local_epochs
+        batch = config.batch_size or experiment.training.batch_size
+        whole = [epochs * -(-n // batch) for n in sizes]
         return [
             realism.steps_of(experiment, round, client, steps)
             for client, steps in zip(clients, whole, strict=True)
