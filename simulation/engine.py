@@ -189,13 +189,9 @@ class EngineGrid(Grid):
     # Folding whole cohorts: the fast path.
 
     def train(
-        self,
-        round: int,
-        clients: Sequence[int],
-        model: Vector,
-        shared: Mapping[str, Any],
+        self, round: int, clients: Sequence[int], model: Vector, shared: Mapping[str, Any],
         config: ClientConfig = AS_CONFIGURED,
-    ) -> tuple[Any, Rows]:
+    ) -> tuple[Any, Rows]:  # fmt: skip
         """Train a cohort; return the reducer's total and a row per client (by client).
 
         The total is None when no client gave an update. Who did not, and why, is in ``lost``.
