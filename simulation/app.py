@@ -11,38 +11,54 @@ import hashlib
 import json
 import logging
 import os
+import random
+import secrets
+import shutil
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, Context, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, RecordDict
 from flwr.serverapp import ServerApp
 from flwr.serverapp.server_app import LoadServerAppError
-from flwr.serverapp.strategy import Strategy
 from flwr.supercore.object_ref import load_app
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from simulation import preflight, results
+from simulation.app_hooks import AppError, Hooks
+from simulation.app_replies import Diverged, Replies
 from simulation.bookkeeping import disk, log_file
 from simulation.experiment import ConfigError, Resources, assign, explain
 from simulation.hearing import Hearing
 from simulation.lock import locked, termination
-from simulation.results import RunFolder
+from simulation.results import RunError, RunFolder
 from simulation.run import Listener
 from simulation.sections import Count, Positive, Section
 
 log = logging.getLogger("sunflower.app")
 
+REPLIES = "checkpoint/replies"
+"""Where a run folder keeps the clients' replies."""
+
+NUMPY = "numpy.ndarray"
+"""Flower's name for arrays that NumPy has saved."""
+
 
 class AppFaults(Section):
-    """When a worker counts as hung, and how many a call may take down (as in ``Faults``)."""
+    """When a worker counts as hung, and how many a call may take down (as in ``Faults``).
+
+    ``keep_replies``: keep the clients' replies on disk while the run lasts, for ``--resume``.
+    """
 
     chunk_timeout: Positive | None = None
     attempts: Count = 3
+    keep_replies: bool = True
 
 
 class AppRun(Section):
@@ -84,10 +100,8 @@ def parse_app(given: Mapping[str, Any]) -> AppRun:
         run = AppRun.model_validate(data)
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, AppRun))) from None
-    if run.resources.engine != "ray":
-        raise ConfigError(
-            f"resources.engine must be 'ray' with --app, got {run.resources.engine!r}"
-        )
+    if run.resources.engine == "flower":
+        raise ConfigError("resources.engine must be 'ray' or 'inline' with --app, got 'flower'")
     return run
 
 
@@ -130,120 +144,167 @@ def read_app(run: AppRun) -> FlowerApp:
     return FlowerApp(config["project"]["name"], parts["serverapp"], parts["clientapp"], dict(fused))
 
 
-def run_app(run: AppRun, out: Path | None = None, listener: Listener | None = None) -> AppResult:
+def run_app(
+    run: AppRun, out: Path | None = None, listener: Listener | None = None, resume: bool = False
+) -> AppResult:
     """Run a Flower app and record what its messages tell in a run folder.
 
     Args:
         run: the app, its clients and resources.
         out: the run folder, which must not exist; made up under ``runs/`` when None.
         listener: hears progress.
+        resume: go on in ``out``: see :mod:`simulation.app_replies`.
 
     Raises:
         ConfigError: an app that Flower would refuse, or resources that no node has.
+        RunError: a run folder that cannot be used.
         RuntimeError: the ServerApp failed.
     """
     listener = listener or Listener()
     app = read_app(run)
     path = out if out is not None else free_path(app.name)
-    results.check_free(path)
+    config = _config(run, app)
+    if resume:
+        config = _interrupted(path, config)
+    else:
+        results.check_free(path)
     preflight.check_writable(path)
     if run.resources.address is not None:
         preflight.check_address(run.resources.address)
     with ExitStack() as stack:
         stack.enter_context(termination())
-        from simulation.app_grid import AppGrid, AppSetup
+        if resume:
+            stack.enter_context(locked(path))
+        from simulation.app_grid import AppSetup, grid_for
 
         folder = str(run.app.resolve())
         listener.stage("starting workers")
-        grid = AppGrid(run)
+        grid = grid_for(run)
         stack.callback(grid.close)
         stack.enter_context(termination())  # Ray has put its own handler in our place.
         backend = os.environ.get("KERAS_BACKEND")
         setup = AppSetup(run, folder, app.client, app.run_config, backend)
         grid.begin(setup, run.clients)
-        path.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(locked(path))
-        kept = RunFolder.create(path, _config(run, app, grid.workers))
+        if resume:
+            before = _take_back(path)
+            kept = RunFolder(path)
+        else:
+            before = []
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path))
+            kept = RunFolder.create(path, {**config, "workers": grid.workers})
         stack.enter_context(log_file(path / "run.log"))
-        return _serve(run, app, grid, Hearing(kept, listener.line), listener)
+        hearing = Hearing(kept, listener.line, before)
+        if run.faults.keep_replies:
+            grid.kept_replies = Replies(path / REPLIES)
+            stack.callback(grid.kept_replies.close)
+        return _serve(run, app, grid, hearing, listener, int(config["seed"]))
+
+
+def _interrupted(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an earlier part of a run says of it.
+
+    Raises:
+        RunError: when the folder holds no such run, or none that can go on.
+    """
+    found = results.read_json(path / "config.json")
+    if found is None or "seed" not in found:
+        raise RunError(f"resume: {path} holds no run of an app")
+    if found.get("hash") != config["hash"]:
+        old, new = found.get("decisive", {}), config["decisive"]
+        changed = [f"{k} was {old.get(k)!r}, is {new[k]!r}" for k in new if old.get(k) != new[k]]
+        raise RunError(f"resume: {path} is a run of something else: {'; '.join(changed)}")
+    summary = results.read_json(path / "summary.json") or {}
+    if summary.get("status") == "complete":
+        raise RunError(f"resume: {path} is complete already")
+    if not (path / REPLIES).is_dir():
+        raise RunError(f"resume: {path} keeps no replies of its clients to go on from")
+    return found
+
+
+def _take_back(path: Path) -> list[dict[str, Any]]:
+    """Take the records of an earlier part away, which come once more; return its rounds."""
+    # The last round may have been under way: its record is made again.
+    before = results.read_rounds(path)[:-1]
+    for name in ("rounds.jsonl", "replies.jsonl", "lost.jsonl", "summary.json"):
+        (path / name).unlink(missing_ok=True)
+    shutil.rmtree(path / "clients.parquet", ignore_errors=True)
+    return before
 
 
 def _serve(
-    run: AppRun, app: FlowerApp, grid: Any, hearing: Hearing, listener: Listener
+    run: AppRun, app: FlowerApp, grid: Any, hearing: Hearing, listener: Listener, seed: int
 ) -> AppResult:
     path, began, status = hearing.folder.path, time.perf_counter(), "failed"
-    grid.hearing = hearing
-    final: list[ArrayRecord] = []
+    grid.listen(hearing)
     context = Context(grid.run.run_id, 1, {}, RecordDict(), app.run_config)
     listener.stage(f"running {app.name}")
+    hooks = Hooks(hearing, run.clients)
     try:
-        with disk(path), heard(hearing, final):
+        with disk(path):
+            seed_globally(seed)
             server = load_app(app.server, LoadServerAppError, run.app.resolve())
             if not isinstance(server, ServerApp):
                 raise LoadServerAppError(
                     f"serverapp must be a ServerApp, got {type(server).__name__} for {app.server}"
                 )
-            server(grid, context)
+            seed_globally(seed)  # again: imports may have drawn, and are done once in a process
+            with hooks.installed():
+                server(grid, context)
+            grid.check_all_asked()
         status = "complete"
     except KeyboardInterrupt:
         status = "interrupted"
         raise
+    except (AppError, Diverged):
+        raise
     except Exception as error:
         log.exception("the app failed")
+        if grid.diverged is not None:
+            raise grid.diverged from error
+        if isinstance(error, ZeroDivisionError) and (reason := hearing.weightless()):
+            raise AppError(reason) from error
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
     finally:
         with suppress(OSError):
             hearing.close()
             lines = results.read_rounds(path)
+            final = to_tensors(hooks.final[-1]) if hooks.final else {}
             summary = _summary(status, lines, final, time.perf_counter() - began, hearing.lost)
             if final:
-                results.replace(path / "model.safetensors", _tensors(final[-1]))
+                results.replace(path / "model.safetensors", _safetensors(final))
             hearing.folder.finish(summary)
+            if status == "complete" and grid.kept_replies is not None:
+                grid.kept_replies.remove()
     return AppResult(path, lines, summary)
 
 
-@contextmanager
-def heard(hearing: Hearing, final: list[ArrayRecord]) -> Iterator[None]:
-    """Hear what strategies measure on the server, and the arrays that they end with.
+def seed_globally(seed: int) -> None:
+    """Seed the generators that an app's server draws from: who trains, initial weights.
 
-    Messages do not tell this, so :meth:`flwr.serverapp.strategy.Strategy.start` does meanwhile.
+    Python's and NumPy's, on which Flower and Keras draw, and PyTorch's where it is imported.
     """
-    start = Strategy.start
-
-    def listened(self: Strategy, *args: Any, **options: Any) -> Any:
-        evaluate = options.get("evaluate_fn")
-        if evaluate is not None:
-
-            def told(round: int, arrays: ArrayRecord) -> MetricRecord | None:
-                metrics: MetricRecord | None = evaluate(round, arrays)
-                if metrics is not None:
-                    hearing.server(round, metrics)
-                return metrics
-
-            options["evaluate_fn"] = told
-        result = start(self, *args, **options)
-        final.append(result.arrays)
-        return result
-
-    Strategy.start = listened
-    try:
-        yield
-    finally:
-        Strategy.start = start
+    random.seed(seed)
+    np.random.seed(seed)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed)
 
 
-def _config(run: AppRun, app: FlowerApp, workers: int) -> dict[str, Any]:
+def _config(run: AppRun, app: FlowerApp) -> dict[str, Any]:
     decisive = {"clients": run.clients, "run_config": app.run_config, "app": app.name}
     text = json.dumps(decisive, sort_keys=True)
     return {
         "label": app.name,
         "hash": hashlib.sha256(text.encode()).hexdigest(),
+        "decisive": decisive,
+        "overrides": list(run.run_config),
         "experiment": {
             **run.model_dump(mode="json"),
             "run_config": app.run_config,
             "strategy": app.name,
         },
-        "workers": workers,
+        "seed": secrets.randbelow(2**32),
         "citations": [],
     }
 
@@ -251,12 +312,11 @@ def _config(run: AppRun, app: FlowerApp, workers: int) -> dict[str, Any]:
 def _summary(
     status: str,
     lines: Sequence[Mapping[str, Any]],
-    final: Sequence[ArrayRecord],
+    final: Mapping[str, NDArray[Any]],
     seconds: float,
     lost: int,
 ) -> dict[str, Any]:
-    arrays = [array.numpy() for array in final[-1].values()] if final else []
-    floats = [a.astype(np.float32).ravel() for a in arrays]
+    floats = [array.astype(np.float32).ravel() for array in final.values()]
     return {
         "status": status,
         "rounds": lines[-1]["round"] if lines else 0,
@@ -264,15 +324,24 @@ def _summary(
         "weights_sha256": results.weights_sha256(np.concatenate(floats)) if floats else None,
         "wall_seconds": seconds,
         "images_per_second": None,
-        "parameters": sum(a.size for a in arrays) or None,
+        "parameters": sum(array.size for array in final.values()) or None,
         "clients_lost": lost,
     }
 
 
-def _tensors(arrays: ArrayRecord) -> bytes:
+def to_tensors(arrays: ArrayRecord) -> dict[str, NDArray[Any]]:
+    """Return arrays by name; what is no NumPy array (a forest of XGBoost, say) as its bytes."""
+    return {
+        name: array.numpy() if array.stype == NUMPY else np.frombuffer(array.data, np.uint8)
+        for name, array in arrays.items()
+        if array.data
+    }
+
+
+def _safetensors(tensors: Mapping[str, NDArray[Any]]) -> bytes:
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(array.numpy()) for name, array in arrays.items()})
+    return save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
 
 
 def free_path(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ from rich.console import Console
 
 from simulation.app import AppResult, free_path, parse_app, read_app, run_app
 from simulation.cli import bad_input, endings, quiet
+from simulation.results import RunError, read_json
 from simulation.run import Listener
+
+METRICS = ("train_", "client_", "server_")
+"""How the keys of metrics begin."""
+
+MOST = 8
+"""Metrics that a line shows; rounds.jsonl has all."""
 
 
 class AppScreen(Listener):
@@ -29,10 +37,10 @@ class AppScreen(Listener):
         """Show a round."""
         told = {"clients": "{:d} clients", "seconds": "{:.1f} s", "clients_lost": "{:d} lost"}
         parts = [form.format(record[k]) for k, form in told.items() if record.get(k)]
-        for key in ("train_loss", "client_loss", "client_accuracy", "server_accuracy"):
-            if record.get(key) is not None:
-                parts.append(f"{key.replace('_', ' ')} {record[key]:.4f}")
-        self._console.print(f"round {record['round']}: {', '.join(parts)}")
+        metrics = [k for k in record if k.startswith(METRICS)]
+        shown = [key for key in metrics if record[key] is not None]
+        parts += [f"{key.replace('_', ' ')} {record[key]:.4f}" for key in shown[:MOST]]
+        self._console.print(f"round {record['round']}: {', '.join(parts)}", soft_wrap=True)
 
     def finish(self, result: AppResult) -> None:
         """Show where the run folder is."""
@@ -48,17 +56,28 @@ def run_command(
         given: options by dotted key.
         file: an experiment file: there must be none.
         out: the run folder; a new one when None.
-        resume: must not be asked for.
+        resume: go on in ``out``, with its clients and run configuration where none are given.
     """
-    for name, value in (("EXPERIMENT.toml", file), ("--resume", resume or None)):
-        if value is not None:
-            raise click.UsageError(f"{name} must be left out with --app")
+    if file is not None:
+        raise click.UsageError("EXPERIMENT.toml must be left out with --app")
+    if resume and out is None:
+        raise click.UsageError("--resume must come with --out, the run folder to go on in")
     with bad_input():
         quiet()
-        plan = parse_app(given)
+        plan = parse_app({**_recorded(out), **given} if resume and out is not None else given)
         path = out if out is not None else free_path(read_app(plan).name)
+        folder, place = shlex.quote(str(plan.app)), shlex.quote(str(path))
         screen = AppScreen()
-        with endings(path, "", lambda: screen.begun):
-            result = run_app(plan, path, screen)
+        again = f"sunflower run --app {folder} --resume --out {place}"
+        with endings(path, again if plan.faults.keep_replies else "", lambda: screen.begun):
+            result = run_app(plan, path, screen, resume)
         screen.finish(result)
     return {path: result.summary}
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """Return the clients and the run configuration of a run folder."""
+    config = read_json(path / "config.json")
+    if config is None or "overrides" not in config:
+        raise RunError(f"resume: {path} holds no run of an app")
+    return {"clients": config["experiment"]["clients"], "run_config": config["overrides"]}

@@ -103,7 +103,7 @@ def run(
     if app is not None:
         from simulation.app_command import run_command
 
-        given = {**given, "app": app, "run_config": run_config or ()}
+        given = {**given, "app": app, **({"run_config": run_config} if run_config else {})}
         return _tell_lost(run_command(given, file, out, resume))
     if run_config:
         raise click.UsageError("--run-config must come with --app")

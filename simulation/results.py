@@ -229,7 +229,9 @@ class RunFolder:
         with_parts = sorted(parts.glob("round-*.parquet")) if parts.is_dir() else []
         if with_parts:
             joined = self.path / f".{name}.tmp"
-            pq.write_table(pa.concat_tables(map(pq.read_table, with_parts)), joined)
+            # A part may lack a column that others have: a metric that nobody gave in that round.
+            tables = pa.concat_tables(map(pq.read_table, with_parts), promote_options="default")
+            pq.write_table(tables, joined)
             # At every moment the rows are all in one place: see _take_apart.
             os.replace(parts, self._aside(name))
             os.replace(joined, parts)

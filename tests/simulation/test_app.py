@@ -231,8 +231,10 @@ def test_a_server_app_that_fails(tmp_path: Path) -> None:
     [
         (["--rounds", "3"], "rounds must be left out with --app, which decides it, got 3"),
         (["--clients", "0"], "clients must be >= 1, got 0"),
-        (["--engine", "inline"], "resources.engine must be 'ray' with --app, got 'inline'"),
-        (["--resume"], "--resume must be left out with --app"),
+        (
+            ["--engine", "flower"],
+            "resources.engine must be 'ray' or 'inline' with --app, got 'flower'",
+        ),
         (
             ["-c", "round=3"],
             "run_config: Key 'round' is not present in the main dictionary, got 'round=3'",
