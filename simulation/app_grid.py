@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import LoadClientAppError
@@ -229,13 +231,43 @@ class AppGrid(AppMessages, RayGrid):
         super().__init__(run.resources, executor="simulation.app_grid:AppExecutor", ship=along)
 
 
+class InlineExecutor(AppExecutor):
+    """An executor in the server's process: one call at a time, with generators of its own.
+
+    What the server draws would else depend on what clients have drawn in between.
+    """
+
+    def __init__(self, setup: AppSetup, data: None, partition: Sequence[int]) -> None:
+        super().__init__(setup, data, partition)
+        self._alone = threading.Lock()
+        self._generators = random.Random().getstate(), np.random.RandomState().get_state()
+
+    def answer(
+        self, messages: Sequence[Message], states: Sequence[RecordDict | None]
+    ) -> list[tuple[Message, RecordDict | None]]:
+        """Run the ClientApp on messages; return each reply and the node's state."""
+        with self._alone:
+            servers = random.getstate(), np.random.get_state()
+            self._set(self._generators)
+            try:
+                return super().answer(messages, states)
+            finally:
+                self._generators = random.getstate(), np.random.get_state()
+                self._set(servers)
+
+    @staticmethod
+    def _set(generators: tuple[Any, Any]) -> None:
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])
+
+
 class InlineAppGrid(AppMessages, InlineGrid):
     """Messages in this process, one after the other: for tests and debugging."""
 
     def start(self, setup: Any, data: Any, partition: Any) -> None:
         """Import the app here."""
         self.setup, self.data, self.partition = setup, data, partition
-        executor: Any = AppExecutor(setup, data, partition)
+        executor: Any = InlineExecutor(setup, data, partition)
         self._executor = executor
         _ = self.run
 
