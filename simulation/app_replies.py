@@ -147,16 +147,14 @@ class Replies:
     def add(
         self, round: int, request: Message, digest: str, reply: Message, state: RecordDict | None
     ) -> None:
-        """Keep a reply, unless there is no more room: then none is kept any longer."""
+        """Keep a reply; once there is no more room, none any longer."""
         if self.full:
             return
         content = b"" if reply.has_error() else to_bytes(reply.content)
         after = b"" if state is None else to_bytes(state)
         self.room -= len(content) + len(after)
         if self.room < 0:
-            self.full = True
-            self.remove()
-            log.warning("the clients' replies need too much disk space: this run cannot be resumed")
+            self._stop(round, "they need too much disk space")
             return
         head = {
             "client": request.metadata.dst_node_id,
@@ -168,9 +166,20 @@ class Replies:
             "error": [reply.error.code, reply.error.reason] if reply.has_error() else None,
             "crc": zlib.crc32(after, zlib.crc32(content)),
         }
-        file = self._open(round)
-        file.write(json.dumps(head).encode() + b"\n" + content + after)
-        file.flush()
+        try:
+            file = self._open(round)
+            file.write(json.dumps(head).encode() + b"\n" + content + after)
+            file.flush()
+        except OSError as error:
+            self._stop(round, error.strerror or str(error))
+
+    def _stop(self, round: int, reason: str) -> None:
+        """Keep no more replies: what there is stays the beginning of the run."""
+        self.full = True
+        self.close()
+        log.warning(
+            "replies are kept no longer (%s): --resume goes on after round %d", reason, round - 1
+        )
 
     def _open(self, round: int) -> BinaryIO:
         if self._file is None or self._file[0] != round:
@@ -182,7 +191,8 @@ class Replies:
     def close(self) -> None:
         """Close the file of the round."""
         if self._file is not None:
-            self._file[1].close()
+            with suppress(OSError):
+                self._file[1].close()
             self._file = None
 
     def remove(self) -> None:

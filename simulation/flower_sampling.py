@@ -72,7 +72,8 @@ def check(strategy: Any, experiment: Experiment) -> None:
     """Raise ConfigError when a strategy cannot train the experiment's clients as both say."""
     if isinstance(strategy, Federated):
         return
-    reason = impossible(strategy, experiment.clients)
+    clients = 1 if experiment.mode == "centralised" else experiment.clients
+    reason = impossible(strategy, clients)
     if reason is not None:
         raise ConfigError(reason)
     if any(isinstance(one, CLIP_ON_CLIENTS) for one in chain(strategy)):
@@ -81,7 +82,7 @@ def check(strategy: Any, experiment: Experiment) -> None:
             f"got {type(strategy).__name__}"
         )
     size = experiment.cohort_size if _settings(strategy, experiment) else None
-    size = trained(strategy, experiment.clients) if size is None else size
+    size = trained(strategy, clients) if size is None else size
     for one in chain(strategy):
         told = getattr(one, "num_sampled_clients", None)
         if size is not None and _is_number(told) and told != size:

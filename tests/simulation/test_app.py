@@ -139,11 +139,10 @@ def sunflower(*args: Any) -> Result:
 
 
 @pytest.fixture(autouse=True)
-def _quiet(quiet_again: None, ray_cluster: Any) -> None:
-    """Everything here runs on the tests' Ray."""
+def _quiet(quiet_again: None) -> None: ...
 
 
-def test_an_app_runs_as_it_is(tmp_path: Path) -> None:
+def test_an_app_runs_as_it_is(tmp_path: Path, ray_cluster: Any) -> None:
     out, app = tmp_path / "run", plain(tmp_path, "plainapp")
     given = ("--app", app, "--out", out, "--clients", 4, "--workers", 2)
     result = sunflower(*given, "-c", "model.step=0.25")
@@ -184,13 +183,13 @@ def test_mods_clip_and_a_strategy_adds_privacy(tmp_path: Path) -> None:
         "num_sampled_clients=4)",
     )
     out, app = tmp_path / "run", write(tmp_path, "clippingapp", client, server)
-    result = sunflower("--app", app, "--out", out, "--clients", 4, "--workers", 1)
+    result = sunflower("--app", app, "--out", out, "--clients", 4, "--engine", "inline")
     assert result.exit_code == 0, result.output
     final = load_file(out / "model.safetensors")["w"]
     assert np.linalg.norm(final) == pytest.approx(2 * 0.1, rel=1e-5)
 
 
-def test_an_app_of_the_old_style(tmp_path: Path) -> None:
+def test_an_app_of_the_old_style(tmp_path: Path, ray_cluster: Any) -> None:
     """Its server asks from many threads at once."""
     out, app = tmp_path / "run", write(tmp_path, "oldapp", OLD_CLIENT, OLD_SERVER)
     result = sunflower("--app", app, "--out", out, "--clients", 4, "--workers", 2)
@@ -204,7 +203,7 @@ def test_an_app_of_the_old_style(tmp_path: Path) -> None:
 
 def test_a_client_that_fails_is_told(tmp_path: Path) -> None:
     out, app = tmp_path / "run", plain(tmp_path, "failingapp")
-    given = ("--app", app, "--out", out, "--clients", 4, "--workers", 1)
+    given = ("--app", app, "--out", out, "--clients", 4, "--engine", "inline")
     result = sunflower(*given, "-c", "rounds=13")
     assert result.exit_code == cli.LOST, result.output
     lost = [json.loads(line) for line in (out / "lost.jsonl").read_text().splitlines()]
@@ -218,7 +217,7 @@ def test_a_server_app_that_fails(tmp_path: Path) -> None:
     server = SERVER.format(imports="", strategy="1 / 0")
     out, app = tmp_path / "run", write(tmp_path, "brokenapp", CLIENT, server)
     (app / "brokenapp/client.py").write_text(CLIENT.format(imports="", mods=""))
-    result = sunflower("--app", app, "--out", out, "--clients", 2, "--workers", 1)
+    result = sunflower("--app", app, "--out", out, "--clients", 2, "--engine", "inline")
     assert result.exit_code == cli.FAILED
     assert result.stderr == (
         f"sunflower: the run failed: ZeroDivisionError: division by zero; see {out / 'run.log'}\n"

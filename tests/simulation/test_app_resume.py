@@ -298,14 +298,25 @@ def test_what_was_left_out_is_told(tmp_path: Path) -> None:
         again.again(2, other, again.digest(other.content))
 
 
-def test_replies_that_are_too_large_are_not_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("reason", ["they need too much disk space", "No space left on device"])
+def test_replies_are_kept_as_long_as_there_is_room(
+    reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replies = Replies(tmp_path / "replies", room=1000)
+    replies = Replies(tmp_path)
+    keep(replies, 1, 0)
+    keep(replies, 2, 0)
+
+    def full(round: int) -> Any:
+        raise OSError(28, reason)
+
+    if reason.startswith("they"):
+        replies.room = 10
+    else:
+        monkeypatch.setattr(replies, "_open", full)
     with caplog.at_level(logging.WARNING, "sunflower"):
-        for client in range(9):
-            keep(replies, 1, client)
-    assert replies.full and not (tmp_path / "replies").exists()
+        keep(replies, 3, 0)
+        keep(replies, 4, 0)
     assert [r.getMessage() for r in caplog.records] == [
-        "the clients' replies need too much disk space: this run cannot be resumed"
+        f"replies are kept no longer ({reason}): --resume goes on after round 2"
     ]
+    assert Replies(tmp_path).left == 2
