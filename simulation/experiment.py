@@ -12,7 +12,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from simulation import plugins
 from simulation.explain import explain as explain
 from simulation.identity import revised
 from simulation.sections import (
@@ -158,7 +159,11 @@ class Resources(Section):
 
 
 class Experiment(Section):
-    """One run, complete: data, clients, model, local training, strategy, rounds and seed."""
+    """One run, complete: data, clients, model, local training, strategy, rounds and seed.
+
+    ``model`` and ``dataset`` take functions too, and keep their names (see
+    :mod:`simulation.given`). Raises ConfigError with one line per problem.
+    """
 
     name: str | None = None
     mode: Literal["federated", "centralised", "local"] = "federated"
@@ -181,6 +186,14 @@ class Experiment(Section):
     resources: Resources = Resources()
     track: Tracks = ()
 
+    if not TYPE_CHECKING:  # Checkers of types take the signature from the fields.
+
+        def __init__(self, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise ConfigError("\n".join(explain(error, Experiment))) from None
+
     @field_validator(*SHORT, mode="before")
     @classmethod
     def _table(cls, value: Any, info: ValidationInfo) -> Any:
@@ -192,6 +205,11 @@ class Experiment(Section):
         if value is not None and not (is_number(value) and _is_cohort(value)):
             raise ValueError("must be a number of clients (>= 1) or a fraction in (0, 1]")
         return value if value is None or value <= 1 else int(value)
+
+    @field_validator("model", "dataset", mode="before")
+    @classmethod
+    def _function(cls, value: Any) -> Any:
+        return plugins.pinned(value)
 
     @field_validator("model")
     @classmethod

@@ -29,6 +29,7 @@ from simulation.cluster import address_of
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid, Progress
 from simulation.experiment import ConfigError, Experiment, parse
+from simulation.given import admit
 from simulation.inline import InlineGrid
 from simulation.numbered import Numbered
 from simulation.options import overlay, toml_value
@@ -46,6 +47,7 @@ def executor_here(setup: Setup) -> Executor:
         from simulation.run import prepare
 
         prepare_tensorflow(setup.threads, setup.experiment.resources.client_gpus)
+        admit(setup.given)
         _EXECUTORS.clear()  # one experiment at a time: its data is large
         _EXECUTORS[key] = Executor(setup, *prepare(setup.experiment))
     return _EXECUTORS[key]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import socket
-import sys
-from collections.abc import Iterator
-from importlib.machinery import PathFinder
-from importlib.util import find_spec
 from pathlib import Path
 
 from flwr.serverapp.strategy import Strategy
 
+from simulation import static
 from simulation.experiment import ConfigError, Experiment
 from strategies import Federated
 from strategies.core import ClientRule
@@ -29,7 +25,7 @@ def check(experiment: Experiment, path: Path) -> None:
     """
     check_writable(path)
     if ":" in experiment.model:
-        find_statically("model", experiment.model)
+        static.find("model", experiment.model)
     resources = experiment.resources
     if resources.engine == "ray" and resources.address is not None:
         check_address(resources.address)
@@ -88,58 +84,3 @@ def check_resume(experiment: Experiment, strategy: Strategy) -> None:
             "resources.engine must be 'ray' or 'inline' to resume a run whose clients keep state, "
             "got 'flower', which does not give it out"
         )
-
-
-def find_statically(field: str, reference: str) -> None:
-    """Look for ``module:function`` without importing the module, which may load TensorFlow.
-
-    What only an import can show is left to the workers.
-
-    Args:
-        field: the option that holds the reference, for the messages.
-        reference: module and function.
-
-    Raises:
-        ConfigError: if it is not of that form, there is no such module, it does not parse, or it
-            defines no such name.
-    """
-    module, colon, name = reference.partition(":")
-    if not colon or not all(part.isidentifier() for part in [*module.split("."), name]):
-        raise ConfigError(f"{field} must be module:function, got {reference!r}")
-    try:
-        source = _source(module)
-        tree = None if source is None else ast.parse(source.read_bytes(), str(source))
-    except (ImportError, SyntaxError, ValueError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(
-            f"{field} must name a module that imports, got {reference!r} ({reason})"
-        ) from None
-    if tree is not None and not {name, "*", "__getattr__"} & set(_names(tree)):
-        raise ConfigError(
-            f"{field} must name a function, got {reference!r} ({name} is not in {module})"
-        )
-
-
-def _source(module: str) -> Path | None:
-    """Return a module's file; None when it is no Python source."""
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        # A module of the working folder is not looked up among those that are loaded already.
-        spec = PathFinder.find_spec(module, [folder]) or find_spec(module)
-    finally:
-        sys.path.remove(folder)
-    if spec is None:
-        raise ModuleNotFoundError(f"No module named {module!r}")
-    is_source = spec.origin is not None and spec.origin.endswith(".py")
-    return Path(str(spec.origin)) if is_source else None
-
-
-def _names(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.alias):
-            yield (node.asname or node.name).split(".")[0]

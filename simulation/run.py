@@ -22,6 +22,7 @@ from simulation import (
     memory,
     notebook,
     partition,
+    plugins,
     preflight,
     results,
     ship,
@@ -95,6 +96,8 @@ def simulate(
     resume: bool = False,
     listener: Listener | None = None,
     host: Host | None = None,
+    model: str | Callable[..., Any] | None = None,
+    dataset: str | Callable[..., Any] | None = None,
 ) -> Result:
     """Run an experiment and record it in a run folder.
 
@@ -106,6 +109,8 @@ def simulate(
         resume: go on in ``out`` from its last checkpoint.
         listener: hears progress; when None, notebooks show a bar and all else shows nothing.
         host: gives engine and data to the runs of a study; None: the run has its own.
+        model: in the place of the experiment's: a name or a function.
+        dataset: likewise.
 
     Raises:
         ConfigError: a bad experiment, or resources that no node has.
@@ -119,7 +124,15 @@ def simulate(
         >>> result.summary["rounds"]
         1
     """
-    experiment = experiment or Experiment()
+    if plugins.importing.get():
+        raise RunError(
+            "simulate must not be called while its module is imported: "
+            "put it under if __name__ == '__main__':"
+        )
+    given = {"model": model, "dataset": dataset}
+    given = {name: value for name, value in given.items() if value is not None}
+    # Names of a script's functions are looked up now, if they were not there before.
+    experiment = (experiment or Experiment()).replace(**given)
     listener = Listeners([listener or _default(), *trackers.make(experiment.track)])
     chosen = make_strategy(experiment, strategy)
     if strategy is not None:
@@ -262,14 +275,14 @@ def _run(
 ) -> Result:
     listener.stage("starting workers")
     threads = max(1, int(experiment.resources.client_cpus))
-    setup = Setup(experiment, threads=threads)
+    setup = Setup(experiment, threads=threads, given=plugins.handed_over(experiment))
     if isinstance(strategy, Federated):
         algorithm = strategy.algorithm
-        setup = Setup(experiment, algorithm.client, algorithm.reducer, threads=threads)
+        setup = replace(setup, rule=algorithm.client, reducer=algorithm.reducer)
     else:
         folds = grid.folds and foreign.needs_only_the_mean(strategy)
         reducer = WeightedMean() if folds else None
-        setup = Setup(experiment, foreign.client_rule(strategy), reducer, threads=threads)
+        setup = replace(setup, rule=foreign.client_rule(strategy), reducer=reducer)
     if setup.keeps_state and grid.folds:
         shelf = Shelf(str(path.resolve() / "checkpoint" / checkpoint.CLIENTS))
         setup = replace(setup, shelf=shelf)

@@ -16,7 +16,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from simulation import plugins
 from simulation.experiment import Experiment
+from simulation.fingerprint import modules_used
 
 OURS = ("simulation", "strategies", "analysis")
 
@@ -33,6 +35,8 @@ def modules_of(experiment: Experiment, strategy: Any = None) -> list[str]:
     """
     named = (experiment.model, experiment.dataset, experiment.strategy.name)
     found = [name.partition(":")[0] for name in named if ":" in name]
+    for function in plugins.to_give(experiment).values():
+        found += modules_used(function)
     whole = getattr(strategy, "algorithm", strategy)
     parts = [strategy, *getattr(whole, "__dict__", {}).values()]
     parts += [inner for part in parts[1:] for inner in getattr(part, "__dict__", {}).values()]

@@ -22,6 +22,7 @@ from simulation.client_config import AS_CONFIGURED, ClientConfig
 from simulation.datasets import Dataset
 from simulation.experiment import Experiment
 from simulation.faults import Lost
+from simulation.given import Given, admit
 from simulation.leaf import Order, Part, Rows
 from simulation.partition import AnyPartition
 from simulation.states import Handle, Shelf, StateError
@@ -61,6 +62,7 @@ class Setup:
         app: a ``ClientApp`` that answers messages; Sunflower's own when None.
         threads: TensorFlow threads of a worker.
         shelf: where workers put what clients keep; None: it comes back with the results.
+        given: functions and files that workers get by value.
     """
 
     experiment: Experiment
@@ -69,6 +71,7 @@ class Setup:
     app: ClientApp | None = None
     threads: int = 1
     shelf: Shelf | None = None
+    given: Given = field(default_factory=Given)
 
     @property
     def keeps_slots(self) -> bool:
@@ -85,6 +88,7 @@ class Executor:
     """Do the work of one process. Building it imports TensorFlow and builds the model."""
 
     def __init__(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
+        admit(setup.given)
         self.setup = setup
         self.data = data
         self.partition = partition

@@ -142,6 +142,11 @@ class Worker:
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
 
+def pickled(function: Any) -> bytes:
+    """Return a function with all that it uses of its script: ``pickle.loads`` gives it back."""
+    return bytes(ray.cloudpickle.dumps(function))
+
+
 def _failed(started: float, error: BaseException) -> Status:
     text = f"{type(error).__name__}: {error}"
     return Status(started, time.time(), text, traceback.format_exc())
