@@ -22,6 +22,7 @@ def revised(experiment: Experiment) -> list[str]:
     ::
 
         client momentum    SCAFFOLD and FedNova allow for the momentum of the clients' SGD
+        smoothed loss      adaptive mu goes by the loss of several rounds where not all take part
         uniform weights    cohorts drawn by size are weighed alike, unless weights are given
     """
     if experiment.mode != "federated":
@@ -45,4 +46,14 @@ def _client_momentum(experiment: Experiment) -> bool:
     return bool(experiment.training.momentum) or ":" in experiment.model
 
 
-CHANGES = {"client momentum": _client_momentum, "uniform weights": _uniform_weights}
+def _smoothed_loss(experiment: Experiment) -> bool:
+    plan = experiment.strategy
+    some = experiment.cohort_size < experiment.clients or experiment.realism.active
+    return plan.name == "fedprox-adaptive" and some and plan.options.get("window") != 1
+
+
+CHANGES = {
+    "client momentum": _client_momentum,
+    "smoothed loss": _smoothed_loss,
+    "uniform weights": _uniform_weights,
+}

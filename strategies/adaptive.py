@@ -47,13 +47,16 @@ class _Wrapper:
 class AdaptiveMu(_Wrapper):
     """Adapt mu to the training loss, and move the model by another server rule.
 
-    ::
+    With L the mean loss of the last ``window`` rounds, once a window::
 
-        mu <- mu + step              when the loss is larger than a round ago
-        mu <- max(0, mu - step)      when it has fallen ``patience`` rounds in a row
+        mu <- mu + step              when L is larger than that of the window before
+        mu <- max(0, mu - step)      when it has fallen ``patience`` windows in a row
 
-    The loss is the mean over the round's cohort of their local training; the paper measures it
-    on all clients.
+    The paper's loss is that of all clients, measured every round. Where all take part, a window is
+    one round, as in the paper. The loss of a cohort also changes with who is in it: compared from
+    round to round it rises half of the time while the model learns, and mu with it. So it is
+    averaged over a window, and counts as larger when it is so by more than twice the standard
+    error of the difference, which the losses within the two windows give.
 
     Args:
         server: moves the model.
@@ -61,6 +64,7 @@ class AdaptiveMu(_Wrapper):
             where they differ, to show that mu finds its way.
         step: of mu, > 0.
         patience: falls in a row, >= 1.
+        window: rounds, >= 1, whose loss is averaged where not all clients take part.
 
     Raises:
         ValueError: for a value out of range; in ``step`` if clients report no loss.
@@ -71,6 +75,7 @@ class AdaptiveMu(_Wrapper):
     mu: float = 0.0
     step_size: float = 0.1
     patience: int = 5
+    window: int = 5
 
     shows = ("mu",)
 
@@ -78,6 +83,7 @@ class AdaptiveMu(_Wrapper):
         checks.number("mu", self.mu, ">= 0")
         checks.number("step", self.step_size, "> 0")
         checks.integer("patience", self.patience, ">= 1")
+        checks.integer("window", self.window, ">= 1")
 
     def refuse(self, algorithm: Algorithm) -> str | None:
         """Refuse clients that do not take mu from the server."""
@@ -89,9 +95,10 @@ class AdaptiveMu(_Wrapper):
         return super().refuse(algorithm)
 
     def init(self, model: Vector) -> State:
-        """Return the state of the rule inside, mu, the last loss and how often it fell."""
-        inner = self.server.init(model)
-        return {**inner, "mu": float(self.mu), "mu.loss": inf, "mu.falls": 0}
+        """Return the state of the rule inside, mu, and what is known of the loss."""
+        known = {"mu.loss": inf, "mu.variance": 0.0, "mu.falls": 0}
+        under_way = {"mu.rounds": 0, "mu.sum": 0.0, "mu.squares": 0.0}
+        return {**self.server.init(model), "mu": float(self.mu), **known, **under_way}
 
     def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
         """Return the next model, and the state with the next mu."""
@@ -100,15 +107,26 @@ class AdaptiveMu(_Wrapper):
                 f"metrics of the round must have 'loss' for an adaptive mu, "
                 f"got {sorted(mean.metrics)}"
             )
-        mu, before, falls = state["mu"], state["mu.loss"], state["mu.falls"]
-        loss = float(mean.metrics["loss"])
+        loss, rounds = float(mean.metrics["loss"]), state["mu.rounds"] + 1
+        total, squares = state["mu.sum"] + loss, state["mu.squares"] + loss**2
+        model, inner = self.server.step(model, state, mean, at)
+        known = {name: state[name] for name in ("mu", "mu.loss", "mu.variance", "mu.falls")}
+        if rounds >= self.window or mean.clients >= at.population:
+            spread = max(0.0, squares - total**2 / rounds) / max(1, rounds - 1)
+            known = self._compared(known, total / rounds, spread / rounds)
+            rounds, total, squares = 0, 0.0, 0.0
+        under_way = {"mu.rounds": rounds, "mu.sum": total, "mu.squares": squares}
+        return model, {**inner, **known, **under_way}
+
+    def _compared(self, known: State, loss: float, variance: float) -> dict[str, Any]:
+        """Return what is known after a window of this mean loss, and the mean's variance."""
+        mu, before, falls = known["mu"], known["mu.loss"], known["mu.falls"]
         falls = falls + 1 if isfinite(before) and loss < before else 0
-        if loss > before:
+        if loss > before + 2 * sqrt(variance + known["mu.variance"]):
             mu += self.step_size
         elif falls == self.patience:
             mu, falls = max(0.0, mu - self.step_size), 0
-        model, inner = self.server.step(model, state, mean, at)
-        return model, {**inner, "mu": mu, "mu.loss": loss, "mu.falls": falls}
+        return {"mu": mu, "mu.loss": loss, "mu.variance": variance, "mu.falls": falls}
 
     def share(self, state: State) -> Mapping[str, Any]:
         """Return mu and what the rule inside shares."""

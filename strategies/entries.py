@@ -118,9 +118,13 @@ def fedprox_adaptive(
     patience: int = 5,
     learning_rate: float | Schedule = 1.0,
     weights: Weights = None,
+    window: int = 5,
 ) -> Algorithm:
-    """As FedProx with mu + 0.1 when the loss rises, mu - 0.1 when it fell five rounds in a row."""
-    rule = AdaptiveMu(average(learning_rate), mu, step, patience)
+    """As FedProx with mu + 0.1 when the loss rises, mu - 0.1 when it fell five times in a row.
+
+    The loss is the mean of `window` rounds, or that of a round where all clients take part.
+    """
+    rule = AdaptiveMu(average(learning_rate), mu, step, patience, window)
     return Algorithm("FedProx adaptive", proximal_as_told(), WeightedMean(weights), rule)
 
 

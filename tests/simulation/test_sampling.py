@@ -85,7 +85,8 @@ def test_power_of_choice_goes_by_the_losses_reported_and_resumes(tmp_path):
 
 @pytest.mark.parametrize("name", ["fedprox-adaptive", "dp-fedavg-adaptive"])
 def test_what_the_server_adapts_is_recorded_and_resumed(name, tmp_path):
-    wanted = parse(BASE | {"strategy": {"name": name}})
+    options = {"window": 1} if "prox" in name else {}
+    wanted = parse(BASE | {"strategy": {"name": name, **options}})
     whole = simulate(wanted, out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         simulate(wanted, out=tmp_path / "cut", listener=StopAfter(4))
@@ -171,6 +172,9 @@ def test_uniform_sampling_leaves_a_runs_identity_alone():
         ({"sampling": "by-size", "strategy": {"name": "fedavg", "weights": "examples"}}, None),
         ({"sampling": "by-size", "strategy": "krum"}, None),
         ({"sampling": "by-size", "mode": "centralised"}, None),
+        ({"strategy": "fedprox-adaptive"}, ["smoothed loss"]),
+        ({"strategy": "fedprox-adaptive", "cohort": None}, None),
+        ({"strategy": {"name": "fedprox-adaptive", "window": 1}}, None),
         ({"strategy": "scaffold"}, None),
         ({"strategy": "scaffold", "training": {"momentum": 0.9}}, ["client momentum"]),
         ({"strategy": "fednova", "model": "mine:model"}, ["client momentum"]),

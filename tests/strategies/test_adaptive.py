@@ -30,14 +30,14 @@ from strategies.core import bound
 UNIFORM = WeightedMean("uniform")
 
 
-def mus(losses, **options):
-    """mu as clients are told it in each round, for the losses that they report."""
+def mus(losses, population=1, **options):
+    """mu as clients are told it in each round, for the losses that a cohort of one reports."""
     rule = AdaptiveMu(average(), **options)
     model, state, told = np.zeros(3), rule.init(np.zeros(3)), []
     for number, loss in enumerate(losses, start=1):
         told.append(rule.share(state)["mu"])
         mean = Mean(np.ones(3), metrics={"loss": loss})
-        model, state = rule.step(model, state, mean, Round(number, 10))
+        model, state = rule.step(model, state, mean, Round(number, population))
     assert np.array_equal(model, np.full(3, float(len(losses))))
     return [*told, rule.share(state)["mu"]]
 
@@ -55,17 +55,60 @@ def test_mu_falls_after_five_falls_in_a_row_and_not_below_zero():
     assert mus(broken, mu=1.0) == pytest.approx([1.0] * 9)
 
 
-def test_step_and_patience_are_options():
+def falling_with_cohort_noise(seed):
+    """A loss that falls in every round, seen through cohorts that differ."""
+    t, rng = np.arange(200), np.random.default_rng(seed)
+    return np.exp(-t / 100) + 0.3 + 0.1 * rng.normal(size=200)
+
+
+def test_mu_does_not_climb_on_a_falling_loss_with_cohort_noise():
+    smoothed = [mus(falling_with_cohort_noise(s), population=10)[-1] for s in range(20)]
+    assert np.mean(smoothed) < 0.2 and max(smoothed) <= 0.4
+    # Compared from round to round it goes from 0 to more than 3.
+    ratchet = [mus(falling_with_cohort_noise(s), population=10, window=1)[-1] for s in range(20)]
+    assert min(ratchet) > 3
+
+
+def test_mu_rises_with_a_loss_that_rises_by_more_than_the_noise():
+    rng = np.random.default_rng(0)
+    rising = 1 + 0.02 * np.arange(100) + 0.02 * rng.normal(size=100)
+    told = mus(rising, population=10)
+    # 20 windows of five rounds, 19 comparisons; the first is made after round 10.
+    assert told[:10] == [0.0] * 10 and told[10] == pytest.approx(0.1)
+    assert told[-1] == pytest.approx(1.9)
+
+
+def test_windows_are_compared_by_their_means_and_standard_errors():
+    rng = np.random.default_rng(3)
+    losses = rng.normal(1.0, 0.1, 60) + 0.05 * (np.arange(60) % 17)
+    expected, mu, falls, before = [0.0], 0.2, 0, None
+    for window in losses.reshape(-1, 4):
+        mean, error = window.mean(), window.std(ddof=1) / np.sqrt(4)
+        if before is not None:
+            falls = falls + 1 if mean < before[0] else 0
+            if mean - before[0] > 2 * np.hypot(error, before[1]):
+                mu += 0.1
+            elif falls == 2:
+                mu, falls = max(0.0, mu - 0.1), 0
+        before = mean, error
+        expected.append(mu)
+    told = mus(losses, population=10, mu=0.2, window=4, patience=2)
+    assert told[4::4] == pytest.approx(expected[1:])
+    assert len(set(expected[1:])) > 2
+
+
+def test_step_patience_and_window_are_options():
     assert mus([1.0, 0.9, 0.8], mu=2.0, step_size=0.5, patience=2)[-1] == 1.5
-    options = {"mu": 2.0, "step": 0.5, "patience": 2}
+    options = {"mu": 2.0, "step": 0.5, "patience": 2, "window": 3}
     rule = catalog.build("fedprox-adaptive", **options).server
-    assert (rule.mu, rule.step_size, rule.patience) == (2.0, 0.5, 2)
+    assert (rule.mu, rule.step_size, rule.patience, rule.window) == (2.0, 0.5, 2, 3)
 
 
 def test_adaptive_mu_wraps_any_server_rule():
     algorithm = Algorithm("x", proximal_as_told(), Median(), AdaptiveMu(adam(0.1)))
     state = algorithm.server.init(np.zeros(2))
-    assert set(state) == {"m", "v", "mu", "mu.loss", "mu.falls"}
+    known = {"mu", "mu.loss", "mu.variance", "mu.falls", "mu.rounds", "mu.sum", "mu.squares"}
+    assert set(state) == {"m", "v"} | known
     mean = Mean(np.ones(2), metrics={"loss": 1.0})
     moved, after = algorithm.server.step(np.zeros(2), state, mean, Round(1, 1))
     expected, _ = adam(0.1).step(np.zeros(2), adam(0.1).init(np.zeros(2)), mean, Round(1, 1))
@@ -152,6 +195,7 @@ def test_a_reducer_without_adaptation_is_the_same_in_every_round():
         (lambda: AdaptiveMu(average(), mu=-1.0), "mu must be >= 0, got -1.0"),
         (lambda: AdaptiveMu(average(), step_size=0.0), "step must be > 0, got 0.0"),
         (lambda: AdaptiveMu(average(), patience=0), "patience must be >= 1, got 0"),
+        (lambda: AdaptiveMu(average(), window=0), "window must be >= 1, got 0"),
         (lambda: AdaptiveClip(average(), norm=0.0), "norm must be > 0, got 0.0"),
         (lambda: AdaptiveClip(average(), quantile=1.0), "quantile must be in [0, 1), got 1.0"),
         (lambda: AdaptiveClip(average(), rate=0.0), "rate must be > 0, got 0.0"),
