@@ -42,6 +42,9 @@ ABOUT = {
     "partition.classes_per_client": "for `pathological`",
     "partition.shards_per_client": "for `shards`",
     "partition.examples_per_client": "for `on-demand`",
+    "partition.law": "of `on-demand` with alpha: `symmetric` draws a client's labels by "
+    "Dir(alpha, ..., alpha), `prior` by Dir(alpha * the classes' shares) as Hsu et al. (2019, "
+    "arXiv 1909.06335): with 10 classes alike 0.3 of the first is 3 of the second",
     "partition.validation": "part of a client's rows that it keeps for validation",
     "training.optimizer": "a Keras optimizer by name; else the model's own, else `sgd`",
     "training.learning_rate": "step size of the clients; else the model's own, else 0.05",

@@ -56,6 +56,9 @@ WEIGHTED = ("by-size", "power-of-choice")
 LATER = ("sampling", "attack", "data")
 """Tables that count for the identity of a run only where they differ from the default."""
 
+LATER_KEYS = {"partition": ("law",)}
+"""Keys of tables that came later still: they count only where they differ from the default."""
+
 SHORT = {"strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind"}
 """Tables that may be written as a string, and the key that it stands for."""
 
@@ -78,6 +81,7 @@ class PartitionConfig(Section):
     classes_per_client: Count = 2
     shards_per_client: Count = 2
     examples_per_client: Count = 100
+    law: Literal["symmetric", "prior"] = "symmetric"
     validation: Annotated[Float, Field(ge=0, lt=1)] = 0.1
 
     @model_validator(mode="before")
@@ -97,6 +101,11 @@ class PartitionConfig(Section):
             raise ValueError(
                 f"partition.alpha must be left out for the partition {self.kind!r}, "
                 f"got {self.alpha!r}"
+            )
+        if self.law != "symmetric" and (self.kind != "on-demand" or self.alpha is None):
+            raise ValueError(
+                "partition.law must be left out unless the partition is 'on-demand' with an alpha, "
+                f"got {self.law!r}"
             )
         return self
 
@@ -279,11 +288,16 @@ class Experiment(Section):
         # What is not simulated leaves no trace, so that older runs keep their identity.
         plain = set() if self.realism.active else {"realism"}
         plain |= {name for name in LATER if getattr(self, name) == type(getattr(self, name))()}
-        kept = self.model_dump(
+        found = self.model_dump(
             mode="json", exclude={"name", "data_dir", "faults", "resources", "track"} | plain
         )
+        for table, keys in LATER_KEYS.items():
+            fields = type(getattr(self, table)).model_fields
+            for key in keys:
+                if table in found and found[table][key] == fields[key].default:
+                    del found[table][key]
         changes = revised(self)
-        return kept | ({"revised": changes} if changes else {})
+        return found | ({"revised": changes} if changes else {})
 
     def digest(self) -> str:
         """Return the sha256 of :meth:`decisive`: the identity of a run."""

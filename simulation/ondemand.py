@@ -14,6 +14,10 @@ CLIENT = 0x436C
 """Purpose of the random stream that draws the rows of one client."""
 
 
+LAWS = ("symmetric", "prior")
+"""Dirichlet laws of the label distribution: see :class:`OnDemand`."""
+
+
 def validation_size(rows: int, validation: float) -> int:
     """Return how many of a client's rows are for validation.
 
@@ -28,9 +32,14 @@ class OnDemand:
     """Clients that draw their rows when asked, the same ones every time.
 
     Client i takes ``examples`` rows without replacement, from the stream (seed, client i); two
-    clients may hold the same row. With ``alpha`` its labels follow ``q_i ~ Dirichlet(alpha, ...)``
-    over the classes, as Hsu et al. (2019), arXiv 1909.06335, make clients; without it all rows are
-    equally likely.
+    clients may hold the same row. With ``alpha`` its labels follow a Dirichlet law over the K
+    classes, of which p are the shares in the data; without it all rows are equally likely::
+
+        symmetric    q_i ~ Dirichlet(alpha, ..., alpha)        concentrations that sum to K alpha
+        prior        q_i ~ Dirichlet(alpha * p)                concentrations that sum to alpha
+
+    With ten classes alike, alpha = 0.3 gives clients of 3.4 effective classes, 1 / sum_k q_k^2, by
+    the first law and of 1.4 by the second, which is that of Hsu et al. (2019), arXiv 1909.06335.
 
     Args:
         clients: how many there are.
@@ -40,6 +49,7 @@ class OnDemand:
         by_class: the rows sorted by label, int32 [N].
         starts: where each class begins in ``by_class``, and its length at the end; int64 [K + 1].
         alpha: concentration of the label distribution; None for no skew.
+        law: one of :data:`LAWS`, for alpha.
     """
 
     clients: int
@@ -49,6 +59,7 @@ class OnDemand:
     by_class: NDArray[np.int32]
     starts: NDArray[np.int64]
     alpha: float | None = None
+    law: str = "symmetric"
 
     def __len__(self) -> int:
         """Return the number of clients."""
@@ -73,7 +84,10 @@ class OnDemand:
     def _counts(self, rng: np.random.Generator) -> NDArray[np.int64]:
         # Multinomial, drawn again for what a class cannot give.
         room = np.diff(self.starts)
-        weights = rng.dirichlet(np.full(len(room), self.alpha))
+        assert self.alpha is not None
+        prior = room / room.sum() if self.law == "prior" else np.ones(len(room))
+        # Not below the smallest that NumPy draws from without a division by zero.
+        weights = rng.dirichlet(np.maximum(self.alpha * prior, np.finfo(np.float64).tiny))
         counts = np.zeros(len(room), np.int64)
         while (need := self.examples - int(counts.sum())) > 0:
             left = room - counts

@@ -13,7 +13,7 @@ import logging
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation import cache, partitioners, targets
-from simulation.ondemand import OnDemand
+from simulation.ondemand import LAWS, OnDemand
 from strategies import checks
 from strategies.core import stream
 
@@ -128,6 +128,7 @@ def make(
     classes_per_client: int = 2,
     shards_per_client: int = 2,
     examples_per_client: int = 100,
+    law: str = "symmetric",
     validation: float = 0.1,
     min_examples: int = 1,
     owners: NDArray[np.int32] | None = None,
@@ -148,6 +149,8 @@ def make(
         classes_per_client: for ``pathological``.
         shards_per_client: for ``shards``.
         examples_per_client: for ``on-demand``: rows of each, training and validation together.
+        law: for ``on-demand`` with alpha: ``symmetric``, Dirichlet(alpha, ..., alpha), or
+            ``prior``, Dirichlet(alpha * the classes' shares); see :class:`OnDemand`.
         validation: which part of a client's rows is for validation, in [0, 1), to the nearest
             whole row; one row at least is for training.
         min_examples: rows that every client must have, training and validation together.
@@ -169,7 +172,9 @@ def make(
         owner = _checked_owners(owners, clients)
         return _split(kind, owner, clients, stream(seed, DEAL), validation, min_examples)
     if kind == "on-demand":
-        return _on_demand(y, clients, seed, examples_per_client, validation, alpha)
+        checks.one_of("law", law, LAWS)
+        made = _on_demand(y, clients, seed, examples_per_client, validation, alpha)
+        return replace(made, law=law)
     if kind in ("dirichlet", "inner-dirichlet"):
         options["alpha"] = _checked_alpha(alpha)
     if kind == "pathological":

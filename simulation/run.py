@@ -197,6 +197,7 @@ def prepare(experiment: Experiment, load: Load = datasets.load) -> tuple[Dataset
         classes_per_client=plan.classes_per_client,
         shards_per_client=plan.shards_per_client,
         examples_per_client=plan.examples_per_client,
+        law=plan.law,
         validation=plan.validation,
         owners=data.owners,
     )

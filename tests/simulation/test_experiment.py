@@ -86,6 +86,7 @@ def test_where_it_runs_changes_no_digest(changes: dict[str, Any]) -> None:
         {"seed": 1},
         {"partition.alpha": 0.3},
         {"partition.validation": 0.2},
+        {"partition": {"kind": "on-demand", "alpha": 0.3, "law": "prior"}},
         {"training.local_epochs": 2},
         {"training.batch_size": 16},
         {"training.optimizer": "adam"},
@@ -100,6 +101,19 @@ def test_where_it_runs_changes_no_digest(changes: dict[str, Any]) -> None:
 )
 def test_what_decides_changes_the_digest(changes: dict[str, Any]) -> None:
     assert Experiment().replace(**changes).digest() != Experiment().digest()
+
+
+def test_a_law_of_the_partition_has_a_use_or_is_refused() -> None:
+    plain = parse({"partition": {"kind": "on-demand", "alpha": 0.3}})
+    named = parse({"partition": {"kind": "on-demand", "alpha": 0.3, "law": "symmetric"}})
+    assert "law" not in plain.decisive()["partition"] and named.digest() == plain.digest()
+    for partition in ({"kind": "on-demand"}, {"kind": "dirichlet", "alpha": 0.3}):
+        with pytest.raises(ConfigError) as caught:
+            parse({"partition": {**partition, "law": "prior"}})
+        assert str(caught.value) == (
+            "partition.law must be left out unless the partition is 'on-demand' with an alpha, "
+            "got 'prior'"
+        )
 
 
 def test_the_digest_is_the_same_in_every_process() -> None:

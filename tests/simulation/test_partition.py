@@ -452,6 +452,34 @@ def test_on_demand_clients_hold_distinct_rows(seed, examples, validation, alpha)
         assert abs(len(rest) - validation * examples) <= 0.5 + 1e-9 or len(train) == 1
 
 
+@pytest.mark.parametrize(("law", "total", "effective"), [("symmetric", 10, 3.4), ("prior", 1, 1.4)])
+def test_on_demand_names_its_dirichlet_law(law, total, effective):
+    """q_i ~ Dir(alpha, ..., alpha) or Dir(alpha * p): with concentrations of sum A,
+    E[sum q^2] = (A / K + 1) / (A + 1)."""
+    y, alpha, size = labels(each=3000), 0.3, 1500
+    made = make("on-demand", y, 10**6, 0, alpha=alpha, examples_per_client=size, law=law)
+    q = made.label_counts(y, 10, range(1500)) / size
+    squares = (q**2).sum(axis=1)
+    assert (1 / squares).mean() == pytest.approx(effective, abs=0.1)
+    whole = total * alpha  # what the concentrations add up to
+    expected = (whole / 10 + 1) / (whole + 1)
+    # Counts of a sample have the variance of a sample: the classes of one client are drawn rows.
+    assert squares.mean() == pytest.approx(expected + (1 - expected) / size, rel=0.02)
+
+
+def test_the_prior_is_that_of_the_data():
+    y = np.repeat([0, 1], [1000, 3000])
+    made = make("on-demand", y, 10**6, 0, alpha=2.0, examples_per_client=100, law="prior")
+    share = made.label_counts(y, 2, range(4000))[:, 1] / 100
+    assert share.mean() == pytest.approx(0.75, abs=0.015)
+    # A Beta(0.5, 1.5), and drawing 100 rows from it.
+    beta = 0.75 * 0.25 / 3
+    assert share.var() == pytest.approx(beta + (0.75 * 0.25 - beta) / 100, rel=0.07)
+    for alpha in (1e-300, 5e-324):
+        tiny = make("on-demand", y, 9, 0, alpha=alpha, examples_per_client=100, law="prior")
+        assert set(tiny.label_counts(y, 2)[:, 1]) <= {0, 100}
+
+
 def test_on_demand_depends_on_seed_and_client_only():
     y = labels()
     made = make("on-demand", y, 100, 4, alpha=0.5)
