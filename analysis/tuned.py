@@ -1,4 +1,4 @@
-"""The choice of learning rates that a study was run with, as a table."""
+"""The choice of learning rates and options that a study was run with, as a table."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NAME = "tuning"
 """The table's name."""
 
 CAPTION = (
-    "Learning rates chosen before the comparison, each by the best score of a grid on the clients' "
-    "validation data: {measured}. The test set had no part in it."
+    "Learning rates and options chosen before the comparison, each by the best score of a grid on "
+    "the clients' validation data: {measured}. The test set had no part in it."
 )
 
 
@@ -52,7 +52,7 @@ def tuning(paths: Iterable[str | Path]) -> Table | None:
 
 def _line(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "strategy": _strategy(entry["strategy"]),
+        "strategy": _strategy(entry["strategy"], entry.get("options", {})),
         "learning_rate": float(entry["learning_rate"]),
         "server_learning_rate": entry.get("server_learning_rate"),
         "score": float(entry["score"]),
@@ -60,12 +60,11 @@ def _line(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _strategy(value: Any) -> str:
-    """Return a strategy as a study names it: a name, or a table with its options."""
-    if not isinstance(value, Mapping):
-        return str(value)
-    options = ", ".join(f"{k}={number(v)}" for k, v in value.items() if k != "name")
-    return f"{value['name']}({options})" if options else str(value["name"])
+def _strategy(value: Any, chosen: Mapping[str, Any]) -> str:
+    """Return a strategy with the options that the study gives and those that were chosen."""
+    table = {**(value if isinstance(value, Mapping) else {"name": value}), **chosen}
+    options = ", ".join(f"{k}={number(v)}" for k, v in table.items() if k != "name")
+    return f"{table['name']}({options})" if options else str(table["name"])
 
 
 def _cell(value: float | None) -> Cell:

@@ -112,6 +112,12 @@ catalog.build("fedprox", mu=0.1)  # the algorithm alone: client rule, reducer, s
 catalog.entry("fedprox").bibtex  # how to cite it
 ```
 
+`sunflower tune` chooses, for each strategy of a study, the clients' learning rate, the server's
+where it is not the plain mean's 1, and the options that have a grid below. Options that the study
+sets or sweeps stay as they are; `tune.options.fedprox.mu = [0.01, 0.1]` in the study's file gives
+another grid, `tune.options.fedprox = {}` none. FedAvgM moves the model by lr / (1 - beta) times a
+steady update: its server rates go from 1 - beta, whose step is 1, to 1.
+
 `sunflower strategies` prints the same list. [Writing a strategy](writing-a-strategy.md) shows how
 the parts combine.
 """
@@ -268,6 +274,9 @@ def _strategy(entry: Entry) -> Iterator[str]:
             yield f"{what}, `{type(part).__name__}`:\n\n```text\n{block}\n```\n"
     options = ", ".join(f"`{name} = {value}`" for name, value in entry.options.items())
     yield f"Options: {options}.\n"
+    if entry.grids:
+        grids = [f"`{k}` of {', '.join(f'{v:g}' for v in g)}" for k, g in entry.grids.items()]
+        yield f"`sunflower tune` tries {' and '.join(grids)}.\n"
     if entry.citation is not None:
         yield f"Source: {entry.citation}\n"
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from simulation import sweep
 from simulation.campaign import Outcome, Plan, State, carry_out, state_of
 from simulation.experiment import ConfigError, explain, parse, read
 from simulation.options import overlay
-from simulation.sections import Count, Int, Positive, Section
+from simulation.sections import Count, Int, Positive, Section, is_number
 from simulation.sweep import Point
 from strategies import catalog
 
@@ -60,15 +60,28 @@ def some_and_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _number(value: Any) -> Any:
+    if not is_number(value):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = Annotated[int | float, BeforeValidator(_number)]
+"""A number as it is: options that are counts take no 5.0."""
+
+
 class Tune(Section):
     """The grid of ``sunflower tune`` (see :mod:`simulation.tuning`).
 
     ``learning_rates``: of clients. ``server_learning_rates``: of strategies that have one.
+    ``options``: of strategies by name, each a table of options and their values, in place of the
+    catalogue's (an empty one tunes none).
     ``rounds`` and ``seeds`` of the tuning runs; None: those of the study, of which the first seed.
     """
 
     learning_rates: tuple[Positive, ...] | None = None
     server_learning_rates: tuple[Positive, ...] | None = None
+    options: dict[str, dict[str, tuple[Number, ...]]] = Field(default_factory=dict)
     rounds: Count | None = None
     seeds: tuple[Int, ...] | None = None
 
@@ -76,6 +89,17 @@ class Tune(Section):
     @classmethod
     def _some(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         return values if values is None else some_and_distinct(values)
+
+    @field_validator("options")
+    @classmethod
+    def _some_values(cls, tables: dict[str, dict[str, tuple[Any, ...]]]) -> Any:
+        for name, grids in tables.items():
+            for key, values in grids.items():
+                try:
+                    some_and_distinct(values)
+                except ValueError as reason:
+                    raise ValueError(f"tune.options.{name}.{key} {reason}") from None
+        return tables
 
 
 class Study(Section):

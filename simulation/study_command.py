@@ -97,7 +97,7 @@ def compare_command(asked: Asked, untuned: bool) -> Mapping[Path, Mapping[str, A
 
 
 def tune_command(asked: Asked) -> bool:
-    """Choose learning rates and write them next to the study; return whether that went well."""
+    """Choose rates and options, write them next to the study; return whether that went well."""
     with bad_input():
         quiet()
         if asked.file is None:
@@ -151,6 +151,13 @@ def _tell_failures(outcome: Outcome, folder: Path) -> bool:
     return bool(outcome.failed)
 
 
+def _title(choice: tuning.Choice) -> str:
+    named = choice.strategy
+    name = named if isinstance(named, str) else str(named["name"])
+    options = ", ".join(f"{key} = {value:g}" for key, value in choice.best.options)
+    return f"{name} ({options})" if options else name
+
+
 def _table(choices: list[tuning.Choice]) -> Table:
     table = Table(
         "Strategy", "Learning rate", "Server's", "Score", "Of", title="Best on validation data"
@@ -160,7 +167,7 @@ def _table(choices: list[tuning.Choice]) -> Table:
     for choice in choices:
         best, scores = choice.best, choice.scores
         table.add_row(
-            choice.strategy if isinstance(choice.strategy, str) else str(choice.strategy["name"]),
+            _title(choice),
             f"{best.client:g}",
             "" if best.server is None else f"{best.server:g}",
             f"{scores[best]:.4f}",

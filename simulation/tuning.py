@@ -1,14 +1,16 @@
-"""Tuning before a comparison: each strategy's learning rates, by a grid on validation data.
+"""Tuning before a comparison: learning rates and options, by a grid on validation data.
 
-Strategies compared with one learning rate for all are compared in how well it suits them. Here
-each is trained with every pair of client and server learning rates of a small grid, and measured
-on the validation examples of its clients; the server's test set is not even looked at. What is
-chosen goes into a file next to the study, which ``compare`` then uses.
+Strategies compared with one learning rate for all are compared in how well it suits them, and so
+they are with options that nobody chose. Here each is trained with all combinations of a small grid
+(client and server learning rates, and the options that the catalogue says are to be tuned), and
+measured on the validation examples of its clients; the server's test set is not even looked at.
+What is chosen goes into a file next to the study, which ``compare`` then uses.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,12 +46,14 @@ class Trial:
         client: the clients' learning rate.
         server: the server's; None where it is left as it is.
         runs: the names of its runs: one for each setting and seed.
+        options: further options of the strategy, with their values.
     """
 
     strategy: int
     client: float
     server: float | None
     runs: tuple[str, ...]
+    options: tuple[tuple[str, float], ...] = ()
 
 
 def trials(study: Study, given: Mapping[str, Any] | None = None) -> tuple[list[Trial], Plan]:
@@ -72,11 +76,12 @@ def trials(study: Study, given: Mapping[str, Any] | None = None) -> tuple[list[T
     seeds = wanted.seeds or study.seeds[:1]
     found: list[Trial] = []
     plan: Plan = {}
+    _check_option_grids(study)
     for number, strategy in enumerate(study.strategies):
-        for server in _server_grid(strategy, wanted.server_learning_rates):
+        for options, server in _strategy_grid(study, strategy):
             one = study.model_copy(
                 update={
-                    "strategies": (_with_server(strategy, server),),
+                    "strategies": (_with(strategy, options, server),),
                     "seeds": seeds,
                     "baselines": (),
                     "centralised": False,
@@ -86,7 +91,7 @@ def trials(study: Study, given: Mapping[str, Any] | None = None) -> tuple[list[T
                 part = expand(one, {**given, CLIENT_RATE: client})
                 named = {f"{name}-rate-{client:g}": run for name, run in part.items()}
                 plan |= named
-                found.append(Trial(number, client, server, tuple(named)))
+                found.append(Trial(number, client, server, tuple(named), options))
     for experiment in plan.values():
         if not experiment.partition.validation:
             raise ConfigError(
@@ -109,32 +114,83 @@ def _client_grid(study: Study, given: Mapping[str, Any]) -> Sequence[float]:
     return [_short(rate * factor) for factor in FACTORS]
 
 
-def _server_grid(strategy: StrategyTable, given: Sequence[float] | None) -> Sequence[float | None]:
+Options = tuple[tuple[str, float], ...]
+"""Options of a strategy and their values."""
+
+
+def _strategy_grid(study: Study, strategy: StrategyTable) -> Iterator[tuple[Options, float | None]]:
+    """Yield the options and server's learning rates to try, all combinations."""
+    table = _table(strategy)
+    grids = option_grids(study, table)
+    for values in itertools.product(*grids.values()):
+        options = tuple(zip(grids, values, strict=True))
+        rates = study.tune.server_learning_rates
+        for server in _server_grid({**table, **dict(options)}, rates):
+            yield options, server
+
+
+def option_grids(study: Study, table: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    """Return the options of a strategy that are tuned, each with its values.
+
+    They are those that the study's table ``tune.options`` gives, else those of the catalogue. An
+    option that the study itself sets or sweeps is left alone.
+    """
+    name = str(table.get("name"))
+    of_catalogue = catalog.entry(name).grids if name in catalog.names() else {}
+    grids: Mapping[str, Sequence[float]] = study.tune.options.get(name, of_catalogue)
+    swept = {key.removeprefix(OPTION) for key in study.points[0] if key.startswith(OPTION)}
+    return {key: grid for key, grid in grids.items() if key not in table and key not in swept}
+
+
+def _check_option_grids(study: Study) -> None:
+    """Raise ConfigError for a grid that no strategy of the study has a use for."""
+    tables = [_table(strategy) for strategy in study.strategies]
+    for name, grids in study.tune.options.items():
+        mine = [table for table in tables if table.get("name") == name]
+        if not mine:
+            raise ConfigError(
+                f"tune.options.{name} must be a strategy of the study, "
+                f"got {[str(table.get('name')) for table in tables]!r}"
+            )
+        for key in grids:
+            if not any(key in option_grids(study, table) for table in mine):
+                raise ConfigError(
+                    f"tune.options.{name}.{key} must be left out where the study sets or sweeps it"
+                )
+
+
+def _server_grid(table: Mapping[str, Any], given: Sequence[float] | None) -> Sequence[float | None]:
     """Return the server's learning rates to try: those of servers that have a step size to tune.
 
     A server that moves the model by the mean update (learning rate 1) is left at that, unless a
-    grid is given.
+    grid is given. One with a gain, such as momentum's 1 / (1 - beta), moves it by more: then rates
+    are tried from that whose step is 1 up to 1.
     """
-    table = {"name": strategy} if isinstance(strategy, str) else strategy
     name = str(table.get("name"))
-    options = catalog.entry(name).options if name in catalog.names() else {}
-    rate = table.get(SERVER_RATE, options.get(SERVER_RATE))
+    known = catalog.entry(name) if name in catalog.names() else None
+    options = {**(known.options if known else {}), **table}
+    rate = options.get(SERVER_RATE)
     if not isinstance(rate, int | float):
         return [None]
     if given is not None:
         return given
-    return [None] if rate == 1.0 else [_short(rate * factor) for factor in FACTORS]
+    gain = known.gain(options) if known and known.gain else 1.0
+    if rate != 1.0:
+        return [_short(rate * factor) for factor in FACTORS]
+    return [None] if gain == 1.0 else [_short(rate * gain**-part) for part in (1.0, 0.5, 0.0)]
 
 
 def _short(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _with_server(strategy: StrategyTable, rate: float | None) -> StrategyTable:
-    if rate is None:
-        return strategy
-    table = {"name": strategy} if isinstance(strategy, str) else strategy
-    return {**table, SERVER_RATE: rate}
+def _table(strategy: StrategyTable) -> dict[str, Any]:
+    return {"name": strategy} if isinstance(strategy, str) else strategy
+
+
+def _with(strategy: StrategyTable, options: Options, rate: float | None) -> StrategyTable:
+    rates = {} if rate is None else {SERVER_RATE: rate}
+    return {**_table(strategy), **dict(options), **rates} if options or rates else strategy
 
 
 def score(folder: Path) -> float | None:
@@ -168,16 +224,24 @@ class Choice:
     scores: dict[Trial, float | None]
 
     @property
-    def at_edge(self) -> list[str]:
-        """The learning rates whose grid ends at the choice: the best may lie beyond."""
-        edges = []
-        for name, mine, all_rates in (
-            ("learning_rate", self.best.client, {t.client for t in self.scores}),
-            ("server_learning_rate", self.best.server, {t.server for t in self.scores}),
-        ):
-            known = sorted(rate for rate in all_rates if rate is not None)
+    def at_edge(self) -> dict[str, str]:
+        """Names of what lies at the end of its grid, each with the grid's key in ``tune``."""
+        best, tried = self.best, list(self.scores)
+        # With other options a server may have other rates.
+        alike = [trial.server for trial in tried if trial.options == best.options]
+        axes: list[tuple[str, str, float | None, Sequence[float | None]]] = [
+            ("learning_rate", "learning_rates", best.client, [trial.client for trial in tried]),
+            ("server_learning_rate", "server_learning_rates", best.server, alike),
+        ]
+        strategy = _table(self.strategy).get("name")
+        for key, value in best.options:
+            values = [dict(trial.options)[key] for trial in tried]
+            axes.append((key, f"options.{strategy}.{key}", value, values))
+        edges = {}
+        for name, grid, mine, values_tried in axes:
+            known = sorted({value for value in values_tried if value is not None})
             if len(known) > 1 and mine in (known[0], known[-1]):
-                edges.append(name)
+                edges[name] = grid
         return edges
 
 
@@ -234,8 +298,10 @@ def record(study: Study, choices: Sequence[Choice], plan: Plan, path: Path) -> N
 
 
 def _line(trial: Trial) -> dict[str, Any]:
-    rates: dict[str, Any] = {"learning_rate": trial.client}
-    return rates if trial.server is None else rates | {"server_learning_rate": trial.server}
+    line: dict[str, Any] = {"learning_rate": trial.client}
+    if trial.server is not None:
+        line["server_learning_rate"] = trial.server
+    return line | ({"options": dict(trial.options)} if trial.options else {})
 
 
 def rates(study: Study, path: Path) -> Rates:
@@ -258,16 +324,17 @@ def rates(study: Study, path: Path) -> Rates:
             raise ConfigError(
                 f"{path} must name the strategies of the study, got no {strategy!r}; {again}"
             )
-        server = entry.get("server_learning_rate")
-        found.append((_with_server(strategy, server), {CLIENT_RATE: entry["learning_rate"]}))
+        server, options = entry.get("server_learning_rate"), entry.get("options", {})
+        table = _with(strategy, tuple(options.items()), server)
+        found.append((table, {CLIENT_RATE: entry["learning_rate"]}))
     return found
 
 
 def lines(choices: Sequence[Choice]) -> Iterator[str]:
     """Yield a warning for every choice at the edge of its grid."""
     for choice in choices:
-        for name in choice.at_edge:
+        for name, grid in choice.at_edge.items():
             yield (
                 f"{name} of {choice.strategy!r} is the last of its grid; "
-                f"a wider one may hold a better: tune.{name}s"
+                f"a wider one may hold a better: tune.{grid}"
             )

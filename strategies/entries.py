@@ -9,8 +9,8 @@ cohorts are drawn by size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from strategies import checks
@@ -39,12 +39,17 @@ class Entry:
         title: the name used in figures, such as ``"FedProx"``.
         citation: the paper; None for a plug-in that names none.
         builder: a function from options to the algorithm.
+        grids: options that a study should tune, each with the values to try.
+        gain: what the server multiplies a steady update by besides its learning rate, as a
+            function of the options; None for 1.
     """
 
     key: str
     title: str
     citation: Citation | None
     builder: Builder
+    grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    gain: Callable[[Mapping[str, Any]], float] | None = None
 
     @property
     def rule(self) -> str:
@@ -73,16 +78,29 @@ class Entry:
         return self.builder(**options)
 
 
+ADAPTIVITY = (1e-4, 1e-3, 1e-2)
+"""Values of tau to try: Reddi et al. go from 1e-5 to 1e-1, and find 1e-3 good nearly everywhere."""
+
 ENTRIES: dict[str, Entry] = {}
 """All algorithms by key, in the order of definition."""
 
 
-def _entry(title: str, citation: Citation) -> Callable[[Builder], Builder]:
-    """Add a builder to the catalogue under its own name, hyphens for underscores."""
+def _entry(
+    title: str,
+    citation: Citation,
+    gain: Callable[[Mapping[str, Any]], float] | None = None,
+    **grids: tuple[float, ...],
+) -> Callable[[Builder], Builder]:
+    """Add a builder to the catalogue under its own name, hyphens for underscores.
+
+    Learning rates are in no grid: a study tunes them around what they are. Nor are options that
+    say what a strategy is to withstand or keep (byzantine, epsilon, layers), and those of private
+    ones: every try would cost privacy that nobody accounts for.
+    """
 
     def add(builder: Builder) -> Builder:
         key = builder.__name__.replace("_", "-")
-        ENTRIES[key] = Entry(key, title, citation, builder)
+        ENTRIES[key] = Entry(key, title, citation, builder, grids, gain)
         return builder
 
     return add
@@ -100,7 +118,7 @@ def fedsgd(learning_rate: float | Schedule = 1.0, weights: Weights = None) -> Al
     return Algorithm("FedSGD", one_step(), WeightedMean(weights), average(learning_rate))
 
 
-@_entry("FedProx", papers.LI_2020_FEDPROX)
+@_entry("FedProx", papers.LI_2020_FEDPROX, mu=(0.001, 0.01, 0.1, 1.0))
 def fedprox(
     mu: float | Schedule = 0.01, learning_rate: float | Schedule = 1.0, weights: Weights = None
 ) -> Algorithm:
@@ -128,19 +146,27 @@ def fedprox_adaptive(
     return Algorithm("FedProx adaptive", proximal_as_told(), WeightedMean(weights), rule)
 
 
-@_entry("FedAvgM", papers.HSU_2019)
+def _of_momentum(options: Mapping[str, Any]) -> float:
+    """Return 1 / (1 - beta): what steady updates come to under momentum."""
+    return 1 / (1 - float(options["beta"]))
+
+
+@_entry("FedAvgM", papers.HSU_2019, gain=_of_momentum, beta=(0.7, 0.9, 0.97))
 def fedavgm(
     learning_rate: float | Schedule = 1.0,
     beta: float = 0.9,
     nesterov: bool = False,
     weights: Weights = None,
 ) -> Algorithm:
-    """Add momentum on the server: v <- beta * v + delta, x <- x + lr * v."""
+    """Add momentum on the server: v <- beta * v + delta, x <- x + lr * v.
+
+    Steady updates move the model by lr / (1 - beta) times their size: ten times with the defaults.
+    """
     rule = momentum(learning_rate, beta, nesterov)
     return Algorithm("FedAvgM", plain(), WeightedMean(weights), rule)
 
 
-@_entry("FedAdagrad", papers.REDDI_2021)
+@_entry("FedAdagrad", papers.REDDI_2021, tau=ADAPTIVITY)
 def fedadagrad(
     learning_rate: float | Schedule = 0.1,
     beta1: float = 0.0,
@@ -152,7 +178,7 @@ def fedadagrad(
     return Algorithm("FedAdagrad", plain(), WeightedMean(weights), rule)
 
 
-@_entry("FedAdam", papers.REDDI_2021)
+@_entry("FedAdam", papers.REDDI_2021, tau=ADAPTIVITY)
 def fedadam(
     learning_rate: float | Schedule = 0.01,
     beta1: float = 0.9,
@@ -168,7 +194,7 @@ def fedadam(
     return Algorithm("FedAdam", plain(), WeightedMean(weights), rule)
 
 
-@_entry("FedYogi", papers.REDDI_2021)
+@_entry("FedYogi", papers.REDDI_2021, tau=ADAPTIVITY)
 def fedyogi(
     learning_rate: float | Schedule = 0.01,
     beta1: float = 0.9,
@@ -210,7 +236,7 @@ def scaffold(learning_rate: float | Schedule = 1.0) -> Algorithm:
     return Algorithm("SCAFFOLD", control_variate(), reducer, Scaffold(learning_rate))
 
 
-@_entry("FedDyn", papers.ACAR_2021)
+@_entry("FedDyn", papers.ACAR_2021, alpha=(0.001, 0.01, 0.1))
 def feddyn(alpha: float = 0.01) -> Algorithm:
     """Regularise dynamically: g <- g - g_i + alpha * (w - x); x <- x + delta - h / alpha."""
     return Algorithm("FedDyn", dynamic(), WeightedMean("uniform"), Dynamic(alpha))
@@ -236,7 +262,7 @@ def fedbn(
     return Algorithm("FedBN", keeping(layers), WeightedMean(weights), average(learning_rate))
 
 
-@_entry("q-FedAvg", papers.LI_2020_FAIR)
+@_entry("q-FedAvg", papers.LI_2020_FAIR, q=(0.001, 0.1, 1.0))
 def q_fedavg(q: float = 0.1, lipschitz: float | None = None) -> Algorithm:
     """Favour large losses: x <- x + L * sum_i F_i^q delta_i / sum_i h_i.
 
@@ -289,7 +315,7 @@ def bulyan(byzantine: float = 0.1, learning_rate: float | Schedule = 1.0) -> Alg
     return Algorithm("Bulyan", plain(), Bulyan(byzantine), average(learning_rate))
 
 
-@_entry("Norm clipping", papers.SUN_2019)
+@_entry("Norm clipping", papers.SUN_2019, norm=(0.3, 1.0, 3.0))
 def norm_clipping(
     norm: float = 1.0, learning_rate: float | Schedule = 1.0, weights: Weights = None
 ) -> Algorithm:

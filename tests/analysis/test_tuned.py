@@ -16,6 +16,7 @@ CHOICE = {
         {"strategy": "fedavg", "learning_rate": 0.1, "score": 0.75, "grid": [{}, {}]},
         {
             "strategy": {"name": "fedadam", "beta_1": 0.9},
+            "options": {"tau": 0.01},
             "learning_rate": 0.03,
             "server_learning_rate": 0.01,
             "score": 0.8125,
@@ -32,7 +33,7 @@ def test_the_choice_becomes_a_table(tmp_path: Path) -> None:
     assert table is not None
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["fedavg", "0.1", "", "0.75", "2"],
-        ["fedadam(beta_1=0.9)", "0.03", "0.01", "0.8125", "4"],
+        ["fedadam(beta_1=0.9, tau=0.01)", "0.03", "0.01", "0.8125", "4"],
     ]
     assert CHOICE["measured"] in table.caption
     assert table.data["score"].tolist() == [0.75, 0.8125]
@@ -50,8 +51,8 @@ def test_the_page_shows_it_and_forgets_it(single: Path, tmp_path: Path) -> None:
     shutil.copytree(single, study)
     (study / FILE).write_text(tomli_w.dumps(CHOICE))
     page = report(study, out, formats=())[0].read_text()
-    assert "fedadam(beta_1=0.9)" in page
+    assert "fedadam(beta_1=0.9, tau=0.01)" in page
     assert (out / f"tables/{NAME}.csv").exists()
     (study / FILE).unlink()
-    assert "Learning rates chosen" not in report(study, out, formats=())[0].read_text()
+    assert "Learning rates and options chosen" not in report(study, out, formats=())[0].read_text()
     assert not (out / f"tables/{NAME}.csv").exists()

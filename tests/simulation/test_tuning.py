@@ -13,10 +13,11 @@ from typer.testing import CliRunner, Result
 
 from simulation import campaign
 from simulation.cli import main
-from simulation.experiment import ConfigError
+from simulation.experiment import ConfigError, parse
 from simulation.results import read_rounds
 from simulation.study import parse_study
-from simulation.tuning import FACTORS, Choice, Trial, choose, lines, trials
+from simulation.tuning import FACTORS, Choice, Trial, choose, lines, rates, record, trials
+from strategies import catalog
 
 STUDY = """
 strategies = ["fedavg", "fedadam"]
@@ -28,6 +29,7 @@ partition.alpha = [0.3, 3.0]
 [tune]
 learning_rates = [1e-6, 0.05]
 server_learning_rates = [1e-6, 0.01]
+options = { fedadam = {} }
 
 [experiment]
 dataset = "fashion-mnist-mini"
@@ -114,13 +116,92 @@ def test_the_grid_is_around_the_rates_as_they_are() -> None:
     assert {t.server for t in found if t.strategy == 0} == {None}
     servers = sorted({t.server for t in found if t.strategy == 1 and t.server is not None})
     assert servers == [pytest.approx(0.01 * factor, rel=0.01) for factor in FACTORS]
-    assert len(plan) == 3 + 9
+    assert len(plan) == 3 + 9 * len(catalog.entry("fedadam").grids["tau"])
     assert not any(one.evaluation.server for one in plan.values())
+
+
+def grid_of(strategy: Any, **study: Any) -> list[tuple[dict[str, float], float | None]]:
+    """Options and server's learning rates that a study tries for its one strategy."""
+    base = {**BASE, "training": {"learning_rate": 0.1}}
+    found, plan = trials(parse_study({"experiment": base, "strategies": [strategy], **study}))
+    assert len(plan) == len(found) == len({trial.runs for trial in found})
+    clients = {trial.client for trial in found}
+    assert len(clients) == 3
+    return [(dict(t.options), t.server) for t in found if t.client == min(clients)]
+
+
+def test_the_options_of_the_catalogue_are_tuned() -> None:
+    assert grid_of("fedprox") == [({"mu": mu}, None) for mu in (0.001, 0.01, 0.1, 1.0)]
+    assert grid_of("feddyn") == [({"alpha": alpha}, None) for alpha in (0.001, 0.01, 0.1)]
+    assert [options for options, _ in grid_of("q-fedavg")] == [{"q": q} for q in (0.001, 0.1, 1.0)]
+    assert len(grid_of("fedadam")) == 3 * 3 and {"tau": 0.01} in [o for o, _ in grid_of("fedadam")]
+    assert grid_of("fedavg") == [({}, None)]
+    # What the study says is not tuned.
+    assert grid_of({"name": "fedprox", "mu": 0.5}) == [({}, None)]
+    base = {**BASE, "training": {"learning_rate": 0.1}}
+    swept = {"experiment": base, "strategies": ["fedprox"], "sweep": {"strategy.mu": [0.2, 0.3]}}
+    assert {trial.options for trial in trials(parse_study(swept))[0]} == {()}
+    mine = {"fedprox": {"mu": [0.2, 0.4]}}
+    assert grid_of("fedprox", tune={"options": mine}) == [({"mu": m}, None) for m in (0.2, 0.4)]
+    assert grid_of("fedprox", tune={"options": {"fedprox": {}}}) == [({}, None)]
+    whole = {"fedprox-adaptive": {"patience": [2, 5]}}
+    assert {"patience": 5} in [o for o, _ in grid_of("fedprox-adaptive", tune={"options": whole})]
+
+
+def test_a_servers_momentum_is_a_step_of_one_over_one_minus_beta() -> None:
+    """Rates from 1 - beta, where steady updates move the model by their mean, up to 1."""
+    grid = grid_of("fedavgm")
+    assert {options["beta"] for options, _ in grid} == {0.7, 0.9, 0.97}
+    for beta in (0.7, 0.9, 0.97):
+        rates = [server for options, server in grid if options == {"beta": beta}]
+        expected = [1 - beta, (1 - beta) ** 0.5, 1.0]
+        assert rates == pytest.approx(expected, rel=0.01)
+    around = [
+        server for _, server in grid_of({"name": "fedavgm", "beta": 0.9, "learning_rate": 0.1})
+    ]
+    assert around == pytest.approx([0.1 * factor for factor in FACTORS], rel=0.01)
+
+
+def test_options_chosen_are_used_and_edges_told(tmp_path: Path) -> None:
+    study = parse_study({"experiment": BASE, "strategies": ["fedprox"]})
+    found = [Trial(0, 0.1, None, (f"run{mu}",), (("mu", mu),)) for mu in (0.01, 0.1, 1.0)]
+    scores = dict(zip(found, (0.5, 0.6, 0.7), strict=True))
+    choice = Choice("fedprox", found[2], dict(scores))
+    assert list(lines([choice])) == [
+        "mu of 'fedprox' is the last of its grid; a wider one may hold a better: "
+        "tune.options.fedprox.mu"
+    ]
+    plan = {f"run{mu}": parse({**BASE, "seed": i}) for i, mu in enumerate((0.01, 0.1, 1.0))}
+    record(study, [choice], plan, tmp_path / "study.tuned.toml")
+    table = {"name": "fedprox", "mu": 1.0}
+    assert rates(study, tmp_path / "study.tuned.toml") == [(table, {"training.learning_rate": 0.1})]
 
 
 @pytest.mark.parametrize(
     ("study", "text"),
     [
+        (
+            {"experiment": BASE, "tune": {"options": {"fedprx": {"mu": [0.1]}}}},
+            "tune.options.fedprx must be a strategy of the study, "
+            "got ['fedavg', 'fedprox', 'fedadam']",
+        ),
+        (
+            {
+                "experiment": {**BASE, "training": {"learning_rate": 0.1}},
+                "strategies": [{"name": "fedprox", "mu": 0.1}],
+                "tune": {"options": {"fedprox": {"mu": [0.1]}}},
+            },
+            "tune.options.fedprox.mu must be left out where the study sets or sweeps it",
+        ),
+        (
+            {
+                "experiment": {**BASE, "training": {"learning_rate": 0.1}},
+                "strategies": ["fedprox"],
+                "tune": {"options": {"fedprox": {"mux": [0.1]}}},
+            },
+            "strategy: option of fedprox must be one of mu, learning_rate, weights, got 'mux'; "
+            "did you mean 'mu'?",
+        ),
         (
             {"experiment": {**BASE, "partition": {"validation": 0.0}}},
             "partition.validation must be > 0 for tuning, which measures on the clients' "
