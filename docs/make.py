@@ -51,7 +51,8 @@ ABOUT = {
     "training.momentum": "goes to optimizers that know it",
     "training.loss": "a Keras loss by name; else the model's own, else sparse cross-entropy",
     "strategy.name": "see [strategies](strategies.md); its options are further keys of the table",
-    "evaluation.server": "measure the model on the server's test set",
+    "evaluation.server": "measure the model on the server's test set, unless layers of it stay on "
+    "the clients",
     "evaluation.clients": "measure it on the clients' validation rows",
     "evaluation.every": "rounds between two measurements; the last round is always measured",
     "evaluation.batch_size": "examples at a time; changes no figure",

@@ -67,17 +67,25 @@ def citations(experiment: Experiment) -> list[dict[str, str]]:
 
 def notes_of(experiment: Experiment, strategy: Strategy) -> list[str]:
     """Return what a run does that its settings do not say by themselves, a sentence each."""
-    if not isinstance(strategy, Federated) or strategy.cohort.sampling not in BY_SIZE:
+    if not isinstance(strategy, Federated) or experiment.mode != "federated":
         return []
+    notes, plan = [], experiment.evaluation
+    if strategy.algorithm.client.local and plan.server and not plan.personal:
+        notes.append(
+            "layers stay on the clients: no model is whole on the server, which measures none "
+            "(evaluation.personal = true measures the clients' models on its test set)"
+        )
     how, weights = strategy.cohort.sampling, weights_of(strategy.algorithm.reducer)
-    if weights == "uniform":
-        return [
+    if how in BY_SIZE and weights == "uniform":
+        notes.append(
             f"sampling {how!r} draws clients by size: their updates weigh alike "
             "(Li et al. 2020, arXiv 1907.02189, scheme I)"
-        ]
-    if weights == "examples":
-        return [f"sampling {how!r} draws clients by size and weights = 'examples' counts it again"]
-    return []
+        )
+    if how in BY_SIZE and weights == "examples":
+        notes.append(
+            f"sampling {how!r} draws clients by size and weights = 'examples' counts it again"
+        )
+    return notes
 
 
 def summary_of(

@@ -42,6 +42,8 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
             )
         strategy = strategy.prepared(experiment.rounds, experiment.clients, experiment.cohort_size)
         _check_sgd(experiment, strategy)
+        if strategy.client.local and experiment.evaluation.personal:
+            _check_personal(experiment)
         cohort = Cohort(size, seed=experiment.seed)
         if not one:
             strategy = weighed(strategy, how.kind)
@@ -69,4 +71,13 @@ def _check_sgd(experiment: Experiment, algorithm: Algorithm) -> None:
         raise ConfigError(
             f"training.optimizer must be 'sgd' with {algorithm.name}, whose formulas are those of "
             f"SGD, got {name!r}"
+        )
+
+
+def _check_personal(experiment: Experiment) -> None:
+    """Raise ConfigError where the clients' models cannot be measured on the server's test set."""
+    if experiment.resources.engine == "flower":
+        raise ConfigError(
+            "evaluation.personal must be false with the engine 'flower', which does not give out "
+            "what clients keep, got True"
         )

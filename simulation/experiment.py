@@ -56,7 +56,7 @@ WEIGHTED = ("by-size", "power-of-choice")
 LATER = ("sampling", "attack", "data")
 """Tables that count for the identity of a run only where they differ from the default."""
 
-LATER_KEYS = {"partition": ("law",)}
+LATER_KEYS = {"partition": ("law",), "evaluation": ("personal",)}
 """Keys of tables that came later still: they count only where they differ from the default."""
 
 SHORT = {"strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind"}
@@ -134,9 +134,14 @@ class StrategyConfig(BaseModel):
 
 
 class Evaluation(Section):
-    """What is measured, and how often."""
+    """What is measured, and how often.
+
+    ``personal``: on the server's test set, measure the clients' own models and record their mean.
+    Where layers stay on clients the server's model is not whole: without it nothing is measured.
+    """
 
     server: bool = True
+    personal: bool = False
     clients: bool = True
     every: Count = 1
     batch_size: Count = 500

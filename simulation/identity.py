@@ -22,6 +22,7 @@ def revised(experiment: Experiment) -> list[str]:
     ::
 
         client momentum    SCAFFOLD and FedNova allow for the momentum of the clients' SGD
+        personal models    the server measures no model of which layers stay on the clients
         smoothed loss      adaptive mu goes by the loss of several rounds where not all take part
         uniform weights    cohorts drawn by size are weighed alike, unless weights are given
     """
@@ -52,8 +53,16 @@ def _smoothed_loss(experiment: Experiment) -> bool:
     return plan.name == "fedprox-adaptive" and some and plan.options.get("window") != 1
 
 
+def _personal_models(experiment: Experiment) -> bool:
+    plan, wanted = experiment.strategy, experiment.evaluation
+    if ":" in plan.name or not wanted.server or wanted.personal:
+        return False
+    return bool(catalog.build(plan.name, **plan.options).client.local)
+
+
 CHANGES = {
     "client momentum": _client_momentum,
+    "personal models": _personal_models,
     "smoothed loss": _smoothed_loss,
     "uniform weights": _uniform_weights,
 }

@@ -33,7 +33,7 @@ from simulation.attack import attackers
 from simulation.bookkeeping import citations, disk, log_file, notes_of, summary_of
 from simulation.chosen import make_strategy as make_strategy
 from simulation.datasets import Dataset
-from simulation.engine import EngineGrid
+from simulation.engine import EngineGrid, Pending
 from simulation.experiment import Experiment
 from simulation.listener import Listener as Listener
 from simulation.listener import Listeners
@@ -41,12 +41,12 @@ from simulation.lock import locked, termination
 from simulation.messaging import Messaging
 from simulation.partition import AnyPartition
 from simulation.results import RunError, RunFolder
-from simulation.rounds import Driver, Folding, Loop, Position
+from simulation.rounds import Driver, Folding, Loop, Position, ServerEvaluation
 from simulation.sections import Data
 from simulation.states import Shelf
 from simulation.work import ModelInfo, Setup
 from strategies import Algorithm, Federated, WeightedMean
-from strategies.core import Spec, Vector
+from strategies.core import ClientRule, Spec, Vector
 from strategies.weights import weights_of
 
 log = logging.getLogger("sunflower")
@@ -323,7 +323,7 @@ def _run(
         listener.opened(path)
         listener.begin(_as_drawn(experiment, strategy), grid.workers, position.round)
         local = experiment.mode == "local"
-        evaluate = grid.evaluate_test_own if local else grid.evaluate_test
+        evaluate = _test_evaluation(experiment, setup.rule, grid)
         loop = Loop(experiment, driver, evaluate, folder, listener.line, grid.timeline)
         began, before = time.perf_counter(), start.seconds if start else 0.0
 
@@ -362,6 +362,17 @@ def _run(
                     folder.finish(summary)
             listener.end(summary)
     return Result(path, lines, summary, position.model, info.spec)
+
+
+def _test_evaluation(
+    experiment: Experiment, rule: ClientRule, grid: EngineGrid
+) -> ServerEvaluation:
+    """Return what measures on the server's test set: the model, or the clients' own models."""
+    if experiment.mode == "local" or (rule.local and experiment.evaluation.personal):
+        return grid.evaluate_test_own
+    if rule.local:  # The layers that stay on clients are on the server as they were initialised.
+        return lambda model: Pending(lambda: (None, None))
+    return grid.evaluate_test
 
 
 def _as_drawn(experiment: Experiment, strategy: Strategy) -> Experiment:

@@ -8,7 +8,8 @@ from simulation.inline import InlineGrid
 from simulation.messaging import Messaging
 from simulation.results import RunFolder
 from simulation.run import make_strategy, prepare, simulate
-from simulation.work import Setup
+from simulation.work import Executor, Setup
+from strategies.core import ClientRule
 from strategies.personal import local_entries
 from tests.simulation.test_resume import StopAfter
 
@@ -39,6 +40,56 @@ def test_local_layers_never_reach_the_server(whole, tmp_path):
     # In round 1 nothing is kept yet: all other layers move as FedAvg moves them.
     np.testing.assert_array_equal(start.weights[rest], plain.weights[rest])
     assert np.any(start.weights[local] != plain.weights[local])
+
+
+def test_no_accuracy_is_claimed_for_a_model_that_is_not_whole(whole):
+    """The server's copy of local layers is the initial one, however well the clients do."""
+    assert [line["server_accuracy"] for line in whole.rounds] == [None] * 5
+    assert [line["server_loss"] for line in whole.rounds] == [None] * 5
+    assert whole.rounds[-1]["client_accuracy"] > 0.6
+
+
+def test_the_clients_models_may_be_measured_on_the_test_set(tmp_path):
+    wanted = parse(BASE | {"strategy": "fedper", "rounds": 1, "evaluation": {"personal": True}})
+    found = simulate(wanted, out=tmp_path / "run")
+    executor = Executor(Setup(wanted, ClientRule()), *(prepared := prepare(wanted)))
+    (data, parts), trainer = prepared, executor.trainer
+    local = local_entries(found.spec, ("last:1",))
+    measured = []
+    for client in make_strategy(wanted).cohort.sample(1, 10):
+        rows = parts.train_rows(client)
+        x, y = data.x_train[rows], data.y_train[rows]
+        delta = np.asarray(trainer.train(client, 1, trainer.initial, x, y).update.delta)
+        own = found.weights.copy()
+        own[local] = trainer.initial[local] + delta[local]
+        count, losses, right = executor.evaluate_test(0, len(data.y_test), own)
+        measured.append((losses / count, right / count))
+    loss, accuracy = np.mean(measured, axis=0)
+    line = found.rounds[1]
+    assert line["server_accuracy"] == pytest.approx(accuracy, abs=1e-12)
+    assert line["server_loss"] == pytest.approx(loss, rel=1e-6)
+    # Nobody has trained before round 1: all clients have the initial model.
+    plain = simulate(parse(BASE | {"rounds": 1}), out=tmp_path / "plain")
+    assert found.rounds[0]["server_accuracy"] == plain.rounds[0]["server_accuracy"]
+    with pytest.raises(ConfigError) as caught:
+        make_strategy(wanted.replace(**{"resources.engine": "flower"}))
+    assert str(caught.value) == (
+        "evaluation.personal must be false with the engine 'flower', which does not give out "
+        "what clients keep, got True"
+    )
+
+
+def test_without_local_layers_every_clients_model_is_the_servers(tmp_path):
+    plain = parse(BASE | {"rounds": 1})
+    both = plain.replace(**{"evaluation.personal": True})
+    assert "personal" not in plain.decisive()["evaluation"]
+    assert plain.decisive().get("revised") is None
+    assert parse(BASE | {"strategy": "fedbn"}).decisive()["revised"] == ["personal models"]
+    accuracies = [
+        simulate(one, out=tmp_path / str(i)).rounds[-1]["server_accuracy"]
+        for i, one in enumerate((plain, both))
+    ]
+    assert accuracies[0] == accuracies[1] > 0
 
 
 def test_personal_layers_suit_clients_of_few_classes(whole, tmp_path):

@@ -168,7 +168,7 @@ def test_uniform_sampling_leaves_a_runs_identity_alone():
     [
         ({}, None),
         ({"sampling": "by-size"}, ["uniform weights"]),
-        ({"sampling": "power-of-choice", "strategy": "fedper"}, ["uniform weights"]),
+        ({"sampling": "power-of-choice", "strategy": "fednova"}, ["uniform weights"]),
         ({"sampling": "by-size", "strategy": {"name": "fedavg", "weights": "examples"}}, None),
         ({"sampling": "by-size", "strategy": "krum"}, None),
         ({"sampling": "by-size", "mode": "centralised"}, None),
