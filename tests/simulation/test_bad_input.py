@@ -85,7 +85,7 @@ BAD_OPTIONS = [
     (["--set", "zzz=1"], f"zzz: unknown key; known keys: {KEYS}"),
     (
         ["--strategy", "fedprox", "--set", "strategy.muu=1"],
-        "strategy: option of fedprox must be one of mu, learning_rate, got 'muu'; "
+        "strategy: option of fedprox must be one of mu, learning_rate, weights, got 'muu'; "
         "did you mean 'mu'?",
     ),
     # Wrong types and ranges.
