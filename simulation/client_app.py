@@ -76,7 +76,7 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
             epochs=decided.epochs or here.setup.experiment.training.local_epochs,
             shared=shared,
             own=None if own is None else [own],
-            steps=here.limits([client], [len(at)], number, decided),
+            steps=here.limits([client], [len(at)], client_config.parts(client, config), decided),
             learning_rate=decided.learning_rate,
             batch_size=decided.batch_size,
         )

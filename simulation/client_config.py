@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
 NAMES = {
     "lr": "learning_rate",
@@ -22,7 +22,10 @@ NAMES = {
 }
 """Keys that clients honour, and the setting that each stands for."""
 
-OTHERS = ("server-round", "proximal-mu")
+PART = "sunflower.part"
+"""By which a simulated straggler learns which part of its local work it does."""
+
+OTHERS = ("server-round", "proximal-mu", PART)
 """Further keys that they know."""
 
 SHARED = "shared."
@@ -83,6 +86,16 @@ def read(config: Mapping[str, Any], sender: str = "the strategy") -> ClientConfi
             )
         keys[name] = key
     return ClientConfig(**found)
+
+
+def slowed(content: RecordDict, part: float) -> RecordDict:
+    """Return a message's content for a straggler: the same records, and the part that it does."""
+    return RecordDict({**content, "sunflower": ConfigRecord({PART: part})})
+
+
+def parts(client: int, config: Mapping[str, Any]) -> dict[int, float]:
+    """Return which part of its local work a client does by its message; nothing if all of it."""
+    return {client: float(config[PART])} if PART in config else {}
 
 
 def unknown(config: Mapping[str, Any]) -> list[str]:

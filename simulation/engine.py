@@ -191,6 +191,7 @@ class EngineGrid(Grid):
     def train(
         self, round: int, clients: Sequence[int], model: Vector, shared: Mapping[str, Any],
         config: ClientConfig = AS_CONFIGURED,
+        parts: Mapping[int, float] | None = None,
     ) -> tuple[Any, Rows]:  # fmt: skip
         """Train a cohort; return the reducer's total and a row per client (by client).
 
@@ -198,7 +199,7 @@ class EngineGrid(Grid):
         """
         self.round = round
         self.refresh()
-        part = Folding(self, round, clients, model, shared, config).result()
+        part = Folding(self, round, clients, model, shared, config, parts).result()
         self.lost = tuple(sorted(part.lost, key=lambda lost: lost.client))
         order = np.argsort(part.rows["client"], kind="stable")
         return part.partial, {name: column[order] for name, column in part.rows.items()}

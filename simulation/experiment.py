@@ -254,11 +254,18 @@ class Experiment(Section):
                 f"faults.min_replies must be at most the cohort ({self.cohort_size}), "
                 f"got {self.faults.min_replies}"
             )
-        few, least = self.sampling.candidates, self.cohort_size
-        if few is not None and not least <= few <= self.clients:
+        few, least = self.sampling.candidates, self.realism.asked(self.cohort_size, self.clients)
+        if self.mode == "federated" and few is not None and not least <= few <= self.clients:
+            extra = " and realism.over_selection" if self.realism.over_selection else ""
             raise ValueError(
-                f"sampling.candidates must be between cohort ({least}) and clients "
+                f"sampling.candidates must be between cohort{extra} ({least}) and clients "
                 f"({self.clients}), got {few}"
+            )
+        if self.sampling.kind == "round-robin" and self.realism.availability < 1:
+            raise ValueError(
+                "sampling must be another than 'round-robin' where realism.availability is below "
+                "1: who is away at its turn would miss it, and others would be asked more often"
+                f", got {self.realism.availability:g}"
             )
         if self.sampling.kind in WEIGHTED and self.resources.engine == "flower":
             raise ValueError(
@@ -301,6 +308,8 @@ class Experiment(Section):
             for key in keys:
                 if table in found and found[table][key] == fields[key].default:
                     del found[table][key]
+        # Which draws there are is said by what was revised: independent ones are the older.
+        found.get("realism", {}).pop("straggler_draws", None)
         changes = revised(self)
         return found | ({"revised": changes} if changes else {})
 

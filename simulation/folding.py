@@ -68,6 +68,7 @@ class Folding:
         model: global weights [P].
         shared: what the server shares.
         config: what the strategy decides of local training.
+        parts: of stragglers, which part of their local work they do.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Folding:
         model: Vector,
         shared: Mapping[str, Any],
         config: ClientConfig = AS_CONFIGURED,
+        parts: Mapping[int, float] | None = None,
     ) -> None:
-        self.grid, self.round, self.config = grid, round, config
+        self.grid, self.round, self.config, self.parts = grid, round, config, parts or {}
         assert grid.setup.reducer is not None
         self.reducer = grid.setup.reducer
         sizes = grid.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
@@ -129,9 +131,10 @@ class Folding:
     ) -> Any:
         ids = clients_of(node)
         count = sum(self.examples[c] for c in ids)
+        parts = {c: self.parts[c] for c in ids if c in self.parts}
         more: tuple[Any, ...] = (dict(skip),) if skip else ()
-        if self.config:
-            more = (dict(skip or {}), self.config)
+        if self.config or parts:
+            more = (dict(skip or {}), self.config, parts)
         ticket = self.grid.submit(
             "train",
             self.round,

@@ -107,7 +107,7 @@ def _done(experiment: Experiment) -> float:
     plan = experiment.realism
     if experiment.mode != "federated":
         return 1.0
-    # A straggler's part is uniform on (0, 1), see realism.part_of.
+    # A straggler's part is uniform on (0, 1), see realism.parts_of.
     return 1.0 - plan.stragglers * (1.0 if plan.drops(experiment.strategy.name) else 0.5)
 
 

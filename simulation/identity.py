@@ -22,6 +22,8 @@ def revised(experiment: Experiment) -> list[str]:
     ::
 
         client momentum    SCAFFOLD and FedNova allow for the momentum of the clients' SGD
+        deadline           stragglers are no longer taken for the fastest of an over-selection
+        exact stragglers   an exact share of each round's cohort straggles
         personal models    the server measures no model of which layers stay on the clients
         smoothed loss      adaptive mu goes by the loss of several rounds where not all take part
         uniform weights    cohorts drawn by size are weighed alike, unless weights are given
@@ -60,8 +62,21 @@ def _personal_models(experiment: Experiment) -> bool:
     return bool(catalog.build(plan.name, **plan.options).client.local)
 
 
+def _deadline(experiment: Experiment) -> bool:
+    plan = experiment.realism
+    dropped = plan.drops(experiment.strategy.name)
+    return bool(plan.stragglers and plan.over_selection) and not dropped
+
+
+def _exact_stragglers(experiment: Experiment) -> bool:
+    plan = experiment.realism
+    return 0 < plan.stragglers < 1 and plan.straggler_draws == "exact"
+
+
 CHANGES = {
     "client momentum": _client_momentum,
+    "deadline": _deadline,
+    "exact stragglers": _exact_stragglers,
     "personal models": _personal_models,
     "smoothed loss": _smoothed_loss,
     "uniform weights": _uniform_weights,

@@ -65,12 +65,16 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Order:
-    """What to train with: the round, the model on the device, what the server shares and tells."""
+    """What to train with: the round, the model on the device, what the server shares and tells.
+
+    ``parts``: of stragglers, which part of their local work they do.
+    """
 
     round: int
     flat: Any
     shared: Mapping[str, Any]
     config: ClientConfig = AS_CONFIGURED
+    parts: Mapping[int, float] = field(default_factory=dict)
 
 
 def train(

@@ -85,12 +85,18 @@ class Messaging:
         self._check_cohort(round, len(messages))
         configs = [self._read(round, m) for m in messages]
         told = {m.metadata.dst_node_id: c for m, c in zip(messages, configs, strict=True)}
-        down, absent = sum(bytes_of(m) for m in messages), self._absent(round, messages)
+        asked = [m.metadata.dst_node_id for m in messages]
+        down, absent = sum(bytes_of(m) for m in messages), self._absent(round, asked)
+        parts = realism.parts_of(self.experiment, round, asked)
         sent = [m for m in messages if m.metadata.dst_node_id not in absent]
         if self._only_mean and sent and self._plain(round, sent, arrays):
-            replies, rows, lost = self._fold(round, model, sent, configs[0])
+            replies, rows, lost = self._fold(round, model, sent, configs[0], parts)
             up = len(rows["client"]) * sum(map(bytes_of, replies))
         else:
+            for message in sent:
+                if message.metadata.dst_node_id in parts:
+                    part = parts[message.metadata.dst_node_id]
+                    message.content = client_config.slowed(message.content, part)
             answers = list(self.grid.send_and_receive(sent))
             replies, failed = usable(round, sent, answers, self.spec)
             rows, lost = _rows(replies, "train_loss", "train_accuracy"), tuple(failed)
@@ -156,14 +162,19 @@ class Messaging:
         return rounds[:1] == [round] and set(shared_of(content)) == set(rule.uses)
 
     def _fold(
-        self, round: int, model: Vector, sent: Sequence[Message], config: ClientConfig
+        self,
+        round: int,
+        model: Vector,
+        sent: Sequence[Message],
+        config: ClientConfig,
+        parts: Mapping[int, float],
     ) -> tuple[list[Message], Rows, tuple[Lost, ...]]:
         """Train and fold on the workers; return the reply that holds the mean, if there is one."""
         pool = self._pool
         assert pool is not None
         shared = shared_of(sent[0].content)
         cohort = [message.metadata.dst_node_id for message in sent]
-        total, rows = pool.train(round, cohort, model, shared, config)
+        total, rows = pool.train(round, cohort, model, shared, config, parts)
         if total is None:
             return [], rows, pool.lost
         with zero_weights(round, rows):
@@ -178,11 +189,10 @@ class Messaging:
         }
         return [foreign.mean_reply(sent[0], arrays, MetricRecord(metrics))], rows, pool.lost
 
-    def _absent(self, round: int, messages: list[Message]) -> dict[int, str]:
+    def _absent(self, round: int, asked: Sequence[int]) -> dict[int, str]:
         """Return the clients among those asked that the simulated world keeps silent."""
         if not self.experiment.realism.active:
             return {}
-        asked = [m.metadata.dst_node_id for m in messages]
         return realism.silent(self.experiment, round, asked)
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:

@@ -7,7 +7,7 @@ round and the client only, so that all strategies compared meet the same clients
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,11 +30,13 @@ class Cast:
         cohort: the clients that train.
         asked: how many were asked.
         absent: clients that were asked and whose work does not count, with the reason.
+        parts: of the stragglers among those that train, which part of their work they do.
     """
 
     cohort: list[int]
     asked: int
     absent: dict[int, str] = field(default_factory=dict)
+    parts: dict[int, float] = field(default_factory=dict)
 
 
 def cast(
@@ -51,7 +53,7 @@ def cast(
         round: the round, from 1.
         population: registered clients.
         sample: ``sample(clients, size)`` draws a cohort (size None: as the strategy wants).
-        work: the estimated work of clients, for their simulated speed.
+        work: the estimated whole work of clients, for their simulated speed.
     """
     plan, seed = experiment.realism, experiment.seed
     if not plan.active or experiment.mode != "federated":
@@ -63,17 +65,19 @@ def cast(
         clients = np.flatnonzero(draws < plan.availability).tolist()
     there = population if isinstance(clients, int) else len(clients)
     wanted = min(experiment.cohort_size, there)
-    size = min(there, math.ceil(wanted * (1 + plan.over_selection)))
+    size = plan.asked(wanted, there)
     asked = sample(clients, size) if size else []
-    reasons = {client: _absence(experiment, round, client) for client in asked}
+    parts = parts_of(experiment, round, asked)
+    reasons = {client: _absence(experiment, round, client, parts) for client in asked}
     absent = {client: reason for client, reason in reasons.items() if reason is not None}
     left = [c for c in asked if c not in absent]
     if len(left) > wanted:
         duration = work(left) * np.array([slowness(seed, round, c) for c in left])
-        order = np.lexsort((left, duration))
+        # A straggler is one that works until the deadline, and so comes after all that finish.
+        order = np.lexsort((left, duration, [c in parts for c in left]))
         absent.update({left[i]: "too slow" for i in order[wanted:].tolist()})
         left = sorted(left[i] for i in order[:wanted].tolist())
-    return Cast(left, len(asked), absent)
+    return Cast(left, len(asked), absent, {c: parts[c] for c in left if c in parts})
 
 
 def silent(experiment: Experiment, round: int, asked: Sequence[int]) -> dict[int, str]:
@@ -87,19 +91,22 @@ def silent(experiment: Experiment, round: int, asked: Sequence[int]) -> dict[int
         absent = {c: "not available" for c in asked if draws[c] >= plan.availability}
     else:
         absent = {}
+    parts = parts_of(experiment, round, asked)
     for client in asked:
         if client not in absent:
-            reason = _absence(experiment, round, client)
+            reason = _absence(experiment, round, client, parts)
             if reason is not None:
                 absent[client] = reason
     return absent
 
 
-def _absence(experiment: Experiment, round: int, client: int) -> str | None:
+def _absence(
+    experiment: Experiment, round: int, client: int, parts: Mapping[int, float]
+) -> str | None:
     plan = experiment.realism
     if plan.dropout and stream(experiment.seed, DROPOUT, round, client).random() < plan.dropout:
         return "dropped out"
-    if plan.drops(experiment.strategy.name) and part_of(experiment, round, client) < 1:
+    if client in parts and plan.drops(experiment.strategy.name):
         return "straggler, dropped"
     return None
 
@@ -114,20 +121,29 @@ def slowness(seed: int, round: int, client: int) -> float:
     return float(math.exp(own + luck))
 
 
-def part_of(experiment: Experiment, round: int, client: int) -> float:
-    """Return which part of its local work a client does: 1, or less for a straggler.
+def parts_of(experiment: Experiment, round: int, asked: Sequence[int]) -> dict[int, float]:
+    """Return which part of its local work each straggler does, of the clients asked in a round.
 
-    A straggler's part is uniform on (0, 1). In the experiments of Li et al. (2020),
-    arXiv 1812.06127, it is a uniform number of epochs; here it is a number of steps, so that it
-    works with one epoch too.
+    With K asked and the share s, ``round(K (1 - s))`` of them keep up, as in the experiments of Li
+    et al. (2020), arXiv 1812.06127; with independent draws each straggles with probability s, and
+    a round may have no client that keeps up. Who straggles is decided by a draw of each client's
+    own, so that strategies that ask the same clients meet the same stragglers.
+
+    A straggler's part is uniform on (0, 1). In the paper it is a uniform number of epochs; here it
+    is a number of steps, so that it works with one epoch too.
     """
-    share = experiment.realism.stragglers
-    if not share or experiment.mode != "federated":
-        return 1.0
-    draw = stream(experiment.seed, STRAGGLER, round, client).random(2)
-    return float(draw[1]) if draw[0] < share else 1.0
+    plan = experiment.realism
+    if not plan.stragglers or experiment.mode != "federated":
+        return {}
+    draws = {c: stream(experiment.seed, STRAGGLER, round, c).random(2).tolist() for c in asked}
+    if plan.straggler_draws == "independent":
+        slow = [c for c in asked if draws[c][0] < plan.stragglers]
+    else:
+        keep_up = int(np.rint(len(asked) * (1 - plan.stragglers)))
+        slow = sorted(asked, key=lambda c: (draws[c][0], c))[: len(asked) - keep_up]
+    return {c: draws[c][1] for c in sorted(slow)}
 
 
-def steps_of(experiment: Experiment, round: int, client: int, steps: int) -> int:
-    """Return how many of ``steps`` local steps a client takes: at least one."""
-    return max(1, min(steps, math.ceil(part_of(experiment, round, client) * steps)))
+def steps_of(part: float, steps: int) -> int:
+    """Return how many of ``steps`` local steps a client takes that does a part: at least one."""
+    return max(1, min(steps, math.ceil(part * steps)))

@@ -136,7 +136,7 @@ class Folding:
         if not cohort:  # Everybody is late or away: the server keeps its model.
             down = FLOAT * model.size * who.asked
             return Trained(model, columns([]), 0, down, (), who.absent)
-        partial, rows = self.grid.train(round, cohort, model, shared)
+        partial, rows = self.grid.train(round, cohort, model, shared, parts=who.parts)
         lost, replies = self.grid.lost, len(rows["client"])
         judge(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
         with zero_weights(round, rows):
@@ -169,13 +169,15 @@ class Folding:
             if cohort.sampling in WEIGHTED:
                 every = self.grid.partition.train_sizes
                 sizes = every if isinstance(clients, int) else every[np.sort(np.asarray(clients))]
+            there = clients if isinstance(clients, int) else len(clients)
+            if cohort.candidates is not None and cohort.candidates > there:
+                cohort = replace(cohort, candidates=there)  # Who is away is no candidate.
             return cohort.sample(round, clients, sizes=sizes, losses=self._reports.losses)
 
         def work(clients: Sequence[int]) -> np.ndarray:
             sizes = self.grid.partition.train_sizes[np.asarray(clients, np.int64)]
             epochs = self.experiment.training.local_epochs
-            parts = [realism.part_of(self.experiment, round, c) for c in clients]
-            return schedule.weights(sizes.astype(np.int64), epochs) * np.asarray(parts)
+            return schedule.weights(sizes.astype(np.int64), epochs)
 
         population = len(self.grid.partition)
         return realism.cast(self.experiment, round, population, sample, work)

@@ -82,14 +82,18 @@ Probability = Annotated[Float, Field(ge=0, lt=1)]
 class Realism(Section):
     """Clients as they are outside (see :mod:`simulation.realism`).
 
-    ``dropout``: probability that a client that was asked never answers. ``stragglers``: fraction
-    of clients that do only a part of their local work. ``drop_stragglers``: for all strategies,
-    or those named, such clients do not count. ``availability``: probability that a client can be
-    asked in a round. ``over_selection``: how many more are asked; the fastest of them count.
+    ``dropout``: probability that a client that was asked never answers. ``stragglers``: share of
+    the clients asked in a round that do only a part of their local work. ``straggler_draws``:
+    ``exact``, round(K (1 - stragglers)) of the K asked keep up, or ``independent``, each straggles
+    with that probability. ``drop_stragglers``: for all strategies, or those named, such clients do
+    not count. ``availability``: probability that a client can be asked in a round.
+    ``over_selection``: how many more are asked; the fastest of them count, and stragglers, which
+    work until the deadline, after all others.
     """
 
     dropout: Probability = 0.0
     stragglers: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    straggler_draws: Literal["exact", "independent"] = "exact"
     drop_stragglers: bool | tuple[str, ...] = False
     availability: Annotated[Float, Field(gt=0, le=1)] = 1.0
     over_selection: Annotated[Float, Field(ge=0, le=10)] = 0.0
@@ -106,7 +110,11 @@ class Realism(Section):
     @property
     def active(self) -> bool:
         """Whether anything is simulated."""
-        return self != Realism()
+        return self.model_copy(update={"straggler_draws": "exact"}) != Realism()
+
+    def asked(self, cohort: int, there: int) -> int:
+        """Return how many clients are asked for a cohort, of those that are there."""
+        return min(there, math.ceil(cohort * (1 + self.over_selection)))
 
     def drops(self, strategy: str) -> bool:
         """Tell whether this strategy leaves stragglers out."""

@@ -132,6 +132,7 @@ class Executor:
         states: Sequence[Handle | None],
         skip: Mapping[int, str] | None = None,
         config: ClientConfig = AS_CONFIGURED,
+        parts: Mapping[int, float] | None = None,
     ) -> tuple[Part, Any]:
         """Train the clients below a node of the merge tree, and merge their updates as it says.
 
@@ -143,6 +144,7 @@ class Executor:
             states: of each client what stands for its state, None where it is its first round.
             skip: clients to leave out, with the reason.
             config: what the strategy decides of local training in this round.
+            parts: of stragglers, which part of their local work they do.
 
         Returns:
             ``(part, kept)``: the node's :class:`~simulation.leaf.Part`, and of each client that
@@ -153,7 +155,7 @@ class Executor:
 
         assert self.setup.reducer is not None
         reducer, left, skip = self.setup.reducer, iter(states), skip or {}
-        order = Order(round, tf.constant(model), shared, config)
+        order = Order(round, tf.constant(model), shared, config, parts or {})
         ids = np.concatenate(list(schedule.leaves(node))).tolist()
         there = [place for place, client in enumerate(ids) if client not in skip]
         ahead = Ahead(self, order, [ids[i] for i in there], [states[i] for i in there])
@@ -214,7 +216,7 @@ class Executor:
             shared=order.shared,
             own=None if own is None else [own],
             slots=slots,
-            steps=self.limits(clients, sizes, order.round, order.config),
+            steps=self.limits(clients, sizes, order.parts, order.config),
             late=self.late,
             learning_rate=order.config.learning_rate,
             batch_size=order.config.batch_size,
@@ -229,19 +231,18 @@ class Executor:
         self,
         clients: Sequence[int],
         sizes: Sequence[int],
-        round: int,
+        parts: Mapping[int, float],
         config: ClientConfig = AS_CONFIGURED,
     ) -> list[int | None] | None:
-        """Return how many steps each client takes; None when there are no stragglers."""
-        experiment = self.setup.experiment
-        if not experiment.realism.stragglers:
+        """Return how many steps each straggler takes, None for others; None where all keep up."""
+        if not parts:
             return None
+        experiment = self.setup.experiment
         epochs = config.epochs or experiment.training.local_epochs
         batch = config.batch_size or experiment.training.batch_size
-        whole = [epochs * -(-n // batch) for n in sizes]
         return [
-            realism.steps_of(experiment, round, client, steps)
-            for client, steps in zip(clients, whole, strict=True)
+            realism.steps_of(parts[client], epochs * -(-n // batch)) if client in parts else None
+            for client, n in zip(clients, sizes, strict=True)
         ]
 
     def merge(self, *results: Part) -> Part:

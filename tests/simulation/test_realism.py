@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from builtins import round as round_
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from flwr.serverapp import strategy as flower
 from simulation import realism
 from simulation.experiment import ConfigError, Experiment
 from simulation.inline import InlineGrid
+from simulation.messaging import Messaging
 from simulation.run import make_strategy, prepare, simulate
 from simulation.work import Setup
 from strategies import Cohort, WeightedMean
@@ -35,6 +37,13 @@ def cast(experiment: Experiment, round: int, speed: Any = None) -> realism.Cast:
 
     work = speed or (lambda clients: np.ones(len(clients)))
     return realism.cast(experiment, round, experiment.clients, sample, work)
+
+
+def stragglers(asked: list[int], share: float, round: int) -> dict[int, float]:
+    """The exact share with the smallest draws, and which part of its work each does."""
+    draws = {c: stream(0, realism.STRAGGLER, round, c).random(2) for c in asked}
+    slow = sorted(asked, key=lambda c: draws[c][0])[: len(asked) - round_(len(asked) * (1 - share))]
+    return {c: draws[c][1] for c in slow}
 
 
 def test_nothing_simulated_is_the_plain_cohort(small: Experiment) -> None:
@@ -70,33 +79,129 @@ def test_the_same_clients_straggle_for_every_strategy(small: Experiment) -> None
     )
     data, parts = prepare(wanted)
     whole = 3 * -(-parts.train_sizes.astype(int) // 8)
-    expected = []
-    for client in range(12):
-        chosen, part = stream(0, realism.STRAGGLER, 2, client).random(2)
-        expected.append(max(1, math.ceil(part * whole[client])) if chosen < 0.5 else whole[client])
-    assert 2 <= sum(e < w for e, w in zip(expected, whole, strict=True)) <= 10
+    slow = stragglers(list(range(12)), 0.5, 2)
+    assert len(slow) == 6 and cast(wanted, 2).parts == slow
+    expected = [max(1, math.ceil(slow.get(c, 1.0) * whole[c])) for c in range(12)]
     for name in ("fedavg", "fedprox"):
         chosen_strategy = make_strategy(wanted.replace(strategy=name))
         grid = InlineGrid()
         rule = chosen_strategy.algorithm.client  # type: ignore[attr-defined]
         grid.start(Setup(wanted, rule, WeightedMean()), data, parts)
         shared = chosen_strategy.algorithm.share({}, 2)  # type: ignore[attr-defined]
-        _, rows = grid.train(2, range(12), grid.info().initial, shared)
+        _, rows = grid.train(2, range(12), grid.info().initial, shared, parts=slow)
         assert rows["steps"].tolist() == expected
 
 
 def test_stragglers_are_dropped_for_the_strategies_named(small: Experiment, tmp_path: Path) -> None:
     world = {"realism.stragglers": 0.5, "realism.drop_stragglers": ["fedavg"]}
-    slow = {
-        round: [c for c in range(12) if stream(0, realism.STRAGGLER, round, c).random() < 0.5]
-        for round in (1, 2)
-    }
+    slow = {round: stragglers(list(range(12)), 0.5, round) for round in (1, 2)}
     for name in ("fedavg", "fedprox"):
         simulate(small.replace(strategy=name, **world), out=tmp_path / name)
     assert trained(tmp_path / "fedprox") == {r: list(range(12)) for r in (1, 2)}
     assert trained(tmp_path / "fedavg") == {
         r: [c for c in range(12) if c not in slow[r]] for r in (1, 2)
     }
+
+
+def test_an_exact_share_of_each_cohort_straggles(small: Experiment) -> None:
+    """round(K (1 - share)) keep up, as with Li et al.; with independent draws 35% of the rounds of
+    FedAvg, which drops stragglers, are empty at 90%."""
+    world = {"realism.stragglers": 0.9, "realism.drop_stragglers": ["fedavg"]}
+    exact = small.replace(clients=30, cohort=10, **world)
+    independent = exact.replace(**{"realism.straggler_draws": "independent"})
+    sizes = [len(cast(exact, round).cohort) for round in range(1, 201)]
+    assert sizes == [1] * 200
+    empty = [not cast(independent, round).cohort for round in range(1, 1001)]
+    assert np.mean(empty) == pytest.approx(0.9**10, abs=0.04)
+    for cohort, share, left in ((10, 0.5, 5), (3, 0.5, 2), (7, 0.25, 5), (4, 1.0, 0)):
+        some = small.replace(
+            clients=30,
+            cohort=cohort,
+            **{"realism.stragglers": share, "realism.drop_stragglers": True},
+        )
+        assert len(cast(some, 1).cohort) == left == round_(cohort * (1 - share))
+    # Which of them straggle is each client's own draw: the cohort decides only how many.
+    parts = realism.parts_of(exact, 4, list(range(30)))
+    assert parts == stragglers(list(range(30)), 0.9, 4)
+    assert all(parts[c] == p for c, p in realism.parts_of(exact, 4, list(range(9, 19))).items())
+    one_by_one = realism.parts_of(independent, 4, list(range(30)))
+    expected = {c: stream(0, realism.STRAGGLER, 4, c).random(2) for c in range(30)}
+    assert one_by_one == {c: part for c, (draw, part) in expected.items() if draw < 0.9}
+
+
+def test_messages_slow_stragglers_down_too(small: Experiment) -> None:
+    """Whether the workers fold or answer messages: the same clients take as many steps."""
+    world = {"training.local_epochs": 2, "training.batch_size": 8, "realism.stragglers": 0.5}
+    wanted = small.replace(**world)
+    models = []
+    for ours in (flower.FedAvg(), flower.FedAvg()):
+        grid, data = InlineGrid(), prepare(wanted)
+        folds = not models
+        grid.start(Setup(wanted, reducer=WeightedMean() if folds else None), *data)
+        info = grid.info()
+        driver = Messaging(ours, grid, info.spec, wanted)
+        models.append(driver.train(1, info.initial).model)
+    np.testing.assert_allclose(models[0], models[1], atol=1e-6)
+    grid, (data, parts) = InlineGrid(), prepare(wanted)
+    grid.start(Setup(wanted, reducer=WeightedMean()), data, parts)
+    slow = stragglers(list(range(12)), 0.5, 1)
+    total, rows = grid.train(1, range(12), grid.info().initial, {}, parts=slow)
+    mean = WeightedMean().finish(total)
+    np.testing.assert_allclose(grid.info().initial + mean.delta, models[0], atol=1e-6)
+    whole = 2 * -(-parts.train_sizes.astype(int) // 8)
+    assert (rows["steps"] < whole).sum() >= 3
+
+
+def test_a_new_share_is_a_new_identity_and_independent_draws_have_the_old(
+    small: Experiment,
+) -> None:
+    slow = small.replace(**{"realism.stragglers": 0.5})
+    old = slow.replace(**{"realism.straggler_draws": "independent"})
+    assert slow.decisive()["revised"] == ["exact stragglers"]
+    assert "revised" not in old.decisive()
+    assert "straggler_draws" not in {**slow.decisive()["realism"], **old.decisive()["realism"]}
+    both = slow.replace(**{"realism.over_selection": 0.5})
+    assert both.decisive()["revised"] == ["deadline", "exact stragglers"]
+    silent = small.replace(**{"realism.dropout": 0.5})
+    assert "revised" not in silent.decisive()
+    assert small.replace(**{"realism.straggler_draws": "independent"}).digest() == small.digest()
+
+
+def test_stragglers_come_after_all_that_finish_before_the_deadline(small: Experiment) -> None:
+    """Taken by the work they do they would be the fastest: their share rose from .50 to .71."""
+    wanted = small.replace(
+        clients=200, cohort=20, **{"realism.stragglers": 0.5, "realism.over_selection": 0.5}
+    )
+    shares = []
+    for round in range(1, 101):
+        found = cast(wanted, round)
+        asked = Cohort(size=30).sample(round, 200)
+        slow = stragglers(asked, 0.5, round)
+        assert set(asked) - set(slow) <= set(found.cohort)  # 15 keep up, and count first
+        assert found.parts == {c: slow[c] for c in found.cohort if c in slow}
+        shares.append(len(found.parts) / 20)
+    assert set(shares) == {0.25}
+
+
+def test_power_of_choice_asks_those_that_are_there(small: Experiment, tmp_path: Path) -> None:
+    """As many candidates as clients, of whom not all are there; and more asked than count."""
+    wanted = small.replace(
+        cohort=3,
+        sampling={"kind": "power-of-choice", "candidates": 12},
+        **{"realism.availability": 0.8, "realism.over_selection": 0.5},
+    )
+    result = simulate(wanted, out=tmp_path / "run")
+    there = [
+        np.flatnonzero(stream(0, realism.AVAILABLE, r).random(12) < 0.8).tolist() for r in (1, 2)
+    ]
+    cohorts = trained(tmp_path / "run")
+    for round in (1, 2):
+        here = there[round - 1]
+        assert len(cohorts[round]) == min(3, len(here)) and set(cohorts[round]) <= set(here)
+        assert result.rounds[round]["clients_absent"] == max(0, min(5, len(here)) - 3)
+    # Who has reported no loss yet is asked first.
+    new = set(there[1]) - set(cohorts[1])
+    assert len(set(cohorts[2]) & new) == min(3, len(new))
 
 
 def test_only_available_clients_are_asked(small: Experiment) -> None:
@@ -133,7 +238,7 @@ def test_the_centralised_baseline_knows_no_clients(small: Experiment) -> None:
     world = {"realism.dropout": 0.99, "realism.stragglers": 1}
     pooled = small.replace(mode="centralised", **world)
     assert realism.cast(pooled, 1, 1, lambda n, size: [0], len).cohort == [0]
-    assert realism.steps_of(pooled, 1, 0, 50) == 50
+    assert realism.parts_of(pooled, 1, [0]) == {}
 
 
 def test_a_flower_strategy_asks_in_vain(small: Experiment, tmp_path: Path) -> None:

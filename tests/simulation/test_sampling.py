@@ -131,6 +131,19 @@ def test_a_target_epsilon_is_kept_at_the_end(tmp_path):
             "sampling.candidates must be between cohort (5) and clients (30), got 4",
         ),
         (
+            {
+                "sampling": {"kind": "power-of-choice", "candidates": 7},
+                "realism": {"over_selection": 0.5},
+            },
+            "sampling.candidates must be between cohort and realism.over_selection (8) and clients "
+            "(30), got 7",
+        ),
+        (
+            {"sampling": "round-robin", "realism": {"availability": 0.5}},
+            "sampling must be another than 'round-robin' where realism.availability is below 1: "
+            "who is away at its turn would miss it, and others would be asked more often, got 0.5",
+        ),
+        (
             {"sampling": "by-size", "resources": {"engine": "flower"}},
             "sampling must be uniform or round-robin with the engine 'flower', whose server does "
             "not know the clients' sizes, got 'by-size'",
