@@ -33,8 +33,12 @@ ABOUT = {
     "dataset": "[a built-in, `module:function`, a path or `hf:NAME`](writing-a-dataset.md)",
     "model": "[`cnn`, `lenet`, `mlp`, `logistic` or `module:function`](writing-a-model.md)",
     "cohort": "clients of a round (a whole number), or their share (up to 1); all by default",
-    "data.features": "columns that are inputs; all but label and owner by default",
+    "data.features": "columns that are inputs; all but label, owner, weight and index by default",
     "data.label": "column of the labels; `label` by default",
+    "data.label_type": "`classes`: whole floats are class numbers; `numbers`: a regression",
+    "data.weight": "column that tells how much a row counts: sample weights",
+    "data.encode": "text columns become one input per text that occurs, 0 or 1",
+    "data.scale": "what inputs are multiplied by, for any dataset; 1/255 for uint8 images, else 1",
     "data.owner": "column that tells whose a row is; `writer_id`, `user_id` and the like",
     "faults.min_replies": "clients that must answer in a round",
     "faults.checkpoint_every": "rounds between two checkpoints",
@@ -209,6 +213,8 @@ def _kind(field: Mapping[str, Any]) -> str:
     if "anyOf" in field:
         kinds = [_kind(o) for o in field["anyOf"] if o.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
+    if "const" in field:
+        return f"`{field['const']}`"
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     names = {"integer": "whole number", "number": "number", "boolean": "`true`, `false`"}

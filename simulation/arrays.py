@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulation.sources import DataError
+
+log = logging.getLogger("sunflower.data")
+
+
+@lru_cache(maxsize=1000)
+def warn_once(text: str) -> None:
+    """Log a warning, unless this process has done so: the runs of a study load the same data."""
+    log.warning("%s", text)
 
 
 def require(kept: bool, name: str, rule: str, got: str) -> None:

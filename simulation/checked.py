@@ -11,21 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation import inputs, targets
-from simulation.arrays import numbers, require
+from simulation.arrays import numbers, require, warn_once
 from simulation.inputs import Inputs
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 WEIGHTS = ("sample_weight", "sample_weight_test")
 EXTRAS = ("classes", "scale", "owners", *WEIGHTS)
 
+ORDINARY = 16.0
+"""Inputs of images beyond this are told, since models train badly on them as they are."""
 
-def arrays(name: str, made: Any) -> dict[str, Any]:
+
+def arrays(name: str, made: Any, scaled: bool = False) -> dict[str, Any]:
     """Return what was made as the fields of a Dataset, checked and in its types.
 
     Args:
         name: the dataset's, for messages.
         made: ``(x_train, y_train), (x_test, y_test)``, each perhaps with a third array of sample
             weights, or a mapping with these names and perhaps those of :data:`EXTRAS`.
+        scaled: whether the caller knows the scale; inputs of an odd range are told otherwise.
 
     Raises:
         DataError: naming the array, the rule and what was received.
@@ -49,11 +53,18 @@ def arrays(name: str, made: Any) -> dict[str, Any]:
             f"{kind}_train and {kind}_test must have examples of the same shape and type",
             f"{train} and {test}",
         )
+    notes = [*parts.get("notes", ())]
+    if parts.get("scale") is None and not scaled:
+        lines = [f"dataset {name}: {line}" for line in far_ranges(x["x_train"])]
+        for line in lines:
+            warn_once(line)
+        notes += lines
     return {
         **x,
         **y,
+        "notes": tuple(notes),
         "classes": targets.number_of_classes(name, y["y_train"], y["y_test"], parts.get("classes")),
-        "scale": _scale(name, x["x_train"], parts.get("scale")),
+        "scale": factors(name, x["x_train"], parts.get("scale")),
         "owners": _owners(name, len(y["y_train"]), parts.get("owners")),
         **{
             key: _weights(name, key, len(y[f"y_{side}"]), parts.get(key))
@@ -65,7 +76,7 @@ def arrays(name: str, made: Any) -> dict[str, Any]:
 def _parts(name: str, made: Any) -> dict[str, Any]:
     if isinstance(made, Mapping):
         missing = [part for part in PARTS if part not in made]
-        unknown = [key for key in made if key not in (*PARTS, *EXTRAS)]
+        unknown = [key for key in made if key not in (*PARTS, *EXTRAS, "notes")]
         rule = f"the mapping must have the keys {', '.join(PARTS)}"
         require(not missing, name, rule, f"no {', '.join(missing)}")
         rule = f"the mapping may have the keys {', '.join((*PARTS, *EXTRAS))}"
@@ -106,7 +117,12 @@ def _input(name: str, part: str, value: Any) -> NDArray[Any]:
     return array
 
 
-def _scale(name: str, x: Inputs, given: Any) -> Any:
+def factors(name: str, x: Inputs, given: Any) -> Any:
+    """Return what inputs are multiplied by, in their structure: given, or by their types.
+
+    Raises:
+        DataError: when there is not one number above 0 for each of the inputs.
+    """
     if given is None:
         return inputs.each(lambda a: 1 / 255 if a.dtype == np.uint8 and a.ndim >= 3 else 1.0, x)
     if isinstance(x, np.ndarray):
@@ -146,3 +162,25 @@ def _weights(name: str, part: str, rows: int, given: Any) -> NDArray[np.float32]
     lowest = float(weights.min())
     require(lowest >= 0, name, f"{part} must hold numbers >= 0", f"{lowest:g}")
     return weights
+
+
+def far_ranges(x: Inputs) -> list[str]:
+    """Return a line for each array of images or the like whose values are far from [-1, 1]."""
+    named = x if isinstance(x, dict) else dict(enumerate(inputs.arrays(x)))
+    lines = []
+    for key, array in named.items():
+        if array.ndim < 3 or array.dtype == np.uint8:
+            continue
+        low, high = float(array.min()), float(array.max())
+        most = max(abs(low), abs(high))
+        if most <= ORDINARY:
+            continue
+        part = "x_train" if isinstance(x, np.ndarray) else f"x_train[{key!r}]"
+        shape = ", ".join(["N", *map(str, array.shape[1:])])
+        factor = 1 / 255 if ORDINARY < most <= 255 else 1 / most
+        lines.append(
+            f"{part} holds {array.dtype} values from {low:g} to {high:g} in [{shape}], and only "
+            f"uint8 images are scaled by themselves: unless the model scales them, set data.scale, "
+            f"such as {factor:.6g}"
+        )
+    return lines

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -58,6 +58,7 @@ class Dataset:
             from 0 without gaps; None where nothing tells. The partition ``natural`` follows it.
         sample_weight: how much each training example counts, float32 [N]; None for all alike.
         sample_weight_test: the same of the test examples, float32 [M].
+        notes: lines for the log about how the data was read.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Dataset:
     owners: NDArray[np.int32] | None = None
     sample_weight: NDArray[np.float32] | None = None
     sample_weight_test: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
@@ -99,7 +101,7 @@ def load(name: str, data_dir: Path | None = None, how: Data | None = None) -> Da
             array, a mapping with these four names (and optionally those of
             :data:`simulation.checked.EXTRAS`) or a Dataset.
         data_dir: a folder that holds the files of a built-in; nothing else is tried then.
-        how: how files and Hugging Face datasets are read.
+        how: how files and Hugging Face datasets are read, and the scale of any dataset.
 
     Raises:
         DataError: if the name is unknown, the data cannot be had, or the user's arrays do not
@@ -109,31 +111,41 @@ def load(name: str, data_dir: Path | None = None, how: Data | None = None) -> Da
         >>> load("fashion-mnist-mini").x_train.shape
         (6000, 28, 28, 1)
     """
-    reads = hub.is_meant(name) or (":" not in name and _is_file(name))
-    if how is not None and how != Data() and not reads:
-        raise DataError(f"data must be left out for a dataset that is no file, got {name!r}")
     how = how or Data()
-    if hub.is_meant(name):
-        dataset = _load_hub(name, how)
-    elif ":" in name:
-        dataset = _load_own(name)
-    elif synthetic.is_meant(name):
-        dataset = _load_synthetic(name)
-    elif name in public.ARCHIVES:
-        dataset = _load_public(name, data_dir)
-    elif name in _DESCRIPTIONS:
-        dataset = _load_mini() if name == "fashion-mnist-mini" else _load_full(data_dir)
-    elif files.is_meant(name):
-        dataset = _load_file(name, how)
-    else:
-        try:
-            checks.one_of("dataset", name, [*_DESCRIPTIONS, "module:function", "a path", "hf:NAME"])
-        except ValueError as error:
-            raise DataError(str(error)) from None
-        raise DataError(f"dataset must name a function of yours, got {name!r}")
+    is_read = hub.is_meant(name) or (":" not in name and _is_file(name))
+    if how.reads and not is_read:
+        raise DataError(f"data must be left out for a dataset that is no file, got {name!r}")
+    dataset = _found(name, data_dir, how)
     if data_dir is not None and name not in ("fashion-mnist", *public.ARCHIVES):
         log.warning("%s: data_dir is of no use here, got %s", name, data_dir)
+    if how.scale is not None:
+        if not isinstance(dataset.x_train, np.ndarray):
+            raise DataError(
+                f"data.scale must be left out for a dataset of several inputs, got {how.scale:g} "
+                f"for {name!r}; its function may return a scale for each"
+            )
+        return replace(dataset, scale=checked.factors(name, dataset.x_train, how.scale))
     return dataset
+
+
+def _found(name: str, data_dir: Path | None, how: Data) -> Dataset:
+    if hub.is_meant(name):
+        return _load_hub(name, how)
+    if ":" in name:
+        return _load_own(name, how)
+    if synthetic.is_meant(name):
+        return _load_synthetic(name)
+    if name in public.ARCHIVES:
+        return _load_public(name, data_dir, how)
+    if name in _DESCRIPTIONS:
+        return _load_mini() if name == "fashion-mnist-mini" else _load_full(data_dir)
+    if files.is_meant(name):
+        return _load_file(name, how)
+    try:
+        checks.one_of("dataset", name, [*_DESCRIPTIONS, "module:function", "a path", "hf:NAME"])
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    raise DataError(f"dataset must name a function of yours, got {name!r}")
 
 
 def _is_file(name: str) -> bool:
@@ -190,7 +202,7 @@ def _load_synthetic(name: str) -> Dataset:
     )
 
 
-def _load_own(name: str) -> Dataset:
+def _load_own(name: str, how: Data) -> Dataset:
     try:
         function = plugins.resolve("dataset", name)
     except ValueError as error:
@@ -202,20 +214,24 @@ def _load_own(name: str) -> Dataset:
         raise DataError(f"dataset {name}: the function must return arrays, got {reason}") from error
     if isinstance(made, Dataset):
         made = {part: getattr(made, part) for part in (*checked.PARTS, *checked.EXTRAS)}
-    return Dataset(name, **checked.arrays(name, made), source=name)
+    return _checked(name, made, how, name)
+
+
+def _checked(name: str, made: Any, how: Data, source: str) -> Dataset:
+    return Dataset(name, **checked.arrays(name, made, how.scale is not None), source=source)
 
 
 def _load_file(name: str, how: Data) -> Dataset:
-    return Dataset(name, **checked.arrays(name, files.read(name, how)), source=name)
+    return _checked(name, files.read(name, how), how, name)
 
 
 def _load_hub(name: str, how: Data) -> Dataset:
     parts = hub.read(name, how)
     if "y_test" not in parts:
         parts = files.held_out(name, parts, how.test)
-    return Dataset(name, **checked.arrays(name, parts), source="Hugging Face")
+    return _checked(name, parts, how, "Hugging Face")
 
 
-def _load_public(name: str, data_dir: Path | None) -> Dataset:
+def _load_public(name: str, data_dir: Path | None, how: Data) -> Dataset:
     parts, source = public.read(name, data_dir)
-    return Dataset(name, **checked.arrays(name, parts), source=source)
+    return _checked(name, parts, how, source)

@@ -56,7 +56,11 @@ WEIGHTED = ("by-size", "power-of-choice")
 LATER = ("sampling", "attack", "data")
 """Tables that count for the identity of a run only where they differ from the default."""
 
-LATER_KEYS = {"partition": ("law",), "evaluation": ("personal",)}
+LATER_KEYS = {
+    "partition": ("law",),
+    "evaluation": ("personal",),
+    "data": ("label_type", "weight", "encode", "scale"),
+}
 """Keys of tables that came later still: they count only where they differ from the default."""
 
 SHORT = {"strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind"}

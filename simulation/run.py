@@ -309,6 +309,8 @@ def _run(
     folder = RunFolder.reopen(path, last) if existed else RunFolder.create(path, config)
     with log_file(path / "run.log"):
         log.info("data from %s; %d workers", data.source, grid.workers)
+        for note in data.notes:
+            log.info("%s", note)
         if not existed and parts.train_sizes.size <= LABELLED:
             labels = data.labels
             if labels is not None and data.classes is not None:

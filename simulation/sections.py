@@ -41,18 +41,37 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(Section):
-    """How a dataset that comes from files or from Hugging Face is read.
+def _named(value: Any) -> Any:
+    # The names of columns may be numbers: --set data.label=3 is the column "3".
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    ``features``, ``label``, ``owner``: names of columns. ``test``: the part held out for testing
-    where the dataset has none. ``subset``: a configuration of a Hugging Face dataset.
+
+Column = Annotated[str, BeforeValidator(_named)]
+
+
+class Data(Section):
+    """How a dataset that comes from files or from Hugging Face is read; ``scale`` goes for all.
+
+    ``features``, ``label``, ``owner``, ``weight``: names of columns. ``label_type``: labels are
+    taken as ``classes`` or as ``numbers`` to predict. ``encode``: ``categories`` makes of a text
+    column one input per text. ``test``: the part held out for testing where the dataset has none.
+    ``subset``: a configuration of a Hugging Face dataset. ``scale``: the inputs' factor.
     """
 
-    features: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    label: str | None = None
-    owner: str | None = None
+    features: Annotated[tuple[Column, ...], Field(min_length=1)] | None = None
+    label: Column | None = None
+    label_type: Literal["classes", "numbers"] | None = None
+    owner: Column | None = None
+    weight: Column | None = None
+    encode: Literal["categories"] | None = None
     test: Annotated[Float, Field(gt=0, lt=1)] = 0.1
     subset: str | None = None
+    scale: Annotated[Float, Field(gt=0)] | None = None
+
+    @property
+    def reads(self) -> bool:
+        """Whether anything is said that only a dataset from files has."""
+        return self.model_copy(update={"scale": None}) != Data()
 
 
 def _policy(value: Any) -> Any:
