@@ -33,7 +33,7 @@ def numbers(name: str, part: str, value: Any) -> NDArray[Any]:
         DataError: naming the part and what was received.
     """
     try:
-        array = np.asarray(value)
+        array = _frame(name, part, value) if _is_frame(value) else np.asarray(value)
     except ValueError as error:  # rows of unequal length
         raise DataError(f"dataset {name}: {part} must be an array, got {error}") from None
     kept = array.dtype.kind in "biuf"
@@ -45,3 +45,18 @@ def numbers(name: str, part: str, value: Any) -> NDArray[Any]:
         bad = array.size - int(np.isfinite(array).sum())
         require(bad == 0, name, f"{part} must be finite", f"{bad} values that are not")
     return np.ascontiguousarray(array)
+
+
+def _is_frame(value: Any) -> bool:
+    return all(hasattr(value, name) for name in ("columns", "dtypes", "iloc"))
+
+
+def _frame(name: str, part: str, frame: Any) -> NDArray[Any]:
+    """Return a pandas frame as an array [N, columns], of the type that holds all its columns."""
+    columns = [np.asarray(frame.iloc[:, place]) for place in range(len(frame.columns))]
+    for label, column in zip(frame.columns, columns, strict=True):
+        got = str(frame[label].dtype) if list(frame.columns).count(label) == 1 else "object"
+        require(
+            column.dtype.kind in "biuf", name, f"column {label!r} of {part} must hold numbers", got
+        )
+    return np.stack(columns, axis=1) if columns else np.zeros((len(frame), 0))

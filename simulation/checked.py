@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
 from numbers import Real
 from typing import Any
@@ -16,7 +16,9 @@ from simulation.inputs import Inputs
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 WEIGHTS = ("sample_weight", "sample_weight_test")
-EXTRAS = ("classes", "scale", "owners", *WEIGHTS)
+EXTRAS = ("classes", "scale", "owners", *WEIGHTS, "owner_names")
+TOLD = ("notes", "target")
+"""What the readers of files say besides."""
 
 ORDINARY = 16.0
 """Inputs of images beyond this are told, since models train badly on them as they are."""
@@ -47,11 +49,14 @@ def arrays(name: str, made: Any, scaled: bool = False) -> dict[str, Any]:
         )
     for kind, pair in (("x", x), ("y", y)):
         train, test = (_kinds(pair[f"{kind}_{side}"]) for side in ("train", "test"))
+        given = parts[f"{kind}_train"]
+        joined = isinstance(given, list) and bool(given) and isinstance(given[0], np.ndarray)
+        hint = " (a list of arrays is one array: join those of several clients)" if joined else ""
         require(
             train == test,
             name,
             f"{kind}_train and {kind}_test must have examples of the same shape and type",
-            f"{train} and {test}",
+            f"{train} and {test}{hint}",
         )
     notes = [*parts.get("notes", ())]
     if parts.get("scale") is None and not scaled:
@@ -59,13 +64,16 @@ def arrays(name: str, made: Any, scaled: bool = False) -> dict[str, Any]:
         for line in lines:
             warn_once(line)
         notes += lines
+    owners = _owners(name, len(y["y_train"]), parts.get("owners"))
     return {
         **x,
         **y,
+        "target": parts.get("target", "y_train"),
         "notes": tuple(notes),
         "classes": targets.number_of_classes(name, y["y_train"], y["y_test"], parts.get("classes")),
         "scale": factors(name, x["x_train"], parts.get("scale")),
-        "owners": _owners(name, len(y["y_train"]), parts.get("owners")),
+        "owners": owners,
+        "owner_names": _owner_names(name, owners, parts.get("owner_names")),
         **{
             key: _weights(name, key, len(y[f"y_{side}"]), parts.get(key))
             for key, side in zip(WEIGHTS, ("train", "test"), strict=True)
@@ -76,8 +84,12 @@ def arrays(name: str, made: Any, scaled: bool = False) -> dict[str, Any]:
 def _parts(name: str, made: Any) -> dict[str, Any]:
     if isinstance(made, Mapping):
         missing = [part for part in PARTS if part not in made]
-        unknown = [key for key in made if key not in (*PARTS, *EXTRAS, "notes")]
+        unknown = [key for key in made if key not in (*PARTS, *EXTRAS, *TOLD)]
         rule = f"the mapping must have the keys {', '.join(PARTS)}"
+        if len(missing) == len(PARTS) and unknown:
+            keys = ", ".join(map(str, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+            hint = "if they are clients, join their rows and say in owners whose each row is"
+            require(False, name, rule, f"{keys} ({hint})")
         require(not missing, name, rule, f"no {', '.join(missing)}")
         rule = f"the mapping may have the keys {', '.join((*PARTS, *EXTRAS))}"
         require(not unknown, name, rule, repr(unknown[0]) if unknown else "")
@@ -88,10 +100,22 @@ def _parts(name: str, made: Any) -> dict[str, Any]:
 
     rule = "the function must return (x_train, y_train), (x_test, y_test), a mapping or Dataset"
     whole = is_row(made, 2) and all(is_row(side, 2, 3) for side in made)
-    require(whole, name, rule, type(made).__name__)
+    require(whole, name, rule, _kind(made))
     train, test = made
-    keys = ("x_train", "y_train", "sample_weight"), ("x_test", "y_test", "sample_weight_test")
-    return dict(zip(keys[0], train, strict=False)) | dict(zip(keys[1], test, strict=False))
+    of_train, of_test = PARTS[:2] + WEIGHTS[:1], PARTS[2:] + WEIGHTS[1:]
+    return dict(zip(of_train, train, strict=False)) | dict(zip(of_test, test, strict=False))
+
+
+def _kind(made: Any) -> str:
+    """Return what a function returned instead, for the message, and how to make arrays of it."""
+    several = made if isinstance(made, list | tuple) else (made,)
+    if any(hasattr(one, "as_numpy_iterator") for one in several):
+        batches = "x, y = map(np.concatenate, zip(*dataset.as_numpy_iterator()))"
+        return f"a tf.data.Dataset, of whose batches {batches} makes arrays"
+    if isinstance(made, Iterator):
+        return f"a {type(made).__name__}: return whole arrays and yield nothing"
+    kinds = ", ".join(type(one).__name__ for one in several)
+    return f"{type(made).__name__} of {kinds}" if several is made else type(made).__name__
 
 
 def _kinds(value: Any) -> str:
@@ -184,3 +208,18 @@ def far_ranges(x: Inputs) -> list[str]:
             f"such as {factor:.6g}"
         )
     return lines
+
+
+def _owner_names(
+    name: str, owners: NDArray[np.int32] | None, given: Any
+) -> tuple[str | int, ...] | None:
+    if given is None:
+        return None
+    require(owners is not None, name, "owner_names must come with owners", "no owners")
+    names = [v.item() if isinstance(v, np.generic) else v for v in given]
+    number = 0 if owners is None else int(owners.max()) + 1
+    rule = f"owner_names must hold a text or whole number for each of the {number} owners"
+    require(len(names) == number, name, rule, f"{len(names)}")
+    odd = next((v for v in names if not isinstance(v, str | int)), None)
+    require(odd is None, name, rule, repr(odd))
+    return tuple(names)

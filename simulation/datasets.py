@@ -58,6 +58,9 @@ class Dataset:
             from 0 without gaps; None where nothing tells. The partition ``natural`` follows it.
         sample_weight: how much each training example counts, float32 [N]; None for all alike.
         sample_weight_test: the same of the test examples, float32 [M].
+        owner_names: what each owner is called where the data comes from, text or a whole number,
+            by the owner's number; None where the numbers are all there is.
+        target: what holds the targets, for messages.
         notes: lines for the log about how the data was read.
     """
 
@@ -72,6 +75,8 @@ class Dataset:
     owners: NDArray[np.int32] | None = None
     sample_weight: NDArray[np.float32] | None = None
     sample_weight_test: NDArray[np.float32] | None = None
+    owner_names: tuple[str | int, ...] | None = None
+    target: str = "y_train"
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,6 +120,10 @@ def load(name: str, data_dir: Path | None = None, how: Data | None = None) -> Da
     is_read = hub.is_meant(name) or (":" not in name and _is_file(name))
     if how.reads and not is_read:
         raise DataError(f"data must be left out for a dataset that is no file, got {name!r}")
+    if how.subset is not None and not hub.is_meant(name):
+        raise DataError(
+            f"data.subset must be left out for a dataset from files, got {how.subset!r}"
+        )
     dataset = _found(name, data_dir, how)
     if data_dir is not None and name not in ("fashion-mnist", *public.ARCHIVES):
         log.warning("%s: data_dir is of no use here, got %s", name, data_dir)

@@ -62,17 +62,21 @@ def read(name: str, how: Data) -> dict[str, Any]:
         made = tables.parts_of(name, {s: part[:] for s, part in arrow.items()}, how)
     else:
         # The table gives labels and owners, a column of zeros stands for the pictures.
-        label, owner, _ = tables.roles(name, list(features), how)
-        kept = [c for c in (label, owner) if c is not None]
+        roles = tables.roles(name, list(features), how)
+        kept = [c for c in (roles.label, roles.owner, roles.weight) if c is not None]
         stand_in, whole = "sunflower.none", {}
         for side, part in arrow.items():
             table = part.select_columns(kept)[:]
             whole[side] = table.append_column(stand_in, [np.zeros(len(table), np.int8)])
         made = tables.parts_of(name, whole, how.model_copy(update={"features": (stand_in,)}))
+        shown = ", ".join(map(repr, pictures))
+        made["notes"] = [note.replace(repr(stand_in), shown) for note in made["notes"]]
         for side, part in chosen.items():
             made[f"x_{side}"] = _pictures(name, part, pictures)
     classes = getattr(features[how.label or tables.LABEL], "num_classes", None)
-    return made if classes is None else {**made, "classes": classes}
+    if classes is None or how.label_type == "numbers":
+        return made
+    return {**made, "classes": classes}
 
 
 def _splits(name: str, how: Data) -> Any:

@@ -6,10 +6,12 @@ import os
 import socket
 from pathlib import Path
 
+import numpy as np
 from flwr.serverapp.strategy import Strategy
 
-from simulation import static
-from simulation.experiment import ConfigError, Experiment
+from simulation import static, targets
+from simulation.datasets import Dataset
+from simulation.experiment import MODELS, ConfigError, Experiment
 from strategies import Federated
 from strategies.core import ClientRule
 
@@ -52,6 +54,29 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"out must be a folder, got {path} ({nearest} is a file)")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"out must be a folder, got {path} ({nearest} is not writable)")
+
+
+def check_targets(experiment: Experiment, data: Dataset) -> None:
+    """Raise ConfigError when a built-in model, which classifies, cannot learn what is to be learnt.
+
+    Args:
+        experiment: the experiment.
+        data: its data.
+    """
+    if experiment.model not in MODELS or data.labels is not None:
+        return
+    y = data.y_train
+    whole = y.dtype.kind != "f" or bool((y == np.floor(y)).all() and (y >= 0).all())
+    if not whole or y.shape[1:] not in ((), (1,)):
+        hint = "a model of yours, module:function, may learn it"
+    elif data.target == "y_train":
+        hint = "cast to integers, its whole numbers are classes"
+    else:
+        hint = "data.label_type = 'classes' takes its whole numbers as classes"
+    raise ConfigError(
+        f"model {experiment.model!r} tells one class for each example, but {data.target} holds "
+        f"{targets.looks(y)}: {hint}"
+    )
 
 
 def check_realism(experiment: Experiment, ours: bool) -> None:

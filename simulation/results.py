@@ -9,6 +9,7 @@
 ``lost.jsonl``          round, client and reason of every client that a round lost, if any
 ``replies.jsonl``       round, client, type and metrics of every reply, for a Flower app
 ``labels.parquet``      client, label, examples: the label distribution of the partition
+``owners.parquet``      client, id: what natural clients are called where the data comes from
 ``summary.json``        final metrics, ``weights_sha256``, wall time, images/s
 ``model.keras``         the final model
 ``checkpoint/``         what a resumed run goes on from
@@ -44,6 +45,10 @@ PACKAGES = ("sunflower-fl", "flwr", "keras", "numpy", "ray", "tensorflow")
 
 PARTED = ("clients.parquet", "timeline.parquet")
 """Tables that grow by a part each round."""
+
+
+OWNERS = "owners.parquet"
+"""Who the natural clients are."""
 
 
 class RunError(ValueError):
@@ -211,6 +216,12 @@ class RunFolder:
         client, label = np.nonzero(counts)
         table = pa.table({"client": client, "label": label, "examples": counts[client, label]})
         pq.write_table(table, self.path / "labels.parquet")
+
+    def add_owners(self, names: Sequence[str | int]) -> None:
+        """Write ``owners.parquet``: each client's id, as text if any of them is text."""
+        whole = all(isinstance(name, int) for name in names)
+        table = {"client": range(len(names)), "id": names if whole else list(map(str, names))}
+        pq.write_table(pa.table({k: pa.array(v) for k, v in table.items()}), self.path / OWNERS)
 
     def add_model(self, data: bytes) -> None:
         """Write ``model.keras``."""

@@ -186,6 +186,7 @@ def prepare(experiment: Experiment, load: Load = datasets.load) -> tuple[Dataset
     The centralised baseline is one client that holds the training rows of all.
     """
     data = load(experiment.dataset, experiment.data_dir, experiment.data)
+    preflight.check_targets(experiment, data)
     plan, labels = experiment.partition, data.labels
     attackers(experiment, experiment.clients, None if labels is None else data.classes)
     parts = partition.make(
@@ -315,6 +316,9 @@ def _run(
             labels = data.labels
             if labels is not None and data.classes is not None:
                 folder.add_labels(parts.label_counts(labels, data.classes))
+        natural = experiment.partition.kind == "natural" and experiment.mode != "centralised"
+        if not existed and natural and data.owner_names is not None:
+            folder.add_owners(data.owner_names)
         driver = _driver(strategy, grid, info, experiment)
         position = Position(0, info.initial)
         if start is not None:

@@ -254,7 +254,7 @@ def test_files_that_are_no_dataset(folder: Path, no_engine: None) -> None:
     assert_refused(refused, "dataset must be a file or a folder that exists, got 'none.npz'")
     np.savez("mine.npz", x=np.zeros((20, 3)), y=np.zeros(20, int))
     refused = sunflower("run", "--dataset", "mine.npz", "--set", "data.label=y")
-    assert_refused(refused, "data.label must be left out for .npz files, got 'mine.npz'")
+    assert_refused(refused, "data.label must be left out for data without columns, got 'mine.npz'")
     refused = sunflower("run", "--dataset", "mine.npz", "--set", "data.test=0.01")
     assert_refused(
         refused,

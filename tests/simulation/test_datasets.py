@@ -505,7 +505,17 @@ def test_own_images_are_scaled_and_options_are_kept(own):
 SHAPE = "the function must return (x_train, y_train), (x_test, y_test), a mapping or Dataset, got "
 BAD = {
     "return 3": SHAPE + "int",
-    "return x, y": SHAPE + "tuple",
+    "return x, y": SHAPE + "tuple of ndarray, ndarray",
+    "return zip(x, y)": SHAPE + "a zip: return whole arrays and yield nothing",
+    "yield x, y": SHAPE + "a generator: return whole arrays and yield nothing",
+    "return ([x, x], [y, y]), (x, y)": (
+        "x_train and x_test must have examples of the same shape and type, got (6, 2) float32 and "
+        "(2,) float32 (a list of arrays is one array: join those of several clients)"
+    ),
+    "return {f'client{c}': (x, y) for c in range(4)}": (
+        "the mapping must have the keys x_train, y_train, x_test, y_test, got client0, client1, "
+        "client2, ... (if they are clients, join their rows and say in owners whose each row is)"
+    ),
     "raise KeyError('k')": "the function must return arrays, got KeyError: 'k'",
     "return (x, y[:5]), (x, y)": (
         "x_train and y_train must have the same length, at least 1, got 6 and 5"
@@ -552,7 +562,7 @@ BAD = {
     ),
     "return dict(x_train=x, y_train=y, x_test=x, y_test=y, scales=1)": (
         "the mapping may have the keys x_train, y_train, x_test, y_test, classes, scale, owners, "
-        "sample_weight, sample_weight_test, got 'scales'"
+        "sample_weight, sample_weight_test, owner_names, got 'scales'"
     ),
     "return dict(x_train=x, y_train=y, x_test=x, y_test=y, classes=2)": (
         "classes must be a whole number above 2, got 2"

@@ -146,10 +146,14 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
      "label, writer_id), got 'f9'"),
     ({}, {"features": ("f1", "label")}, "data.features must be columns of {name} beside the "
      "label, got the label 'label'"),
-    ({"text": ["a"] * 60}, {}, "dataset {name}: feature column 'text' must hold numbers, or lists "
-     "of them, got string; data.features names the columns to take"),
+    ({"text": ["a"] * 60}, {}, "dataset {name}: feature column 'text' must hold numbers "
+     "(data.encode = 'categories' makes an input of each text, data.features names the columns to "
+     "take), got string"),
+    ({"day": pa.array([0] * 60, pa.timestamp("ms"))}, {}, "dataset {name}: feature column 'day' "
+     "must hold numbers, or lists of them, got timestamp[ms]; data.features names the columns to "
+     "take"),
     ({"gap": [None] + [1.0] * 59}, {}, "dataset {name}: column 'gap' must have a value in every "
-     "row, got 1 empty ones"),
+     "row, got 1 empty ones of 60"),
     ({"bag": [[1.0]] * 59 + [[1.0, 2.0]]}, {}, "dataset {name}: column 'bag' must hold lists of "
      "one length, got lengths 1, 2"),
 ]  # fmt: skip
@@ -177,8 +181,8 @@ def test_bad_files(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "must hold .npz files, one for each client, or train.npz" in told(empty)
-    np.savez(empty / "a.npz", inputs=X, y=Y)
-    assert told(empty).endswith("or x.NAME for each of several inputs, got inputs, y")
+    np.savez(empty / "a.npz", first=X, y=Y)
+    assert told(empty).endswith("or x.NAME for each of several inputs, got first, y")
     np.savez(empty / "a.npz", x=X, y=Y)
     np.savez(empty / "b.npz", x=X[:, :3], y=Y)
     assert told(empty).endswith("got (5,) float32 and (3,) float32 in b.npz")

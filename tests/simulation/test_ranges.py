@@ -68,8 +68,7 @@ def test_data_scale_goes_for_every_dataset(tmp_path: Any, monkeypatch: Any) -> N
     with pytest.raises(DataError) as caught:
         load("synthetic(1,1)", how=Data(scale=0.25, label="y"))
     assert str(caught.value) == (
-        "data must be left out, but for data.scale, for a dataset that is no file, "
-        "got 'synthetic(1,1)'"
+        "data must be left out for a dataset that is no file, got 'synthetic(1,1)'"
     )
     np.savez(tmp_path / "two.npz", **{"x.a": IMAGES, "x.b": IMAGES, "y": Y})
     two = str(tmp_path / "two.npz")

@@ -10,7 +10,7 @@ import pytest
 from simulation import checked
 from simulation.attack import attackers
 from simulation.datasets import DataError, Dataset
-from simulation.experiment import parse
+from simulation.experiment import ConfigError, parse
 from simulation.run import prepare
 
 N = 24
@@ -87,7 +87,8 @@ def test_sample_weights_as_a_third_array_or_by_name() -> None:
 
 
 def prepared(y: Any, **experiment: Any) -> Any:
-    return prepare(parse({"clients": 4, **experiment}), lambda *_: dataset(y))
+    plan = parse({"clients": 4, "model": "mine:build", **experiment})
+    return prepare(plan, lambda *_: dataset(y))
 
 
 @pytest.mark.parametrize("kind", ["dirichlet", "inner-dirichlet", "pathological", "shards"])
@@ -149,6 +150,44 @@ def test_labels_are_flipped_in_the_form_they_have(y: Any) -> None:
     np.testing.assert_array_equal(dataset(flipped).labels, wanted.labels)
     assert flipped.dtype == data.y_train.dtype and flipped.shape == data.y_train.shape
     np.testing.assert_array_equal(data.y_train, y)  # the data itself stays
+
+
+@pytest.mark.parametrize(
+    ("y", "more", "told"),
+    [
+        (
+            K * 1.0,
+            {},
+            "y_train holds float32 targets of shape [N]: cast to integers, its whole numbers are "
+            "classes",
+        ),
+        (
+            K * 1.0,
+            {"target": "the column 'ill'"},
+            "the column 'ill' holds float32 targets of shape [N]: data.label_type = 'classes' "
+            "takes its whole numbers as classes",
+        ),
+        (
+            K[:, None] - 0.5,
+            {},
+            "y_train holds float32 targets of shape [N, 1]: a model of yours, module:function, may "
+            "learn it",
+        ),
+        (
+            MASKS,
+            {},
+            "y_train holds int64 targets of shape [N, 4, 4]: a model of yours, module:function, "
+            "may learn it",
+        ),
+    ],
+)
+def test_a_built_in_model_needs_one_class_for_each_example(
+    y: Any, more: dict[str, Any], told: str
+) -> None:
+    data = dataset(y, **more)
+    with pytest.raises(ConfigError) as caught:
+        prepare(parse({"model": "logistic"}), lambda *_: data)
+    assert str(caught.value) == f"model 'logistic' tells one class for each example, but {told}"
 
 
 def test_flipped_labels_are_refused_where_there_are_none() -> None:
