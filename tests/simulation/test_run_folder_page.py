@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "run-folder.md"
 ROW = re.compile(r"^\| (`.*?) \| (.*) \|$", flags=re.MULTILINE)
 CODE = re.compile(r"`([a-z_0-9]+)`")
 
-NOT_ALWAYS = {"timeline.parquet", "lost.jsonl", "replies.jsonl"}
+NOT_ALWAYS = {"timeline.parquet", "lost.jsonl", "replies.jsonl", "model.safetensors"}
 """Files that this run has no cause to write: no Ray, nothing lost, no Flower app."""
 
 
@@ -35,7 +35,8 @@ def test_the_page_matches_the_files(tmp_path: Path) -> None:
     }
     folder = simulate(parse(plan), out=tmp_path / "run").path
     files, keys = PAGE.read_text(encoding="utf-8").split("A line of `rounds.jsonl`")
-    about = {name.strip("`/"): text for name, text in ROW.findall(files)}
+    rows = [(name, text) for names, text in ROW.findall(files) for name in names.split(", ")]
+    about = {name.strip("`/"): text for name, text in rows}
     there = {path.name for path in folder.iterdir()} - {"run.lock"}
     assert there <= set(about) and set(about) - there <= NOT_ALWAYS
     for name in there:
