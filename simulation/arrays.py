@@ -32,11 +32,18 @@ def numbers(name: str, part: str, value: Any) -> NDArray[Any]:
     Raises:
         DataError: naming the part and what was received.
     """
+    if _is_frame(value):
+        value = _frame(name, part, value)
     try:
-        array = _frame(name, part, value) if _is_frame(value) else np.asarray(value)
+        array = np.asarray(value)
     except ValueError as error:  # rows of unequal length
-        raise DataError(f"dataset {name}: {part} must be an array, got {error}") from None
+        got = _shapes(value) or str(error)
+        raise DataError(
+            f"dataset {name}: {part} must have examples of one shape, got {got}"
+        ) from None
     kept = array.dtype.kind in "biuf"
+    several = None if kept else _shapes(array)
+    require(several is None, name, f"{part} must have examples of one shape", str(several))
     require(kept, name, f"{part} must be an array of numbers", f"dtype {array.dtype}")
     if array.dtype.kind == "f":
         # Half the memory, and what Keras computes in.
@@ -60,3 +67,12 @@ def _frame(name: str, part: str, frame: Any) -> NDArray[Any]:
             column.dtype.kind in "biuf", name, f"column {label!r} of {part} must hold numbers", got
         )
     return np.stack(columns, axis=1) if columns else np.zeros((len(frame), 0))
+
+
+def _shapes(rows: Any) -> str | None:
+    """Return two shapes of rows that differ, in words; None where they do not."""
+    try:
+        shapes = list(dict.fromkeys(np.shape(row) for row in rows))
+    except (TypeError, ValueError):
+        return None
+    return " and ".join(map(str, shapes[:2])) if len(shapes) > 1 else None

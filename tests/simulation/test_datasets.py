@@ -534,6 +534,16 @@ BAD = {
     "return (x[:, 0], y), (x[:, 0], y)": (
         "x_train must have one row per example, [N, ...], got shape (6,)"
     ),
+    "return ([np.zeros((2, 3)), np.zeros((4, 3))], y[:2]), (x, y)": (
+        "x_train must have examples of one shape, got (2, 3) and (4, 3)"
+    ),
+    "return (np.array([np.zeros((1, 3)), np.zeros((2, 3))], object), y[:2]), (x, y)": (
+        "x_train must have examples of one shape, got (1, 3) and (2, 3)"
+    ),
+    "import pandas as pd; f = pd.DataFrame(x, columns=['a', 'b']).assign(c=1)\n"
+    "    f['sex'] = f.c.astype(object); return (f, y), (f, y)": (
+        "column 'sex' of x_train must hold numbers, got object"
+    ),
     "return (x.astype(object), y), (x, y)": "x_train must be an array of numbers, got dtype object",
     "return (x, y.astype(str)), (x, y)": "y_train must be an array of numbers, got dtype <U21",
     "return (x, y), (x * np.nan, y)": "x_test must be finite, got 12 values that are not",
