@@ -15,7 +15,8 @@ from typing import Any, Literal
 from simulation import inputs, preflight, results
 from simulation.experiment import Experiment, Resources
 from simulation.lock import termination
-from simulation.run import Host, Listener, check_same, make_strategy, prepare, simulate
+from simulation.resuming import check_rounds, check_same
+from simulation.run import Host, Listener, make_strategy, prepare, simulate
 from simulation.sharing import SharedPool, runs_at_once, side_by_side
 
 Plan = dict[str, Experiment]
@@ -91,6 +92,7 @@ def state_of(path: Path, experiment: Experiment) -> State:
         results.check_free(path)
         return "new"
     check_same(path, experiment)
+    check_rounds(path, experiment)
     return "complete" if results.is_complete(path, experiment.digest()) else "interrupted"
 
 

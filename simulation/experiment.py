@@ -150,6 +150,10 @@ class Evaluation(Section):
     every: Count = 1
     batch_size: Count = 500
 
+    def is_due(self, round: int, rounds: int) -> bool:
+        """Tell whether a model is measured after a round, in a run of so many."""
+        return round % self.every == 0 or round == rounds
+
 
 class Resources(Section):
     """Where it runs. Nothing here changes a bit of the result, as long as all compute alike.

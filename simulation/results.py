@@ -136,19 +136,41 @@ class RunFolder:
         return cls(path)
 
     @classmethod
-    def reopen(cls, path: Path, last_round: int) -> RunFolder:
-        """Go on in a folder after ``last_round``: later records are dropped."""
+    def reopen(
+        cls,
+        path: Path,
+        last_round: int,
+        last_line: int | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> RunFolder:
+        """Go on in a folder after ``last_round``: later records are dropped.
+
+        Args:
+            path: the folder.
+            last_round: the last round that is not trained again.
+            last_line: the last round that is not measured again; None: ``last_round``.
+            config: what the run is now, if it is to have another number of rounds: its ``hash``
+                and ``experiment`` replace those of before.
+        """
         folder = cls(path)
-        for name in ("rounds.jsonl", "lost.jsonl"):
-            kept = [r for r in read_lines(path / name) if r["round"] <= last_round]
+        last_line = last_round if last_line is None else last_line
+        for name, last in {"rounds.jsonl": last_line, "lost.jsonl": last_round}.items():
+            kept = [r for r in read_lines(path / name) if r["round"] <= last]
             if (path / name).exists():
                 replace(path / name, "".join(to_json(r) + "\n" for r in kept).encode())
         for name in PARTED:
             folder._take_apart(name)
+            last = last_line if name == "clients.parquet" else last_round
             for part in (path / name).glob("round-*.parquet"):
-                if int(part.stem.partition("-")[2]) > last_round:
+                if int(part.stem.partition("-")[2]) > last:
                     part.unlink()
-        (path / "summary.json").unlink(missing_ok=True)
+        # Before the new number of rounds stands in config.json: a summary is of a whole run.
+        for name in ("summary.json", "model.keras"):
+            (path / name).unlink(missing_ok=True)
+        old = read_json(path / "config.json") or {}
+        if config is not None and old.get("hash") != config["hash"]:
+            now = {**old, **{key: config[key] for key in ("hash", "experiment")}}
+            replace(path / "config.json", (json.dumps(_plain(now), indent=2) + "\n").encode())
         return folder
 
     def _take_apart(self, name: str) -> None:

@@ -292,7 +292,7 @@ class Loop:
     def _measure(self, position: Position) -> Callable[[], None]:
         """Start a round's evaluations; return what waits for them and writes the line."""
         plan, round, rows = self.experiment.evaluation, position.round, position.rows
-        due = round % plan.every == 0 or round == self.experiment.rounds
+        due = plan.is_due(round, self.experiment.rounds)
         server = self.evaluate_server(position.model) if plan.server and due else None
         clients = None
         if rows is not None and len(rows["client"]) and plan.clients and due:

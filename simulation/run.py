@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from simulation import (
     plugins,
     preflight,
     results,
+    resuming,
     ship,
     states,
     trackers,
@@ -41,6 +42,7 @@ from simulation.lock import locked, termination
 from simulation.messaging import Messaging
 from simulation.partition import AnyPartition
 from simulation.results import RunError, RunFolder
+from simulation.resuming import check_same as check_same
 from simulation.rounds import Driver, Folding, Loop, Position, ServerEvaluation
 from simulation.sections import Data
 from simulation.states import Shelf
@@ -151,7 +153,7 @@ def simulate(
             check_same(path, experiment)
             preflight.check_resume(experiment, chosen)
             stack.enter_context(locked(path))
-        start = checkpoint.latest(path / "checkpoint") if resume else None
+        start = _start(path, experiment, strategy) if resume else None
         listener.stage(f"loading {experiment.dataset}")
         data, parts = prepare(experiment, host.load if host else datasets.load)
         grid = host.grid(experiment, listener) if host else _engine(experiment, listener, chosen)
@@ -160,6 +162,20 @@ def simulate(
         if not resume:
             stack.enter_context(_new_folder(path))
         return _run(experiment, chosen, grid, data, parts, path, start, listener)
+
+
+def _start(
+    path: Path, experiment: Experiment, strategy: Strategy | Algorithm | None
+) -> checkpoint.Checkpoint | None:
+    """Return what a resumed run goes on from; None if it has to begin anew."""
+    start = checkpoint.latest(path / "checkpoint")
+    if (
+        start is None
+        and (results.read_json(path / "summary.json") or {}).get("status") == "complete"
+    ):
+        raise RunError(f"resume: {path} must have an undamaged checkpoint to go on from, got none")
+    resuming.check_rounds(path, experiment, strategy, start.position.round if start else None)
+    return start
 
 
 def _default() -> Listener:
@@ -241,30 +257,6 @@ def _engine(experiment: Experiment, listener: Listener, strategy: Strategy) -> E
     return RayGrid(resources, listener.clients, ship=along)
 
 
-def check_same(path: Path, experiment: Experiment) -> None:
-    """Raise RunError unless ``path`` holds a run of this experiment; the text says what differs."""
-    config = results.read_json(path / "config.json")
-    if config is None:
-        raise RunError(f"resume: {path} holds no run")
-    old, new = config.get("experiment", {}), experiment.model_dump(mode="json")
-    if config.get("hash") != experiment.digest():
-        changed = [
-            f"{key} was {a!r}, is {b!r}"
-            for key, a, b in differences(old, new)
-            if not key.startswith(("resources", "faults", "name", "data_dir", "track"))
-        ] or ["this version computes these settings otherwise"]
-        raise RunError(f"resume: {path} is a run of another experiment: {'; '.join(changed)}")
-
-
-def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield ``(dotted key, old, new)`` wherever two nested mappings differ."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in [*old, *(n for n in new if n not in old)]:
-            yield from differences(old.get(name), new.get(name), f"{key}.{name}".strip("."))
-    elif old != new:
-        yield key, old, new
-
-
 def _run(
     experiment: Experiment,
     strategy: Strategy,
@@ -306,8 +298,12 @@ def _run(
         **({"weights": weights_of(setup.reducer)} if setup.reducer is not None else {}),
         "citations": citations(experiment),
     }
-    last = start.position.round if start else -1
-    folder = RunFolder.reopen(path, last) if existed else RunFolder.create(path, config)
+    if existed:
+        last = start.position.round if start else -1
+        line = resuming.last_line(path, experiment, last) if start else -1
+        folder = RunFolder.reopen(path, last, line, config)
+    else:
+        folder = RunFolder.create(path, config)
     with log_file(path / "run.log"):
         log.info("data from %s; %d workers", data.source, grid.workers)
         for note in data.notes:

@@ -204,9 +204,15 @@ def test_a_run_from_start_to_resume(folder: Path) -> None:
     text = "out: mine exists already and is never overwritten; choose another"
     assert (again.exit_code, again.stderr) == (2, f"sunflower: {text}\n")
 
-    changed = sunflower("run", "--resume", "--out", "mine", "--rounds", "3")
-    text = "resume: mine is a run of another experiment: rounds was 2, is 3"
+    changed = sunflower("run", "--resume", "--out", "mine", "--seed", "3")
+    text = "resume: mine is a run of another experiment: seed was 0, is 3"
     assert (changed.exit_code, changed.stderr) == (2, f"sunflower: {text}\n")
+    fewer = sunflower("run", "--resume", "--out", "mine", "--rounds", "1")
+    text = "rounds must be at least those that mine has done (2), got 1"
+    assert (fewer.exit_code, fewer.stderr) == (2, f"sunflower: {text}\n")
+    more = sunflower("run", "--resume", "--out", "mine", "--rounds", "3")
+    assert (more.exit_code, more.stderr) == (0, "")
+    assert [r["round"] for r in read_rounds(Path("mine"))] == [0, 1, 2, 3]
 
 
 @pytest.fixture

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from flwr.serverapp.strategy import FedAvg
 
 from simulation import checkpoint
 from simulation.experiment import Experiment
-from simulation.results import RunError, read_rounds
+from simulation.results import RunError, is_complete, read_json, read_rounds
 from simulation.run import Listener, simulate
+from strategies import Algorithm, WeightedMean, average, clipped, plain
+from strategies.privacy import GaussianNoise
 
 
 class StopAfter(Listener):
@@ -48,6 +53,102 @@ def test_resumed_equals_undisturbed(
     assert [r["round"] for r in resumed.rounds] == [0, 1, 2, 3, 4]
     for ours, theirs in zip(resumed.rounds, whole.rounds, strict=True):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+EXTENDED: list[dict[str, Any]] = [
+    {"strategy": {"name": "fedadam"}},
+    {"strategy": {"name": "scaffold"}, "sampling": "power-of-choice"},
+    {"strategy": {"name": "flwr.serverapp.strategy:FedAvgM"}},
+    {"mode": "centralised"},
+    {"mode": "local"},
+]
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [{**record, "seconds": 0} for record in read_rounds(path)]
+
+
+@pytest.mark.parametrize("changes", EXTENDED, ids=str)
+def test_more_rounds_equal_a_run_of_so_many(
+    changes: dict[str, Any], small: Experiment, tmp_path: Path
+) -> None:
+    # Round 3 is measured because it is the last: the longer run does not measure it.
+    wanted = small.replace(cohort=6, rounds=4, **{"evaluation.every": 2}, **changes)
+    whole = simulate(wanted, out=tmp_path / "whole")
+    simulate(wanted.replace(rounds=1), out=tmp_path / "short")
+    simulate(wanted.replace(rounds=3), out=tmp_path / "short", resume=True)
+    assert lines_of(tmp_path / "short")[3]["server_accuracy"] is not None
+    longer = simulate(wanted, out=tmp_path / "short", resume=True)
+    assert longer.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    assert lines_of(tmp_path / "short") == lines_of(tmp_path / "whole")
+    for name in ("clients.parquet", "timeline.parquet"):
+        if (tmp_path / "whole" / name).exists():
+            tables = [pd.read_parquet(tmp_path / run / name) for run in ("short", "whole")]
+            pd.testing.assert_frame_equal(*tables)
+    assert is_complete(tmp_path / "short", wanted.digest())
+    config = read_json(tmp_path / "short/config.json")
+    assert config is not None and config["experiment"] == wanted.model_dump(mode="json")
+
+
+def test_fewer_rounds_than_begun_for(small: Experiment, tmp_path: Path) -> None:
+    wanted = small.replace(rounds=4, **{"evaluation.every": 3})
+    short = simulate(wanted.replace(rounds=2), out=tmp_path / "short")
+    with pytest.raises(KeyboardInterrupt):
+        simulate(wanted, out=tmp_path / "cut", listener=StopAfter(2))
+    with pytest.raises(RunError) as caught:
+        simulate(wanted.replace(rounds=1), out=tmp_path / "cut", resume=True)
+    assert str(caught.value) == (
+        f"rounds must be at least those that {tmp_path / 'cut'} has done (2), got 1"
+    )
+    ended = simulate(wanted.replace(rounds=2), out=tmp_path / "cut", resume=True)
+    assert ended.summary["weights_sha256"] == short.summary["weights_sha256"]
+    assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "short")
+
+
+class Counted(FedAvg):
+    """A strategy that may learn from what clients measure."""
+
+    def aggregate_evaluate(self, server_round: int, replies: Any) -> Any:
+        return super().aggregate_evaluate(server_round, replies)
+
+
+@dataclass(frozen=True)
+class Planned(GaussianNoise):
+    """Noise that is chosen for a number of rounds, without the library that would find it."""
+
+    def prepared(self, rounds: int, population: int, cohort: int) -> Planned:
+        return replace(self, multiplier=1.0 / rounds, target_epsilon=None, delta=None)
+
+
+def test_what_depends_on_the_number_of_rounds_is_refused(small: Experiment, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    noisy = Algorithm(
+        "Noisy", plain(), clipped(WeightedMean("uniform"), 1.0), average(),
+        noise=Planned(target_epsilon=1.0),
+    )  # fmt: skip
+    wanted = small.replace(rounds=1)
+    simulate(wanted, noisy, out=path)
+    with pytest.raises(RunError) as caught:
+        simulate(wanted.replace(rounds=2), noisy, out=path, resume=True)
+    assert str(caught.value) == (
+        f"rounds must stay 1 in {path}, as the noise of 'Noisy' is made for that many rounds, got 2"
+    )
+    other = tmp_path / "other"
+    wanted = wanted.replace(**{"evaluation.every": 2})
+    simulate(wanted, Counted(), out=other)
+    with pytest.raises(RunError) as caught:
+        simulate(wanted.replace(rounds=2), Counted(), out=other, resume=True)
+    assert str(caught.value) == (
+        f"rounds must stay 1 in {other}, as its strategy has seen an evaluation in round 1, its "
+        "last, got 2"
+    )
+    for file in (other / "checkpoint").iterdir():
+        file.unlink()
+    with pytest.raises(RunError) as caught:
+        simulate(wanted, Counted(), out=other, resume=True)
+    assert str(caught.value) == (
+        f"resume: {other} must have an undamaged checkpoint to go on from, got none"
+    )
 
 
 def test_a_damaged_checkpoint_costs_one_round(

@@ -100,6 +100,7 @@ def test_how_far_a_run_is(tmp_path: Path) -> None:
     assert state_of(path, experiment) == "interrupted"
     folder.finish({"status": "complete"})
     assert state_of(path, experiment) == "complete"
+    assert state_of(path, experiment.replace(rounds=3)) == "interrupted"
     with pytest.raises(RunError) as error:
         state_of(path, experiment.replace(rounds=3, **{"training.momentum": 0.9}))
     assert str(error.value) == (
