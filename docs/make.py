@@ -32,6 +32,7 @@ ABOUT = {
     "mode": "the baselines: `centralised`, one client with the rows of all; `local`, each alone",
     "dataset": "[a built-in, `module:function`, a path or `hf:NAME`](writing-a-dataset.md)",
     "model": "[`cnn`, `lenet`, `mlp`, `logistic` or `module:function`](writing-a-model.md)",
+    "init": "[weights to start from](writing-a-model.md#weights-to-start-from); its content counts",
     "cohort": "clients of a round (a whole number), or their share (up to 1); all by default",
     "data.features": "columns that are inputs; all but label, owner, weight and index by default",
     "data.label": "column of the labels; `label` by default",
@@ -91,7 +92,8 @@ alpha = 0.3
 sunflower run experiment.toml --rounds 3 --set training.momentum=0.9
 ```
 
-`partition`, `strategy`, `sampling` and `attack` may be written as a string, which is their name.
+`partition`, `strategy`, `sampling` and `attack` may be written as a string, which is their name,
+and `init` as one, which is its path.
 In a study file all of them stand under `experiment`, beside [the study's own keys](#a-study).
 """
 
@@ -215,6 +217,8 @@ def _kind(field: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(kinds))
     if "const" in field:
         return f"`{field['const']}`"
+    if str(field.get("$ref")).endswith("/Init"):
+        return "path"
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     names = {"integer": "whole number", "number": "number", "boolean": "`true`, `false`"}

@@ -87,7 +87,8 @@ class Trainer:
         like = inputs.each(lambda part, by: scaled(tf.constant(part), by), one, scale)
         self._build = (experiment.model, inputs.shapes(x), classes)
         self._example = like
-        self.model = models.build(*self._build, self.seed, like)
+        self._init = experiment.init
+        self.model = models.build(*self._build, self.seed, like, self._init)
         compile_model(self.model, experiment.training)
         stepping.check(self.model)
         trainable = self.model.trainable_variables
@@ -129,7 +130,7 @@ class Trainer:
     def initial(self) -> Vector:
         """The model's initial weights [P]: built where somebody asks, which one worker is."""
         if self._initial is None:
-            fresh = models.build(*self._build, self.seed, self._example)
+            fresh = models.build(*self._build, self.seed, self._example, self._init)
             weights = [*fresh.trainable_variables, *statistics(fresh)]
             self._initial = self.spec.ravel([v.numpy() for v in weights])
         return self._initial

@@ -28,12 +28,14 @@ from pydantic import (
 from simulation import plugins
 from simulation.explain import explain as explain
 from simulation.identity import revised
+from simulation.initial import ENDINGS
 from simulation.sections import (
     Attack,
     Count,
     Data,
     Faults,
     Float,
+    Init,
     Int,
     Positive,
     Realism,
@@ -53,7 +55,7 @@ SKEWED = ("dirichlet", "inner-dirichlet", "on-demand")
 WEIGHTED = ("by-size", "power-of-choice")
 """Kinds of sampling that go by the clients' sizes."""
 
-LATER = ("sampling", "attack", "data")
+LATER = ("sampling", "attack", "data", "init")
 """Tables that count for the identity of a run only where they differ from the default."""
 
 LATER_KEYS = {
@@ -63,7 +65,9 @@ LATER_KEYS = {
 }
 """Keys of tables that came later still: they count only where they differ from the default."""
 
-SHORT = {"strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind"}
+SHORT = {
+    "strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind", "init": "path",
+}  # fmt: skip
 """Tables that may be written as a string, and the key that it stands for."""
 
 
@@ -193,6 +197,7 @@ class Experiment(Section):
     data_dir: Path | None = None
     data: Data = Data()
     model: str = "cnn"
+    init: Init | None = None
     clients: Count = 100
     cohort: int | float | None = None
     rounds: Count = 10
@@ -219,7 +224,8 @@ class Experiment(Section):
     @field_validator(*SHORT, mode="before")
     @classmethod
     def _table(cls, value: Any, info: ValidationInfo) -> Any:
-        return {SHORT[str(info.field_name)]: value} if isinstance(value, str) else value
+        short = isinstance(value, str | Path)
+        return {SHORT[str(info.field_name)]: str(value)} if short else value
 
     @field_validator("cohort", mode="before")
     @classmethod
@@ -237,6 +243,11 @@ class Experiment(Section):
     @classmethod
     def _model(cls, value: str) -> str:
         if ":" not in value:
+            if value.endswith(ENDINGS):
+                raise ValueError(
+                    "model must be a name or module:function, with the weights of a file as init "
+                    f"(--init {value}), got {value!r}"
+                )
             checks.one_of("model", value, [*MODELS, "module:function"])
         return value
 
@@ -307,9 +318,12 @@ class Experiment(Section):
         """Return the settings that decide the result, as JSON values."""
         # What is not simulated leaves no trace, so that older runs keep their identity.
         plain = set() if self.realism.active else {"realism"}
-        plain |= {name for name in LATER if getattr(self, name) == type(getattr(self, name))()}
+        fields = type(self).model_fields
+        plain |= {name for name in LATER if getattr(self, name) == fields[name].default}
+        left_out: Any = {"name", "data_dir", "faults", "resources", "track"} | plain
+        # Wherever a file of weights is: its content decides.
         found = self.model_dump(
-            mode="json", exclude={"name", "data_dir", "faults", "resources", "track"} | plain
+            mode="json", exclude={"init": {"path"}} | dict.fromkeys(left_out, True)
         )
         for table, keys in LATER_KEYS.items():
             fields = type(getattr(self, table)).model_fields

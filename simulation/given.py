@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from simulation import initial
 from simulation.fingerprint import fingerprint, is_importable
 
 _functions: dict[str, Callable[..., Any]] = {}
@@ -59,6 +60,7 @@ def admit(given: Given) -> None:
     Raises:
         PluginError: a function that cannot be had here.
     """
+    initial.keep(given.files)
     for name, data in given.functions.items():
         if _opened.get(name) == data:
             continue

@@ -12,7 +12,8 @@ from typing import Any
 
 import keras
 
-from simulation import plugins
+from simulation import initial, plugins
+from simulation.sections import Init
 
 Shape = tuple[int, ...]
 """Shape of one example of an input."""
@@ -91,8 +92,15 @@ class ModelError(ValueError):
     """A model that cannot be built or does not fit the data."""
 
 
-def build(name: str, shape: Any, classes: int | None, seed: int, like: Any = None) -> keras.Model:
-    """Build a model with the initial weights that ``seed`` decides.
+def build(
+    name: str,
+    shape: Any,
+    classes: int | None,
+    seed: int,
+    like: Any = None,
+    init: Init | None = None,
+) -> keras.Model:
+    """Build a model with the initial weights that ``seed`` decides, or a file holds.
 
     Args:
         name: a built-in's name, or ``module:function``; the user's function is called without
@@ -102,14 +110,31 @@ def build(name: str, shape: Any, classes: int | None, seed: int, like: Any = Non
         seed: the experiment's seed.
         like: an example, as the model takes it [1, ...]: a model that makes its weights when it
             is called first is called on it.
+        init: the file of initial weights, frozen ones included; None: there is none.
 
     Raises:
-        ModelError: when the function fails or returns something else than a Keras model.
+        ModelError: when the function fails or returns something else than a Keras model, or the
+            file's weights are not the model's.
     """
     # Weights travel by name, and Keras counts automatic names up in thread-local state: a fresh
     # thread gives every process the same names and leaves the user's own models alone.
     with ThreadPoolExecutor(1) as fresh:
-        return fresh.submit(_build, name, shape, classes, seed, like).result()
+        model = fresh.submit(_build, name, shape, classes, seed, like).result()
+        if init is not None:
+            fresh.submit(_start_from, init, model).result()
+        return model
+
+
+def _start_from(init: Init, model: keras.Model) -> None:
+    from simulation.compiling import statistics
+
+    def entries(model: keras.Model) -> list[Any]:
+        return [*model.trainable_variables, *statistics(model)]
+
+    try:
+        initial.load(model, init.path, init.sha256, entries)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
 
 
 def _build(name: str, shape: Any, classes: int | None, seed: int, like: Any) -> keras.Model:

@@ -76,6 +76,9 @@ OPTIONS = (
         "uniform, by-size, round-robin or power-of-choice",
         _WHAT,
     ),
+    Option(
+        "--init", "init", TEXT, "FILE", "Weights to start from, as of a run's model.keras", _HOW
+    ),
     Option("--rounds", "rounds", NUMBER, "N", "Rounds", _HOW),
     Option("--local-epochs", "training.local_epochs", NUMBER, "N", "Epochs a client trains", _HOW),
     Option("--batch-size", "training.batch_size", NUMBER, "N", "Examples of a local step", _HOW),

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from simulation import given
+from simulation import given, initial
 from simulation.given import Given
 
 if TYPE_CHECKING:
@@ -134,9 +134,12 @@ def handed_over(experiment: Experiment) -> Given:
 
     Raises:
         PluginError: a function that does not travel.
+        ValueError: a file that has changed.
     """
+    init = experiment.init
+    files = {} if init is None else {init.sha256: initial.read(init.path, init.sha256)}
     if experiment.resources.engine == "inline":
-        return Given()
+        return Given(files=files)
     functions = {}
     for name, function in to_give(experiment).items():
         from simulation.worker import pickled
@@ -149,7 +152,7 @@ def handed_over(experiment: Experiment) -> Given:
                 f"{name} must be a function that can go to the workers, got one that cannot "
                 f"({reason}); name it module:function"
             ) from error
-    return Given(functions)
+    return Given(functions, files)
 
 
 def running(name: str) -> ModuleType | None:

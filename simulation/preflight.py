@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from flwr.serverapp.strategy import Strategy
 
-from simulation import static, targets
+from simulation import initial, static, targets
 from simulation.datasets import Dataset
 from simulation.experiment import MODELS, ConfigError, Experiment
 from strategies import Federated
@@ -28,6 +28,11 @@ def check(experiment: Experiment, path: Path) -> None:
     check_writable(path)
     if ":" in experiment.model:
         static.find("model", experiment.model)
+    if experiment.init is not None:
+        try:
+            initial.read(experiment.init.path, experiment.init.sha256)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     resources = experiment.resources
     if resources.engine == "ray" and resources.address is not None:
         check_address(resources.address)

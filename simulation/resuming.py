@@ -19,7 +19,7 @@ from simulation.experiment import Evaluation, Experiment
 from simulation.results import RunError
 from strategies import Algorithm, Federated
 
-UNDECISIVE = ("resources", "faults", "name", "data_dir", "track")
+UNDECISIVE = ("resources", "faults", "name", "data_dir", "track", "init.path")
 """Tables and keys that a resumed run may change."""
 
 PREPARED = ("client", "reducer", "server", "noise")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from simulation.initial import sha256_of
 from strategies import checks
 
 
@@ -186,6 +189,23 @@ class Sampling(Section):
                 f"got {self.candidates}"
             )
         return self
+
+
+class Init(Section):
+    """Weights to start from (see :mod:`simulation.initial`).
+
+    ``path``: of the file. ``sha256``: of its content, found when it is left out.
+    """
+
+    path: Path
+    sha256: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _content(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and not data.get("sha256") and "path" in data:
+            return {**data, "sha256": sha256_of(Path(str(data["path"])))}
+        return data
 
 
 class Attack(Section):

@@ -87,7 +87,8 @@ def kind_of(setup: Setup, data: Dataset) -> Any:
         model = (plugins.resolve("model", model), experiment.seed)
     arrays = (tuple(x), names, y.shape[1:], str(y.dtype), data.classes, repr(data.scale))
     training = experiment.training.model_dump_json(exclude={"local_epochs", "batch_size"})
-    return model, arrays, training, essence(rule.hook), rule.own
+    init = None if experiment.init is None else experiment.init.sha256
+    return model, init, arrays, training, essence(rule.hook), rule.own
 
 
 def essence(value: Any, depth: int = 5) -> Any:
