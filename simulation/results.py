@@ -277,7 +277,8 @@ class RunFolder:
 def check_free(path: Path) -> None:
     """Raise RunError unless ``path`` is free for a new run."""
     if path.exists() and (not path.is_dir() or any(p.name != "run.lock" for p in path.iterdir())):
-        raise RunError(f"out: {path} exists already and is never overwritten; choose another")
+        way = "go on in it with --resume, or " if (path / "config.json").exists() else ""
+        raise RunError(f"out: {path} exists already and is never overwritten; {way}choose another")
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:

@@ -201,7 +201,10 @@ def test_a_run_from_start_to_resume(folder: Path) -> None:
         assert any(line.startswith(f"mine/{name} ") for line in lines)
 
     again = sunflower("run", *TINY, "--out", "mine")
-    text = "out: mine exists already and is never overwritten; choose another"
+    text = (
+        "out: mine exists already and is never overwritten; "
+        "go on in it with --resume, or choose another"
+    )
     assert (again.exit_code, again.stderr) == (2, f"sunflower: {text}\n")
 
     changed = sunflower("run", "--resume", "--out", "mine", "--seed", "3")

@@ -65,7 +65,8 @@ def test_a_folder_has_one_writer(small: Experiment, tmp_path: Path) -> None:
     simulate(small, out=out, listener=At(1, second))
     assert refused == [
         f"out: {out} is being written by another run (process {os.getpid()})",
-        f"out: {out} exists already and is never overwritten; choose another",
+        f"out: {out} exists already and is never overwritten; "
+        "go on in it with --resume, or choose another",
     ]
     assert not (out / "run.lock").exists()
 
