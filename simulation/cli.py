@@ -247,7 +247,10 @@ def datasets() -> None:
     for row in [
         *names(),
         ("module:function", "Your own arrays: (x, y), (x_test, y_test)"),
-        ("a path", "An .npz or .parquet file, or a folder of them, one .npz for each client"),
+        (
+            "a path",
+            "A .parquet, .csv, .npz or LEAF .json file, or a folder: .npz of clients, pictures",
+        ),
         ("hf:NAME", "A Hugging Face dataset, or hf:FOLDER with a copy (extra hf)"),
     ]:
         table.add_row(*row)

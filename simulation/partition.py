@@ -210,6 +210,15 @@ def make(
     return found
 
 
+def tell_unmeasured(parts: AnyPartition, validation: float) -> None:
+    """Log how many clients have no validation row: a warning where none of them has any."""
+    without = int((parts.validation_sizes == 0).sum())
+    if validation > 0 and without:
+        level = logging.WARNING if without == len(parts) else logging.INFO
+        text = "%d of %d clients have no validation row: %g of their rows is less than half a row"
+        log.log(level, text, without, len(parts), validation)
+
+
 def _check(
     kind: str, y: NDArray[Any], clients: int, seed: int, validation: float, min_examples: int
 ) -> None:

@@ -308,6 +308,8 @@ def _run(
         log.info("data from %s; %d workers", data.source, grid.workers)
         for note in data.notes:
             log.info("%s", note)
+        if experiment.evaluation.clients and experiment.mode == "federated":
+            partition.tell_unmeasured(parts, experiment.partition.validation)
         if not existed and parts.train_sizes.size <= LABELLED:
             labels = data.labels
             if labels is not None and data.classes is not None:

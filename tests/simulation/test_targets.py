@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import checked
+from simulation import checked, partition
 from simulation.attack import attackers
 from simulation.datasets import DataError, Dataset
 from simulation.experiment import ConfigError, parse
@@ -193,3 +193,22 @@ def test_a_built_in_model_needs_one_class_for_each_example(
 def test_flipped_labels_are_refused_where_there_are_none() -> None:
     with pytest.raises(ValueError, match="where an example has no one class"):
         prepared(MASKS, attack={"kind": "label-flip"})
+
+
+@pytest.mark.parametrize(("clients", "level"), [(4, None), (5, "INFO"), (8, "WARNING")])
+def test_clients_without_validation_rows_are_told(
+    clients: int, level: str | None, caplog: Any
+) -> None:
+    _, parts = prepared(K, clients=clients)  # a tenth of 6, of 4 or 5, of 3 rows
+    rows = [int(0.1 * n + 0.5) for n in parts.train_sizes + parts.validation_sizes]
+    without = rows.count(0)
+    with caplog.at_level("INFO", "sunflower.data"):
+        partition.tell_unmeasured(parts, 0.1)
+        partition.tell_unmeasured(parts, 0.0)
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        (
+            level,
+            f"{without} of {clients} clients have no validation row: 0.1 of their rows is less "
+            "than half a row",
+        )
+    ] * (level is not None)
