@@ -105,10 +105,11 @@ class Realism(Section):
     """Clients as they are outside (see :mod:`simulation.realism`).
 
     ``dropout``: probability that a client that was asked never answers. ``stragglers``: share of
-    the clients asked in a round that do only a part of their local work. ``straggler_draws``:
-    ``exact``, round(K (1 - stragglers)) of the K asked keep up, or ``independent``, each straggles
-    with that probability. ``drop_stragglers``: for all strategies, or those named, such clients do
-    not count. ``availability``: probability that a client can be asked in a round.
+    the clients asked in a round that do only a part of their local work.
+    ``straggler_draws``: with ``exact``, round(K (1 - stragglers)) of the K asked keep up, with
+    ``independent`` each straggles with that probability. ``drop_stragglers``: for all strategies,
+    or those named, such clients do not count.
+    ``availability``: probability that a client can be asked in a round.
     ``over_selection``: how many more are asked; the fastest of them count, and stragglers, which
     work until the deadline, after all others.
     """
