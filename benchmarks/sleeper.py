@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from simulation import schedule
 from simulation.datasets import Dataset
+from simulation.leaf import Rows, join
 from simulation.partition import AnyPartition
-from simulation.work import Rows, Setup, join
+from simulation.work import Setup
 from strategies.core import Update, Vector
 
 SECONDS = 0.005

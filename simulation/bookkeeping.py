@@ -8,16 +8,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp.strategy import Strategy
 
-from simulation import results
+from simulation import inputs, results
 from simulation.experiment import Experiment
 from simulation.rounds import Position
 from strategies import Federated, catalog
 from strategies.core import Spec
 from strategies.weights import BY_SIZE, weights_of
+
+if TYPE_CHECKING:
+    from simulation.measured import Described
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 """Errors of a disk, not of a program."""
@@ -86,6 +89,25 @@ def notes_of(experiment: Experiment, strategy: Strategy) -> list[str]:
             f"sampling {how!r} draws clients by size and weights = 'examples' counts it again"
         )
     return notes
+
+
+def remarks(model: Described) -> list[str]:
+    """Return what was chosen for a model, a line each: nothing that a user has not said is hidden.
+
+    Args:
+        model: what a worker says of it.
+    """
+    lines = []
+    if model.chosen:
+        lines.append(f"the model is not compiled with a loss: it learns by {model.loss}")
+    scales = [scale for scale in inputs.arrays(model.scale) if scale != 1.0]
+    if scales:
+        by = ", ".join(f"1/{1 / s:.6g}" if s < 1 else f"{s:.6g}" for s in scales)
+        lines.append(
+            f"inputs are multiplied by {by} on their way into the model, which does not rescale "
+            "them itself; the saved model does so too"
+        )
+    return lines
 
 
 def summary_of(

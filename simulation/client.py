@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from simulation import inputs, models, stepping
+from simulation import inputs, measures, models, rescaling, stepping
 from simulation.compiling import (
     at_rate,
     compile_model,
@@ -26,9 +26,11 @@ from simulation.compiling import (
     sgd_of,
     statistics,
 )
+from simulation.evaluating import Evaluator
 from simulation.experiment import Experiment
 from simulation.graph import Graph, scaled
 from simulation.inputs import Inputs
+from simulation.measures import Measures
 from simulation.models import ModelError
 from simulation.work import ModelInfo
 from strategies.core import ClientRule, Local, Spec, Update, Vector, stream
@@ -47,11 +49,17 @@ DELTA_BYTES = 2**25
 
 @dataclass(frozen=True)
 class Trained:
-    """An update, and what the client keeps: its rule's state and its optimiser's slots."""
+    """An update, and what the client keeps: its rule's state and its optimiser's slots.
+
+    ``counted``: what its accuracy counts, in examples; ``states``: variables [S] of the model's own
+    metrics, which add up over clients.
+    """
 
     update: Update
     own: Mapping[str, Vector]
     slots: Vector | None
+    counted: float = 0.0
+    states: Vector | None = None
 
 
 class Trainer:
@@ -65,6 +73,7 @@ class Trainer:
         scale: inputs are multiplied by it in the graph (1/255 for uint8 images); for several
             inputs one for each, in their structure.
         rule: the client rule; plain when None.
+        weighted: whether examples have weights.
 
     Raises:
         ModelError: when the model cannot be built or does not fit the data.
@@ -78,40 +87,46 @@ class Trainer:
         classes: int | None,
         scale: Any,
         rule: ClientRule | None = None,
+        weighted: bool = False,
     ) -> None:
         self.seed = experiment.seed
         self.batch = experiment.training.batch_size
         self.rule = rule or ClientRule()
-        self.scale = scale
         one = inputs.rows(x, slice(1))
-        like = inputs.each(lambda part, by: scaled(tf.constant(part), by), one, scale)
+        like = self._scaled(one, scale)
         self._build = (experiment.model, inputs.shapes(x), classes)
-        self._example = like
         self._init = experiment.init
         self.model = models.build(*self._build, self.seed, like, self._init)
-        compile_model(self.model, experiment.training)
+        self.scale = rescaling.effective(self.model, scale)
+        self._example = like = self._scaled(one, self.scale)
+        output = self._try_forward(like, one, y[:1], classes)
+        default = measures.loss_for(self.model, experiment.training, y, output, classes)
+        compile_model(self.model, experiment.training, default)
         stepping.check(self.model)
-        trainable = self.model.trainable_variables
-        weights = [*trainable, *statistics(self.model)]
-        self.spec = Spec(
-            tuple(v.path for v in weights), tuple(tuple(v.shape) for v in weights), len(trainable)
+        weights = {"weights": np.ones(1, np.float32)} if weighted else {}
+        self._like = (one, y[:1], weights)
+        self.measures = Measures(
+            self.model, like, y[:1], output, weights.get("weights"), classes, default is not None
         )
-        self._initial: Vector | None = self.spec.ravel([v.numpy() for v in weights])
+        trainable = self.model.trainable_variables
+        tracked = [*trainable, *statistics(self.model)]
+        self.spec = Spec(
+            tuple(v.path for v in tracked), tuple(tuple(v.shape) for v in tracked), len(trainable)
+        )
+        self._initial: Vector | None = self.spec.ravel([v.numpy() for v in tracked])
         self._learning_rate = plain_learning_rate(self.model.optimizer)
         self.learning_rate, self.sgd = self._learning_rate, sgd_of(self.model.optimizer)
         rate = self.model.optimizer.learning_rate
         slots = [v for v in self.model.optimizer.variables if v is not rate]
         self._seeds = len(seed_states(self.model))
         self.graph = Graph(
-            self.model, self.spec, weights, slots, seed_states(self.model), self.rule.hook, scale,
-            other_states(self.model), self.together,
+            self.model, self.spec, tracked, slots, seed_states(self.model), self.rule.hook,
+            self.scale, self.measures, other_states(self.model), self.together,
         )  # fmt: skip
         self.initial_slots = self.graph.initial_slots
         self._fresh_slots = tf.constant(self.initial_slots)
-        self._try_forward(one, y[:1], classes)
-        self._like = (one, y[:1])
         self._fits: dict[Any, Any] = {}
-        self._others: dict[str, Any] = {}
+        self.evaluator = Evaluator(self.graph, self._like)
 
     def of(self, experiment: Experiment, rule: ClientRule) -> Trainer:
         """Return a trainer of another run of the same kind, which shares model and graphs.
@@ -138,7 +153,9 @@ class Trainer:
     @property
     def info(self) -> ModelInfo:
         """Return the model's layout and initial weights."""
-        return ModelInfo(self.spec, self.initial, self._learning_rate or 0.0)
+        return ModelInfo(
+            self.spec, self.initial, self._learning_rate or 0.0, self.measures.described(self.scale)
+        )
 
     @property
     def together(self) -> int:
@@ -157,6 +174,7 @@ class Trainer:
         shared: Mapping[str, Any] | None = None,
         own: Mapping[str, Vector] | None = None,
         slots: Vector | None = None,
+        weights: NDArray[np.float32] | None = None,
     ) -> Trained:
         """Train one client from the global model and return its update.
 
@@ -170,11 +188,12 @@ class Trainer:
             shared: what the server shares: vectors [T] or numbers, by name.
             own: the client's state from its last round; zeros when None.
             slots: the optimiser's state to go on from; a fresh one when None.
+            weights: the examples' weights [n], where they have any.
         """
         states = None if own is None else [own]
         (trained,) = self.train_many(
             [client], [len(y)], round, model, x, y,
-            epochs=epochs, shared=shared, own=states, slots=slots,
+            epochs=epochs, shared=shared, own=states, slots=slots, weights=weights,
         )  # fmt: skip
         return trained
 
@@ -195,6 +214,7 @@ class Trainer:
         late: bool = False,
         learning_rate: float | None = None,
         batch_size: int | None = None,
+        weights: NDArray[np.float32] | None = None,
     ) -> list[Trained]:
         """Train clients one after the other in one call of the graph, as :meth:`train` does one.
 
@@ -214,6 +234,7 @@ class Trainer:
                 :class:`~strategies.sums.Difference`).
             learning_rate: the optimiser's for this call; its own when None.
             batch_size: examples of a step; the experiment's when None.
+            weights: the examples' weights, joined, where they have any.
 
         Raises:
             ValueError: for more clients than :attr:`together`, or a learning rate where the
@@ -248,6 +269,7 @@ class Trainer:
             self._fresh_slots if slots is None else slots,
             x,
             y,
+            {} if weights is None else {"weights": weights},
             order,
             starts,
             np.asarray(batches, np.int32),
@@ -258,25 +280,25 @@ class Trainer:
         )
         given_as = tf.nest.map_structure(tf.constant, arguments)
         with at_rate(self.model.optimizer, learning_rate) as used:
-            ends, sums, after = self._fits[shapes](*given_as)
+            ends, sums, seen, after = self._fits[shapes](*given_as)
         # Not by numpy(), which copies: the weights are the largest thing here.
         before, *found = [np.asarray(memoryview(t)) for t in (given_as[0], *ends[: len(clients)])]
         vectors: list[Any] = [Difference(end, before) if late else end - before for end in found]
-        measured = sums.numpy().astype(np.float64)
+        measured, states = sums.numpy().astype(np.float64), seen.numpy()
         rate = self._learning_rate or 0.0 if used is None else used
         made = []
         for i, client in enumerate(clients):
             # Examples seen: the last batch of an epoch is a short one.
             n, batch = sizes[i], batches[i]
             per_epoch = -(-n // batch)
-            seen = limits[i] // per_epoch * n + min(n, limits[i] % per_epoch * batch)
-            metrics = {
-                "loss": measured[i, 0] / max(1, seen),
-                "accuracy": measured[i, 1] / max(1, seen),
-            }
+            whole_epochs, rest = divmod(limits[i], per_epoch)
+            seen_rows = max(1, whole_epochs * n + min(n, rest * batch))
+            loss, right, count = measured[i].tolist()
+            metrics = {"loss": loss / seen_rows, "accuracy": right / count if count else np.nan}
             if self.rule.initial_loss:
-                loss, _ = self.evaluate(model, x, y, np.arange(starts[i], starts[i + 1]))
-                metrics["initial_loss"] = float(loss.mean(dtype=np.float64))
+                at = np.arange(starts[i], starts[i + 1])
+                first = self.evaluator.evaluate(model, x, y, at, weights=weights)
+                metrics["initial_loss"] = float(first.loss[0] / n)
             extras: Mapping[str, Vector] = {}
             state = kept[i]
             if self.rule.after is not None:
@@ -286,48 +308,22 @@ class Trainer:
                 client, n, vectors[i], limits[i], extras, metrics, rate, head,
                 *(self.sgd or (0.0, False)),
             )  # fmt: skip
-            made.append(Trained(update, state, None if slots is None else after.numpy()))
+            kept_slots = None if slots is None else after.numpy()
+            made.append(Trained(update, state, kept_slots, count / seen_rows * n, states[i]))
         return made
 
-    def evaluate(
-        self, model: Vector, x: Inputs, y: NDArray[Any], rows: NDArray[Any], batch: int = 500
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return each example's loss and whether it is classified right (NaN: no such notion).
-
-        Args:
-            model: weights [P].
-            x: all examples.
-            y: all labels.
-            rows: which of them, [n]; they are read batch by batch, never copied whole.
-            batch: examples at a time.
-        """
-        self._assign(model)
-        if "measure" not in self._others:
-            self._others["measure"] = self.graph.compile_measure(*self._like)
-        losses, hits = [], []
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            taken = tf.nest.map_structure(tf.constant, (inputs.rows(x, part), y[part]))
-            loss, hit = self._others["measure"](*taken)
-            losses.append(loss.numpy())
-            hits.append(hit.numpy())
-        empty = np.zeros(0, np.float32)
-        return np.concatenate([empty, *losses]), np.concatenate([empty, *hits])
-
     def save(self, model: Vector, path: str) -> None:
-        """Write a model of weights [P] as a ``.keras`` file."""
-        self._assign(model)
-        self.model.save(path)
+        """Write a model of weights [P] as a ``.keras`` file; it takes inputs as the dataset's."""
+        self.evaluator.assign(model)
+        rescaling.with_scale(self.model, self.scale, self._like[0]).save(path)
 
-    def _assign(self, model: Vector) -> None:
-        """Give the Keras model these weights [P]."""
-        if "assign" not in self._others:
-            self._others["assign"] = self.graph.compile_assign()
-        self._others["assign"](tf.constant(model))
+    @staticmethod
+    def _scaled(x: Inputs, scale: Any) -> Any:
+        return inputs.each(lambda part, by: scaled(tf.constant(part), by), x, scale)
 
-    def _try_forward(self, x: Inputs, y: NDArray[Any], classes: int | None) -> None:
+    def _try_forward(self, like: Any, x: Inputs, y: NDArray[Any], classes: int | None) -> tf.Tensor:
         try:
-            out = self.model(self.graph.inputs(inputs.each(tf.constant, x)), training=False)
+            out = self.model(like, training=False)
         except Exception as error:
             raise ModelError(
                 f"model {self.model.name!r} cannot take examples of shape {inputs.shapes(x)}: "
@@ -337,11 +333,13 @@ class Trainer:
             raise ModelError(
                 f"model {self.model.name!r} must have one output, got a {type(out).__name__}"
             )
-        if classes is not None and classes > 2 and out.shape[-1] < classes and y.ndim == 1:
+        several = classes is not None and classes > 2 and y.dtype.kind in "iu"
+        if several and 1 < out.shape[-1] < classes and y.shape[1:] != out.shape[1:]:
             raise ModelError(
                 f"model output must have at least {classes} units (classes of the dataset), "
                 f"got {out.shape[-1]}"
             )
+        return out
 
     def _layer_seeds(self, round: int, clients: Sequence[int]) -> NDArray[np.uint32]:
         if not self._seeds:

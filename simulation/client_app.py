@@ -79,6 +79,7 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
             steps=here.limits([client], [len(at)], client_config.parts(client, config), decided),
             learning_rate=decided.learning_rate,
             batch_size=decided.batch_size,
+            weights=None if here.weights is None else here.weights[at],
         )
         if here.local is not None:
             trained = here.keep_local(trained, start)
@@ -99,6 +100,9 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
         )
         if update.momentum:
             metrics["momentum"], metrics["nesterov"] = update.momentum, int(update.nesterov)
+        if trained.states is not None and trained.states.size:
+            found = here.metric_results(trained.states)
+            metrics.update({f"train_{name}": value for name, value in found.items()})
         if "initial_loss" in update.metrics:
             metrics["initial_loss"] = update.metrics["initial_loss"]
         arrays = to_arrays(here.trainer.spec, model + update.delta)
@@ -121,12 +125,14 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
         rows = here.evaluate_clients(np.array([client]), model)
         size = int(rows["examples"][0])
         metrics = MetricRecord({"num-examples": size, "partition-id": client})
+        names = here.trainer.measures.metrics.names
         if size:
             metrics["loss"] = float(rows["loss"][0])
             metrics["accuracy"] = float(rows["accuracy"][0])
+            metrics.update({name: float(rows[name][0]) for name in names})
         else:
             # Flower averages need every key from every client; weight 0 makes these count nothing.
-            metrics["loss"] = metrics["accuracy"] = 0.0
+            metrics.update(dict.fromkeys(("loss", "accuracy", *names), 0.0))
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
     return app

@@ -11,23 +11,24 @@ import keras
 from simulation.experiment import Training
 from simulation.models import ModelError
 
+DEFAULT_RATE = 0.05
+"""Learning rate of the default optimiser, plain SGD."""
 
-def compile_model(model: keras.Model, training: Training) -> None:
+
+def compile_model(model: keras.Model, training: Training, loss: Any = None) -> None:
     """Compile a model: what the experiment says, else what the model was compiled with.
 
+    Args:
+        model: the model; what it was compiled with holds, but for its optimiser's state.
+        training: what the experiment overrides.
+        loss: the loss of a model that has none.
+
     Raises:
-        ModelError: for an optimiser that Keras does not have.
+        ModelError: for an optimiser or loss that Keras does not have, and for an override that
+            the model's own optimiser could not follow.
     """
     given = model.optimizer if model.compiled else None
-    if training.optimizer is not None or given is None:
-        optimizer = make_optimizer(
-            training.optimizer or "sgd", training.learning_rate or 0.05, training.momentum
-        )
-    else:
-        # A fresh one of the same settings: the user's may carry steps already taken.
-        optimizer = type(given).from_config(given.get_config())
-        if training.learning_rate is not None:
-            optimizer.learning_rate = training.learning_rate
+    optimizer = optimizer_for(model, given, training)
     if type(model).compile is not keras.Model.compile:
         if given is None:
             raise ModelError(
@@ -39,39 +40,129 @@ def compile_model(model: keras.Model, training: Training) -> None:
                 f"training.loss must be left out for model {model.name!r}, which has a compile of "
                 f"its own, got {training.loss!r}"
             )
-    loss = training.loss or (model.loss if model.compiled else None) or default_loss(model)
-    kept = getattr(model, "_compile_config", None)
-    kept = {} if kept is None else kept.config
-    names = ("loss_weights", "metrics", "weighted_metrics")
+    kept, metrics = (getattr(model, name, None) for name in ("_compile_loss", "_compile_metrics"))
+    if training.loss is not None:
+        loss = named_loss(training.loss)
+    elif kept is not None:
+        loss = kept._user_loss
     # Keras' own compile: one of the user's may want more arguments, which it has had already.
     keras.Model.compile(
-        model, optimizer=optimizer, loss=loss, **{name: kept.get(name) for name in names}
+        model,
+        optimizer=optimizer,
+        loss=loss,
+        loss_weights=None if kept is None or training.loss else kept._user_loss_weights,
+        metrics=None if metrics is None else metrics._user_metrics,
+        weighted_metrics=None if metrics is None else metrics._user_weighted_metrics,
     )
     # Mixed precision may have put a loss scale around it.
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
-def make_optimizer(name: str, learning_rate: float, momentum: float = 0.0) -> keras.Optimizer:
-    """Return a Keras optimiser by name; ``momentum`` goes to those that know it."""
-    config: dict[str, Any] = {"learning_rate": learning_rate}
+def optimizer_for(
+    model: keras.Model, given: keras.Optimizer | None, training: Training
+) -> keras.Optimizer:
+    """Return a fresh optimiser: what the experiment says, else the model's own.
+
+    Raises:
+        ModelError: for one that Keras does not have, or an override that it cannot follow.
+    """
+    if given is None:
+        return make_optimizer(
+            training.optimizer or "sgd", training.learning_rate, training.momentum
+        )
+    rate: Any = training.learning_rate
+    inner = getattr(given, "inner_optimizer", given)
+    schedule = not isinstance(inner._learning_rate, keras.Variable)
+    if rate is not None and schedule:
+        raise ModelError(
+            f"training.learning_rate must be left out for model {model.name!r}, whose optimizer "
+            f"follows {type(inner._learning_rate).__name__}, got {rate!r}"
+        )
+    if training.optimizer is not None:
+        # The model's own learning rate still holds: only the optimiser is another.
+        own = inner._learning_rate if schedule else float(inner.learning_rate.numpy())
+        return make_optimizer(training.optimizer, own if rate is None else rate, training.momentum)
+    return fresh(model, given, rate, training.momentum)
+
+
+def fresh(
+    model: keras.Model, given: keras.Optimizer, rate: float | None, momentum: float
+) -> keras.Optimizer:
+    """Return an optimiser of the settings of one that may carry steps already taken.
+
+    Args:
+        model: whose it is, for the message.
+        given: the model's own.
+        rate: the learning rate, if another.
+        momentum: the momentum, if above 0.
+
+    Raises:
+        ModelError: when it has no momentum to set.
+    """
+    inner = getattr(given, "inner_optimizer", None)
+    if inner is not None:
+        config = {k: v for k, v in given.get_config().items() if k != "inner_optimizer"}
+        return type(given)(fresh(model, inner, rate, momentum), **config)
+    config = given.get_config()
+    if momentum:
+        if "momentum" not in config:
+            raise ModelError(
+                f"training.momentum must be left out for model {model.name!r}, whose optimizer "
+                f"{type(given).__name__} has none, got {momentum!r}"
+            )
+        config["momentum"] = momentum
+    made = type(given).from_config(config)
+    if rate is not None:
+        made.learning_rate = rate
+    # Weights without decay are no part of the settings that an optimiser tells.
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(given, name):
+            setattr(made, name, getattr(given, name))
+    return made
+
+
+def make_optimizer(name: str, learning_rate: Any, momentum: float = 0.0) -> keras.Optimizer:
+    """Return a Keras optimiser by name; ``momentum`` goes to those that know it.
+
+    Args:
+        name: as Keras knows it.
+        learning_rate: a number or a schedule; None: 0.05 for SGD, else the optimiser's own.
+        momentum: above 0 for optimisers that have one.
+    """
+    config: dict[str, Any] = {}
+    if learning_rate is not None:
+        config["learning_rate"] = learning_rate
+    elif name.lower() == "sgd":
+        config["learning_rate"] = DEFAULT_RATE
     if momentum:
         config["momentum"] = momentum
     try:
-        return keras.optimizers.get({"class_name": name, "config": config})
+        kind = type(keras.optimizers.get(name))
+        return kind(**config)
     except (ValueError, TypeError) as error:
         raise ModelError(
-            f"training.optimizer must be a Keras optimizer that takes {', '.join(config)}, "
-            f"got {name!r}"
+            f"training.optimizer must be a Keras optimizer that takes "
+            f"{', '.join(config) or 'no options'}, got {name!r}"
         ) from error
 
 
-def default_loss(model: keras.Model) -> keras.losses.Loss:
-    """Return sparse cross-entropy, on logits or on probabilities as the last layer says."""
-    activation = getattr(model.layers[-1], "activation", None) if model.layers else None
-    logits = activation is not keras.activations.softmax and not isinstance(
-        model.layers[-1], keras.layers.Softmax
-    )
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+def named_loss(name: str) -> Any:
+    """Return a name of a loss if Keras has such a loss.
+
+    Raises:
+        ModelError: when it does not.
+    """
+    if name.lower() in ("crossentropy", "ce"):
+        return name
+    try:
+        keras.losses.get(name)
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"training.loss must be a Keras loss by name, such as 'mse' or "
+            f"'sparse_categorical_crossentropy', got {name!r}"
+        ) from error
+    return name
 
 
 def plain_learning_rate(optimizer: keras.Optimizer) -> float | None:

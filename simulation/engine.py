@@ -21,42 +21,28 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
-from numpy.typing import NDArray
 
 from simulation.client_app import CLIENT_FAILED
 from simulation.client_config import AS_CONFIGURED, ClientConfig
 from simulation.datasets import Dataset
+from simulation.evaluation import Evaluations, Pending
 from simulation.faults import Lost
 from simulation.folding import Folding, Poisoned
 from simulation.leaf import Rows
 from simulation.partition import AnyPartition
 from simulation.states import Handle, Row, Stored
 from simulation.timeline import Timeline
-from simulation.work import Setup, join
+from simulation.work import Setup
 from strategies.core import Vector
 
 SERVER_NODE = 1
 """Flower's node id of the server."""
-
-TEST_PIECE = 2000
-"""Rows of the test set that are evaluated in one call."""
 
 MESSAGES = 8
 """Flower messages that travel in one call, at most."""
 
 Progress = Callable[[str, int, int], None]
 """``progress(kind, clients, examples)``: some clients are done."""
-
-
-@dataclass(frozen=True)
-class Pending:
-    """An evaluation under way; :meth:`result` waits for it."""
-
-    collect: Callable[[], Any]
-
-    def result(self) -> Any:
-        """Wait, and return what was measured."""
-        return self.collect()
 
 
 @dataclass
@@ -82,6 +68,8 @@ class EngineGrid(Grid):
         self.partition: AnyPartition
         self._run: Run | None = None
         self.lost: tuple[Lost, ...] = ()
+        self.measured: dict[str, float] = {}
+        self.evaluations = Evaluations(self)
         self.round = 0
         self.stored: dict[int, Stored] = {}
         self._held: dict[int, Handle] = {}
@@ -195,12 +183,14 @@ class EngineGrid(Grid):
     ) -> tuple[Any, Rows]:  # fmt: skip
         """Train a cohort; return the reducer's total and a row per client (by client).
 
-        The total is None when no client gave an update. Who did not, and why, is in ``lost``.
+        The total is None when no client gave an update. Who did not, and why, is in ``lost``;
+        what the model's own metrics say of all of them is in ``measured``.
         """
         self.round = round
         self.refresh()
         part = Folding(self, round, clients, model, shared, config, parts).result()
         self.lost = tuple(sorted(part.lost, key=lambda lost: lost.client))
+        self.measured = self.evaluations.totals(part.rows, "train_")
         order = np.argsort(part.rows["client"], kind="stable")
         return part.partial, {name: column[order] for name, column in part.rows.items()}
 
@@ -238,59 +228,16 @@ class EngineGrid(Grid):
     # Evaluation.
 
     def evaluate_test(self, model: Vector) -> Pending:
-        """Start measuring a model on the server's test set: ``(loss, accuracy)``."""
-        handle, total = self.share(model), len(self.data.y_test)
-        tickets = [
-            self.submit("evaluate_test", i, min(i + TEST_PIECE, total), handle, later=True)
-            for i in range(0, total, TEST_PIECE)
-        ]
-
-        def collect() -> tuple[float, float]:
-            counts, losses, hits = zip(*(self.result(t) for t in tickets), strict=True)
-            return sum(losses) / sum(counts), sum(hits) / sum(counts)
-
-        return Pending(collect)
+        """Start measuring a model on the server's test set: its metrics by name."""
+        return self.evaluations.on_test(model)
 
     def evaluate_test_own(self, model: Vector) -> Pending:
         """Start measuring every client's own model on the server's test set: their mean."""
-        if not self.known:
-            return self.evaluate_test(model)  # Nobody has trained yet: all have this model.
-        handle, clients = self.share(model), self.known
-        some = max(1, TEST_PIECE // max(1, len(self.data.y_test)))
-        tickets = [
-            self.submit(
-                "evaluate_test_own",
-                handle,
-                [self.state_of(client) for client in clients[i : i + some]],
-                later=True,
-            )
-            for i in range(0, len(clients), some)
-        ]
-
-        def collect() -> tuple[float, float]:
-            losses, accuracies = zip(*(self.result(t) for t in tickets), strict=True)
-            return sum(losses) / len(clients), sum(accuracies) / len(clients)
-
-        return Pending(collect)
+        return self.evaluations.on_test_own(model)
 
     def evaluate_clients(self, clients: Sequence[int], model: Vector) -> Pending:
-        """Start measuring a model on clients' validation examples: a row per client."""
-        ids = np.sort(np.asarray(clients, np.int64))
-        handle = self.share(model)
-        # As many rows a call as in a piece of the test set, whatever the clients' sizes.
-        sizes = self.partition.validation_sizes[ids].astype(np.int64) + 1
-        ends = np.searchsorted(np.cumsum(sizes), np.arange(0, sizes.sum(), TEST_PIECE))
-        tickets = [
-            self._measure(part, handle) for part in np.split(ids, np.unique(ends)[1:]) if len(part)
-        ]
-        return Pending(lambda: join([self.result(t) for t in tickets]))
-
-    def _measure(self, part: NDArray[np.int64], handle: Any) -> Any:
-        """Queue the evaluation of some clients: of their personal models, where they have any."""
-        if not self.setup.rule.local:
-            return self.submit("evaluate_clients", part, handle, later=True)
-        states = [self.state_of(client) for client in part.tolist()]
-        return self.submit("evaluate_own", part, handle, states, later=True)
+        """Start measuring a model on clients: a row per client, and the means by name."""
+        return self.evaluations.on_clients(clients, model)
 
     def save(self, model: Vector) -> bytes:
         """Return a model as the bytes of a ``.keras`` file."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tomli_w
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -59,6 +60,7 @@ LATER = ("sampling", "attack", "data", "init")
 """Tables that count for the identity of a run only where they differ from the default."""
 
 LATER_KEYS = {
+    "training": ("class_weight",),
     "partition": ("law",),
     "evaluation": ("personal",),
     "data": ("label_type", "weight", "encode", "scale"),
@@ -118,8 +120,20 @@ class PartitionConfig(Section):
         return self
 
 
+def _class_number(value: Any) -> Any:
+    # Keys of a TOML table are text.
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+ClassNumber = Annotated[Int, Field(ge=0), BeforeValidator(_class_number)]
+NotNegative = Annotated[Float, Field(ge=0)]
+
+
 class Training(Section):
-    """Local training. ``None`` means: what the model was compiled with, else the default."""
+    """Local training. ``None`` means: what the model was compiled with, else the default.
+
+    ``class_weight``: weights of classes in the training loss, by number; 1 for those left out.
+    """
 
     local_epochs: Count = 1
     batch_size: Count = 32
@@ -127,6 +141,7 @@ class Training(Section):
     learning_rate: Positive | None = None
     momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.0
     loss: str | None = None
+    class_weight: dict[ClassNumber, NotNegative] | None = None
 
 
 class StrategyConfig(BaseModel):

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simulation import inputs, stepping
-from simulation.losses import correctness, one_kernel, per_example
+from simulation import inputs, losses, stepping
+from simulation.measures import Measures
 from strategies.core import Hook, Spec, Vector
 
 
@@ -31,6 +31,7 @@ class Graph:
         hook: the client rule's gradient hook, if any.
         rest: other states of the model, which a client starts as they are now.
         scale: inputs are multiplied by it; for several inputs one for each, in their structure.
+        measures: how it is told what is right, and what else the model reports.
         most: clients of a call, at most.
     """
 
@@ -43,15 +44,24 @@ class Graph:
         seeds: list[keras.Variable],
         hook: Hook | None,
         scale: Any,
+        measures: Measures,
         rest: Sequence[keras.Variable] = (),
         most: int = 1,
     ) -> None:
+        self.measures, self.metrics = measures, measures.metrics
         self.model, self.spec, self.weights, self.most = model, spec, weights, most
         self.slots, self.seeds, self.hook, self.scale = slots, seeds, hook, scale
         self.initial_slots = join([v.numpy() for v in slots])
         self.rest = [(v, v.numpy()) for v in rest]
 
-    def compile_fit(self, x: Any, y: Any, shared: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
+    def compile_fit(
+        self,
+        x: Any,
+        y: Any,
+        weights: Mapping[str, Any],
+        shared: Mapping[str, Any],
+        own: Mapping[str, Any],
+    ) -> Any:
         """Return the training function (see :meth:`fit`) for inputs like these."""
         count = tf.TensorSpec([None], tf.int32)
         return traced(
@@ -61,6 +71,7 @@ class Graph:
                 tf.TensorSpec(self.initial_slots.shape, tf.float32),
                 rows_like(x),
                 rows_like(y),
+                {k: rows_like(v) for k, v in weights.items()},
                 tf.TensorSpec([None, None], tf.int32),
                 count,
                 count,
@@ -71,9 +82,12 @@ class Graph:
             ],
         )
 
-    def compile_measure(self, x: Any, y: Any) -> Any:
-        """Return the function from examples and labels to each one's loss and correctness."""
-        return traced(self.measure, [rows_like(x), rows_like(y)])
+    def compile_measure(self, x: Any, y: Any, weights: Mapping[str, Any], whole: bool) -> Any:
+        """Return the function :meth:`measure` or, of whole batches, :meth:`measure_batch`."""
+        signature = [rows_like(x), rows_like(y), {k: rows_like(v) for k, v in weights.items()}]
+        if not whole:
+            return traced(self.measure, signature)
+        return traced(self.measure_batch, [*signature, tf.TensorSpec([self.metrics.size])])
 
     def compile_assign(self) -> Any:
         """Return the function that sets the weights [P]."""
@@ -96,6 +110,7 @@ class Graph:
         slots: tf.Tensor,
         x: Any,
         y: tf.Tensor,
+        weights: Mapping[str, tf.Tensor],
         order: tf.Tensor,
         starts: tf.Tensor,
         batches: tf.Tensor,
@@ -103,7 +118,7 @@ class Graph:
         seeds: tf.Tensor,
         shared: Mapping[str, tf.Tensor],
         own: Mapping[str, tf.Tensor],
-    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
         """Train K clients from the same weights, at most ``most`` of them.
 
         Args:
@@ -111,6 +126,7 @@ class Graph:
             slots: the optimiser's state at the start [S].
             x: examples of all clients, joined [N, ...], or several such arrays.
             y: their labels.
+            weights: ``weights``, the examples' weights [N]; empty where they have none.
             order: rows of x in the order of training, for each epoch [E, N]; a client's stay
                 within its segment.
             starts: where each client's segment begins, and N [K + 1].
@@ -122,13 +138,13 @@ class Graph:
 
         Returns:
             The weights [P] of ``most`` clients after training, those from K on being the last
-            one's once more; sums of loss and of correct predictions [K, 2]; the last client's
-            optimiser state [S].
+            one's once more; sums of loss, of what is right and of what counts [K, 3]; the model's
+            own metrics' variables [K, M]; the last client's optimiser state [S].
         """
         begin, fresh = self.parts(flat), self._slot_parts(slots)
         count = tf.shape(steps)[0]
 
-        def train(k: tf.Tensor, ends: Any, sums: Any) -> tuple[tf.Tensor, Any, Any]:
+        def train(k: tf.Tensor, ends: Any, sums: Any, seen: Any) -> tuple[tf.Tensor, Any, Any, Any]:
             # Nothing is copied: a step puts its result into a place of its own (stepping.apart).
             assign(self.weights, begin)
             assign(self.slots, fresh)
@@ -138,69 +154,116 @@ class Graph:
             assign(self.seeds, cast)
             hook = self._hook(begin, shared, {name: rows[k] for name, rows in own.items()})
             segment = order[:, starts[k] : starts[k + 1]]
-            loss, hits = self._loop(x, y, segment, batches[k], steps[k], hook)
+            self.metrics.reset()
+            rows = (x, y, weights)
+            measured = self._loop(rows, segment, batches[k], steps[k], hook)
+            self._finish(steps[k])
             end = tf.concat(
                 [tf.reshape(tf.cast(v.value.read_value(), tf.float32), [-1]) for v in self.weights],
                 0,
             )
-            return k + 1, ends.write(k, end), sums.write(k, tf.stack([loss, hits]))
+            written = sums.write(k, tf.stack(measured)), seen.write(k, self.metrics.take())
+            return k + 1, ends.write(k, end), *written
 
         def array(size: int) -> Any:
             return tf.TensorArray(tf.float32, count, element_shape=[size], clear_after_read=False)
 
-        _, ends, sums = tf.while_loop(
+        _, ends, sums, seen = tf.while_loop(
             lambda k, *_: k < count,
             train,
-            (tf.constant(0), array(self.spec.size), array(2)),
+            (tf.constant(0), array(self.spec.size), array(3), array(self.metrics.size)),
             parallel_iterations=1,
         )
         after = [tf.cast(v.value.read_value(), tf.float32) for v in self.slots]
         left = tf.concat([tf.zeros([0]), *(tf.reshape(t, [-1]) for t in after)], 0)
         # Each by itself: to stack them is to copy them.
         each = [ends.read(tf.minimum(k, count - 1)) for k in range(self.most)]
-        return each, sums.stack(), left
+        return each, sums.stack(), seen.stack(), left
 
     def _loop(
-        self, x: Any, y: tf.Tensor, order: tf.Tensor, batch: Any, steps: Any, hook: Any
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+        self, examples: Any, order: tf.Tensor, batch: Any, steps: Any, hook: Any
+    ) -> list[tf.Tensor]:
         n = tf.shape(order)[1]
         per_epoch = (n + batch - 1) // batch
 
-        def step(i: tf.Tensor, loss: tf.Tensor, hits: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def step(i: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
             epoch, first = i // per_epoch, (i % per_epoch) * batch
             rows = order[epoch, first : tf.minimum(first + batch, n)]
-            value, correct = self.step(gather(x, rows), gather(y, rows), hook)
-            size = tf.cast(tf.size(rows), tf.float32)
-            return i + 1, loss + value * size, hits + tf.reduce_sum(correct)
+            x, y, weights = (gather(part, rows) for part in examples)
+            loss, *counted = self.step(x, y, weights, hook)
+            found = (loss * tf.cast(tf.size(rows), tf.float32), *counted)
+            return i + 1, *(a + b for a, b in zip(sums, found, strict=True))
 
         zero = tf.constant(0.0)
-        _, loss, hits = tf.while_loop(
-            lambda i, *_: i < steps, step, (tf.constant(0), zero, zero), parallel_iterations=1
+        _, *sums = tf.while_loop(
+            lambda i, *_: i < steps, step, (tf.constant(0), zero, zero, zero), parallel_iterations=1
         )
-        return loss, hits
+        return sums
 
-    def step(self, x: Any, y: tf.Tensor, hook: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """Take one optimiser step; return the batch's loss and each example's correctness."""
-        model = self.model
-        taken = self.inputs(x)
+    def _finish(self, steps: tf.Tensor) -> None:
+        """Let a client end with what its optimiser ends with: the average, where it keeps one."""
+        optimizer = self.model.optimizer
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if inner.use_ema:
+
+            def average() -> tf.Tensor:
+                inner.finalize_variable_values(self.model.trainable_variables)
+                return tf.constant(True)
+
+            tf.cond(steps > 0, average, lambda: tf.constant(False))
+
+    def step(
+        self, x: Any, y: tf.Tensor, weights: Mapping[str, tf.Tensor], hook: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Take one optimiser step; return loss, what is right and what counts of the batch."""
+        model, taken, given = self.model, self.inputs(x), weights.get("weights")
         if stepping.is_own(model):
-            return stepping.take_own(model, taken, y, hook)
+            return stepping.take_own(model, taken, y, given, hook, self.metrics)
         with tf.GradientTape() as tape:
             output = model(taken, training=True)
-            with one_kernel(model.loss):
-                loss = model.compute_loss(x=taken, y=y, y_pred=output, training=True)
+            with losses.one_kernel(losses.resolved(model, y, output)[0]):
+                loss = losses.total(model, taken, y, output, given, training=True)
             goal = model.optimizer.scale_loss(loss)
         gradients = tape.gradient(goal, [v.value for v in model.trainable_variables])
         if hook is not None and not stepping.scales_loss(model.optimizer):
             gradients, hook = hook(gradients), None
         with stepping.hooked(model, hook), stepping.apart(model.optimizer):
             model.optimizer.apply(gradients, model.trainable_variables)
-        return tf.cast(loss, tf.float32), correctness(model.loss, y, output)
+        self.metrics.update(taken, y, output, given)
+        right, count = self.measures.right(y, output, given)
+        loss = tf.reduce_mean(tf.cast(loss, tf.float32))
+        return loss, tf.reduce_sum(right), tf.reduce_sum(count)
 
-    def measure(self, x: Any, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return each example's loss and correctness."""
-        output = self.model(self.inputs(x), training=False)
-        return per_example(self.model.loss, y, output), correctness(self.model.loss, y, output)
+    def measure(
+        self, x: Any, y: tf.Tensor, weights: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, ...]:
+        """Return each example's loss, whether it is right, and how much it counts, [n] each."""
+        given, output = weights.get("weights"), self.model(self.inputs(x), training=False)
+        loss = losses.per_example(self.model, y, output, given)
+        return loss, *self.measures.right(y, output, given)
+
+    def measure_batch(
+        self, x: Any, y: tf.Tensor, weights: Mapping[str, tf.Tensor], states: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Measure a batch as Keras' ``evaluate`` does.
+
+        Returns:
+            Its loss, what is right, what counts; the metrics' variables [S] after it.
+        """
+        model, taken, given = self.model, self.inputs(x), weights.get("weights")
+        self.metrics.reset()
+        if type(model).test_step is not keras.Model.test_step:
+            logs = model.test_step((taken, y) if given is None else (taken, y, given))
+            loss, accuracy = stepping.reported(model, logs, "test_step")
+            count = tf.cast(tf.shape(y)[0], tf.float32)
+            right = accuracy * count
+        else:
+            output = model(taken, training=False)
+            loss = losses.total(model, taken, y, output, given, training=False)
+            self.metrics.update(taken, y, output, given)
+            right, count = (tf.reduce_sum(v) for v in self.measures.right(y, output, given))
+        loss = tf.reduce_mean(tf.cast(loss, tf.float32))
+        return loss, right, count, states + self.metrics.take()
 
     def _hook(
         self, start: list[tf.Tensor], shared: Mapping[str, Any], own: Mapping[str, Any]

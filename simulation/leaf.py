@@ -19,10 +19,12 @@ from simulation import faults
 from simulation.client_config import AS_CONFIGURED, ClientConfig
 from simulation.faults import ClientError, Lost
 from simulation.states import Handle
-from strategies.core import Update, bound, fold_all
+from strategies.core import bound, fold_all
 
 if TYPE_CHECKING:
     from simulation.ahead import Ahead
+    from simulation.client import Trained
+    from simulation.keras_metrics import KerasMetrics
     from simulation.work import Executor
 
 Rows = dict[str, NDArray[Any]]
@@ -34,8 +36,19 @@ COLUMNS = {
     "steps": np.int64,
     "train_loss": np.float64,
     "train_accuracy": np.float64,
+    "train_counted": np.float64,
 }
 """What a row holds."""
+
+STATES = ".states"
+"""The column [clients, S] of the variables of the model's own metrics: they add up."""
+
+
+class Row(NamedTuple):
+    """A client's row: the values of :data:`COLUMNS`, and variables of the model's own metrics."""
+
+    values: tuple[float, ...]
+    states: NDArray[np.float32] | None
 
 
 class Part(NamedTuple):
@@ -57,7 +70,7 @@ class Leaf:
     """A trained chunk: its total, and per client a row and what it keeps."""
 
     total: Any = None
-    rows: list[tuple[float, ...]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     kept: list[Any] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     doubtful: bool = False
@@ -117,7 +130,7 @@ def _attempt(executor: Executor, count: int, order: Order, ahead: Ahead) -> Leaf
         leaf.total = fold_all(reducer, leaf.total, [trained.update for trained in done])
         for trained in done:
             leaf.doubtful |= trained.update.delta.shape != shape
-            leaf.rows.append(row(trained.update))
+            leaf.rows.append(row(trained))
             if keeps:
                 leaf.kept.append(executor.put_away(trained, order.round))
     leaf.doubtful = leaf.doubtful or not faults.is_finite(leaf.total)
@@ -157,20 +170,43 @@ def _carefully(
             if again:  # The fold may have left a part of this client in the total.
                 return _carefully(executor, clients, states, order, gone)
             continue
-        leaf.rows.append(row(trained.update))
+        leaf.rows.append(row(trained))
         if setup.keeps_state:
             leaf.kept.append(executor.put_away(trained, order.round))
     return leaf
 
 
-def row(update: Update) -> tuple[float, ...]:
-    """Return an update's values of :data:`COLUMNS`."""
+def row(trained: Trained) -> Row:
+    """Return a client's row."""
+    update = trained.update
     metrics = update.metrics
-    measured = (metrics["loss"], metrics["accuracy"])
-    return (update.client, update.examples, update.steps, *measured)
+    measured = (metrics["loss"], metrics["accuracy"], trained.counted)
+    return Row((update.client, update.examples, update.steps, *measured), trained.states)
 
 
-def columns(rows: Sequence[tuple[float, ...]]) -> Rows:
-    """Return rows as columns."""
-    values = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-    return {n: np.array(v, kind) for (n, kind), v in zip(COLUMNS.items(), values, strict=True)}
+def columns(rows: Sequence[Row], metrics: KerasMetrics | None = None) -> Rows:
+    """Return rows as columns.
+
+    Args:
+        rows: of clients.
+        metrics: the model's own metrics: a column for each, and one for their variables.
+    """
+    values = zip(*(r.values for r in rows), strict=True) if rows else ((),) * len(COLUMNS)
+    table = {n: np.array(v, kind) for (n, kind), v in zip(COLUMNS.items(), values, strict=True)}
+    if metrics is None or not metrics.size:
+        return table
+    states = np.zeros((len(rows), metrics.size), np.float32)
+    for place, one in enumerate(rows):
+        states[place] = one.states
+    return table | metrics.columns(states, "train_")
+
+
+def take_states(rows: Rows) -> NDArray[np.float64] | None:
+    """Take the variables of the model's own metrics out of rows; return their sum [S], if any."""
+    states = rows.pop(STATES, None)
+    return None if states is None or not len(states) else states.sum(axis=0, dtype=np.float64)
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Join rows of several chunks."""
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}

@@ -1,13 +1,86 @@
-"""Per-example loss and correctness for any Keras loss, inside the graph."""
+"""The loss that a model is compiled with: which it is, and what each example's is, in the graph."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+EACH = ("sum_over_batch_size", "mean", "none", None)
+"""Reductions under which what Keras reports is the mean of the examples' losses."""
+
+
+def resolved(model: keras.Model, y: Any, output: Any) -> tuple[keras.losses.Loss | None, float]:
+    """Return the loss object of a model's one output, as Keras resolves it, and its weight.
+
+    None where the model only adds losses by itself.
+
+    Args:
+        model: a compiled model.
+        y: targets [n, ...], only for their shape.
+        output: the model's output for them, only for its shape.
+    """
+    whole = model._compile_loss
+    if whole is None:
+        return None, 1.0
+    if not whole.built:
+        whole.build(y, output)
+    first = whole._flat_losses[0]
+    return first.loss, 1.0 if first.loss_weights is None else float(first.loss_weights)
+
+
+def total(model: keras.Model, x: Any, y: Any, output: Any, weights: Any, training: bool) -> Any:
+    """Return a batch's loss as Keras' ``fit`` and ``evaluate`` compute it, penalties included."""
+    options = {} if weights is None else {"sample_weight": weights}
+    if "training" in inspect.signature(model.compute_loss).parameters:
+        options["training"] = training  # Models written for early versions do not take it.
+    return model.compute_loss(x=x, y=y, y_pred=output, **options)
+
+
+def by_example(model: keras.Model, y: Any, output: Any, weights: Any) -> bool:
+    """Tell whether a batch's loss is the mean of losses that examples have by themselves.
+
+    It is not for a loss that gives one number for a batch, for sums, for penalties that a model
+    adds, and where masked positions change what is averaged over.
+    """
+    own = type(model).compute_loss is not keras.Model.compute_loss
+    if own or model.losses or type(model).test_step is not keras.Model.test_step:
+        return False
+    loss, _ = resolved(model, y, output)
+    if loss is None:
+        return False
+    each = loss.reduction in EACH
+    if not each and (loss.reduction != "mean_with_sample_weight" or weights is not None):
+        return False
+    if isinstance(loss, keras.losses.Circle) or mask_of(output) is not None:
+        return False
+    values = _values(loss, y, output)
+    return len(values.shape) > 0 and mask_of(values) is None
+
+
+def per_example(model: keras.Model, y: Any, output: Any, weights: Any) -> tf.Tensor:
+    """Return each example's loss, float32 [n], of a model for which :func:`by_example` holds."""
+    loss, factor = resolved(model, y, output)
+    assert loss is not None
+    values = tf.cast(_values(loss, y, output), tf.float32)
+    values = tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
+    values = values if factor == 1.0 else values * factor
+    return values if weights is None else values * weights
+
+
+def mask_of(tensor: Any) -> Any:
+    """Return the mask that Keras' layers have put on a tensor, if any."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def _values(loss: keras.losses.Loss, y: Any, output: Any) -> Any:
+    # As Loss.__call__ does: targets in the loss's type, whatever type they have.
+    cast = [tf.cast(tf.convert_to_tensor(part), loss.dtype) for part in (y, output)]
+    return loss.call(*cast)
 
 
 @contextmanager
@@ -17,10 +90,15 @@ def one_kernel(loss: Any) -> Iterator[None]:
     Where ops are to be deterministic, TensorFlow writes this loss as a dozen of them, since the
     kernel on GPUs adds in any order. The one on processors takes row by row and is deterministic:
     6% of a step on 6 images. Losses of one's own, and processes that see a GPU, are left alone.
+
+    Args:
+        loss: the loss object.
     """
-    function = keras.losses.get(loss)
-    known = type(function) is keras.losses.SparseCategoricalCrossentropy
-    if not known and function is not keras.losses.sparse_categorical_crossentropy:
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    if type(loss).__name__ == "LossFunctionWrapper":  # Keras' own around a plain function
+        loss = loss.fn
+    known = type(loss) is keras.losses.SparseCategoricalCrossentropy
+    if not known and loss is not keras.losses.sparse_categorical_crossentropy:
         yield
         return
     if tf.config.list_logical_devices("GPU"):
@@ -39,37 +117,3 @@ def one_kernel(loss: Any) -> Iterator[None]:
         yield
     finally:
         tf.nn.sparse_softmax_cross_entropy_with_logits = plain
-
-
-def per_example(loss: Any, y: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-    """Return each example's loss, float32 [n], without regularisation terms."""
-    function = keras.losses.get(loss)
-    call = function.call if isinstance(function, keras.losses.Loss) else function
-    # In half precision sums over an example's outputs would overflow.
-    output = tf.cast(output, tf.float32) if output.dtype.size < 4 else output
-    values = tf.cast(call(_same_rank(y, output), output), tf.float32)
-    return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
-
-
-def correctness(loss: Any, y: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-    """Return 1 where the example is classified right, else 0, float32 [n]; NaN for regression."""
-    function = keras.losses.get(loss)
-    name = str(getattr(function, "name", getattr(function, "__name__", "")))
-    if output.shape.rank is not None and output.shape[-1] != 1 and "crossentropy" in name:
-        guess = tf.argmax(output, axis=-1)
-        sparse = y.shape.rank is not None and y.shape.rank < output.shape.rank
-        truth = tf.cast(y, tf.int64) if sparse else tf.argmax(y, axis=-1)
-        right = tf.cast(tf.equal(guess, tf.reshape(truth, tf.shape(guess))), tf.float32)
-    elif name == "binary_crossentropy":
-        middle = 0.0 if getattr(function, "from_logits", False) else 0.5
-        guess = tf.cast(output > middle, tf.float32)
-        right = tf.cast(tf.equal(guess, tf.cast(_same_rank(y, output), tf.float32)), tf.float32)
-    else:
-        return tf.fill([tf.shape(output)[0]], float("nan"))
-    return tf.reduce_mean(tf.reshape(right, [tf.shape(right)[0], -1]), axis=1)
-
-
-def _same_rank(y: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-    if output.shape.rank == 2 and output.shape[-1] == 1 and y.shape.rank == 1:
-        return tf.cast(y, output.dtype)[:, None]
-    return y

@@ -18,14 +18,14 @@ from flwr.serverapp.strategy import Strategy
 from simulation import client_config, foreign, realism
 from simulation.client_app import shared_of, to_arrays, to_vector
 from simulation.client_config import AS_CONFIGURED, ClientConfig, config_of
-from simulation.engine import EngineGrid, Pending
+from simulation.engine import EngineGrid
+from simulation.evaluation import Pending
 from simulation.experiment import Experiment
 from simulation.faults import Lost, judge
-from simulation.leaf import Rows
+from simulation.leaf import Rows, join
 from simulation.replies import bytes_of, usable
 from simulation.results import column_means
 from simulation.rounds import RoundError, Trained, zero_weights
-from simulation.work import join
 from strategies import Federated
 from strategies.core import Spec, State, Vector, bound
 from strategies.sums import DRIFT
@@ -179,7 +179,7 @@ class Messaging:
             return [], rows, pool.lost
         with zero_weights(round, rows):
             mean = bound(pool.setup.reducer, shared).finish(total)
-        self._drift = {k: v for k, v in mean.metrics.items() if k == DRIFT}
+        self._drift = {k: v for k, v in mean.metrics.items() if k == DRIFT} | pool.measured
         arrays = to_arrays(self.spec, (model + mean.delta).astype(np.float32))
         metrics: dict[str, float] = {foreign.WEIGHT: int(mean.weight)}
         metrics |= {
@@ -208,7 +208,7 @@ class Messaging:
         replies = list(self.grid.send_and_receive(messages))
         rows = _rows(replies, "loss", "accuracy")
         self.strategy.aggregate_evaluate(round, replies)
-        return Pending(lambda: rows)
+        return Pending(lambda: (rows, column_means(rows, ("loss", "accuracy"))))
 
 
 def _rows(replies: list[Message], *names: str) -> Rows:

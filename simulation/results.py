@@ -319,11 +319,16 @@ def is_complete(path: Path, digest: str) -> bool:
     )
 
 
+COUNTED = {"accuracy": "counted", "train_accuracy": "train_counted"}
+"""Columns that say what an accuracy counts: all examples, unless positions are masked."""
+
+
 def column_means(rows: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | None]:
     """Return example-weighted means of per-client columns, NaN rows left out."""
     means: dict[str, float | None] = {}
-    weight = np.asarray(rows["examples"], np.float64)
     for name in names:
+        by = COUNTED.get(name, "examples")
+        weight = np.asarray(rows[by if by in rows else "examples"], np.float64)
         values = np.asarray(rows[name], np.float64)
         known = np.isfinite(values) & (weight > 0)
         total = weight[known].sum()
@@ -341,20 +346,31 @@ def client_table(
         rows: columns of training.
         evaluated: columns of the same clients' evaluation, if there was any.
     """
+    clients = rows["client"].tolist()
     table: dict[str, Any] = {
-        "round": np.full(len(rows["client"]), round, np.int32),
+        "round": np.full(len(clients), round, np.int32),
         "client": rows["client"].astype(np.int64),
         "examples": rows["examples"].astype(np.int64),
     }
-    for name in ("loss", "accuracy"):
-        column = np.full(len(rows["client"]), np.nan)
-        if evaluated is not None:
-            place = {c: i for i, c in enumerate(evaluated["client"].tolist())}
-            known = [(i, place[c]) for i, c in enumerate(rows["client"].tolist()) if c in place]
-            for i, j in known:
-                if evaluated["examples"][j] > 0:
-                    column[i] = evaluated[name][j]
+    own = [] if evaluated is None else _metrics_in(evaluated)
+    place = {} if evaluated is None else {c: i for i, c in enumerate(evaluated["client"].tolist())}
+    known = [(i, place[c]) for i, c in enumerate(clients) if c in place]
+    for name in ("loss", "accuracy", *own):
+        column = np.full(len(clients), np.nan)
+        for i, j in known:
+            assert evaluated is not None
+            if evaluated["examples"][j] > 0:
+                column[i] = evaluated[name][j]
         table[name] = column
-    for name in ("train_loss", "train_accuracy"):
+    for name in ("train_loss", "train_accuracy", *_metrics_in(rows)):
         table[name] = rows[name].astype(np.float64)
     return table
+
+
+PLAIN = ("client", "examples", "steps", "loss", "accuracy", "train_loss", "train_accuracy")
+
+
+def _metrics_in(rows: Mapping[str, Any]) -> list[str]:
+    """Return the columns of the model's own metrics."""
+    known = (*PLAIN, *COUNTED.values())
+    return [name for name, column in rows.items() if name not in known and np.ndim(column) == 1]

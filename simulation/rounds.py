@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from simulation import realism, schedule
-from simulation.engine import EngineGrid, Pending
+from simulation.engine import EngineGrid
+from simulation.evaluation import NOT_TESTED, Pending, ServerEvaluation
 from simulation.experiment import WEIGHTED, Experiment
 from simulation.faults import Lost, judge
 from simulation.leaf import Rows, columns
@@ -43,6 +44,9 @@ EMPTY_LINE: dict[str, Any] = {
     "clients_evaluated": None,
 }
 """Round 0: the initial model, nothing trained yet."""
+
+WHO = ("train", "client", "server")
+"""What a metric is measured on, as its name begins."""
 
 FLOAT = 4
 """Bytes of a weight on the wire."""
@@ -98,7 +102,7 @@ class Driver(Protocol):
         """Train one round from ``model``."""
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
-        """Start measuring ``model`` on clients: a row per client."""
+        """Start measuring ``model`` on clients: ``(a row per client, means by name)``."""
 
     @property
     def state(self) -> State:
@@ -153,7 +157,7 @@ class Folding:
         up = FLOAT * (model.size + sum(v.size for v in mean.extras.values()))
         size = self.strategy.cohort.count(population)
         notes = algorithm.notes(shared, round, population, size)
-        notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT}
+        notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT} | self.grid.measured
         if self.experiment.mode != "federated":
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
         return Trained(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
@@ -204,9 +208,6 @@ class Position:
 Observer = Callable[[Mapping[str, Any]], None]
 """Called with every line of ``rounds.jsonl``."""
 
-ServerEvaluation = Callable[[Vector], Pending]
-"""Starts measuring a model on the server's test set: ``(loss, accuracy)``."""
-
 
 class Loop:
     """Run rounds and record them.
@@ -223,7 +224,9 @@ class Loop:
         folder: RunFolder,
         observe: Observer,
         timeline: Timeline,
+        alias: str = "",
     ) -> None:
+        self.alias = alias  # the model's own name for its accuracy
         self.experiment, self.driver, self.folder = experiment, driver, folder
         self.timeline = timeline
         self.evaluate_server, self.observe = evaluate_server, observe
@@ -299,18 +302,17 @@ class Loop:
             clients = self.driver.evaluate(round, position.model, rows["client"].tolist())
 
         def finish() -> None:
-            loss, accuracy = server.result() if server else (None, None)
-            found = clients.result() if clients else None
-            means = column_means(found, ("loss", "accuracy")) if found else {}
+            tested: Mapping[str, Any] = server.result() if server else NOT_TESTED
+            found, means = clients.result() if clients else (None, {})
             record = {
                 **EMPTY_LINE,
                 **position.line,
-                "server_loss": loss,
-                "server_accuracy": accuracy,
-                "client_loss": means.get("loss"),
-                "client_accuracy": means.get("accuracy"),
+                **{f"server_{name}": _number(value) for name, value in tested.items()},
+                **{f"client_{name}": means.get(name) for name in ("loss", "accuracy", *means)},
                 "clients_evaluated": None if found is None else int(np.sum(found["examples"] > 0)),
             }
+            if self.alias:
+                record |= {f"{w}_{self.alias}": record[f"{w}_accuracy"] for w in WHO}
             if rows is not None:
                 self.folder.add_part("clients.parquet", client_table(round, rows, found))
                 self.folder.add_part("timeline.parquet", self.timeline.take(round))
@@ -318,6 +320,11 @@ class Loop:
             self.observe(record)
 
         return finish
+
+
+def _number(value: float | None) -> float | None:
+    """Return a number, or None for NaN: where there is no accuracy, none is told."""
+    return None if value is None or np.isnan(value) else value
 
 
 def _nothing() -> None:

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,10 +31,11 @@ from simulation import (
     trackers,
 )
 from simulation.attack import attackers
-from simulation.bookkeeping import citations, disk, log_file, notes_of, summary_of
+from simulation.bookkeeping import citations, disk, log_file, notes_of, remarks, summary_of
 from simulation.chosen import make_strategy as make_strategy
 from simulation.datasets import Dataset
-from simulation.engine import EngineGrid, Pending
+from simulation.engine import EngineGrid
+from simulation.evaluation import on_the_server
 from simulation.experiment import Experiment
 from simulation.listener import Listener as Listener
 from simulation.listener import Listeners
@@ -43,12 +44,12 @@ from simulation.messaging import Messaging
 from simulation.partition import AnyPartition
 from simulation.results import RunError, RunFolder
 from simulation.resuming import check_same as check_same
-from simulation.rounds import Driver, Folding, Loop, Position, ServerEvaluation
+from simulation.rounds import Driver, Folding, Loop, Position
 from simulation.sections import Data
 from simulation.states import Shelf
 from simulation.work import ModelInfo, Setup
 from strategies import Algorithm, Federated, WeightedMean
-from strategies.core import ClientRule, Spec, Vector
+from strategies.core import Spec, Vector
 from strategies.weights import weights_of
 
 log = logging.getLogger("sunflower")
@@ -293,6 +294,7 @@ def _run(
         "hash": experiment.digest(),
         "experiment": experiment.model_dump(mode="json"),
         "data": {"source": data.source, "train": len(data.y_train), "test": len(data.y_test)},
+        "model": asdict(info.described),
         "parameters": info.spec.size,
         "workers": grid.workers,
         **({"weights": weights_of(setup.reducer)} if setup.reducer is not None else {}),
@@ -324,11 +326,15 @@ def _run(
             driver.state = start.state  # type: ignore[misc]
             grid.restore_clients(start.clients)
         done = {record["round"] for record in results.read_rounds(path)}
+        for text in remarks(info.described):
+            log.info("%s", text)
+            listener.note(text)
         listener.opened(path)
         listener.begin(_as_drawn(experiment, strategy), grid.workers, position.round)
         local = experiment.mode == "local"
-        evaluate = _test_evaluation(experiment, setup.rule, grid)
-        loop = Loop(experiment, driver, evaluate, folder, listener.line, grid.timeline)
+        evaluate = on_the_server(experiment, setup.rule, grid)
+        alias = info.described.alias
+        loop = Loop(experiment, driver, evaluate, folder, listener.line, grid.timeline, alias)
         began, before = time.perf_counter(), start.seconds if start else 0.0
 
         def saved(at: Position) -> None:
@@ -366,17 +372,6 @@ def _run(
                     folder.finish(summary)
             listener.end(summary)
     return Result(path, lines, summary, position.model, info.spec)
-
-
-def _test_evaluation(
-    experiment: Experiment, rule: ClientRule, grid: EngineGrid
-) -> ServerEvaluation:
-    """Return what measures on the server's test set: the model, or the clients' own models."""
-    if experiment.mode == "local" or (rule.local and experiment.evaluation.personal):
-        return grid.evaluate_test_own
-    if rule.local:  # The layers that stay on clients are on the server as they were initialised.
-        return lambda model: Pending(lambda: (None, None))
-    return grid.evaluate_test
 
 
 def _as_drawn(experiment: Experiment, strategy: Strategy) -> Experiment:

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from simulation.keras_metrics import KerasMetrics
 from simulation.models import ModelError
 
 Gradients = Callable[[list[Any]], list[Any]]
@@ -122,26 +123,45 @@ def _flat(logs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def take_own(
-    model: keras.Model, x: Any, y: tf.Tensor, hook: Gradients | None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Take one step as the model does; return the batch's loss and each example's correctness.
+    model: keras.Model,
+    x: Any,
+    y: tf.Tensor,
+    weights: tf.Tensor | None,
+    hook: Gradients | None,
+    metrics: KerasMetrics,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Take one step as the model does; return loss, what is right and what counts of the batch.
 
-    Both are what ``train_step`` reports, as ``loss`` and as the first name with ``accuracy`` in
-    it (NaN without one); metrics are reset before, so that they are those of this batch.
+    Loss and accuracy are what ``train_step`` reports, as ``loss`` and as the first name with
+    ``accuracy`` in it (NaN without one); metrics are reset before, so that they are those of this
+    batch, and then added to what they had seen.
 
     Raises:
         ModelError: when it reports no loss.
     """
-    for metric in model.metrics:
-        metric.reset_state()
+    before = metrics.take()
+    metrics.reset()
     with hooked(model, hook), apart(model.optimizer):
-        logs = model.train_step((x, y))
+        logs = model.train_step((x, y) if weights is None else (x, y, weights))
+    metrics.put(before + metrics.take())
+    loss, accuracy = reported(model, logs, "train_step")
+    rows = tf.cast(tf.shape(y)[0], tf.float32)
+    return loss, accuracy * rows, rows
+
+
+def reported(model: keras.Model, logs: Any, step: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return loss and accuracy of what a model's own step reports; NaN where it has no accuracy.
+
+    Raises:
+        ModelError: when it reports no loss.
+    """
     if not isinstance(logs, Mapping) or "loss" not in logs:
         got = ", ".join(map(str, logs)) if isinstance(logs, Mapping) else type(logs).__name__
         raise ModelError(
-            f"train_step of model {model.name!r} must return a mapping with 'loss', got {got}"
+            f"{step} of model {model.name!r} must return a mapping with 'loss', got {got}"
         )
-    rows, all_logs = tf.shape(y)[0], dict(_flat(logs))
+    all_logs = dict(_flat(logs))
     named = [name for name in all_logs if "accuracy" in name]
-    accuracy = tf.reduce_mean(tf.cast(all_logs[named[0]], tf.float32)) if named else float("nan")
-    return tf.reduce_mean(tf.cast(logs["loss"], tf.float32)), tf.fill([rows], accuracy)
+    accuracy = all_logs[named[0]] if named else float("nan")
+    loss = tf.reduce_mean(tf.cast(logs["loss"], tf.float32))
+    return loss, tf.reduce_mean(tf.cast(accuracy, tf.float32))

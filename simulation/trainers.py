@@ -10,12 +10,16 @@ from collections import OrderedDict
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulation import inputs, plugins
 from strategies.steps import needs_sgd, told_momentum
 
 if TYPE_CHECKING:
     from simulation.client import Trainer
     from simulation.datasets import Dataset
+    from simulation.experiment import Experiment
     from simulation.work import Setup
 
 MOST = 8
@@ -38,8 +42,9 @@ def trainer_for(setup: Setup, data: Dataset) -> Trainer:
         check_sgd(setup, _kept[key])
         return _kept[key].of(setup.experiment, setup.rule)
     made = Trainer(
-        setup.experiment, data.x_train, data.y_train, data.classes, data.scale, setup.rule
-    )
+        setup.experiment, data.x_train, data.y_train, data.classes, data.scale, setup.rule,
+        weighted=weighted(setup.experiment, data),
+    )  # fmt: skip
     check_sgd(setup, made)
     _kept[key] = made
     while len(_kept) > MOST:
@@ -75,6 +80,35 @@ def check_sgd(setup: Setup, trainer: Trainer) -> None:
         )
 
 
+def weighted(experiment: Experiment, data: Dataset) -> bool:
+    """Tell whether examples have weights, of their own or by their class."""
+    return data.sample_weight is not None or experiment.training.class_weight is not None
+
+
+def example_weights(experiment: Experiment, data: Dataset) -> NDArray[np.float32] | None:
+    """Return the training examples' weights [N], of their own or by class; None where all count 1.
+
+    Classes are weighted while training alone, as in Keras' ``fit``.
+    """
+    from simulation.models import ModelError  # it imports Keras
+
+    given = experiment.training.class_weight
+    if given is None:
+        return data.sample_weight
+    if data.sample_weight is not None:
+        raise ModelError(
+            "training.class_weight must be left out for a dataset whose examples have weights, "
+            f"got {given}"
+        )
+    if data.labels is None:
+        raise ModelError(
+            f"training.class_weight must be left out for targets that are no classes, got {given}"
+        )
+    by_class = np.ones(max(int(data.labels.max()), *given) + 1, np.float32)
+    by_class[list(given)] = list(given.values())
+    return by_class[data.labels]
+
+
 def kind_of(setup: Setup, data: Dataset) -> Any:
     """Return what decides a trainer's graphs: equal for runs that may share them."""
     experiment, rule = setup.experiment, setup.rule
@@ -85,7 +119,8 @@ def kind_of(setup: Setup, data: Dataset) -> Any:
     if ":" in model:
         # One's own function may put random constants into its model, which the seed decides.
         model = (plugins.resolve("model", model), experiment.seed)
-    arrays = (tuple(x), names, y.shape[1:], str(y.dtype), data.classes, repr(data.scale))
+    target = (y.shape[1:], str(y.dtype), data.classes, weighted(experiment, data))
+    arrays = (tuple(x), names, target, repr(data.scale))
     training = experiment.training.model_dump_json(exclude={"local_epochs", "batch_size"})
     init = None if experiment.init is None else experiment.init.sha256
     return model, init, arrays, training, essence(rule.hook), rule.own

@@ -23,10 +23,11 @@ from simulation.datasets import Dataset
 from simulation.experiment import Experiment
 from simulation.faults import Lost
 from simulation.given import Given, admit
-from simulation.leaf import Order, Part, Rows
+from simulation.leaf import Order, Part, Row, Rows, join
+from simulation.measured import Described, Measured
 from simulation.partition import AnyPartition
 from simulation.states import Handle, Shelf, StateError
-from simulation.trainers import trainer_for
+from simulation.trainers import example_weights, trainer_for
 from strategies.adaptive import proximal_as_told
 from strategies.core import ClientRule, Reducer, Spec, Vector, merge_all
 from strategies.personal import local_entries
@@ -49,6 +50,7 @@ class ModelInfo:
     spec: Spec
     initial: Vector
     learning_rate: float
+    described: Described
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Executor:
         # Where deltas are only ever summed up, they need not be written.
         streams = isinstance(setup.reducer, Streaming)
         self.late = streams and self.local is None and self.attackers is None
+        self.weights = example_weights(setup.experiment, data)
 
     @staticmethod
     def prepare(threads: int, gpus: float) -> None:
@@ -116,7 +119,8 @@ class Executor:
     def warm_up(self, shared: Mapping[str, Any]) -> None:
         """Compile the training graph on one batch, so that round 1 does not wait for it."""
         x, y = inputs.rows(self.data.x_train, slice(2)), self.data.y_train[:2]
-        self.trainer.train(0, 0, self.trainer.initial, x, y, shared=shared)
+        weights = None if self.weights is None else self.weights[:2]
+        self.trainer.train(0, 0, self.trainer.initial, x, y, shared=shared, weights=weights)
 
     @cached_property
     def proximal(self) -> Trainer:
@@ -159,7 +163,7 @@ class Executor:
         ids = np.concatenate(list(schedule.leaves(node))).tolist()
         there = [place for place, client in enumerate(ids) if client not in skip]
         ahead = Ahead(self, order, [ids[i] for i in there], [states[i] for i in there])
-        rows: list[tuple[float, ...]] = []
+        rows: list[Row] = []
         kept: list[Any] = []
         lost: list[Lost] = []
 
@@ -174,7 +178,8 @@ class Executor:
             return done.total
 
         total = partial(node)
-        part = Part(total, leaf.columns(rows), tuple(lost))
+        table = leaf.columns(rows, self.trainer.measures.metrics)
+        part = Part(total, table, tuple(lost))
         return part, kept if self.setup.shelf or not kept else np.stack(kept)
 
     def together(self, chunk: Sequence[int]) -> Iterator[list[int]]:
@@ -220,6 +225,7 @@ class Executor:
             late=self.late,
             learning_rate=order.config.learning_rate,
             batch_size=order.config.batch_size,
+            weights=None if self.weights is None else self.weights[at],
         )
         if self.local is not None:
             done = [self.keep_local(t, flat) for t in done]
@@ -256,13 +262,19 @@ class Executor:
         sizes = np.array([len(p) for p in parts], np.int64)
         at = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
         batch = self.setup.experiment.evaluation.batch_size
-        loss, right = self.trainer.evaluate(model, self.data.x_train, self.data.y_train, at, batch)
-        return {
-            "client": clients,
-            "examples": sizes,
-            "loss": segment_means(loss, sizes),
-            "accuracy": segment_means(right, sizes),
-        }
+        found = self.trainer.evaluator.evaluate(
+            model, self.data.x_train, self.data.y_train, at, sizes.tolist(), batch,
+            self.data.sample_weight,
+        )  # fmt: skip
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rows = {
+                "client": clients,
+                "examples": sizes,
+                "loss": found.loss / sizes,
+                "accuracy": found.right / found.count,
+                "counted": found.count,
+            }
+        return rows | self.trainer.measures.metrics.columns(found.states)
 
     def evaluate_own(
         self, clients: NDArray[np.int64], model: Vector, states: Sequence[Handle | None]
@@ -274,23 +286,31 @@ class Executor:
             found.append(self.evaluate_clients(client, own))
         return join(found)
 
-    def evaluate_test(self, start: int, stop: int, model: Vector) -> tuple[int, float, float]:
-        """Return count and sums of loss and correctness over rows of the server's test set."""
+    def evaluate_test(self, start: int, stop: int, model: Vector) -> Measured:
+        """Return what rows of the server's test set give."""
         at = np.arange(start, stop)
         batch = self.setup.experiment.evaluation.batch_size
-        loss, right = self.trainer.evaluate(model, self.data.x_test, self.data.y_test, at, batch)
-        return len(at), float(loss.sum(dtype=np.float64)), float(right.sum(dtype=np.float64))
+        return self.trainer.evaluator.evaluate(
+            model, self.data.x_test, self.data.y_test, at, None, batch,
+            self.data.sample_weight_test,
+        )  # fmt: skip
 
-    def evaluate_test_own(
-        self, model: Vector, states: Sequence[Handle | None]
-    ) -> tuple[float, float]:
-        """Return sums over clients: loss and accuracy of each own model on the test set."""
-        loss = accuracy = 0.0
+    def evaluate_test_own(self, model: Vector, states: Sequence[Handle | None]) -> dict[str, float]:
+        """Return sums over clients: loss, accuracy and further metrics of each on the test set."""
+        rows, total = len(self.data.y_test), dict[str, float]()
         for state in states:
             own = self.personal(np.array(model), None if state is None else state.load())
-            count, losses, right = self.evaluate_test(0, len(self.data.y_test), own)
-            loss, accuracy = loss + losses / count, accuracy + right / count
-        return loss, accuracy
+            found = self.evaluate_test(0, rows, own)
+            values = {"loss": found.loss[0] / rows, "accuracy": found.right[0] / found.count[0]}
+            values |= self.metric_results(found.states[0])
+            total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}
+        return total
+
+    def metric_results(self, states: NDArray[Any]) -> dict[str, float]:
+        """Return the values of the model's own metrics, by name, for their variables [S]."""
+        metrics = self.trainer.measures.metrics
+        values = metrics.results(states[None])[0] if metrics.size else ()
+        return {name: float(value) for name, value in zip(metrics.names, values, strict=True)}
 
     def answer(
         self, messages: Sequence[Message], states: Sequence[RecordDict | None]
@@ -366,16 +386,3 @@ def merge_parts(parts: Sequence[Part], reducer: Reducer) -> Part:
     total = merge_all(reducer, (p.partial for p in parts))
     lost = tuple(lost for p in parts for lost in p.lost)
     return Part(total, join([p.rows for p in parts]), lost)
-
-
-def join(parts: Sequence[Rows]) -> Rows:
-    """Join rows of several chunks."""
-    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-
-
-def segment_means(values: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the mean of each run of ``sizes[i]`` neighbouring values; NaN for an empty run."""
-    ends = np.cumsum(sizes)
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (sums[ends] - sums[ends - sizes]) / sizes

@@ -17,10 +17,16 @@ FILES = [
 
 RAY = {f"simulation/{name}.py" for name in ("cluster", "grid", "held", "pool", "worker")}
 TENSORFLOW = {
+    "simulation/accuracy.py",
     "simulation/client.py",
     "simulation/compiling.py",
+    "simulation/default_loss.py",
+    "simulation/evaluating.py",
     "simulation/graph.py",
+    "simulation/keras_metrics.py",
+    "simulation/measures.py",
     "simulation/models.py",
+    "simulation/rescaling.py",
     "simulation/reuse.py",
     "simulation/losses.py",
     "simulation/stepping.py",

@@ -50,8 +50,8 @@ def test_every_client_trains_alone_and_the_mean_is_recorded(whole: Any) -> None:
             models[c], slots[c] = models[c] + done.update.delta, done.slots
         line = whole.rounds[round]
         found = [executor.evaluate_test(0, len(data.x_test), models[c]) for c in clients]
-        accuracy = np.mean([right / count for count, _, right in found])
-        loss = np.mean([losses / count for count, losses, _ in found])
+        accuracy = np.mean([m.right[0] / m.count[0] for m in found])
+        loss = np.mean([m.loss[0] / m.count[0] for m in found])
         assert line["server_accuracy"] == pytest.approx(accuracy, abs=1e-12)
         assert line["server_loss"] == pytest.approx(loss, rel=1e-6)
         assert line["clients"] == 4  # all of them, whatever the cohort

@@ -174,7 +174,7 @@ def by_fit(trainer: Trainer, kind: str, x: Any, y: Any, epochs: int) -> np.ndarr
     experiment = parse({"model": named(KINDS[kind][0])})
     like = inputs.each(tf.constant, inputs.rows(x, slice(1)))
     model = models.build(experiment.model, inputs.shapes(x), CLASSES, 0, like)
-    compile_model(model, experiment.training)
+    compile_model(model, experiment.training, trainer.model.loss)
     weights = dict(zip(trainer.spec.names, trainer.spec.unravel(trainer.initial), strict=True))
     for variable in model.weights:
         if variable.path in weights:

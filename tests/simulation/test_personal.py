@@ -62,8 +62,8 @@ def test_the_clients_models_may_be_measured_on_the_test_set(tmp_path):
         delta = np.asarray(trainer.train(client, 1, trainer.initial, x, y).update.delta)
         own = found.weights.copy()
         own[local] = trainer.initial[local] + delta[local]
-        count, losses, right = executor.evaluate_test(0, len(data.y_test), own)
-        measured.append((losses / count, right / count))
+        one = executor.evaluate_test(0, len(data.y_test), own)
+        measured.append((one.loss[0] / one.count[0], one.right[0] / one.count[0]))
     loss, accuracy = np.mean(measured, axis=0)
     line = found.rounds[1]
     assert line["server_accuracy"] == pytest.approx(accuracy, abs=1e-12)
@@ -124,7 +124,7 @@ def test_messages_keep_layers_on_the_clients_too(whole):
         trained = driver.train(number, model)
         model = trained.model
     np.testing.assert_allclose(model, whole.weights, atol=1e-6)
-    rows = driver.evaluate(number, model, trained.rows["client"].tolist()).result()
+    rows, _ = driver.evaluate(number, model, trained.rows["client"].tolist()).result()
     # Clients that never trained have no layers of their own; those of this round do.
     trained_once = np.isin(rows["client"], trained.rows["client"])
     assert rows["accuracy"][trained_once].mean() > 0.6

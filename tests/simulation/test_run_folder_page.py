@@ -24,7 +24,9 @@ SOMETIMES = {"timeline.parquet", "lost.jsonl", "replies.jsonl", "model.safetenso
 """Files that the runs of this test do not have: of Ray, of failing clients, of apps."""
 
 ELSEWHERE = {"learning_rate", "local_epochs", "batch_size"}
-"""Keys of a round's line that the runs of this test do not have: of Flower's strategies."""
+ELSEWHERE |= {"train_NAME", "client_NAME", "server_NAME"}
+"""Keys of a round's line that the runs of this test do not have: of Flower's strategies, of models
+that are compiled with further metrics (see test_cases.py)."""
 
 
 def rows(title: str) -> dict[str, str]:

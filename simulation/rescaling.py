@@ -1,0 +1,81 @@
+"""Where inputs are scaled: by the model itself, or in front of it and so in what is saved too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from simulation import inputs
+
+BY_LAYER = (keras.layers.Rescaling, keras.layers.Normalization)
+"""Layers that a model rescales its inputs with."""
+
+PASSING = ("Cast", "GetItem", "Reshape", "Transpose", "ExpandDims", "Concatenate", "Stack", "Flip")
+"""Operations that leave values as they are: what follows them may still rescale the inputs."""
+
+ARITHMETIC = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide")
+"""Operations that rescale inputs, as Keras' ``preprocess_input`` functions use them."""
+
+BYTES = 1 / 255
+"""The factor proposed for images of bytes."""
+
+
+def rescales(model: keras.Model) -> bool:
+    """Tell whether a model rescales its inputs: by a layer, or by arithmetic on its inputs."""
+    if any(isinstance(layer, BY_LAYER) for layer in model._flatten_layers()):
+        return True
+    seen = {id(tensor) for tensor in getattr(model, "inputs", None) or []}
+    for operation in getattr(model, "operations", ()):
+        for node in operation._inbound_nodes:
+            if not any(id(tensor) in seen for tensor in node.input_tensors):
+                continue
+            kind = type(operation).__name__
+            if kind in ARITHMETIC:
+                return True
+            if kind in PASSING:
+                seen |= {id(tensor) for tensor in node.outputs}
+    return False
+
+
+def effective(model: keras.Model, scale: Any) -> Any:
+    """Return what inputs are multiplied by: 1 instead of 1/255 where the model rescales itself."""
+    if not rescales(model):
+        return scale
+    return inputs.each(lambda by: 1.0 if by == BYTES else by, scale)
+
+
+def with_scale(model: keras.Model, scale: Any, like: Any) -> keras.Model:
+    """Return a model that takes inputs as the dataset gives them: the scale is its first layer.
+
+    Args:
+        model: a compiled model.
+        scale: what its inputs are multiplied by; for several inputs one for each.
+        like: an example [1, ...], or several arrays.
+    """
+    if all(by == 1.0 for by in inputs.arrays(scale)):
+        return model
+    if type(model) is keras.Sequential:
+        rescaling = keras.layers.Rescaling(scale, dtype="float32")
+        shape = tuple(like.shape[1:])
+        whole = keras.Sequential([keras.Input(shape), rescaling, *model.layers], name=model.name)
+    else:
+
+        def given(part: Any, by: float) -> Any:
+            kind = "float32" if by != 1.0 else str(part.dtype)
+            return keras.Input(tuple(part.shape[1:]), dtype=kind)
+
+        def scaled(part: Any, by: float) -> Any:
+            return part if by == 1.0 else keras.layers.Rescaling(by, dtype="float32")(part)
+
+        taken = inputs.each(given, like, scale)
+        whole = keras.Model(taken, model(inputs.each(scaled, taken, scale)), name=model.name)
+    loss, metrics = model._compile_loss, model._compile_metrics
+    whole.compile(
+        optimizer=model.optimizer,
+        loss=None if loss is None else loss._user_loss,
+        loss_weights=None if loss is None else loss._user_loss_weights,
+        metrics=None if metrics is None else metrics._user_metrics,
+        weighted_metrics=None if metrics is None else metrics._user_weighted_metrics,
+    )
+    return whole
