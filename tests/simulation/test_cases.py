@@ -1,0 +1,470 @@
+"""Small inputs from what people bring, run as they run them: the right value, or the right line.
+
+Each folder of ``tests/cases`` is one of them. What is right is computed here by NumPy, or by Keras
+on the model that the run has saved, from the arrays that the dataset gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from simulation import cli, datasets
+
+CASES = Path(__file__).parents[1] / "cases"
+FEW = ["--clients", "3", "--rounds", "1"]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that was run: how it ended, what it said, and its folder."""
+
+    status: int
+    said: str
+    path: Path
+
+    @property
+    def final(self) -> dict[str, Any]:
+        return dict(json.loads((self.path / "summary.json").read_text())["final"])
+
+    @property
+    def model(self) -> keras.Model:
+        return keras.models.load_model(self.path / "model.keras")
+
+
+class Case:
+    """A case's folder, copied to where it is run."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        (source,) = CASES.glob(f"{name}-*")
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        self.folder, self.runs = folder, 0
+
+    def make(self) -> None:
+        runpy.run_path("make.py")
+
+    def run(self, *options: str, engine: str = "inline") -> Ran:
+        self.runs += 1
+        out = self.folder / f"run-{self.runs}"
+        command = ["run", "--engine", engine, "--out", str(out), *options]
+        found = CliRunner().invoke(cli.main, command)
+        if found.exception is not None and not isinstance(found.exception, SystemExit):
+            raise found.exception
+        return Ran(found.exit_code, found.output, out)
+
+    def refused(self, *options: str) -> str:
+        """Run what must be refused: status 2 and one line, which is returned."""
+        ran = self.run(*options)
+        last = ran.said.strip().splitlines()[-1]
+        assert ran.status == 2 and last.startswith("sunflower: "), ran.said
+        assert "Traceback" not in ran.said
+        return last.removeprefix("sunflower: ")
+
+    def works(self, *options: str) -> Ran:
+        ran = self.run(*options)
+        assert ran.status == 0, ran.said
+        assert "nan%" not in ran.said
+        return ran
+
+    def agrees(self, dataset: str, *options: str) -> Ran:
+        """Run what works; the saved model, evaluated by Keras, gives what was reported."""
+        ran = self.works("--dataset", dataset, *options)
+        agree(ran, datasets.load(dataset))
+        return ran
+
+
+def agree(ran: Ran, data: datasets.Dataset) -> None:
+    model = ran.model
+    if not model.compiled:
+        return
+    found = model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0, return_dict=True)
+    assert ran.final["server_loss"] == pytest.approx(found["loss"], rel=1e-4, abs=1e-6)
+    for name in ("accuracy", "binary_accuracy", "auc", "precision", "recall"):
+        if name in found:
+            assert ran.final[f"server_{name}"] == pytest.approx(found[name], abs=1e-6), name
+
+
+@pytest.fixture
+def case(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quiet_again: None,
+) -> Iterator[Case]:
+    """The case that the test's name begins with, in a folder of its own."""
+    name = request.node.name.removeprefix("test_")[:2]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    yield Case(name, tmp_path)
+    for module in set(sys.modules) - before:
+        file = getattr(sys.modules[module], "__file__", None) or ""
+        if file.startswith(os.fspath(tmp_path)):
+            del sys.modules[module]
+
+
+def test_01_delimited_tables(case: Case) -> None:
+    case.make()
+    for name in ("patients.csv", "./patients.csv"):
+        ran = case.works("--dataset", name, "--model", "logistic", *FEW)
+        agree(ran, datasets.load(name))
+
+
+def test_02_an_index_is_no_feature(case: Case) -> None:
+    case.make()
+    options = ["--set", "data.owner=site", "--partition", "natural", "--model", "logistic"]
+    found = {}
+    for name in ("noindex", "clean", "named"):
+        ran = case.works(
+            "--dataset", f"{name}.parquet", *options, "--clients", "4", "--rounds", "2"
+        )
+        assert ran.model.input_shape == (None, 3)
+        found[name] = ran.final["server_loss"]
+    assert len(set(found.values())) == 1
+
+
+def test_03_text_and_missing_values(case: Case) -> None:
+    case.make()
+    options = ["--set", "data.label=income", "--model", "logistic", *FEW]
+    for name, words in {
+        "adult": ("'age'", "30 empty"),
+        "adult2": ("'age'", "30 empty"),
+        "adult3": ("'age'", "30 empty"),
+        "adult4": ("'income'", "float", "data.label_type"),
+    }.items():
+        line = case.refused("--dataset", f"{name}.parquet", *options)
+        assert all(word in line for word in words), line
+    case.works("--dataset", "adult4.parquet", *options, "--set", "data.label_type=classes")
+
+
+def test_04_ids_of_natural_clients_are_kept(case: Case) -> None:
+    case.make()
+    options = ["--set", "data.owner=device", "--partition", "natural", "--model", "logistic", *FEW]
+    ran = case.works("--dataset", "devices", *options)
+    table = pd.read_parquet(ran.path / "owners.parquet")
+    assert set(table["id"]) == {"dev-17", "dev-2", "dev-901"}
+
+
+def test_05_one_hot_labels(case: Case) -> None:
+    for dataset, model in (("load", "build"), ("load", "build2"), ("load_int", "build")):
+        case.agrees(f"my_data:{dataset}", "--model", f"my_model:{model}", *FEW)
+    case.agrees("my_data:load", "--model", "my_model:build", "--alpha", "0.5", *FEW)
+    case.agrees("my_data:load", "--model", "logistic", *FEW)
+
+
+def test_06_several_labels_at_once(case: Case) -> None:
+    ran = case.agrees("my_data:load", "--model", "my_model:build", "--local-epochs", "3", *FEW)
+    _, (x, y) = _module("my_data").load()
+    right = ((ran.model.predict(x, verbose=0) > 0.5) == y).mean()
+    assert ran.final["server_accuracy"] == pytest.approx(right, abs=1e-6)
+    assert ran.final["server_binary_accuracy"] == ran.final["server_accuracy"]
+
+
+def test_08_compiled_metrics_and_a_fitting_loss(case: Case) -> None:
+    ran = case.agrees("my_data:load", "--model", "my_model:build", *FEW)
+    who = ("train", "client", "server")
+    assert {f"{w}_{m}" for w in who for m in ("auc", "precision", "recall")} <= set(ran.final)
+    table = pd.read_parquet(ran.path / "clients.parquet")
+    assert {"auc", "train_auc"} <= set(table.columns)
+    plain = case.agrees("my_data:load", "--model", "my_model:uncompiled", *FEW)
+    assert "it learns by binary crossentropy on probabilities" in plain.said
+    named = ["--set", "training.loss=binary_crossentropy"]
+    same = case.works("--dataset", "my_data:load", "--model", "my_model:uncompiled", *named, *FEW)
+    assert same.final["server_loss"] == plain.final["server_loss"]
+
+
+def test_09_labels_of_many_kinds(case: Case) -> None:
+    for name, words in {
+        "text": "y_train must be an array of numbers",
+        "pm": "y_train must hold class numbers from 0 upwards (floats for a regression), got -1",
+        "floats": "must be compiled with a loss that fits",
+    }.items():
+        line = case.refused("--dataset", f"my_data:{name}", "--model", "my_model:three", *FEW)
+        assert words in line, line
+    line = case.refused("--dataset", "my_data:gaps", "--model", "my_model:three", *FEW)
+    assert line == "model output must have at least 201 units (classes of the dataset), got 3"
+
+
+def test_10_an_empty_client_is_named(case: Case) -> None:
+    case.make()
+    options = ["--dataset", "./", "--model", "logistic", "--partition", "natural", *FEW]
+    for more in ([], ["--set", "data.test=0.3"]):
+        assert "client1.npz" in (line := case.refused(*options, *more)) and "examples" in line
+
+
+def test_12_images_of_odd_ranges_are_told(case: Case) -> None:
+    for name, top in (("u16", "to 4094"), ("f255", "to 254")):
+        ran = case.works("--dataset", f"my_data:{name}", "--model", "logistic", *FEW)
+        said = " ".join(ran.said.split())
+        assert "warning" in said and top in said and "data.scale" in said, said
+    assert "data.scale" not in case.works("--dataset", "my_data:f64", "--model", "mlp", *FEW).said
+    for name in ("ragged", "listed"):
+        assert "x_train" in case.refused("--dataset", f"my_data:{name}", "--model", "cnn", *FEW)
+    for name in ("grey", "first"):
+        assert "cannot take examples" in case.refused(
+            "--dataset", f"my_data:{name}", "--model", "cnn", *FEW
+        )
+
+
+def test_14_a_model_that_rescales_is_not_scaled_again(case: Case) -> None:
+    found = {}
+    for name in ("build", "without"):
+        ran = case.agrees("fashion-mnist-mini", "--model", f"my_model:{name}", *FEW)
+        found[name] = ran.final["server_accuracy"]
+        config = json.loads((ran.path / "config.json").read_text())
+        scale = 1.0 if name == "build" else 1 / 255
+        assert config["model"]["scale"] == pytest.approx(scale)
+        assert ("inputs are multiplied by 1/255" in ran.said) == (name == "without")
+    assert found["build"] == found["without"] > 0.3
+
+
+def test_15_frames_tensors_and_what_is_no_array(case: Case) -> None:
+    for name in ("frames", "bools", "ints", "tensors"):
+        ran = case.works("--dataset", f"my_data:{name}", "--model", "my_model:build", *FEW)
+        assert ran.final["server_accuracy"] > 0
+    for name, word in (("tfdata", "tf.data"), ("generator", "generator"), ("one_d", "x_train")):
+        line = case.refused("--dataset", f"my_data:{name}", "--model", "my_model:build", *FEW)
+        assert word in line, line
+    case.refused("--dataset", "my_data:clients", "--model", "my_model:build", *FEW)
+
+
+def test_20_two_outputs_are_refused(case: Case) -> None:
+    line = case.refused("--dataset", "my_data:load", "--model", "my_model:build", *FEW)
+    assert line.endswith("y_train must be one array of targets, got a tuple of 2")
+    line = case.refused("--dataset", "my_data:stacked", "--model", "my_model:build", *FEW)
+    assert line == "model 'functional' must have one output, got a list"
+
+
+def test_21_losses_of_ones_own(case: Case) -> None:
+    for loss in ("relative", "rmse", "list", "lambda"):
+        ran = case.works("--dataset", "my_data:reg", "--model", f"my_model:m_{loss}", *FEW)
+        assert ran.final["server_accuracy"] is None and "accuracy" not in ran.said
+    for loss in ("dice", "focal", "kdice", "hinge"):
+        ran = case.works("--dataset", "my_data:load", "--model", f"my_model:m_{loss}", *FEW)
+        assert_binary(ran)
+    for loss in ("named", "ordinal"):
+        ran = case.works("--dataset", "my_data:load", "--model", f"my_model:m_{loss}", *FEW)
+        _, (x, y) = _module("my_data").load()
+        weights = ran.model if loss == "named" else None
+        if weights is not None:
+            right = (weights.predict(x, verbose=0).argmax(1) == y).mean()
+            assert ran.final["server_accuracy"] == pytest.approx(right, abs=1e-6)
+
+
+def assert_binary(ran: Ran) -> None:
+    _, (x, y) = _module("my_data").load()
+    model = keras.models.load_model(ran.path / "model.keras", compile=False)
+    right = ((model.predict(x, verbose=0)[:, 0] > 0.5) == y).mean()
+    assert ran.final["server_accuracy"] == pytest.approx(right, abs=1e-6)
+
+
+def test_22_what_an_optimizer_leaves_out_of_decay(case: Case) -> None:
+    alone = ["--clients", "1", "--rounds", "1", "--set", "partition.validation=0"]
+    more = ["--local-epochs", "40", "--batch-size", "160"]
+    ran = case.agrees("my_data:load", "--model", "my_model:build", *alone, *more)
+    (x, y), _ = _module("my_data").load()
+    keras.utils.set_random_seed(0)
+    model = _module("my_model").build()
+    model.run_eagerly = True
+    model.fit(x, y, batch_size=160, epochs=40, shuffle=False, verbose=0)
+    for ours, theirs in zip(ran.model.weights, model.weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_24_weights_of_examples_and_classes(case: Case) -> None:
+    ran = case.works("--dataset", "my_data:load", "--model", "my_model:build", *FEW)
+    weight = ["--set", "training.class_weight={0=1.0,1=9.0}"]
+    same = case.works("--dataset", "my_data:plain", "--model", "my_model:build", *weight, *FEW)
+    # The same weights, as an array or by class, train the same model.
+    for ours, theirs in zip(ran.model.weights, same.model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    plain = case.works("--dataset", "my_data:plain", "--model", "my_model:build", *FEW)
+    assert np.abs(plain.model.weights[0] - ran.model.weights[0]).max() > 1e-4
+    case.agrees("my_data:plain", "--model", "my_model:weighted", *FEW)
+    line = case.refused("--dataset", "my_data:load", "--model", "my_model:build", *weight, *FEW)
+    assert line.startswith("training.class_weight must be left out for a dataset whose examples")
+
+
+def test_25_masks(case: Case) -> None:
+    for dataset, model in (("ints", "build"), ("floats", "build"), ("floats", "two")):
+        ran = case.agrees(f"my_data:{dataset}", "--model", f"my_model:{model}", *FEW)
+        _, (x, masks) = _module("my_data").floats()
+        output = ran.model.predict(x.astype(np.float32), verbose=0)
+        guess = output.argmax(-1)[..., None] if model == "two" else output > 0.5
+        right = (guess == masks).mean()
+        assert ran.final["server_accuracy"] == pytest.approx(right, abs=1e-6)
+
+
+def test_28_a_frozen_base_that_preprocesses(case: Case) -> None:
+    ran = case.agrees("my_data:load", "--model", "my_model:build", *FEW)
+    assert "inputs are multiplied" not in ran.said  # preprocess_input is part of the model
+
+
+def test_48_targets_in_a_column(case: Case) -> None:
+    alone = ["--clients", "1", "--rounds", "1", "--set", "partition.validation=0"]
+    more = ["--local-epochs", "200", "--batch-size", "160"]
+    ran = case.agrees("my_data:load", "--model", "my_model:build", *alone, *more)
+    np.testing.assert_allclose(np.ravel(ran.model.weights[0]), [1.0, -2.0, 0.5], atol=1e-3)
+
+
+def test_49_overrides_are_honoured_or_refused(case: Case) -> None:
+    alone = ["--clients", "1", "--rounds", "1", "--set", "partition.validation=0"]
+    alone += ["--dataset", "my_data:load", "--local-epochs", "10", "--batch-size", "160"]
+    (x, y), _ = _module("my_data").load()
+    own = _module("my_model")
+    for model, more, optimizer in (
+        ("sgd", [], keras.optimizers.SGD(0.01)),
+        ("sgd", ["--set", "training.momentum=0.9"], keras.optimizers.SGD(0.01, 0.9)),
+        ("adam", ["--set", "training.optimizer=adamw"], keras.optimizers.AdamW(0.001)),
+    ):
+        ran = case.works("--model", f"my_model:{model}", *more, *alone)
+        twin = own._m(optimizer)
+        twin.run_eagerly = True
+        twin.fit(x, y, batch_size=160, epochs=10, shuffle=False, verbose=0)
+        saved = keras.models.load_model(ran.path / "model.keras", compile=False)
+        for ours, theirs in zip(saved.weights, twin.weights, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    line = case.refused("--model", "my_model:schedule", "--learning-rate", "0.1", *alone)
+    assert line == (
+        "training.learning_rate must be left out for model 'sequential', whose optimizer follows "
+        "CosineDecay, got 0.1"
+    )
+    line = case.refused("--model", "my_model:schedule", "--strategy", "scaffold", *alone)
+    assert "learning rate" in line
+    line = case.refused("--model", "my_model:adam", "--set", "training.momentum=0.9", *alone)
+    assert line == (
+        "training.momentum must be left out for model 'sequential', whose optimizer Adam has none, "
+        "got 0.9"
+    )
+
+
+def test_51_files_of_other_kinds(case: Case) -> None:
+    case.make()
+    options = ["--model", "logistic", *FEW]
+    for name in ("all_data.json", "./all_data.json", "photos"):
+        case.works("--dataset", name, "--set", "data.test=0.3", *options)
+    line = case.refused("--dataset", "all_data.json", *options)  # a tenth of 5 rows is none
+    assert line.endswith("got 0.1 of 15 of 3 clients, none of more than 5")
+    for name in ("upper.npz", "text.npz"):
+        case.works("--dataset", name, *options)
+    for name in ("objects.npz", "plain.npy", "data.pkl", "nothing.parquet"):
+        assert name in case.refused("--dataset", name, "--model", "logistic", *FEW)
+
+
+def test_30_what_a_strategy_tells_its_clients(case: Case) -> None:
+    options = ["--dataset", "fashion-mnist-mini", "--model", "logistic", "--clients", "4"]
+    told = case.works(*options, "--rounds", "2", "--strategy", "my_strategy:Decay")
+    lines = [json.loads(line) for line in (told.path / "rounds.jsonl").read_text().splitlines()]
+    assert [(n["learning_rate"], n["local_epochs"]) for n in lines[1:]] == [
+        (pytest.approx(0.1), 1),
+        (pytest.approx(0.01), 2),
+    ]
+    one = case.works(*options, "--rounds", "1", "--learning-rate", "0.1")
+    assert lines[1]["server_loss"] == pytest.approx(one.final["server_loss"], rel=1e-6)
+
+
+WORST = {
+    "02": ["clean.parquet", "logistic", "--set", "data.owner=site", "--partition", "natural"],
+    "06": ["my_data:load", "my_model:build"],
+    "14": ["fashion-mnist-mini", "my_model:build"],
+    "21": ["my_data:load", "my_model:m_dice"],
+    "22": ["my_data:load", "my_model:build"],
+    "25": ["my_data:floats", "my_model:two"],
+    "30": ["fashion-mnist-mini", "logistic", "--strategy", "my_strategy:Decay"],
+    "48": ["my_data:load", "my_model:build"],
+}
+"""Cases that had a wrong value: dataset, model and further options."""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", WORST)
+def test_the_worst_on_ray(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_again: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    case = Case(name, tmp_path)
+    if name == "02":
+        case.make()
+    dataset, model, *more = WORST[name]
+    options = ["--dataset", dataset, "--model", model, *more, "--clients", "4", "--rounds", "2"]
+    found = {}
+    for engine in ("ray", "inline"):
+        # A process of its own, as on a user's machine: the driver loads no Keras.
+        out = tmp_path / engine
+        command = [sys.executable, "-m", "simulation.cli", "run", "--engine", engine, *options]
+        environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
+        subprocess.run([*command, "--out", str(out)], check=True, env=environment)
+        summary = json.loads((out / "summary.json").read_text())
+        found[engine] = summary["weights_sha256"], summary["final"]["server_loss"]
+    assert found["ray"] == found["inline"]
+
+
+def app(case: Case, *options: str) -> Ran:
+    ran = case.run("--app", ".", *options)
+    assert ran.status == 0, ran.said
+    return ran
+
+
+def test_40_an_old_app_leaves_model_and_metrics(case: Case) -> None:
+    ran = app(case, "--clients", "4", "--run-config", "num-server-rounds=2")
+    assert (ran.path / "model.safetensors").is_file()
+    assert ran.final["client_mae"] > 0 and ran.final["train_mse"] > 0
+    assert "train_note" not in ran.final
+
+
+def test_41_an_app_of_another_library(case: Case) -> None:
+    ran = case.run("--app", ".", "--clients", "3")
+    # A client with one class alone fails in scikit-learn: it is named, the others go on.
+    assert ran.status == 3 and "3 client results were lost" in ran.said
+    lost = [json.loads(line) for line in (ran.path / "lost.jsonl").read_text().splitlines()]
+    assert {(one["round"], one["client"]) for one in lost} == {(1, 0), (2, 0), (3, 0)}
+    assert 0 < ran.final["client_accuracy"] <= 1
+
+
+def test_43_an_app_whose_clients_have_no_examples(case: Case) -> None:
+    ran = case.run("--app", ".", "--clients", "4")
+    assert ran.status == 1 and "Traceback" not in ran.said
+    assert "round 1: all weights are 0, as none of its 4 clients has examples" in ran.said
+
+
+def test_46_a_dataset_of_pictures_on_this_disk(case: Case) -> None:
+    case.make()
+    options = ["--model", "logistic", "--clients", "4", "--rounds", "1"]
+    own = ["--set", "data.owner=camera", "--partition", "natural"]
+    ran = case.works("--dataset", "hf:./cams", *own, *options)
+    assert ran.final["clients"] == 4
+    assert "must have one size and type" in case.refused("--dataset", "hf:./odd", *options)
+
+
+def test_47_weights_beside_a_model(case: Case) -> None:
+    case.make()
+    ran = case.agrees("fashion-mnist-mini", "--model", "my_model:loaded", *FEW)
+    assert ran.final["server_accuracy"] > 0.1
+
+
+def test_52_a_cohort_for_a_strategy_of_flowers(case: Case) -> None:
+    options = ["--dataset", "fashion-mnist-mini", "--model", "logistic", "--clients", "8"]
+    options += ["--cohort", "4", "--rounds", "1"]
+    for name in ("mean", "median"):
+        ran = case.works(*options, "--strategy", f"my_strategy:{name}")
+        assert ran.final["clients"] == 4 and "4 of 8 clients" in ran.said
+
+
+def _module(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module(name)
