@@ -13,8 +13,9 @@ import pytest
 from flwr.serverapp.strategy import FedAvg
 
 from simulation import checkpoint
+from simulation.campaign import carry_out, state_of
 from simulation.experiment import Experiment
-from simulation.results import RunError, is_complete, read_json, read_rounds
+from simulation.results import RunError, RunFolder, is_complete, read_json, read_rounds
 from simulation.run import Listener, simulate
 from strategies import Algorithm, WeightedMean, average, clipped, plain
 from strategies.privacy import GaussianNoise
@@ -149,6 +150,37 @@ def test_what_depends_on_the_number_of_rounds_is_refused(small: Experiment, tmp_
     assert str(caught.value) == (
         f"resume: {other} must have an undamaged checkpoint to go on from, got none"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "goes_on"), [({"noise_multiplier": 1.0}, True), ({"target_epsilon": 3.0}, False)]
+)
+def test_privacy_goes_on_unless_it_has_a_target(
+    options: dict[str, float], goes_on: bool, small: Experiment, tmp_path: Path
+) -> None:
+    pytest.importorskip("dp_accounting", reason="the extra dp is not installed")
+    wanted = small.replace(strategy={"name": "dp-fedavg", **options}, cohort=6)
+    config = {"hash": wanted.digest(), "experiment": wanted.model_dump(mode="json")}
+    RunFolder.create(tmp_path / "run", config)
+    more = wanted.replace(rounds=5)
+    if goes_on:
+        assert state_of(tmp_path / "run", more) == "interrupted"
+        return
+    with pytest.raises(RunError, match=r"^rounds must stay 2 in .*, as the noise of 'DP-FedAvg' "):
+        state_of(tmp_path / "run", more)
+
+
+def test_a_study_goes_on_to_more_rounds(small: Experiment, tmp_path: Path) -> None:
+    wanted = small.replace(rounds=1, model="logistic")
+    carry_out({"one": wanted}, tmp_path / "study")
+    longer = wanted.replace(rounds=2)
+    outcome = carry_out({"one": longer}, tmp_path / "study")
+    assert outcome.complete == ["one"] and not outcome.failed
+    assert is_complete(tmp_path / "study/one", longer.digest())
+    whole = simulate(longer, out=tmp_path / "whole")
+    assert lines_of(tmp_path / "study/one") == lines_of(whole.path)
+    with pytest.raises(RunError, match=r"^rounds must be at least those that .* has done \(2\)"):
+        carry_out({"one": wanted}, tmp_path / "study")
 
 
 def test_a_damaged_checkpoint_costs_one_round(
