@@ -1,17 +1,38 @@
-"""The strategy of an experiment, as the Flower strategy that runs it."""
+"""What is to run: the experiment as it was asked for, and its strategy as a Flower strategy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from flwr.serverapp.strategy import Strategy
 
 from simulation import flower_sampling, plugins
 from simulation.experiment import ConfigError, Experiment, StrategyConfig
+from simulation.results import RunError
 from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
 from strategies.personal import alone
 from strategies.steps import needs_sgd
 from strategies.weights import weighed
+
+
+def asked(experiment: Experiment, **given: str | Callable[..., Any] | None) -> Experiment:
+    """Return an experiment with what was given beside it: names or functions, by key.
+
+    Raises:
+        RunError: while a module of the user's is being imported, by a worker or by the driver.
+    """
+    if plugins.importing.get():
+        raise RunError(
+            "simulate must not be called while its module is imported: "
+            "put it under if __name__ == '__main__':"
+        )
+    changes = {key: value for key, value in given.items() if value is not None}
+    named = (experiment.model, experiment.dataset)
+    # A script's functions are looked up now, where they were not there yet.
+    late = any(name.startswith("__main__:") and "@" not in name for name in named)
+    return experiment.replace(**changes) if changes or late else experiment
 
 
 def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None = None) -> Strategy:

@@ -32,6 +32,7 @@ from simulation import (
 )
 from simulation.attack import attackers
 from simulation.bookkeeping import citations, disk, log_file, notes_of, remarks, summary_of
+from simulation.chosen import asked
 from simulation.chosen import make_strategy as make_strategy
 from simulation.datasets import Dataset
 from simulation.engine import EngineGrid
@@ -127,15 +128,7 @@ def simulate(
         >>> result.summary["rounds"]
         1
     """
-    if plugins.importing.get():
-        raise RunError(
-            "simulate must not be called while its module is imported: "
-            "put it under if __name__ == '__main__':"
-        )
-    given = {"model": model, "dataset": dataset}
-    given = {name: value for name, value in given.items() if value is not None}
-    # Names of a script's functions are looked up now, if they were not there before.
-    experiment = (experiment or Experiment()).replace(**given)
+    experiment = asked(experiment or Experiment(), model=model, dataset=dataset)
     listener = Listeners([listener or _default(), *trackers.make(experiment.track)])
     chosen = make_strategy(experiment, strategy)
     if strategy is not None:
