@@ -52,6 +52,19 @@ class Accuracy:
     weighted: bool = False
     alias: str = ""
 
+    @property
+    def metric(self) -> keras.metrics.Metric | None:
+        """A Keras metric that measures it, called ``accuracy``; None for that of hinge losses."""
+        kinds = {
+            BINARY: keras.metrics.BinaryAccuracy,
+            SPARSE: keras.metrics.SparseCategoricalAccuracy,
+            ONE_HOT: keras.metrics.CategoricalAccuracy,
+        }
+        function = getattr(self.function, "func", self.function)
+        if function not in kinds:
+            return None
+        return kinds[function](name="accuracy", **getattr(self.function, "keywords", {}))
+
     def of(self, y: Any, output: Any, weights: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Return sums of what is right and of what counts for each example, float32 [n] each.
 

@@ -315,7 +315,9 @@ class Trainer:
     def save(self, model: Vector, path: str) -> None:
         """Write a model of weights [P] as a ``.keras`` file; it takes inputs as the dataset's."""
         self.evaluator.assign(model)
-        rescaling.with_scale(self.model, self.scale, self._like[0]).save(path)
+        accuracy = self.measures.accuracy
+        metric = None if accuracy is None else accuracy.metric
+        rescaling.to_save(self.model, self.scale, self._like[0], metric).save(path)
 
     @staticmethod
     def _scaled(x: Inputs, scale: Any) -> Any:

@@ -45,37 +45,57 @@ def effective(model: keras.Model, scale: Any) -> Any:
     return inputs.each(lambda by: 1.0 if by == BYTES else by, scale)
 
 
-def with_scale(model: keras.Model, scale: Any, like: Any) -> keras.Model:
-    """Return a model that takes inputs as the dataset gives them: the scale is its first layer.
+def to_save(
+    model: keras.Model, scale: Any, like: Any, accuracy: keras.metrics.Metric | None
+) -> keras.Model:
+    """Return a model that Keras evaluates as it was reported, on inputs as the dataset gives them.
+
+    The scale is its first layer, and it is compiled with an accuracy. A class of one's own whose
+    inputs are not scaled is left as it is.
 
     Args:
         model: a compiled model.
         scale: what its inputs are multiplied by; for several inputs one for each.
         like: an example [1, ...], or several arrays.
+        accuracy: the metric of a model that is compiled with none.
     """
-    if all(by == 1.0 for by in inputs.arrays(scale)):
-        return model
-    if type(model) is keras.Sequential:
-        rescaling = keras.layers.Rescaling(scale, dtype="float32")
-        shape = tuple(like.shape[1:])
-        whole = keras.Sequential([keras.Input(shape), rescaling, *model.layers], name=model.name)
-    else:
-
-        def given(part: Any, by: float) -> Any:
-            kind = "float32" if by != 1.0 else str(part.dtype)
-            return keras.Input(tuple(part.shape[1:]), dtype=kind)
-
-        def scaled(part: Any, by: float) -> Any:
-            return part if by == 1.0 else keras.layers.Rescaling(by, dtype="float32")(part)
-
-        taken = inputs.each(given, like, scale)
-        whole = keras.Model(taken, model(inputs.each(scaled, taken, scale)), name=model.name)
+    scaled = any(by != 1.0 for by in inputs.arrays(scale))
     loss, metrics = model._compile_loss, model._compile_metrics
+    accuracy = None if metrics is not None or loss is None else accuracy
+    if type(model) is keras.Sequential and (scaled or accuracy is not None):
+        first = [keras.layers.Rescaling(scale, dtype="float32")] if scaled else []
+        shape, kind = tuple(like.shape[1:]), "float32" if scaled else model.inputs[0].dtype
+        whole = keras.Sequential([keras.Input(shape, dtype=kind), *first, *model.layers])
+    elif scaled:
+        whole = _in_front(model, scale, like)
+    elif accuracy is not None and type(model).__name__ == "Functional":
+        whole = keras.Model(model._inputs_struct, model._outputs_struct)
+    else:
+        return model
+    whole.name = model.name
     whole.compile(
         optimizer=model.optimizer,
         loss=None if loss is None else loss._user_loss,
         loss_weights=None if loss is None else loss._user_loss_weights,
-        metrics=None if metrics is None else metrics._user_metrics,
+        metrics=[accuracy] if metrics is None and accuracy is not None else _user(metrics),
         weighted_metrics=None if metrics is None else metrics._user_weighted_metrics,
     )
     return whole
+
+
+def _user(metrics: Any) -> Any:
+    return None if metrics is None else metrics._user_metrics
+
+
+def _in_front(model: keras.Model, scale: Any, like: Any) -> keras.Model:
+    """Return a model whose inputs are scaled on their way into another."""
+
+    def given(part: Any, by: float) -> Any:
+        kind = "float32" if by != 1.0 else str(part.dtype)
+        return keras.Input(tuple(part.shape[1:]), dtype=kind)
+
+    def scaled(part: Any, by: float) -> Any:
+        return part if by == 1.0 else keras.layers.Rescaling(by, dtype="float32")(part)
+
+    taken = inputs.each(given, like, scale)
+    return keras.Model(taken, model(inputs.each(scaled, taken, scale)))

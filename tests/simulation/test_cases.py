@@ -50,8 +50,8 @@ class Case:
     """A case's folder, copied to where it is run."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        (source,) = CASES.glob(f"{name}-*")
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+        for source in CASES.glob(f"{name}-*") if name else ():
+            shutil.copytree(source, folder, dirs_exist_ok=True)
         self.folder, self.runs = folder, 0
 
     def make(self) -> None:
@@ -88,10 +88,9 @@ class Case:
 
 
 def agree(ran: Ran, data: datasets.Dataset) -> None:
-    model = ran.model
-    if not model.compiled:
-        return
-    found = model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0, return_dict=True)
+    found = ran.model.evaluate(
+        data.x_test, data.y_test, batch_size=500, verbose=0, return_dict=True
+    )
     assert ran.final["server_loss"] == pytest.approx(found["loss"], rel=1e-4, abs=1e-6)
     for name in ("accuracy", "binary_accuracy", "auc", "precision", "recall"):
         if name in found:
@@ -115,6 +114,26 @@ def case(
         file = getattr(sys.modules[module], "__file__", None) or ""
         if file.startswith(os.fspath(tmp_path)):
             del sys.modules[module]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model"),
+    [
+        *(("fashion-mnist-mini", model) for model in ("cnn", "lenet", "mlp", "logistic")),
+        ("synthetic(1,1)", "logistic"),
+        ("examples.tabular:load", "examples.tabular:build"),
+        ("examples.characters:load", "examples.characters:build"),
+    ],
+)
+def test_what_is_built_in_is_evaluated_by_keras_alike(
+    dataset: str, model: str, tmp_path: Path, quiet_again: None
+) -> None:
+    case = Case("", tmp_path)
+    ran = case.agrees(dataset, "--model", model, "--clients", "5", "--cohort", "2", "--rounds", "1")
+    data = datasets.load(dataset)
+    found = ran.model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)
+    expected = [ran.final["server_loss"], ran.final["server_accuracy"]]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_01_delimited_tables(case: Case) -> None:
