@@ -104,8 +104,7 @@ def remarks(model: Described) -> list[str]:
     if scales:
         by = ", ".join(f"1/{1 / s:.6g}" if s < 1 else f"{s:.6g}" for s in scales)
         lines.append(
-            f"inputs are multiplied by {by} on their way into the model, which does not rescale "
-            "them itself; the saved model does so too"
+            f"inputs are multiplied by {by} on their way into the model, and so in the saved one"
         )
     return lines
 

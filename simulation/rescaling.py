@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
@@ -63,7 +64,7 @@ def to_save(
     loss, metrics = model._compile_loss, model._compile_metrics
     accuracy = None if metrics is not None or loss is None else accuracy
     if type(model) is keras.Sequential and (scaled or accuracy is not None):
-        first = [keras.layers.Rescaling(scale, dtype="float32")] if scaled else []
+        first = [_layer(scale)] if scaled else []
         shape, kind = tuple(like.shape[1:]), "float32" if scaled else model.inputs[0].dtype
         whole = keras.Sequential([keras.Input(shape, dtype=kind), *first, *model.layers])
     elif scaled:
@@ -87,15 +88,21 @@ def _user(metrics: Any) -> Any:
     return None if metrics is None else metrics._user_metrics
 
 
+def _layer(scale: float, number: int = 0) -> keras.layers.Layer:
+    # A name of its own: the model may have a layer "rescaling" too.
+    return keras.layers.Rescaling(scale, dtype="float32", name=f"scale_of_inputs_{number}")
+
+
 def _in_front(model: keras.Model, scale: Any, like: Any) -> keras.Model:
     """Return a model whose inputs are scaled on their way into another."""
+    numbers = itertools.count()
 
     def given(part: Any, by: float) -> Any:
         kind = "float32" if by != 1.0 else str(part.dtype)
         return keras.Input(tuple(part.shape[1:]), dtype=kind)
 
     def scaled(part: Any, by: float) -> Any:
-        return part if by == 1.0 else keras.layers.Rescaling(by, dtype="float32")(part)
+        return part if by == 1.0 else _layer(by, next(numbers))(part)
 
     taken = inputs.each(given, like, scale)
     return keras.Model(taken, model(inputs.each(scaled, taken, scale)))

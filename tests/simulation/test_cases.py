@@ -249,6 +249,13 @@ def test_14_a_model_that_rescales_is_not_scaled_again(case: Case) -> None:
         assert config["model"]["scale"] == pytest.approx(scale)
         assert ("inputs are multiplied by 1/255" in ran.said) == (name == "without")
     assert found["build"] == found["without"] > 0.3
+    # A scale that the user asks for is there, whatever the model does.
+    asked = ["--set", "data.scale=0.5"]
+    ran = case.works("--dataset", "fashion-mnist-mini", "--model", "my_model:build", *asked, *FEW)
+    data = datasets.load("fashion-mnist-mini")
+    loss, _ = ran.model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)
+    assert ran.final["server_loss"] == pytest.approx(loss, rel=1e-4)
+    assert "inputs are multiplied by 0.5" in ran.said or "by 1/2 " in ran.said
 
 
 def test_15_frames_tensors_and_what_is_no_array(case: Case) -> None:
