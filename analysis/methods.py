@@ -8,59 +8,23 @@ from typing import Any
 
 import pandas as pd
 
+from analysis import scenario
 from analysis.plots.base import name_of
 from analysis.runs import Runs
 from analysis.significance import LEAST_PAIRS, LEVEL, TESTS
+from analysis.sources import BIBTEX
 from analysis.style import order
 from analysis.summarise import DIVERGED
-from analysis.text import latex_escape, number
+from analysis.text import latex_escape, listing, number
 
-BIBTEX = {
-    "flwr": r"""@misc{beutel2020flower,
-  title = {{Flower}: A Friendly Federated Learning Research Framework},
-  author = {Beutel, Daniel J. and Topal, Taner and Mathur, Akhil and Qiu, Xinchi and
-    Fernandez-Marques, Javier and Gao, Yan and Sani, Lorenzo and Li, Kwing Hei and
-    Parcollet, Titouan and de Gusm{\~a}o, Pedro Porto Buarque and Lane, Nicholas D.},
-  year = {2020},
-  eprint = {2007.14390},
-  archiveprefix = {arXiv},
-}""",
-    "ray": r"""@inproceedings{moritz2018ray,
-  title = {{Ray}: A Distributed Framework for Emerging {AI} Applications},
-  author = {Moritz, Philipp and Nishihara, Robert and Wang, Stephanie and Tumanov, Alexey and
-    Liaw, Richard and Liang, Eric and Elibol, Melih and Yang, Zongheng and Paul, William and
-    Jordan, Michael I. and Stoica, Ion},
-  booktitle = {USENIX Symposium on Operating Systems Design and Implementation (OSDI)},
-  year = {2018},
-  eprint = {1712.05889},
-  archiveprefix = {arXiv},
-}""",
-    "dirichlet": r"""@misc{hsu2019measuring,
-  title = {Measuring the Effects of Non-Identical Data Distribution for Federated Visual
-    Classification},
-  author = {Hsu, Tzu-Ming Harry and Qi, Hang and Brown, Matthew},
-  year = {2019},
-  eprint = {1909.06335},
-  archiveprefix = {arXiv},
-}""",
-    "rank": r"""@article{hung2019rank,
-  title = {Rank Verification for Exponential Families},
-  author = {Hung, Kenneth and Fithian, William},
-  journal = {The Annals of Statistics},
-  volume = {47},
-  number = {2},
-  year = {2019},
-  eprint = {1610.03944},
-  archiveprefix = {arXiv},
-}""",
-    "fashion-mnist": r"""@misc{xiao2017fashion,
-  title = {{Fashion-MNIST}: a Novel Image Dataset for Benchmarking Machine Learning Algorithms},
-  author = {Xiao, Han and Rasul, Kashif and Vollgraf, Roland},
-  year = {2017},
-  eprint = {1708.07747},
-  archiveprefix = {arXiv},
-}""",
-}
+TRAINING = (
+    ("training.local_epochs", "{} local epoch(s)"),
+    ("training.batch_size", "batch size {}"),
+    ("training.optimizer", "optimiser {}"),
+    ("training.learning_rate", "learning rate {}"),
+    ("training.momentum", "momentum {}"),
+)
+"""What is said of local training."""
 
 Citations = Mapping[str, str | Sequence[str]]
 
@@ -117,12 +81,6 @@ def values_of(runs: Runs, column: str, pooled: bool = True) -> list[Any]:
     return sorted(values, key=lambda v: (isinstance(v, str), v))
 
 
-def listing(values: Sequence[Any]) -> str:
-    """Return ``a, b and c``."""
-    texts = [number(v) for v in values]
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
-
-
 def plural(count: int, noun: str) -> str:
     """Return ``1 seed`` or ``3 seeds``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
@@ -157,34 +115,23 @@ def methods(
             f"We simulate federated learning with {clients} clients{cohort} for {say('rounds')} "
             "rounds."
         )
-    kinds = [str(k) for k in values_of(runs, "partition", pooled=False)]
     data = "".join(
         cite(BIBTEX["fashion-mnist"])
         if any("fashion-mnist" in str(d) for d in values_of(runs, "dataset"))
         else ""
     )
-    how = listing([latex_escape(k) for k in kinds]) if kinds else ""
-    if "dirichlet" in kinds:
-        how = how.replace("dirichlet", f"Dirichlet{cite(BIBTEX['dirichlet'])}")
+    how = scenario.partitions(runs, cite)
     alphas = values_of(runs, "alpha", pooled=False)
     if alphas:
         how += rf" ($\alpha \in \{{{', '.join(number(a) for a in alphas)}\}}$)"
-    split = f" is split among the clients (partition: {how})" if how else " is used"
+    split = f" is split among the clients: {how}" if how else " is used"
     sentences.append(f"The dataset {say('dataset', False)}{data}{split}.")
+    sentences += scenario.behaviour(runs, cite)
     sizes = {c.get("parameters") for c in runs.configs.values()} - {None}
     count = f"{sizes.pop():,}".replace(",", r"\,") if len(sizes) == 1 else ""
     size = f" ({count} parameters)" if count else ""
     training = [
-        text
-        for column, text in (
-            ("training.local_epochs", "{} local epoch(s)"),
-            ("training.batch_size", "batch size {}"),
-            ("training.optimizer", "optimiser {}"),
-            ("training.learning_rate", "learning rate {}"),
-        )
-        for found in [say(column)]
-        if found
-        for text in [text.format(found)]
+        text.format(found) for column, text in TRAINING if (found := say(column)) not in ("", "0")
     ]
     detail = f" with {', '.join(training)}" if training else ""
     sentences.append(f"Clients train the {say('model')} model{size}{detail}.")
@@ -232,7 +179,8 @@ def about_seeds(runs: Runs, cite: Callable[..., str], test: str) -> list[str]:
             "target, and no mean is given for a strategy of which a seed diverged."
         )
     if runs.left_out:
-        found.append(f"{plural(len(runs.left_out), 'unfinished run')} not counted.")
+        many = plural(len(runs.left_out), "unfinished run")
+        found.append(f"{many} {'is' if len(runs.left_out) == 1 else 'are'} not counted.")
     rivals = table[table["mode"] == "federated"]["label"].nunique()
     if counts and counts[-1] >= LEAST_PAIRS and rivals > 1:
         name = name_of(runs.metric)
@@ -251,6 +199,7 @@ def plain(latex: str) -> str:
     text = re.sub(r"~\\cite\{[^}]*\}", "", latex)
     text = text.replace(r"$\alpha \in \{", "\N{GREEK SMALL LETTER ALPHA} in {").replace(r"\}$", "}")
     text = text.replace(r"\,", ",").replace(r"$\alpha$", "\N{GREEK SMALL LETTER ALPHA}")
+    text = re.sub(r"(?<!\\)\$([^$]*[^$\\])\$", r"\1", text)
     return re.sub(r"\\([%&_#{}$])", r"\1", text)
 
 

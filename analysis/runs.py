@@ -73,7 +73,8 @@ class Runs:
         keys = ["run", "round", "client"]
         names = ("all_clients.parquet", "clients.parquet")
         well = self.only(self.table.index[self.table["status"] != DIVERGED])
-        return well._parquet(names, CLIENT_COLUMNS, keys, last_measured)
+        columns = tuple(c for c in CLIENT_COLUMNS if c != "examples")
+        return well._parquet(names, columns, keys, last_measured)
 
     @cached_property
     def labels(self) -> pd.DataFrame:

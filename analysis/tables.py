@@ -17,6 +17,7 @@ from analysis.style import base_name, order
 from analysis.summarise import (
     check_baseline,
     default_target,
+    diverged,
     is_lower_better,
     last,
     ranks,
@@ -108,9 +109,18 @@ def fairness_table(runs: Runs, metric: str = "accuracy") -> Table:
     # The smallest spread is the best one, of losses too.
     lowest = {"mean": flip, "std": True, "worst": flip, "best": flip, "jain": False}
     marks = {c: best_of(runs, data, c, low) for c, low in lowest.items()}
+    lost = {
+        (setting, label): f"{of}/{whole} diverged"
+        for setting in runs.settings
+        for label, of, whole in diverged(runs.at(setting).rounds).itertuples(index=False)
+    }
     rows = []
     for r in records(data):
         cells = [Cell(r["label"])]
+        if said := lost.get((r["setting"], r["label"])):
+            rest = [Cell(TO)] * (len(marks) + 1)
+            rows.append((*cells, Cell(said), *rest, Cell(f"{r['n']:.0f}", value=r["n"])))
+            continue
         for c, best in marks.items():
             text = f"{r[c]:.3f}" if c == "jain" else f"{r[c] * factor:.1f}"
             bold = r["mode"] == "federated" and r[c] == best.get(r["setting"])

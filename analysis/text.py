@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from math import isnan
 from typing import Any
 
@@ -69,6 +70,12 @@ def words(column: str) -> str:
 def number(value: Any) -> str:
     """Return a value as short text: 100.0 as 100."""
     return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def listing(values: Sequence[Any]) -> str:
+    """Return ``a, b and c``."""
+    texts = [number(v) for v in values]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def span(values: Any) -> str:

@@ -60,6 +60,10 @@ ABOUT = {
     "the clients",
     "evaluation.clients": "measure it on the clients' validation rows",
     "evaluation.every": "rounds between two measurements; the last round is always measured",
+    "evaluation.all_clients": (
+        "measure every client at the end, for figures of fairness; `auto`: where it costs less "
+        "than a tenth of the run"
+    ),
     "evaluation.batch_size": "examples at a time; changes no figure",
     "sampling.candidates": "clients that `power-of-choice` asks for their loss",
     "attack.kind": "what attackers send; none by default",

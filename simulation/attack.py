@@ -9,9 +9,10 @@ With c the number of classes and s the strength, an attacker trains on labels ``
 
 Moving statistics are sent like any weight; extras that a client rule uploads stay honest.
 
-Source: label flipping, Tolpegin et al. (2020), arXiv 2007.08432; noise, Blanchard et al. (2017),
-arXiv 1703.02757; sign flipping, Li et al. (2019), arXiv 1811.03761; scaling, Bagdasaryan et al.
-(2020), arXiv 1807.00459.
+Source: label flipping, Fang et al. (2020), arXiv 1911.11815; noise, Blanchard et al. (2017),
+arXiv 1703.02757; sign flipping, Li et al. (2019), arXiv 1811.03761. Scaling is no backdoor: it is
+the boost alone of model replacement (Bagdasaryan et al., 2020, arXiv 1807.00459), by clients that
+train on their own data as they are.
 """
 
 from __future__ import annotations
@@ -76,6 +77,15 @@ class Attackers:
         return (-self.strength if self.kind == "sign-flip" else self.strength) * update.delta
 
 
+def chosen(experiment: Experiment, clients: int) -> frozenset[int]:
+    """Return which clients attack, in all rounds: ``floor(fraction * clients)`` of them."""
+    plan = experiment.attack
+    if plan.kind is None or experiment.mode != "federated":
+        return frozenset()
+    order = stream(experiment.seed, ATTACKERS).permutation(clients)
+    return frozenset(order[: part_of(plan.fraction, clients)].tolist())
+
+
 def attackers(experiment: Experiment, clients: int, classes: int | None) -> Attackers | None:
     """Return who attacks: ``floor(fraction * clients)`` clients; None if there are none.
 
@@ -95,9 +105,8 @@ def attackers(experiment: Experiment, clients: int, classes: int | None) -> Atta
             "attack.kind must be another than 'label-flip' where an example has no one class, "
             "as in a regression, got 'label-flip'"
         )
-    order = stream(experiment.seed, ATTACKERS).permutation(clients)
-    chosen = frozenset(order[: part_of(plan.fraction, clients)].tolist())
+    who = chosen(experiment, clients)
     strength = STRENGTH.get(plan.kind, 0.0) if plan.strength is None else plan.strength
-    if not chosen:
+    if not who:
         return None
-    return Attackers(chosen, plan.kind, strength, classes or 0, experiment.seed)
+    return Attackers(who, plan.kind, strength, classes or 0, experiment.seed)

@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from flwr.serverapp.strategy import Strategy
 
 from simulation import inputs, results
+from simulation.datasets import Dataset
 from simulation.experiment import Experiment
-from simulation.rounds import Position
+from simulation.faults import is_divergence
+from simulation.partition import AnyPartition
+from simulation.rounds import DivergedError, Position
 from strategies import Federated, catalog
 from strategies.core import Spec
 from strategies.weights import BY_SIZE, weights_of
@@ -109,6 +113,22 @@ def remarks(model: Described) -> list[str]:
     return lines
 
 
+def sizes_of(data: Dataset, parts: AnyPartition) -> dict[str, Any]:
+    """Return where the data is from and how many rows there are of each kind."""
+    return {
+        "source": data.source,
+        "train": len(data.y_train),
+        "test": len(data.y_test),
+        "validation": int(parts.validation_sizes.sum(dtype=np.int64)),
+    }
+
+
+def status_of(error: BaseException) -> str:
+    """Return the status of a run that an error ended: ``diverged`` or ``failed``."""
+    diverged = isinstance(error, DivergedError) or is_divergence(error)
+    return "diverged" if diverged else "failed"
+
+
 def summary_of(
     status: str,
     experiment: Experiment,
@@ -120,7 +140,8 @@ def summary_of(
     """Return the contents of ``summary.json``.
 
     Args:
-        status: ``complete``, ``interrupted`` or ``failed``.
+        status: ``complete``, ``interrupted``, ``diverged`` (the numbers were no longer finite) or
+            ``failed``.
         experiment: the experiment.
         lines: the records of ``rounds.jsonl``.
         position: where the run stands.
@@ -129,7 +150,10 @@ def summary_of(
     """
     epochs, done = experiment.training.local_epochs, status == "complete"
     # A Flower strategy may tell clients how many epochs to train.
-    images = sum((line["examples"] or 0) * line.get("local_epochs", epochs) for line in lines)
+    images = sum(
+        line.get("examples_seen") or (line["examples"] or 0) * line.get("local_epochs", epochs)
+        for line in lines
+    )
     busy = sum(line["seconds"] or 0.0 for line in lines)
     return {
         "status": status,

@@ -319,7 +319,12 @@ def endings(path: Path, again: str, begun: Callable[[], bool]) -> Iterator[None]
         if not begun() and not isinstance(error, RuntimeError):
             raise
         log = path / "run.log"
-        say(f"the run failed: {first_line(error)}" + (f"; see {log}" if log.exists() else ""))
+        from simulation.bookkeeping import status_of
+
+        say(
+            f"the run {status_of(error)}: {first_line(error)}"
+            + (f"; see {log}" if log.exists() else "")
+        )
         raise typer.Exit(FAILED) from None
 
 

@@ -34,6 +34,7 @@ from simulation.sections import (
     Attack,
     Count,
     Data,
+    Evaluation,
     Faults,
     Float,
     Init,
@@ -62,7 +63,7 @@ LATER = ("sampling", "attack", "data", "init")
 LATER_KEYS = {
     "training": ("class_weight",),
     "partition": ("law",),
-    "evaluation": ("personal",),
+    "evaluation": ("personal", "all_clients"),
     "data": ("label_type", "weight", "encode", "scale"),
 }
 """Keys of tables that came later still: they count only where they differ from the default."""
@@ -154,24 +155,6 @@ class StrategyConfig(BaseModel):
     def options(self) -> dict[str, Any]:
         """Return the options given for the strategy."""
         return dict(self.model_extra or {})
-
-
-class Evaluation(Section):
-    """What is measured, and how often.
-
-    ``personal``: on the server's test set, measure the clients' own models and record their mean.
-    Where layers stay on clients the server's model is not whole: without it nothing is measured.
-    """
-
-    server: bool = True
-    personal: bool = False
-    clients: bool = True
-    every: Count = 1
-    batch_size: Count = 500
-
-    def is_due(self, round: int, rounds: int) -> bool:
-        """Tell whether a model is measured after a round, in a run of so many."""
-        return round % self.every == 0 or round == rounds
 
 
 class Resources(Section):
@@ -300,6 +283,11 @@ class Experiment(Section):
                 "sampling must be another than 'round-robin' where realism.availability is below "
                 "1: who is away at its turn would miss it, and others would be asked more often"
                 f", got {self.realism.availability:g}"
+            )
+        if self.evaluation.all_clients is True and self.resources.engine == "flower":
+            raise ValueError(
+                "evaluation.all_clients must be false or 'auto' with the engine 'flower', which "
+                "measures whom a strategy asks, got True"
             )
         if self.sampling.kind in WEIGHTED and self.resources.engine == "flower":
             raise ValueError(

@@ -53,6 +53,16 @@ class Policy(Protocol):
         """How many clients must answer in a round."""
 
 
+NOT_FINITE = "must be finite, got"
+"""In the reason of every client that was lost because its update is not finite."""
+
+
+def is_divergence(error: BaseException) -> bool:
+    """Tell whether an error says that training diverged: clients' updates were not finite."""
+    lost = isinstance(error, ClientError | TooManyLost)
+    return lost and NOT_FINITE in (str(error).splitlines() or [""])[0]
+
+
 def reason_of(error: BaseException) -> str:
     """Return the kind and the first line of an error."""
     lines = str(error).splitlines()
@@ -67,7 +77,7 @@ def flaw(update: Update, size: int) -> str | None:
         finite = np.isfinite(vector)
         if not finite.all():
             bad = np.size(vector) - int(finite.sum())
-            return f"its {name} must be finite, got {bad} NaN or infinite of {np.size(vector)}"
+            return f"its {name} {NOT_FINITE} {bad} NaN or infinite of {np.size(vector)}"
     return None
 
 

@@ -15,7 +15,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from simulation import client_config, foreign, realism
+from simulation import client_config, fairness, foreign, realism
 from simulation.client_app import shared_of, to_arrays, to_vector
 from simulation.client_config import AS_CONFIGURED, ClientConfig, config_of
 from simulation.engine import EngineGrid
@@ -25,12 +25,19 @@ from simulation.faults import Lost, judge
 from simulation.leaf import Rows, join
 from simulation.replies import bytes_of, usable
 from simulation.results import column_means
-from simulation.rounds import RoundError, Trained, zero_weights
+from simulation.rounds import FLOAT, RoundError, Trained, zero_weights
 from strategies import Federated
-from strategies.core import Spec, State, Vector, bound
+from strategies.core import ClientRule, Spec, State, Vector, bound
+from strategies.personal import local_entries
 from strategies.sums import DRIFT
 
 log = logging.getLogger("sunflower.messaging")
+
+TRAINED = ("steps", "train_loss", "train_accuracy")
+"""Columns of training, but for client and examples."""
+
+TOLD = {"steps": "num-steps"}
+"""What replies call a column."""
 
 
 class Messaging:
@@ -60,6 +67,10 @@ class Messaging:
         self._only_mean = foreign.needs_only_the_mean(strategy)
         self._drift: dict[str, float] = {}
         self._plain_evaluation = foreign.evaluates_plainly(strategy)
+        rule = strategy.algorithm.client if isinstance(strategy, Federated) else ClientRule()
+        self.full_batch = rule.full_batch
+        kept = local_entries(spec, rule.local) if rule.local else ()
+        self._staying = FLOAT * len(kept)  # bytes that a deployment would leave where they are
 
     @property
     def state(self) -> State:
@@ -86,7 +97,8 @@ class Messaging:
         configs = [self._read(round, m) for m in messages]
         told = {m.metadata.dst_node_id: c for m, c in zip(messages, configs, strict=True)}
         asked = [m.metadata.dst_node_id for m in messages]
-        down, absent = sum(bytes_of(m) for m in messages), self._absent(round, asked)
+        down = sum(bytes_of(m) - self._staying for m in messages)
+        absent = self._absent(round, asked)
         parts = realism.parts_of(self.experiment, round, asked)
         sent = [m for m in messages if m.metadata.dst_node_id not in absent]
         if self._only_mean and sent and self._plain(round, sent, arrays):
@@ -99,14 +111,17 @@ class Messaging:
                     message.content = client_config.slowed(message.content, part)
             answers = list(self.grid.send_and_receive(sent))
             replies, failed = usable(round, sent, answers, self.spec)
-            rows, lost = _rows(replies, "train_loss", "train_accuracy"), tuple(failed)
-            up = sum(map(bytes_of, replies))
+            rows, lost = _rows(replies, *TRAINED), tuple(failed)
+            up = sum(bytes_of(m) - self._staying for m in replies)
         judge(self.experiment.faults, round, len(sent), len(rows["client"]), lost, len(messages))
         with foreign.seeded(seed, round, foreign.AGGREGATE), zero_weights(round, rows):
             after, _ = self.strategy.aggregate_train(round, replies)
         final = model if after is None else to_vector(self.spec, after)
         own = self.strategy.notes(round) if isinstance(self.strategy, Federated) else {}
         decided = [told.get(int(client), AS_CONFIGURED) for client in rows["client"]]
+        if any(config.batch_size for config in decided):
+            usual = self.experiment.training.batch_size
+            rows = {**rows, "batch": np.array([c.batch_size or usual for c in decided])}
         own = {**own, **client_config.means(decided, rows["examples"].tolist())}
         return Trained(final, rows, up, down, lost, absent, {**self._drift, **own})
 
@@ -210,6 +225,13 @@ class Messaging:
         self.strategy.aggregate_evaluate(round, replies)
         return Pending(lambda: (rows, column_means(rows, ("loss", "accuracy"))))
 
+    def evaluate_all(self, model: Vector) -> Pending | None:
+        """Measure the model on every client, if the run is to and the workers are ours."""
+        pool = self._pool
+        if pool is None or not fairness.is_wanted(self.experiment, pool.partition):
+            return None
+        return pool.evaluate_clients(range(len(pool.partition)), model)
+
 
 def _rows(replies: list[Message], *names: str) -> Rows:
     """Return a row per reply that has metrics, by client."""
@@ -220,7 +242,7 @@ def _rows(replies: list[Message], *names: str) -> Rows:
         metrics = next(iter(reply.content.metric_records.values()))
         client = metrics.get("partition-id", reply.metadata.src_node_id)
         given = {"client": client, "examples": metrics.get("num-examples", 0)}
-        given |= {name: metrics.get(name, float("nan")) for name in names}
+        given |= {name: metrics.get(TOLD.get(name, name), float("nan")) for name in names}
         parts.append({k: np.asarray([v]) for k, v in given.items()})
     if not parts:
         return {k: np.zeros(0) for k in ("client", "examples", *names)}

@@ -4,6 +4,8 @@
 ``config.json``         everything needed to repeat the run, versions included
 ``rounds.jsonl``        one JSON object a line, round 0 (the initial model) first
 ``clients.parquet``     round, client, examples, loss, accuracy of every client that took part
+``all_clients.parquet`` round, client, validation, loss, accuracy, attacker of every client there
+                        is, with the final model, where the run measured them
 ``timeline.parquet``    round, worker, node, kind, start, end, clients, examples of every call
                         of a worker (engine ``ray``)
 ``lost.jsonl``          round, client and reason of every client that a round lost, if any
@@ -27,7 +29,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -245,6 +247,12 @@ class RunFolder:
         table = {"client": range(len(names)), "id": names if whole else list(map(str, names))}
         pq.write_table(pa.table({k: pa.array(v) for k, v in table.items()}), self.path / OWNERS)
 
+    def add_all_clients(self, rows: Mapping[str, Any]) -> None:
+        """Write ``all_clients.parquet``."""
+        hidden = self.path / ".all_clients.parquet.tmp"
+        pq.write_table(pa.table(dict(rows)), hidden)
+        os.replace(hidden, self.path / "all_clients.parquet")
+
     def add_model(self, data: bytes) -> None:
         """Write ``model.keras``."""
         replace(self.path / "model.keras", data)
@@ -337,7 +345,10 @@ def column_means(rows: Mapping[str, Any], names: Sequence[str]) -> dict[str, flo
 
 
 def client_table(
-    round: int, rows: Mapping[str, Any], evaluated: Mapping[str, Any] | None
+    round: int,
+    rows: Mapping[str, Any],
+    evaluated: Mapping[str, Any] | None,
+    attackers: Collection[int] = (),
 ) -> dict[str, Any]:
     """Return a round's rows of ``clients.parquet``.
 
@@ -345,6 +356,7 @@ def client_table(
         round: the round.
         rows: columns of training.
         evaluated: columns of the same clients' evaluation, if there was any.
+        attackers: clients that attack.
     """
     clients = rows["client"].tolist()
     table: dict[str, Any] = {
@@ -352,25 +364,31 @@ def client_table(
         "client": rows["client"].astype(np.int64),
         "examples": rows["examples"].astype(np.int64),
     }
-    own = [] if evaluated is None else _metrics_in(evaluated)
+    own = [] if evaluated is None else metrics_in(evaluated)
     place = {} if evaluated is None else {c: i for i, c in enumerate(evaluated["client"].tolist())}
     known = [(i, place[c]) for i, c in enumerate(clients) if c in place]
+    held = np.zeros(len(clients), np.int64)
     for name in ("loss", "accuracy", *own):
         column = np.full(len(clients), np.nan)
         for i, j in known:
             assert evaluated is not None
-            if evaluated["examples"][j] > 0:
+            held[i] = evaluated["examples"][j]
+            if held[i] > 0:
                 column[i] = evaluated[name][j]
         table[name] = column
-    for name in ("train_loss", "train_accuracy", *_metrics_in(rows)):
+    for name in ("train_loss", "train_accuracy", *metrics_in(rows)):
         table[name] = rows[name].astype(np.float64)
+    table["validation"] = held
+    if "steps" in rows and np.isfinite(rows["steps"]).all():
+        table["steps"] = np.asarray(rows["steps"], np.int64)
+    table["attacker"] = np.isin(table["client"], sorted(attackers))
     return table
 
 
-PLAIN = ("client", "examples", "steps", "loss", "accuracy", "train_loss", "train_accuracy")
+PLAIN = ("client", "examples", "steps", "batch", "loss", "accuracy", "train_loss", "train_accuracy")
 
 
-def _metrics_in(rows: Mapping[str, Any]) -> list[str]:
+def metrics_in(rows: Mapping[str, Any]) -> list[str]:
     """Return the columns of the model's own metrics."""
     known = (*PLAIN, *COUNTED.values())
     return [name for name, column in rows.items() if name not in known and np.ndim(column) == 1]

@@ -15,8 +15,9 @@ from flwr.serverapp.strategy import Strategy
 
 from simulation import foreign, results
 from simulation.chosen import make_strategy
-from simulation.experiment import Evaluation, Experiment
+from simulation.experiment import Experiment
 from simulation.results import RunError
+from simulation.sections import Evaluation
 from strategies import Algorithm, Federated
 
 UNDECISIVE = ("resources", "faults", "name", "data_dir", "track", "init.path")

@@ -15,18 +15,21 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from simulation import realism, schedule
+from simulation import attack, fairness, realism, schedule
 from simulation.engine import EngineGrid
 from simulation.evaluation import NOT_TESTED, Pending, ServerEvaluation
 from simulation.experiment import WEIGHTED, Experiment
-from simulation.faults import Lost, judge
+from simulation.faults import Lost, is_divergence, judge
 from simulation.leaf import Rows, columns
+from simulation.processed import examples_seen
 from simulation.realism import Cast
 from simulation.results import RunFolder, client_table, column_means
 from simulation.timeline import Timeline
 from strategies import Federated
 from strategies.core import Round, Spec, State, Vector, bound
+from strategies.personal import local_entries
 from strategies.reports import Reports, apart
 from strategies.sums import DRIFT, squared_norm
 
@@ -35,7 +38,7 @@ log = logging.getLogger("sunflower.rounds")
 EMPTY_LINE: dict[str, Any] = {
     "round": 0,
     "seconds": 0.0,
-    **dict.fromkeys(("clients", "examples", "train_loss", "train_accuracy")),
+    **dict.fromkeys(("clients", "examples", "examples_seen", "train_loss", "train_accuracy")),
     "bytes_up": 0,
     "bytes_down": 0,
     "update_norm": None,
@@ -70,6 +73,10 @@ def zero_weights(round: int, rows: Rows) -> Iterator[None]:
         ) from error
 
 
+class DivergedError(RoundError):
+    """A round after which the model is no longer finite."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained round.
@@ -97,12 +104,16 @@ class Driver(Protocol):
     """How one kind of strategy trains and evaluates clients."""
 
     spec: Spec
+    full_batch: bool
 
     def train(self, round: int, model: Vector) -> Trained:
         """Train one round from ``model``."""
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Start measuring ``model`` on clients: ``(a row per client, means by name)``."""
+
+    def evaluate_all(self, model: Vector) -> Pending | None:
+        """Start measuring the final model on every client; None where the run is not to."""
 
     @property
     def state(self) -> State:
@@ -119,6 +130,9 @@ class Folding:
         self.experiment, self.seed = experiment, experiment.seed
         self._state: State | None = None
         self._reports = Reports()
+        rule = strategy.algorithm.client
+        self.full_batch = rule.full_batch
+        self._travelling = spec.size - len(local_entries(spec, rule.local) if rule.local else ())
 
     @property
     def state(self) -> State:
@@ -138,7 +152,7 @@ class Folding:
         cohort = who.cohort
         shared = algorithm.share(self._state, round)
         if not cohort:  # Everybody is late or away: the server keeps its model.
-            down = FLOAT * model.size * who.asked
+            down = FLOAT * self._travelling * who.asked
             return Trained(model, columns([]), 0, down, (), who.absent)
         partial, rows = self.grid.train(round, cohort, model, shared, parts=who.parts)
         lost, replies = self.grid.lost, len(rows["client"])
@@ -153,8 +167,9 @@ class Folding:
         after, self._state = algorithm.step(
             self.spec, model, self._state, mean, Round(round, population, self.seed)
         )
-        down = FLOAT * (model.size + sum(np.size(v) for v in shared.values()))
-        up = FLOAT * (model.size + sum(v.size for v in mean.extras.values()))
+        # Layers that stay on the clients travel neither way.
+        down = FLOAT * (self._travelling + sum(np.size(v) for v in shared.values()))
+        up = FLOAT * (self._travelling + sum(v.size for v in mean.extras.values()))
         size = self.strategy.cohort.count(population)
         notes = algorithm.notes(shared, round, population, size)
         notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT} | self.grid.measured
@@ -189,6 +204,12 @@ class Folding:
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Measure the model on the cohort's validation examples, while others train."""
         return self.grid.evaluate_clients(clients, model)
+
+    def evaluate_all(self, model: Vector) -> Pending | None:
+        """Measure the model on every client, if the run is to."""
+        if not fairness.is_wanted(self.experiment, self.grid.partition):
+            return None
+        return self.grid.evaluate_clients(range(len(self.grid.partition)), model)
 
 
 @dataclass(frozen=True)
@@ -230,6 +251,7 @@ class Loop:
         self.experiment, self.driver, self.folder = experiment, driver, folder
         self.timeline = timeline
         self.evaluate_server, self.observe = evaluate_server, observe
+        self.attackers = attack.chosen(experiment, experiment.clients)
 
     def run(
         self, position: Position, recorded: bool, saved: Callable[[Position], None]
@@ -246,10 +268,15 @@ class Loop:
         while position.round < last:
             round = position.round + 1
             self.timeline.round = round
-            trained = self.driver.train(round, position.model)
+            try:
+                trained = self.driver.train(round, position.model)
+            except RuntimeError as error:
+                if is_divergence(error):
+                    measured()  # Where the numbers were last finite belongs to the result.
+                raise
             measured()
             if not np.isfinite(trained.model).all():
-                raise RoundError(
+                raise DivergedError(
                     f"round {round}: the model is no longer finite; "
                     "the learning rate may be too high"
                 )
@@ -272,6 +299,7 @@ class Loop:
             "seconds": seconds,
             "clients": len(rows["client"]),
             "examples": int(rows["examples"].sum()),
+            "examples_seen": examples_seen(rows, self._batch(rows)),
             **column_means(rows, ("train_loss", "train_accuracy")),
             "bytes_up": trained.bytes_up,
             "bytes_down": trained.bytes_down,
@@ -280,6 +308,12 @@ class Loop:
             "clients_lost": len(trained.lost),
             **self._absences(trained),
         }
+
+    def _batch(self, rows: Rows) -> int | NDArray[Any] | None:
+        """Examples of a local step, of each client where it was told; None: all that it has."""
+        if self.driver.full_batch:
+            return None
+        return rows.get("batch", self.experiment.training.batch_size)
 
     def _absences(self, trained: Trained) -> dict[str, int]:
         if not self.experiment.realism.active:
@@ -300,6 +334,12 @@ class Loop:
         clients = None
         if rows is not None and len(rows["client"]) and plan.clients and due:
             clients = self.driver.evaluate(round, position.model, rows["client"].tolist())
+        all_clients = None
+        if rows is not None and round == self.experiment.rounds:
+            whole = clients is not None and len(rows["client"]) == self.experiment.clients
+            # Where all took part they have just been measured.
+            wanted = whole and self.experiment.evaluation.all_clients is not False
+            all_clients = clients if wanted else self.driver.evaluate_all(position.model)
 
         def finish() -> None:
             tested: Mapping[str, Any] = server.result() if server else NOT_TESTED
@@ -314,8 +354,12 @@ class Loop:
             if self.alias:
                 record |= {f"{w}_{self.alias}": record[f"{w}_accuracy"] for w in WHO}
             if rows is not None:
-                self.folder.add_part("clients.parquet", client_table(round, rows, found))
+                part = client_table(round, rows, found, self.attackers)
+                self.folder.add_part("clients.parquet", part)
                 self.folder.add_part("timeline.parquet", self.timeline.take(round))
+            if all_clients is not None:
+                every = found if found and all_clients is clients else all_clients.result()[0]
+                self.folder.add_all_clients(fairness.table(round, every, self.attackers))
             self.folder.add_round(record)
             self.observe(record)
 

@@ -15,6 +15,7 @@ import numpy as np
 from flwr.serverapp.strategy import Strategy
 
 from simulation import (
+    bookkeeping,
     checkpoint,
     datasets,
     flower_sampling,
@@ -57,7 +58,6 @@ log = logging.getLogger("sunflower")
 
 LABELLED = 10_000
 """Clients whose label counts are recorded, at most."""
-
 
 Load = Callable[[str, Path | None, Data | None], Dataset]
 """Loads a dataset: :func:`simulation.datasets.load`."""
@@ -286,7 +286,7 @@ def _run(
         "label": experiment.label,
         "hash": experiment.digest(),
         "experiment": experiment.model_dump(mode="json"),
-        "data": {"source": data.source, "train": len(data.y_train), "test": len(data.y_test)},
+        "data": bookkeeping.sizes_of(data, parts),
         "model": asdict(info.described),
         "parameters": info.spec.size,
         "workers": grid.workers,
@@ -343,8 +343,9 @@ def _run(
         except KeyboardInterrupt:
             status = "interrupted"
             raise
-        except Exception:
-            log.exception("the run failed")
+        except Exception as error:
+            status = bookkeeping.status_of(error)
+            log.exception("the run %s", status)
             raise
         finally:
             lines = results.read_rounds(path)

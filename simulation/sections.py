@@ -77,6 +77,27 @@ class Data(Section):
         return self.model_copy(update={"scale": None}) != Data()
 
 
+class Evaluation(Section):
+    """What is measured, and how often.
+
+    ``personal``: on the server's test set, measure the clients' own models and record their mean.
+    Where layers stay on clients the server's model is not whole: without it nothing is measured.
+    ``all_clients``: every client at the end (see :mod:`simulation.fairness`); ``"auto"``: where it
+    costs less than a tenth of the run.
+    """
+
+    server: bool = True
+    personal: bool = False
+    clients: bool = True
+    every: Count = 1
+    batch_size: Count = 500
+    all_clients: bool | Literal["auto"] = "auto"
+
+    def is_due(self, round: int, rounds: int) -> bool:
+        """Tell whether a model is measured after a round, in a run of so many."""
+        return round % self.every == 0 or round == rounds
+
+
 def _policy(value: Any) -> Any:
     if value in ("fail", "skip") or (is_number(value) and 0 < value < 1):
         return value if isinstance(value, str) else float(value)

@@ -114,6 +114,7 @@ class Update:
             ``initial_loss`` if the client rule asks for it).
         learning_rate: of the client's optimiser, 0 where there is no single one.
         momentum, nesterov: of its SGD.
+        moved: the delta before clipping, where it was clipped: how far the client moved.
         trainable: T, how many leading entries of delta are trainable; None means all.
     """
 
@@ -127,6 +128,7 @@ class Update:
     trainable: int | None = None
     momentum: float = 0.0
     nesterov: bool = False
+    moved: Vector | None = None
 
 
 @dataclass(frozen=True)

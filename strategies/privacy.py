@@ -62,11 +62,13 @@ class Clipped:
     def clip(self, update: Update) -> Update:
         """Return the update with a delta of at most the norm."""
         size = sqrt(squared_norm(update.delta))
-        if size <= self.norm:
-            return update
         if not isfinite(size):
-            return replace(update, delta=np.zeros_like(update.delta))
-        return replace(update, delta=np.multiply(update.delta, self.norm / size, dtype=np.float64))
+            nothing = np.zeros_like(update.delta)
+            return replace(update, delta=nothing, moved=nothing)
+        moved = replace(update, moved=update.delta)
+        if size <= self.norm:
+            return moved
+        return replace(moved, delta=np.multiply(update.delta, self.norm / size, dtype=np.float64))
 
     def lift(self, update: Update) -> Any:
         """Clip, then lift."""

@@ -32,6 +32,11 @@ class WeightedMean(Streaming):
     def __post_init__(self) -> None:
         check_weights(self.by)
 
+    @property
+    def by_examples(self) -> bool:
+        """Whether clients weigh by their examples."""
+        return self.by == "examples"
+
     def weigh(self, update: Update) -> float:
         """Return the client's number of examples, or 1."""
         return weight_of(update.examples, self.by)
@@ -112,7 +117,9 @@ class FairMean(Streaming):
             learning rate where it is needed.
 
     Source: Li et al. (2020), arXiv 1905.10497, Algorithm 2. The paper samples clients in
-    proportion to their examples and then weighs them equally, as is done here.
+    proportion to their examples and then weighs them equally: that is the sampling ``by-size``.
+    With uniform sampling they weigh equally all the same: all clients count alike, not all
+    examples.
     """
 
     q: float = 0.1

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from strategies import checks
 from strategies.core import Mean, Update, Vector
 from strategies.geometry import average_of, by_columns, squared_distances
-from strategies.sums import DRIFT, drift, same_extras, squared_norm
+from strategies.sums import DRIFT, add_scaled, drift, same_extras, squared_norm
 from strategies.weights import Weights, check_weights, weight_of
 
 Combine = Callable[[Sequence[Vector]], Vector]
@@ -35,6 +35,7 @@ class Kept:
         deltas: their deltas, [P] each.
         extras: their extras by name, [T] each.
         trainable: T; None means all entries of the deltas.
+        moved: deltas before clipping, where they were clipped, [P] each.
     """
 
     clients: list[int] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Kept:
     deltas: list[Vector] = field(default_factory=list)
     extras: dict[str, list[Vector]] = field(default_factory=dict)
     trainable: int | None = None
+    moved: list[Vector] = field(default_factory=list)
 
     def in_order(self) -> Kept:
         """Return the same in the order of the clients' numbers."""
@@ -57,13 +59,17 @@ class Kept:
             examples=pick(self.examples),
             deltas=pick(self.deltas),
             extras=extras,
+            moved=pick(self.moved) if self.moved else [],
         )
 
     def drift(self) -> float:
-        """Return the clients' root mean square distance from their plain mean."""
-        heads = [delta[: self.trainable] for delta in self.deltas]
-        squares = sum(squared_norm(head) for head in heads) / len(heads)
-        return drift(squares, average_of(heads), len(heads))
+        """Return how far the clients are apart after local training, as :func:`drift` says."""
+        heads = [delta[: self.trainable] for delta in self.moved or self.deltas]
+        shares = np.asarray(self.examples, np.float64) / max(1, sum(self.examples))
+        squares = sum(p * squared_norm(head) for p, head in zip(shares, heads, strict=True))
+        middle = np.zeros(len(heads[0]))
+        add_scaled(middle, heads, shares.tolist())
+        return drift(squares, middle, len(heads))
 
 
 class Robust:
@@ -76,7 +82,9 @@ class Robust:
     def lift(self, update: Update) -> Kept:
         """Return one client's update, as it is."""
         extras = {name: [extra] for name, extra in update.extras.items()}
-        return Kept([update.client], [update.examples], [update.delta], extras, update.trainable)
+        moved = [] if update.moved is None else [update.moved]
+        own = ([update.client], [update.examples], [update.delta])
+        return Kept(*own, extras, update.trainable, moved)
 
     def merge(self, a: Kept, b: Kept) -> Kept:
         """Return the updates of both groups."""
@@ -87,6 +95,7 @@ class Robust:
             a.deltas + b.deltas,
             {name: a.extras[name] + b.extras[name] for name in a.extras},
             a.trainable,
+            a.moved + b.moved,
         )
 
     def fold(self, partial: Kept | None, update: Update) -> Kept:
@@ -97,6 +106,8 @@ class Robust:
         partial.clients.append(update.client)
         partial.examples.append(update.examples)
         partial.deltas.append(update.delta)
+        if update.moved is not None:
+            partial.moved.append(update.moved)
         for name, extra in update.extras.items():
             partial.extras[name].append(extra)
         return partial

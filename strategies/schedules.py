@@ -1,5 +1,6 @@
-"""Values that depend on the round: server and client learning rates, proximal mu.
+"""Values that depend on the round: server learning rates and proximal mu.
 
+Clients' learning rates are the experiment's ``training.learning_rate``, the same in all rounds.
 Every schedule is a function of the round's number, which counts from 1.
 """
 

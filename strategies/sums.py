@@ -71,6 +71,8 @@ class Sums:
         tallies: further sums of numbers by name.
         squares: sum of ``weight * ||delta||^2`` over the trainable part.
         trainable: its length T.
+        moved: the same sums with the examples as weights and deltas before clipping, over the
+            trainable part, for :func:`drift`; None where these sums are those already.
     """
 
     delta: Vector
@@ -80,6 +82,7 @@ class Sums:
     tallies: dict[str, float] = field(default_factory=dict)
     squares: float = 0.0
     trainable: int = 0
+    moved: Sums | None = None
 
 
 class Streaming:
@@ -91,6 +94,11 @@ class Streaming:
     def weigh(self, update: Update) -> float:
         """Return the client's weight a_i, >= 0."""
         raise NotImplementedError
+
+    @property
+    def by_examples(self) -> bool:
+        """Whether a_i is the number of examples, so that drift needs no sums of its own."""
+        return False
 
     def tally(self, update: Update) -> dict[str, float]:
         """Return further numbers to sum over the clients."""
@@ -115,6 +123,7 @@ class Streaming:
             {name: a.tallies[name] + b.tallies[name] for name in a.tallies},
             a.squares + b.squares,
             a.trainable,
+            None if a.moved is None or b.moved is None else self.merge(a.moved, b.moved),
         )
 
     def absorb(self, a: Sums, b: Sums) -> Sums:
@@ -128,6 +137,8 @@ class Streaming:
         a.weight += b.weight
         a.clients += b.clients
         a.squares += b.squares
+        if a.moved is not None and b.moved is not None:
+            self.absorb(a.moved, b.moved)
         return a
 
     def fold(self, partial: Sums | None, update: Update) -> Sums:
@@ -164,7 +175,21 @@ class Streaming:
             partial.squares += square
             partial.clients += 1
             first = False
+        self._add_moved(partial, updates)
         return partial
+
+    def _add_moved(self, partial: Sums, updates: Sequence[Update]) -> None:
+        """Add to the sums that drift is made of, where they are not those of the mean."""
+        if self.by_examples and updates[0].moved is None:
+            return
+        cut, fresh = partial.trainable, partial.moved is None
+        if partial.moved is None:
+            partial.moved = Sums(np.empty(cut), trainable=cut)
+        moved, weights = partial.moved, [float(update.examples) for update in updates]
+        ways = [head_of(u.delta if u.moved is None else u.moved, cut) for u in updates]
+        moved.squares += sum(add_scaled(moved.delta, ways, weights, cut, fresh))
+        moved.weight += sum(weights)
+        moved.clients += len(updates)
 
     def finish(self, partial: Sums) -> Mean:
         """Divide by the total weight; the metric ``drift`` is how far the clients are apart."""
@@ -173,14 +198,18 @@ class Streaming:
             raise ValueError(f"total weight of the cohort must be > 0, got {total}")
         extras = {name: extra / total for name, extra in partial.extras.items()}
         scale, mean = self.scale(partial), partial.delta / total
-        apart = drift(partial.squares / total, mean[: partial.trainable], partial.clients)
+        moved = partial if partial.moved is None else partial.moved
+        weight = moved.weight or 1.0  # Clients without examples do not drift.
+        middle = moved.delta[: partial.trainable] / weight
+        apart = drift(moved.squares / weight, middle, partial.clients)
         return Mean(mean, extras, total, partial.clients, scale, metrics={DRIFT: apart})
 
 
 def drift(mean_square: float, mean: Vector, clients: int) -> float:
     """Return the clients' root mean square distance from their mean, from sums that stream.
 
-    With the weights ``p_i`` of the mean (they add up to 1)::
+    One quantity for all strategies: the deltas are those of local training, before any clipping,
+    and p_i is a client's share of the cohort's examples, whatever weights the mean has::
 
         sqrt(sum_i p_i ||delta_i - mean||^2) = sqrt(sum_i p_i ||delta_i||^2 - ||mean||^2)
 
@@ -191,6 +220,13 @@ def drift(mean_square: float, mean: Vector, clients: int) -> float:
     """
     # Equal updates may give a difference below zero by rounding.
     return sqrt(max(0.0, mean_square - squared_norm(mean))) if clients > 1 else 0.0
+
+
+def head_of(vector: Any, size: int) -> Any:
+    """Return the leading entries of a vector, without computing those of a difference."""
+    if isinstance(vector, Difference):
+        return Difference(vector.end[:size], vector.start[:size])
+    return vector[:size]
 
 
 def add_scaled(

@@ -1,0 +1,128 @@
+"""How the data was dealt and how clients behaved, in words with their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from analysis.runs import Runs
+from analysis.sources import BIBTEX
+from analysis.text import latex_escape, listing, number
+
+Cite = Callable[..., str]
+"""Makes a citation of BibTeX entries."""
+
+PARTITIONS = {
+    "iid": ("i.i.d.", ()),
+    "dirichlet": (
+        "each class in Dirichlet proportions over the clients",
+        ("yurochkin", "li-silos"),
+    ),
+    "inner-dirichlet": (
+        "equal sizes, the labels of each client from a Dirichlet distribution",
+        ("acar",),
+    ),
+    "pathological": ("a fixed number of classes for each client", ("mcmahan",)),
+    "shards": ("shards of rows sorted by label", ("mcmahan",)),
+    "on-demand": ("each client draws rows of its own", ()),
+    "natural": ("by the rows' own origin", ()),
+}
+"""What a partition does, and its sources."""
+
+SAMPLINGS = {
+    "by-size": (
+        "Clients are drawn in proportion to their examples, without replacement{}.",
+        ("efraimidis",),
+    ),
+    "round-robin": ("Clients take part in turn, in a random order that repeats.", ()),
+    "power-of-choice": (
+        "Of candidates drawn by size, those with the largest losses take part "
+        "(power-of-choice{}, by the loss of their last training).",
+        ("cho",),
+    ),
+}
+"""What a sampling does, and its sources; uniform sampling needs no words."""
+
+ATTACKS = {
+    "label-flip": ("train on labels $c - 1 - y$ of $c$ classes{}", ("fang",)),
+    "sign-flip": ("send their update with its sign turned{}", ("rsa",)),
+    "noise": ("send Gaussian noise in the place of an update{}", ("blanchard",)),
+    "scale": ("send a multiple of their update", ()),
+}
+"""What attackers do, and the sources."""
+
+
+def partitions(runs: Runs, cite: Cite) -> str:
+    """Return how the data was dealt: each kind of partition with its source."""
+    found = []
+    kinds = [str(kind) for kind in _values(runs, "partition")]
+    for kind in kinds:
+        words, sources = PARTITIONS.get(kind, (latex_escape(kind), ()))
+        if kind == "on-demand" and "prior" in _values(runs, "partition.law"):
+            sources = ("hsu",)
+        found.append(words + cite(*(BIBTEX[name] for name in sources)))
+    return "; ".join(found)
+
+
+def behaviour(runs: Runs, cite: Cite) -> list[str]:
+    """Return a sentence for each way of sampling, attack and kind of realism that a run used."""
+    found = []
+    for kind in _values(runs, "sampling.kind"):
+        if kind in SAMPLINGS:
+            found.append(_filled(*SAMPLINGS[kind], cite))
+    found += _attacks(runs, cite)
+    return found + _realism(runs, cite)
+
+
+def _attacks(runs: Runs, cite: Cite) -> list[str]:
+    found = []
+    for kind in [k for k in _values(runs, "attack.kind") if k in ATTACKS]:
+        rows = runs.table[runs.table["attack.kind"] == kind]
+        shares = _said(rows, "attack.fraction")
+        strength = _said(rows, "attack.strength")
+        words = _filled(*ATTACKS[kind], cite)
+        more = f" (strength {strength})" if strength else ""
+        found.append(f"A fraction of {shares} of the clients attack: they {words}{more}.")
+    return found
+
+
+def _realism(runs: Runs, cite: Cite) -> list[str]:
+    def share(key: str, nothing: float) -> str:
+        return listing([v for v in _values(runs, f"realism.{key}") if v != nothing] or [""])
+
+    found = []
+    if part := share("dropout", 0.0):
+        found.append(f"A client that was asked does not answer with probability {part}.")
+    if part := share("stragglers", 0.0):
+        drops = [d for d in _values(runs, "realism.drop_stragglers") if d not in (False, "()")]
+        found.append(
+            f"A fraction of {part} of the clients are stragglers and do a uniformly drawn part of "
+            f"their local work{cite(BIBTEX['fedprox'])}"
+            + (", which some or all strategies leave out." if drops else ".")
+        )
+    if part := share("availability", 1.0):
+        found.append(f"A client can be asked in a round with probability {part}, independently.")
+    if part := share("over_selection", 0.0):
+        found.append(
+            f"More clients are asked than are needed, by a fraction of {part}, and the fastest "
+            f"count{cite(BIBTEX['bonawitz'])}."
+        )
+    return found
+
+
+def _filled(words: str, sources: tuple[str, ...], cite: Cite) -> str:
+    return words.replace("{}", cite(*(BIBTEX[name] for name in sources)))
+
+
+def _said(rows: pd.DataFrame, column: str) -> str:
+    values = sorted(rows[column].dropna().unique()) if column in rows else []
+    return latex_escape(listing([number(v) for v in values])) if values else ""
+
+
+def _values(runs: Runs, column: str) -> list[Any]:
+    """Return the different values of a column among the runs that are not pooled."""
+    table = runs.table[runs.table["mode"] != "centralised"]
+    values = table[column].dropna().unique().tolist() if column in table else []
+    return sorted(values, key=lambda v: (isinstance(v, str), v))

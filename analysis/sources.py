@@ -1,0 +1,169 @@
+"""BibTeX of what a methods paragraph cites besides the strategies: data, partitions, behaviour."""
+
+from __future__ import annotations
+
+
+def _entry(kind: str, key: str, authors: str, title: str, year: int, **more: str) -> str:
+    fields = {"author": authors, "title": title, **more, "year": str(year)}
+    if "eprint" in more:
+        fields["archiveprefix"] = "arXiv"
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items()]
+    return "\n".join([f"@{kind}{{{key},", *lines, "}"])
+
+
+BIBTEX = {
+    "flwr": _entry(
+        "misc",
+        "beutel2020flower",
+        "Beutel, Daniel J. and Topal, Taner and Mathur, Akhil and Qiu, Xinchi and "
+        "Fernandez-Marques, Javier and Gao, Yan and Sani, Lorenzo and Li, Kwing Hei and "
+        r"Parcollet, Titouan and de Gusm{\~a}o, Pedro Porto Buarque and Lane, Nicholas D.",
+        "{Flower}: A Friendly Federated Learning Research Framework",
+        2020,
+        eprint="2007.14390",
+    ),
+    "ray": _entry(
+        "inproceedings",
+        "moritz2018ray",
+        "Moritz, Philipp and Nishihara, Robert and Wang, Stephanie and Tumanov, Alexey and "
+        "Liaw, Richard and Liang, Eric and Elibol, Melih and Yang, Zongheng and Paul, William and "
+        "Jordan, Michael I. and Stoica, Ion",
+        "{Ray}: A Distributed Framework for Emerging {AI} Applications",
+        2018,
+        booktitle="USENIX Symposium on Operating Systems Design and Implementation (OSDI)",
+        eprint="1712.05889",
+    ),
+    "rank": _entry(
+        "article",
+        "hung2019rank",
+        "Hung, Kenneth and Fithian, William",
+        "Rank Verification for Exponential Families",
+        2019,
+        journal="The Annals of Statistics",
+        eprint="1610.03944",
+    ),
+    "fashion-mnist": _entry(
+        "misc",
+        "xiao2017fashion",
+        "Xiao, Han and Rasul, Kashif and Vollgraf, Roland",
+        "{Fashion-MNIST}: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
+        2017,
+        eprint="1708.07747",
+    ),
+    "mcmahan": _entry(
+        "inproceedings",
+        "mcmahan2017communication",
+        "McMahan, H. Brendan and Moore, Eider and Ramage, Daniel and Hampson, Seth and "
+        r"Ag{\"u}era y Arcas, Blaise",
+        "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+        2017,
+        booktitle="Artificial Intelligence and Statistics (AISTATS)",
+        eprint="1602.05629",
+    ),
+    "yurochkin": _entry(
+        "inproceedings",
+        "yurochkin2019bayesian",
+        "Yurochkin, Mikhail and Agarwal, Mayank and Ghosh, Soumya and Greenewald, Kristjan and "
+        "Hoang, Trong Nghia and Khazaeni, Yasaman",
+        "Bayesian Nonparametric Federated Learning of Neural Networks",
+        2019,
+        booktitle="International Conference on Machine Learning (ICML)",
+        eprint="1905.12022",
+    ),
+    "li-silos": _entry(
+        "inproceedings",
+        "li2022silos",
+        "Li, Qinbin and Diao, Yiqun and Chen, Quan and He, Bingsheng",
+        "Federated Learning on Non-{IID} Data Silos: An Experimental Study",
+        2022,
+        booktitle="IEEE International Conference on Data Engineering (ICDE)",
+        eprint="2102.02079",
+    ),
+    "acar": _entry(
+        "inproceedings",
+        "acar2021federated",
+        "Acar, Durmus Alp Emre and Zhao, Yue and Matas Navarro, Ramon and Mattina, Matthew and "
+        "Whatmough, Paul N. and Saligrama, Venkatesh",
+        "Federated Learning Based on Dynamic Regularization",
+        2021,
+        booktitle="International Conference on Learning Representations (ICLR)",
+        eprint="2111.04263",
+    ),
+    "hsu": _entry(
+        "misc",
+        "hsu2019measuring",
+        "Hsu, Tzu-Ming Harry and Qi, Hang and Brown, Matthew",
+        "Measuring the Effects of Non-Identical Data Distribution for Federated Visual "
+        "Classification",
+        2019,
+        eprint="1909.06335",
+    ),
+    "efraimidis": _entry(
+        "article",
+        "efraimidis2006weighted",
+        "Efraimidis, Pavlos S. and Spirakis, Paul G.",
+        "Weighted random sampling with a reservoir",
+        2006,
+        journal="Information Processing Letters",
+    ),
+    "cho": _entry(
+        "misc",
+        "cho2020client",
+        "Cho, Yae Jee and Wang, Jianyu and Joshi, Gauri",
+        "Client Selection in Federated Learning: Convergence Analysis and Power-of-Choice "
+        "Selection Strategies",
+        2020,
+        eprint="2010.01243",
+    ),
+    "fang": _entry(
+        "inproceedings",
+        "fang2020local",
+        "Fang, Minghong and Cao, Xiaoyu and Jia, Jinyuan and Gong, Neil Zhenqiang",
+        "Local Model Poisoning Attacks to {Byzantine}-Robust Federated Learning",
+        2020,
+        booktitle="USENIX Security Symposium",
+        eprint="1911.11815",
+    ),
+    "blanchard": _entry(
+        "inproceedings",
+        "blanchard2017machine",
+        "Blanchard, Peva and El Mhamdi, El Mahdi and Guerraoui, Rachid and Stainer, Julien",
+        "Machine Learning with Adversaries: {Byzantine} Tolerant Gradient Descent",
+        2017,
+        booktitle="Advances in Neural Information Processing Systems (NeurIPS)",
+        eprint="1703.02757",
+    ),
+    "rsa": _entry(
+        "inproceedings",
+        "li2019rsa",
+        "Li, Liping and Xu, Wei and Chen, Tianyi and Giannakis, Georgios B. and Ling, Qing",
+        "{RSA}: {Byzantine}-Robust Stochastic Aggregation Methods for Distributed Learning from "
+        "Heterogeneous Datasets",
+        2019,
+        booktitle="AAAI Conference on Artificial Intelligence",
+        eprint="1811.03761",
+    ),
+    "fedprox": _entry(
+        "inproceedings",
+        "li2020federated",
+        "Li, Tian and Sahu, Anit Kumar and Zaheer, Manzil and Sanjabi, Maziar and "
+        "Talwalkar, Ameet and Smith, Virginia",
+        "Federated Optimization in Heterogeneous Networks",
+        2020,
+        booktitle="Machine Learning and Systems (MLSys)",
+        eprint="1812.06127",
+    ),
+    "bonawitz": _entry(
+        "inproceedings",
+        "bonawitz2019towards",
+        "Bonawitz, Keith and Eichner, Hubert and Grieskamp, Wolfgang and Huba, Dzmitry and "
+        "Ingerman, Alex and Ivanov, Vladimir and Kiddon, Chlo{\\'e} and Kone{\\v{c}}n{\\'y}, Jakub "
+        "and Mazzocchi, Stefano and McMahan, H. Brendan and Van Overveldt, Timon and "
+        "Petrou, David and Ramage, Daniel and Roselander, Jason",
+        "Towards Federated Learning at Scale: System Design",
+        2019,
+        booktitle="Machine Learning and Systems (MLSys)",
+        eprint="1902.01046",
+    ),
+}
+"""Entries by a short name."""
