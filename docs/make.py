@@ -65,6 +65,8 @@ ABOUT = {
         "than a tenth of the run"
     ),
     "evaluation.batch_size": "examples at a time; changes no figure",
+    "sampling.kind": "how cohorts are drawn; by default `poisson` [with noise](privacy.md), else "
+    "`uniform`",
     "sampling.candidates": "clients that `power-of-choice` asks for their loss",
     "attack.kind": "what attackers send; none by default",
     "attack.fraction": "part of the registered clients that attacks",

@@ -6,7 +6,7 @@ import errno
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from simulation import inputs, results
 from simulation.datasets import Dataset
 from simulation.experiment import Experiment
 from simulation.faults import is_divergence
+from simulation.lock import locked
 from simulation.partition import AnyPartition
 from simulation.rounds import DivergedError, Position
 from strategies import Federated, catalog
@@ -60,6 +61,20 @@ def disk(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({error.strerror or error}); when that is mended, "
             "--resume goes on from the last checkpoint"
         ) from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Make and lock a run folder; take it away again if nothing was written."""
+    results.check_free(path)
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(path):
+            results.check_free(path)
+            yield
+    finally:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def citations(experiment: Experiment) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from flwr.serverapp.strategy import Strategy
 
 from simulation import flower_sampling, plugins
 from simulation.experiment import ConfigError, Experiment, StrategyConfig
+from simulation.privacy import check_sampling
 from simulation.results import RunError
 from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
 from strategies.personal import alone
@@ -56,12 +58,6 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         one = experiment.mode != "federated"
         size = None if one or experiment.cohort is None else experiment.cohort_size
         how = experiment.sampling
-        if strategy.noise is not None and how.kind != "uniform":
-            raise ConfigError(
-                "sampling must be 'uniform' for differential privacy, whose account takes every "
-                f"client as equally likely, got {how.kind!r}"
-            )
-        strategy = strategy.prepared(experiment.rounds, experiment.clients, experiment.cohort_size)
         _check_sgd(experiment, strategy)
         if strategy.client.local and experiment.evaluation.personal:
             _check_personal(experiment)
@@ -69,17 +65,28 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         if not one:
             strategy = weighed(strategy, how.kind)
             cohort = replace(cohort, sampling=how.kind, candidates=how.candidates)
-        return Federated(strategy, cohort)
+        return _prepared(experiment, Federated(strategy, cohort))
     if not isinstance(strategy, Strategy):
         raise ConfigError(
             f"strategy must be an Algorithm or a Flower Strategy, got {type(strategy).__name__}"
         )
-    if experiment.sampling.kind != "uniform":
+    if experiment.sampling.kind not in (None, "uniform"):
         raise ConfigError(
             "sampling must be left out for a Flower strategy, which samples by itself, "
             f"got {experiment.sampling.kind!r}"
         )
+    if isinstance(strategy, Federated):
+        return _prepared(experiment, strategy)
     flower_sampling.check(strategy, experiment)
+    return strategy
+
+
+def _prepared(experiment: Experiment, strategy: Federated) -> Federated:
+    """Check who takes part, and get noise for differential privacy ready, if there is any."""
+    check_sampling(experiment, strategy)
+    if strategy.algorithm.noise is not None:
+        strategy = copy(strategy)  # The noise that is found for these rounds is of this run alone.
+        strategy.prepare(experiment.rounds, experiment.clients)
     return strategy
 
 

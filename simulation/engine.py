@@ -63,6 +63,7 @@ class EngineGrid(Grid):
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.progress = progress or (lambda kind, clients, examples: None)
+        self.simulated = True  # See strategies.federated.SimulatedGrid.
         self.setup: Setup
         self.data: Dataset
         self.partition: AnyPartition

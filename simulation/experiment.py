@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from simulation import plugins
+from simulation import cohorts, plugins
 from simulation.explain import explain as explain
 from simulation.identity import revised
 from simulation.initial import ENDINGS
@@ -291,8 +291,8 @@ class Experiment(Section):
             )
         if self.sampling.kind in WEIGHTED and self.resources.engine == "flower":
             raise ValueError(
-                "sampling must be uniform or round-robin with the engine 'flower', whose server "
-                f"does not know the clients' sizes, got {self.sampling.kind!r}"
+                "sampling must be uniform, poisson or round-robin with the engine 'flower', whose "
+                f"server does not know the clients' sizes, got {self.sampling.kind!r}"
             )
         return self
 
@@ -320,7 +320,7 @@ class Experiment(Section):
     def decisive(self) -> dict[str, Any]:
         """Return the settings that decide the result, as JSON values."""
         # What is not simulated leaves no trace, so that older runs keep their identity.
-        plain = set() if self.realism.active else {"realism"}
+        plain = (set() if self.realism.active else {"realism"}) | cohorts.unsaid(self)
         fields = type(self).model_fields
         plain |= {name for name in LATER if getattr(self, name) == fields[name].default}
         left_out: Any = {"name", "data_dir", "faults", "resources", "track"} | plain
@@ -335,8 +335,7 @@ class Experiment(Section):
                     del found[table][key]
         # Which draws there are is said by what was revised: independent ones are the older.
         found.get("realism", {}).pop("straggler_draws", None)
-        changes = revised(self)
-        return found | ({"revised": changes} if changes else {})
+        return found | ({"revised": changes} if (changes := revised(self)) else {})
 
     def digest(self) -> str:
         """Return the sha256 of :meth:`decisive`: the identity of a run."""

@@ -125,6 +125,7 @@ class FlowerGrid(EngineGrid):
         lent: Numbered | None = None,
     ) -> None:
         super().__init__(progress)
+        self.simulated = lent is None  # What clients a grid has that is lent, only Flower knows.
         self._experiment = experiment
         self._local = InlineGrid()
         self._flower: Numbered | None = lent

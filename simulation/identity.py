@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulation.cohorts import adds_noise
 from strategies import catalog
 from strategies.weights import BY_SIZE
 
@@ -25,6 +26,8 @@ def revised(experiment: Experiment) -> list[str]:
         deadline           stragglers are no longer taken for the fastest of an over-selection
         exact stragglers   an exact share of each round's cohort straggles
         personal models    the server measures no model of which layers stay on the clients
+        private cohorts    with noise, poisson cohorts over a fixed number of clients, and an
+                           account that goes by how cohorts are drawn
         smoothed loss      adaptive mu goes by the loss of several rounds where not all take part
         uniform weights    cohorts drawn by size are weighed alike, unless weights are given
     """
@@ -73,11 +76,16 @@ def _exact_stragglers(experiment: Experiment) -> bool:
     return 0 < plan.stragglers < 1 and plan.straggler_draws == "exact"
 
 
+def _private_cohorts(experiment: Experiment) -> bool:
+    return adds_noise(experiment)
+
+
 CHANGES = {
     "client momentum": _client_momentum,
     "deadline": _deadline,
     "exact stragglers": _exact_stragglers,
     "personal models": _personal_models,
+    "private cohorts": _private_cohorts,
     "smoothed loss": _smoothed_loss,
     "uniform weights": _uniform_weights,
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from simulation import cohorts
 from simulation.experiment import ConfigError, Experiment
 from simulation.work import Setup
 from strategies.core import Reducer, Update
@@ -68,7 +69,7 @@ def shared_bytes(parameters: int, experiment: Experiment, setup: Setup) -> int:
     """Return what the driver's node holds besides: updates that are kept."""
     uploads = len(setup.rule.uploads)
     keeps = setup.reducer is not None and keeps_updates(setup.reducer, setup.rule.uploads)
-    return FLOAT * parameters * experiment.cohort_size * (1 + uploads) if keeps else 0
+    return FLOAT * parameters * cohorts.at_most(experiment) * (1 + uploads) if keeps else 0
 
 
 def check(

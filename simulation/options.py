@@ -73,7 +73,7 @@ OPTIONS = (
         "sampling",
         TEXT,
         "KIND",
-        "uniform, by-size, round-robin or power-of-choice",
+        "uniform, poisson, by-size, round-robin or power-of-choice",
         _WHAT,
     ),
     Option(

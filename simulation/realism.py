@@ -71,7 +71,7 @@ def cast(
     reasons = {client: _absence(experiment, round, client, parts) for client in asked}
     absent = {client: reason for client, reason in reasons.items() if reason is not None}
     left = [c for c in asked if c not in absent]
-    if len(left) > wanted:
+    if plan.over_selection and len(left) > wanted:
         duration = work(left) * np.array([slowness(seed, round, c) for c in left])
         # A straggler is one that works until the deadline, and so comes after all that finish.
         order = np.lexsort((left, duration, [c in parts for c in left]))

@@ -28,7 +28,7 @@ from simulation.realism import Cast
 from simulation.results import RunFolder, client_table, column_means
 from simulation.timeline import Timeline
 from strategies import Federated
-from strategies.core import Round, Spec, State, Vector, bound
+from strategies.core import Round, Spec, State, Vector, bound, finish
 from strategies.personal import local_entries
 from strategies.reports import Reports, apart
 from strategies.sums import DRIFT, squared_norm
@@ -151,18 +151,21 @@ class Folding:
         who = self._cast(round)
         cohort = who.cohort
         shared = algorithm.share(self._state, round)
-        if not cohort:  # Everybody is late or away: the server keeps its model.
-            down = FLOAT * self._travelling * who.asked
-            return Trained(model, columns([]), 0, down, (), who.absent)
-        partial, rows = self.grid.train(round, cohort, model, shared, parts=who.parts)
-        lost, replies = self.grid.lost, len(rows["client"])
-        judge(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
+        if cohort:
+            partial, rows = self.grid.train(round, cohort, model, shared, parts=who.parts)
+            lost, replies = self.grid.lost, len(rows["client"])
+            judge(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
+        else:
+            partial, rows, lost, replies = None, columns([]), (), 0
         with zero_weights(round, rows):
-            mean = bound(algorithm.reducer, shared).finish(partial)
+            mean = finish(bound(algorithm.reducer, shared), partial, model.size)
+        if mean is None:  # Everybody is late or away: the server keeps its model.
+            down = FLOAT * self._travelling * who.asked
+            return Trained(model, rows, 0, down, lost, who.absent)
         measured = column_means(rows, ("train_loss",))["train_loss"]
         if measured is not None:
             mean = replace(mean, metrics={"loss": measured, **mean.metrics})
-        if self.strategy.cohort.sampling == "power-of-choice":
+        if self.strategy.cohort.kind == "power-of-choice":
             self._reports.add(rows["client"], rows["train_loss"])
         after, self._state = algorithm.step(
             self.spec, model, self._state, mean, Round(round, population, self.seed)
@@ -170,9 +173,9 @@ class Folding:
         # Layers that stay on the clients travel neither way.
         down = FLOAT * (self._travelling + sum(np.size(v) for v in shared.values()))
         up = FLOAT * (self._travelling + sum(v.size for v in mean.extras.values()))
-        size = self.strategy.cohort.count(population)
-        notes = algorithm.notes(shared, round, population, size)
-        notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT} | self.grid.measured
+        notes = algorithm.notes(shared, round)
+        notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT}
+        notes |= self.grid.measured if cohort else {}
         if self.experiment.mode != "federated":
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
         return Trained(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
@@ -185,7 +188,7 @@ class Folding:
             if size is not None:
                 cohort = replace(cohort, size=size, fraction=None)
             sizes = None
-            if cohort.sampling in WEIGHTED:
+            if cohort.kind in WEIGHTED:
                 every = self.grid.partition.train_sizes
                 sizes = every if isinstance(clients, int) else every[np.sort(np.asarray(clients))]
             there = clients if isinstance(clients, int) else len(clients)

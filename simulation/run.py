@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +32,15 @@ from simulation import (
     trackers,
 )
 from simulation.attack import attackers
-from simulation.bookkeeping import citations, disk, log_file, notes_of, remarks, summary_of
+from simulation.bookkeeping import (
+    citations,
+    disk,
+    log_file,
+    new_folder,
+    notes_of,
+    remarks,
+    summary_of,
+)
 from simulation.chosen import asked
 from simulation.chosen import make_strategy as make_strategy
 from simulation.datasets import Dataset
@@ -44,6 +52,7 @@ from simulation.listener import Listeners
 from simulation.lock import locked, termination
 from simulation.messaging import Messaging
 from simulation.partition import AnyPartition
+from simulation.privacy import privacy_of
 from simulation.results import RunError, RunFolder
 from simulation.resuming import check_same as check_same
 from simulation.rounds import Driver, Folding, Loop, Position
@@ -154,7 +163,7 @@ def simulate(
         stack.callback(grid.close)
         stack.enter_context(termination())  # Ray has put its own handler in our place.
         if not resume:
-            stack.enter_context(_new_folder(path))
+            stack.enter_context(new_folder(path))
         return _run(experiment, chosen, grid, data, parts, path, start, listener)
 
 
@@ -174,20 +183,6 @@ def _start(
 
 def _default() -> Listener:
     return notebook.Notebook() if notebook.in_notebook() else Listener()
-
-
-@contextmanager
-def _new_folder(path: Path) -> Iterator[None]:
-    """Make and lock a run folder; take it away again if nothing was written."""
-    results.check_free(path)
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(path):
-            results.check_free(path)
-            yield
-    finally:
-        with suppress(OSError):
-            path.rmdir()
 
 
 def prepare(experiment: Experiment, load: Load = datasets.load) -> tuple[Dataset, AnyPartition]:
@@ -274,11 +269,12 @@ def _run(
     if setup.keeps_state and grid.folds:
         shelf = Shelf(str(path.resolve() / "checkpoint" / checkpoint.CLIENTS))
         setup = replace(setup, shelf=shelf)
-    for text in notes_of(experiment, strategy):
-        listener.note(text)
     grid.start(setup, data, parts)
     info = grid.info()
     memory.check(info.spec.size, grid.workers, grid.memory, experiment, setup)
+    private = privacy_of(strategy, info.spec)
+    for text in [*notes_of(experiment, strategy), *private.notes]:
+        listener.note(text)
     if setup.shelf is not None:
         states.check_room(path, info.spec, len(setup.rule.own), setup.rule.local, experiment)
     existed = (path / "config.json").exists()
@@ -292,7 +288,7 @@ def _run(
         "workers": grid.workers,
         **({"weights": weights_of(setup.reducer)} if setup.reducer is not None else {}),
         "citations": citations(experiment),
-    }
+    } | private.settings
     if existed:
         last = start.position.round if start else -1
         line = resuming.last_line(path, experiment, last) if start else -1
@@ -301,7 +297,7 @@ def _run(
         folder = RunFolder.create(path, config)
     with log_file(path / "run.log"):
         log.info("data from %s; %d workers", data.source, grid.workers)
-        for note in data.notes:
+        for note in [*data.notes, *private.notes]:
             log.info("%s", note)
         if experiment.evaluation.clients and experiment.mode == "federated":
             partition.tell_unmeasured(parts, experiment.partition.validation)
@@ -351,6 +347,7 @@ def _run(
             lines = results.read_rounds(path)
             seconds = before + time.perf_counter() - began
             summary = summary_of(status, experiment, lines, position, seconds, info.spec)
+            summary |= private.spent(lines)
             if start is None and grid.busy is not None:
                 summary["busy_seconds"] = grid.busy
             if status == "complete":

@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from simulation import cohorts
 from simulation.experiment import Experiment
 from simulation.run import Listener, Result
 
@@ -156,7 +157,8 @@ class Screen(Listener):
         self._epochs, self._rounds = experiment.training.local_epochs, experiment.rounds
         self._told, self._trained, self._answered = done, 0, 0
         self._rate = Rate()
-        some = f"{self._cohort:,} of {experiment.clients:,} clients"
+        about = "about " if cohorts.varies(experiment) else ""
+        some = f"{about}{self._cohort:,} of {experiment.clients:,} clients"
         who = "the pooled data" if central else some
         after = f", going on after round {done}" if done else ""
         self.print(

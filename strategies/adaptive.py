@@ -14,11 +14,11 @@ from typing import Any
 from strategies import checks
 from strategies.clients import proximal_hook
 from strategies.core import Algorithm, ClientRule, Mean, Round, ServerRule, State, Update, Vector
-from strategies.privacy import Clipped
+from strategies.privacy import WITHIN, Clipped
 from strategies.sums import Sums, squared_norm
 
-CLIP, WITHIN = "clip", "within"
-"""Names of the shared norm, and of the metric that says which part of the updates kept it."""
+CLIP = "clip"
+"""Name of the shared norm."""
 
 
 def proximal_as_told() -> ClientRule:
@@ -92,6 +92,11 @@ class AdaptiveMu(_Wrapper):
                 "adaptive mu needs the client rule 'proximal as told', "
                 f"got {algorithm.client.name!r}"
             )
+        if algorithm.noise is not None:
+            return (
+                "adaptive mu goes by the clients' losses, which noise for differential privacy "
+                f"does not hide, got the noise {algorithm.noise}"
+            )
         return super().refuse(algorithm)
 
     def init(self, model: Vector) -> State:
@@ -140,7 +145,14 @@ class AdaptiveClipped(Clipped):
     The norm is that of the server rule :class:`AdaptiveClip`; the mean gets the metric ``within``,
     the share of clients whose update is no longer than it. See :class:`~strategies.privacy.Clipped`
     for the rest.
+
+    With a fixed divisor m, W of K clients within the norm give ``1/2 + (W - K / 2) / m``: a client
+    moves that by ``1 / (2 m)`` whether it is within or not, which the noise of the count goes by.
+
+    Source: Andrew et al. (2021), arXiv 1905.03871, Algorithm 1 and theorem 1.
     """
+
+    counts = True
 
     def at(self, shared: Mapping[str, Any]) -> AdaptiveClipped:
         """Return the reducer of a round."""
@@ -177,9 +189,17 @@ class AdaptiveClipped(Clipped):
 
     def finish(self, partial: Sums) -> Mean:
         """Return the mean, its sensitivity and the share of updates within the norm."""
-        mean = super().finish(partial)
-        within = partial.tallies[WITHIN] / mean.clients
+        mean, count = super().finish(partial), partial.tallies[WITHIN]
+        if self.divisor is None:
+            within = count / partial.clients
+        else:
+            within = 0.5 + (count - partial.clients / 2) / self.divisor
         return replace(mean, metrics={**mean.metrics, WITHIN: within})
+
+    def nobody(self, size: int) -> Mean | None:
+        """Return the mean of an empty cohort, in which half are within the norm."""
+        mean = super().nobody(size)
+        return None if mean is None else replace(mean, metrics={WITHIN: 0.5})
 
 
 @dataclass(frozen=True)

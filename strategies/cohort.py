@@ -1,4 +1,4 @@
-"""Who takes part in a round: uniform, by size, in turn, or those with the largest losses."""
+"""Who takes part in a round: at random, by size, in turn, or those with the largest losses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAIN = 0x7452
 EVALUATE = 0x4576
 """Purpose of the random stream that samples who evaluates."""
 
-SAMPLINGS = ("uniform", "by-size", "round-robin", "power-of-choice")
+SAMPLINGS = ("uniform", "poisson", "by-size", "round-robin", "power-of-choice")
 """How a cohort may be drawn."""
 
 
@@ -28,6 +28,8 @@ class Cohort:
     ::
 
         uniform          every set of clients is equally likely
+        poisson          each client by itself with probability q = size / number of clients: the
+                         cohort has that size in the mean, and may be empty
         by-size          one after the other with probability n_i / (sum of n_j of those left)
         round-robin      the next ones of a seeded order, from its beginning again after its end
         power-of-choice  of d candidates, drawn by size, those with the largest losses; a client
@@ -38,7 +40,8 @@ class Cohort:
         fraction: which part of the population instead, in (0, 1], rounded down.
         seed: whole number >= 0; the cohort of a round depends on it, the round, the ids, and for
             some ways of sampling on sizes and losses, but on nothing else.
-        sampling: one of :data:`SAMPLINGS`.
+        sampling: one of :data:`SAMPLINGS`; None is poisson for strategies that add noise for
+            differential privacy, whose account goes by it, and uniform for all others.
         candidates: d of power-of-choice, from the cohort's size to the population's; by default
             twice the cohort's size, or all where there are fewer.
 
@@ -47,13 +50,13 @@ class Cohort:
 
     Source: by size, Efraimidis and Spirakis (2006), "Weighted random sampling with a reservoir";
     power-of-choice, Cho et al. (2020), arXiv 2010.01243, the variant rpow-d: a client's loss is
-    the mean of its last local training.
+    the mean of its last local training; poisson, McMahan et al. (2018), arXiv 1710.06963.
     """
 
     size: int | None = None
     fraction: float | None = None
     seed: int = 0
-    sampling: str = "uniform"
+    sampling: str | None = None
     candidates: int | None = None
 
     def __post_init__(self) -> None:
@@ -67,17 +70,23 @@ class Cohort:
         if self.fraction is not None:
             checks.number("fraction", self.fraction, "in (0, 1]")
         checks.integer("seed", self.seed, ">= 0")
-        checks.one_of("sampling", self.sampling, SAMPLINGS)
+        if self.sampling is not None:
+            checks.one_of("sampling", self.sampling, SAMPLINGS)
         if self.candidates is not None:
             checks.integer("candidates", self.candidates, ">= 1")
             if self.sampling != "power-of-choice":
                 raise ValueError(
-                    f"candidates must be left out for the sampling {self.sampling!r}, "
+                    f"candidates must be left out for the sampling {self.kind!r}, "
                     f"got {self.candidates}"
                 )
 
+    @property
+    def kind(self) -> str:
+        """How the cohort is drawn: one of :data:`SAMPLINGS`."""
+        return self.sampling or "uniform"
+
     def count(self, population: int) -> int:
-        """Return how many of ``population`` clients take part in a round.
+        """Return how many of ``population`` clients take part in a round, with poisson in the mean.
 
         Raises:
             ValueError: if they are fewer than the cohort needs, or the fraction selects none.
@@ -137,15 +146,18 @@ class Cohort:
         ids: list[int] | None,
         losses: Mapping[int, float],
     ) -> NDArray[np.int64]:
-        """Return ``count`` places of ``population``."""
-        if self.sampling == "round-robin":
+        """Return ``count`` places of ``population``; with poisson so many in the mean."""
+        if self.kind == "round-robin":
             order = stream(self.seed, purpose).permutation(population)
             first = (round - 1) * count
             return order[np.arange(first, first + count) % population]
         rng = stream(self.seed, purpose, round)
-        if self.sampling == "uniform":
+        if self.kind == "poisson":
+            # How many come, and then who: as if each client tossed a coin, without a toss for each.
+            count = int(rng.binomial(population, count / population))
+        if self.kind in ("uniform", "poisson"):
             return rng.choice(population, count, replace=False, shuffle=False)
-        if self.sampling == "by-size":
+        if self.kind == "by-size":
             if sizes is None:
                 raise ValueError("sizes of the clients must be known for 'by-size', got None")
             return _by_size(rng, sizes, count)

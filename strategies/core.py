@@ -15,13 +15,18 @@ All three are pure: what they need comes in, what they make goes out, nothing is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from strategies.folds import bound as bound
+from strategies.folds import finish as finish
+from strategies.folds import fold_all as fold_all
+from strategies.folds import merge_all as merge_all
 
 Vector = NDArray[Any]
 """A one-dimensional floating point array."""
@@ -142,7 +147,8 @@ class Mean:
         clients: how many clients it stands for.
         scale: what the trainable part is to be multiplied by (FedNova's effective number of
             steps, say); moving statistics, behind it, are averaged as they are.
-        sensitivity: the L2 distance by which one client can move ``delta``; None if unbounded.
+        sensitivity: the largest L2 norm of one client's part of ``delta``: how far adding or
+            removing one moves it (replacing one, twice as far); None if unbounded.
         metrics: means over the cohort by name: ``loss`` is that of the local training; a reducer
             adds what it counts.
     """
@@ -158,11 +164,14 @@ class Mean:
 
 @dataclass(frozen=True)
 class Round:
-    """Where we are: the round's number (from 1), how many clients are registered, the seed."""
+    """Where we are: the round's number (from 1), how many clients are registered, the seed.
+
+    Without a seed random numbers are the operating system's: nobody can draw them again.
+    """
 
     number: int
     population: int
-    seed: int = 0
+    seed: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -245,55 +254,6 @@ class Reducer(Protocol):
         """Turn the total into the cohort's mean update (runs on the server)."""
 
 
-def fold_all(reducer: Any, partial: Any | None, updates: Sequence[Update]) -> Any:
-    """Fold updates one after the other; at once where the reducer has a ``fold_many``.
-
-    ``fold_many(partial, updates)`` must give the bits of as many calls of ``fold``.
-    """
-    many = getattr(reducer, "fold_many", None)
-    if many is not None:
-        return many(partial, updates)
-    for update in updates:
-        partial = reducer.fold(partial, update)
-    return partial
-
-
-def merge_all(reducer: Any, partials: Iterable[Any], own: bool = False) -> Any:
-    """Merge partials from the left: ``merge(merge(a, b), c)``; None stands for nothing.
-
-    Where the reducer has an ``absorb(a, b)``, which gives what ``merge`` does and may change a,
-    nothing but the first result is allocated.
-
-    Args:
-        reducer: a :class:`Reducer`.
-        partials: what to merge.
-        own: whether the first of them may be changed.
-
-    Returns:
-        The total, None if there is nothing.
-    """
-    absorb = getattr(reducer, "absorb", reducer.merge)
-    total, fresh = None, own
-    for partial in partials:
-        if partial is None:
-            continue
-        if total is None:
-            total = partial
-        else:
-            total, fresh = (absorb if fresh else reducer.merge)(total, partial), True
-    return total
-
-
-def bound(reducer: Any, shared: Mapping[str, Any]) -> Any:
-    """Return ``reducer`` for a round in which the server shares ``shared``.
-
-    A reducer that depends on it (an adaptive clipping norm) has a method ``at(shared)`` that
-    returns one for the round; all others stay as they are.
-    """
-    at = getattr(reducer, "at", None)
-    return at(shared) if at else reducer
-
-
 class ServerRule(Protocol):
     """How the cohort's mean moves the model.
 
@@ -363,28 +323,49 @@ class Algorithm:
         """Return everything that the clients of a round get besides the model."""
         return {**self.client.share(round), **self.server.share(state)}
 
-    def prepared(self, rounds: int, population: int, cohort: int) -> Algorithm:
+    def over(self, clients: int) -> Algorithm:
+        """Return the algorithm with a mean over a fixed number of clients, if there is noise.
+
+        Noise hides what one client adds to a sum; how many came would tell of it, too. A reducer
+        that can divide by a fixed number has a method ``over(clients)``.
+        """
+        over = getattr(self.reducer, "over", None)
+        if self.noise is None or over is None:
+            return self
+        return replace(self, reducer=over(clients))
+
+    def prepared(
+        self, rounds: int, population: int, cohort: int, sampling: str = "poisson"
+    ) -> Algorithm:
         """Return the algorithm for a run of so many rounds, clients and clients of a round.
 
-        Noise that is to keep a target epsilon finds its strength here.
+        Noise that is to keep a target epsilon finds its strength here, in a method ``prepared`` of
+        the same arguments, and the mean gets its fixed denominator.
+
+        Args:
+            rounds: of the run.
+            population: N, the registered clients.
+            cohort: how many take part in a round; with poisson sampling in the mean, q N.
+            sampling: how they are drawn, one of :data:`strategies.cohort.SAMPLINGS`.
 
         Raises:
             ValueError: if the noise cannot be had.
         """
         prepare = getattr(self.noise, "prepared", None)
-        return self if prepare is None else replace(self, noise=prepare(rounds, population, cohort))
+        if prepare is None:
+            return self
+        noise = prepare(rounds, population, cohort, sampling)
+        return replace(self, noise=noise).over(cohort)
 
-    def notes(
-        self, shared: Mapping[str, Any], round: int, population: int, cohort: int
-    ) -> dict[str, float]:
+    def notes(self, shared: Mapping[str, Any], round: int) -> dict[str, float]:
         """Return numbers for a round's record: what the server adapts, the epsilon spent.
 
         A server rule names in ``shows`` which of the numbers that it shares these are; noise has a
-        method ``notes(rounds, population, cohort)``.
+        method ``notes(rounds)``.
         """
         shown = {name: float(shared[name]) for name in getattr(self.server, "shows", ())}
         account = getattr(self.noise, "notes", None)
-        return shown | (account(round, population, cohort) if account else {})
+        return shown | (account(round) if account else {})
 
     def step(
         self, spec: Spec, model: Vector, state: State, mean: Mean, at: Round

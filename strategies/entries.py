@@ -332,9 +332,9 @@ def dp_fedavg(
     target_epsilon: float | None = None,
     delta: float | None = None,
 ) -> Algorithm:
-    """Average clipped updates, add noise: x <- x + lr * (mean delta_i + N(0, (z norm / m)^2)).
+    """Average clipped updates, add noise: x <- x + lr * (sum delta_i / m + N(0, (z norm / m)^2)).
 
-    z is 1 unless given or found from target_epsilon.
+    m is the cohort's size in the mean, z is 1 unless given or found from target_epsilon.
     """
     reducer = clipped(WeightedMean("uniform"), norm)
     noise = _noise(noise_multiplier, target_epsilon, delta)

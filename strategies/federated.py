@@ -10,11 +10,12 @@ any, ``extras``.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from logging import INFO, WARNING
 from time import sleep
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from flwr.app import (
@@ -30,8 +31,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
+from strategies.accounting import Account, check_sampling
 from strategies.cohort import EVALUATE, TRAIN, Cohort
-from strategies.core import Algorithm, Round, Spec, State, Update, Vector, bound
+from strategies.core import Algorithm, Round, Spec, State, Update, Vector, bound, finish
+from strategies.privacy import GaussianNoise, check_model
 from strategies.reports import Reports, apart
 from strategies.sums import DRIFT
 
@@ -41,11 +44,23 @@ _COUNTS = ("num-examples", "num-steps", "learning-rate", "momentum", "nesterov")
 _NOT_AVERAGED = (*_COUNTS, "partition-id")
 
 
+@runtime_checkable
+class SimulatedGrid(Protocol):
+    """A Flower ``Grid`` that says whether its clients are simulated."""
+
+    simulated: bool
+
+
 class Federated(Strategy):
     """An algorithm as a Flower strategy, for any ``ServerApp`` and any ``Grid``.
 
     Replies are folded in the order of their node ids, never in that of their arrival, and a run
-    that starts at round 1 starts afresh: running one object twice gives the same bits.
+    that starts at round 1 starts afresh: running one object twice gives the same bits, except for
+    noise for differential privacy outside simulations.
+
+    With noise the cohort is a Poisson sample unless its sampling is given, and the mean is over a
+    fixed number of clients: see :class:`~strategies.GaussianNoise`. For a target epsilon, and to
+    have the epsilon spent told, call :meth:`prepare` first.
 
     Args:
         algorithm: client rule, reducer and server rule.
@@ -53,6 +68,13 @@ class Federated(Strategy):
         evaluate: who evaluates in a round; None skips evaluation on clients.
         spec: order, shapes and trainable part of the weights; None takes them from the initial
             arrays, all of them trainable.
+        seeded_noise: whether noise for differential privacy, and who takes part then, come from
+            the cohort's seed, which anybody could draw again, or from the operating system's
+            entropy. None: seeded where the grid says that it simulates clients
+            (:class:`SimulatedGrid`), else the operating system's.
+
+    Raises:
+        ValueError: for a cohort whose privacy cannot be accounted for.
 
     Example:
         >>> from strategies import Algorithm, Federated, WeightedMean, adam, proximal
@@ -66,11 +88,20 @@ class Federated(Strategy):
         cohort: Cohort | None = None,
         evaluate: Cohort | None = Cohort(),  # noqa: B008 - a frozen value
         spec: Spec | None = None,
+        seeded_noise: bool | None = None,
     ) -> None:
         self.algorithm = algorithm
         self.cohort = Cohort() if cohort is None else cohort
+        if self.cohort.sampling is None:
+            usual = "uniform" if algorithm.noise is None else "poisson"
+            self.cohort = replace(self.cohort, sampling=usual)
+        if algorithm.noise is not None:
+            check_sampling(self.cohort.kind)
         self.evaluate = evaluate
         self.spec = spec
+        self.seeded_noise = seeded_noise
+        self._seed: int | None = self.cohort.seed
+        self._now = algorithm
         self._state: State | None = None
         self._shared: Mapping[str, Any] = {}
         self._reports = Reports()
@@ -92,6 +123,15 @@ class Federated(Strategy):
     def state(self, state: State) -> None:
         self._state, self._reports = apart(state)
 
+    def prepare(self, rounds: int, population: int) -> None:
+        """Get noise ready for so many rounds with so many registered clients.
+
+        Raises:
+            ValueError: if dp-accounting is not installed, or no noise keeps the target epsilon.
+        """
+        size = self.cohort.count(population)
+        self.algorithm = self.algorithm.prepared(rounds, population, size, self.cohort.kind)
+
     def summary(self) -> None:
         """Log the algorithm and who takes part."""
         parts = (self.algorithm.client.name, self.algorithm.reducer, self.algorithm.server)
@@ -108,6 +148,8 @@ class Federated(Strategy):
         nodes = _wait_for_nodes(grid, self.cohort)
         if server_round == 1 or self._layout is None:
             self._layout = _Layout(self.spec or infer_spec(arrays), arrays)
+            check_model(self.algorithm, self._layout.spec)
+        self._seed = self.cohort.seed if self._is_seeded(grid) else None
         spec = self._layout.spec
         self._model = self._layout.ravel(arrays)
         self._population = len(nodes)
@@ -119,8 +161,39 @@ class Federated(Strategy):
         record = _request(server_round, arrays, config, numbers)
         if vectors:
             record["shared"] = ArrayRecord(vectors)
-        cohort = self.cohort.sample(server_round, nodes, TRAIN, losses=self._reports.losses)
-        return _messages(record, cohort, len(nodes), MessageType.TRAIN)
+        return _messages(record, self._sample(server_round, nodes), len(nodes), MessageType.TRAIN)
+
+    def _is_seeded(self, grid: Grid) -> bool:
+        """Tell whether randomness that privacy rests on is that of the seed."""
+        if self.algorithm.noise is None:
+            return True
+        if self.seeded_noise is not None:
+            return self.seeded_noise
+        return isinstance(grid, SimulatedGrid) and grid.simulated
+
+    def _sample(self, server_round: int, nodes: list[int]) -> list[int]:
+        """Draw the round's cohort, and fix what its mean is over if there is noise."""
+        cohort, account = self.cohort, self._account()
+        self._now = self.algorithm
+        if account is None:
+            self._now = self.algorithm.over(cohort.count(len(nodes)))
+        if self._seed is None:
+            cohort = replace(cohort, seed=secrets.randbits(128))
+        if account is None or cohort.kind != "poisson":
+            if account is not None and len(nodes) < account.population:
+                raise ValueError(
+                    f"clients must be the {account.population} that privacy is accounted for with "
+                    f"the sampling 'uniform', got {len(nodes)}"
+                )
+            return cohort.sample(server_round, nodes, TRAIN, losses=self._reports.losses)
+        # A node that is not connected stands for a client that sends nothing: all others take part
+        # with the probability that is accounted for.
+        places = cohort.sample(server_round, max(account.population, len(nodes)), TRAIN)
+        return [nodes[place] for place in places if place < len(nodes)]
+
+    def _account(self) -> Account | None:
+        noise = self.algorithm.noise
+        return noise.account if isinstance(noise, GaussianNoise) else None
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -132,17 +205,17 @@ class Federated(Strategy):
                 f"got round {server_round} without a model"
             )
         valid = _valid(replies, "aggregate_train")
-        if not valid:
-            return None, None
-        spec, reducer = self._layout.spec, bound(self.algorithm.reducer, self._shared)
+        spec, reducer = self._layout.spec, bound(self._now.reducer, self._shared)
         partial = None
         for reply in valid:
             update = self._layout.update(reply, self._model)
             partial = reducer.fold(partial, update)
-            if self.cohort.sampling == "power-of-choice":
+            if self.cohort.kind == "power-of-choice":
                 self._reports.add([update.client], [update.metrics.get("loss", np.nan)])
-        at = Round(server_round, self._population, self.cohort.seed)
-        mean, metrics = reducer.finish(partial), mean_metrics(valid)
+        mean = finish(reducer, partial, spec.size)
+        if mean is None:
+            return None, None
+        at, metrics = Round(server_round, self._population, self._seed), mean_metrics(valid)
         self._measured = {k: v for k, v in mean.metrics.items() if k == DRIFT}
         mean = replace(mean, metrics={**_measured(metrics), **mean.metrics})
         model, self._state = self.algorithm.step(spec, self._model, self._state, mean, at)
@@ -150,9 +223,7 @@ class Federated(Strategy):
 
     def notes(self, server_round: int) -> dict[str, float]:
         """Return numbers for the record of the round just trained; see :meth:`Algorithm.notes`."""
-        size = self.cohort.count(self._population)
-        notes = self.algorithm.notes(self._shared, server_round, self._population, size)
-        return {**self._measured, **notes}
+        return {**self._measured, **self.algorithm.notes(self._shared, server_round)}
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -20,6 +20,7 @@ class Ready(Protocol):
         cohort: Cohort | None = None,
         evaluate: Cohort | None = ...,
         spec: Spec | None = None,
+        seeded_noise: bool | None = None,
         **options: Any,
     ) -> Federated:
         """Return the strategy."""
@@ -32,8 +33,8 @@ READY: dict[str, Ready] = {}
 def _ready(symbol: str, name: str) -> Ready:
     """Return a function that builds the catalogue's ``name`` as a Flower strategy.
 
-    It takes the options of the catalogue's entry and ``cohort``, ``evaluate`` and ``spec`` of
-    :class:`Federated`, all by name.
+    It takes the options of the catalogue's entry and ``cohort``, ``evaluate``, ``spec`` and
+    ``seeded_noise`` of :class:`Federated`, all by name.
 
     Raises:
         ValueError: if the catalogue has no such entry.
@@ -45,9 +46,10 @@ def _ready(symbol: str, name: str) -> Ready:
         cohort: Cohort | None = None,
         evaluate: Cohort | None = Cohort(),  # noqa: B008 - a frozen value
         spec: Spec | None = None,
+        seeded_noise: bool | None = None,
         **options: Any,
     ) -> Federated:
-        return Federated(found.build(**options), cohort, evaluate, spec)
+        return Federated(found.build(**options), cohort, evaluate, spec, seeded_noise)
 
     own = [
         p

@@ -26,7 +26,7 @@ def weight_of(examples: int, by: Weights) -> float:
     return 1.0 if by == "uniform" else float(examples)
 
 
-def weighed(algorithm: Algorithm, sampling: str) -> Algorithm:
+def weighed(algorithm: Algorithm, sampling: str | None) -> Algorithm:
     """Return the algorithm with the weights that suit a way of sampling, where it leaves them open.
 
     Clients that are drawn in proportion to n_i and then weighed by n_i count n_i^2: the mean over

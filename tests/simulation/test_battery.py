@@ -11,7 +11,7 @@ import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
 from simulation.client_app import client_app
-from simulation.experiment import Resources, parse
+from simulation.experiment import Experiment, Resources, parse
 from simulation.inline import InlineGrid
 from simulation.messaging import Messaging
 from simulation.rounds import Folding
@@ -32,6 +32,9 @@ EXPERIMENT = parse(
     }
 )
 
+VARYING = Cohort(2, seed=173, sampling="poisson")
+"""A cohort for noise: nobody in round 1, some in round 2."""
+
 
 def tiny(shape: tuple[int, ...], classes: int) -> Any:
     """Return a model of few weights, with layers to keep and with moving statistics."""
@@ -41,6 +44,17 @@ def tiny(shape: tuple[int, ...], classes: int) -> Any:
     pooled = [keras.Input(shape), layers.AveragePooling2D(7), layers.Flatten()]
     dense = [layers.Dense(4), layers.BatchNormalization(), layers.Dense(classes)]
     return keras.Sequential([*pooled, *dense], name="tiny")
+
+
+def trainable(shape: tuple[int, ...], classes: int) -> Any:
+    """Return a model without moving statistics, which noise would spoil."""
+    import keras
+
+    layers = keras.layers
+    return keras.Sequential(
+        [keras.Input(shape), layers.AveragePooling2D(7), layers.Flatten(), layers.Dense(classes)],
+        name="trainable",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +78,18 @@ def identity(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(TaskIdentity, name, 1)
 
 
+def experiment_for(algorithm: Algorithm) -> Experiment:
+    """Return the experiment, with the model that an algorithm can have."""
+    if algorithm.noise is None:
+        return EXPERIMENT
+    return EXPERIMENT.replace(model="tests.simulation.test_battery:trainable")
+
+
 def started(grid: Any, algorithm: Algorithm, given: Any, folder: Path) -> Any:
     shelf = Shelf(str(folder)) if algorithm.client.own or algorithm.client.local else None
-    grid.start(Setup(EXPERIMENT, algorithm.client, algorithm.reducer, shelf=shelf), *given)
+    grid.start(
+        Setup(experiment_for(algorithm), algorithm.client, algorithm.reducer, shelf=shelf), *given
+    )
     return grid
 
 
@@ -82,21 +105,25 @@ def test_all_engines_agree(
 ) -> None:
     from simulation.grid import RayGrid
 
-    algorithm = catalog.build(name).prepared(ROUNDS, CLIENTS, CLIENTS)
+    algorithm, cohort = catalog.build(name), Cohort(seed=EXPERIMENT.seed)
+    if algorithm.noise is not None:
+        cohort = VARYING
+        algorithm = algorithm.prepared(ROUNDS, CLIENTS, 2)
+    experiment = experiment_for(algorithm).replace(seed=cohort.seed)
     inline = started(InlineGrid(), algorithm, given, tmp_path / "inline")
     ray = started(RayGrid(Resources(), pool=pool), algorithm, given, tmp_path / "ray")
     info = inline.info()
     spec, start = info.spec, info.initial
 
     def strategy() -> Federated:
-        return Federated(algorithm, Cohort(seed=EXPERIMENT.seed), evaluate=None, spec=spec)
+        return Federated(algorithm, cohort, evaluate=None, spec=spec, seeded_noise=True)
 
-    folded = trained(Folding(strategy(), inline, spec, EXPERIMENT), start)
+    folded = trained(Folding(strategy(), inline, spec, experiment), start)
     assert np.isfinite(folded).all() and np.abs(folded - start).max() > 1e-4
-    pooled = trained(Folding(strategy(), ray, spec, EXPERIMENT), start)
+    pooled = trained(Folding(strategy(), ray, spec, experiment), start)
     ray.close()
     assert pooled.tobytes() == folded.tobytes()
     with in_memory(client_app(lambda _: inline._executor), CLIENTS) as grid:
-        sent = trained(Messaging(strategy(), grid, spec, EXPERIMENT), start)
+        sent = trained(Messaging(strategy(), grid, spec, experiment), start)
     # The sums are the same, in another order; Adam's kin divide by small numbers.
     np.testing.assert_allclose(sent, folded, atol=2e-5 if name.startswith("feda") else 2e-6)

@@ -119,7 +119,7 @@ def test_a_target_epsilon_is_kept_at_the_end(tmp_path):
     [
         (
             {"sampling": "uniforn"},
-            "sampling.kind must be one of uniform, by-size, round-robin, power-of-choice, "
+            "sampling.kind must be one of uniform, poisson, by-size, round-robin, power-of-choice, "
             "got 'uniforn'; did you mean 'uniform'?",
         ),
         (
@@ -145,18 +145,18 @@ def test_a_target_epsilon_is_kept_at_the_end(tmp_path):
         ),
         (
             {"sampling": "by-size", "resources": {"engine": "flower"}},
-            "sampling must be uniform or round-robin with the engine 'flower', whose server does "
-            "not know the clients' sizes, got 'by-size'",
+            "sampling must be uniform, poisson or round-robin with the engine 'flower', whose "
+            "server does not know the clients' sizes, got 'by-size'",
         ),
         (
             {"sampling": "by-size", "strategy": "dp-fedavg"},
-            "sampling must be 'uniform' for differential privacy, whose account takes every client "
-            "as equally likely, got 'by-size'",
+            "sampling must be 'poisson' or 'uniform' with noise for differential privacy, whose "
+            "account takes every client as equally likely, got 'by-size'",
         ),
     ],
 )
 def test_samplings_that_are_refused(changes, text):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ValueError) as caught:
         make_strategy(parse(BASE | changes))
     assert str(caught.value) == text
 

@@ -1,9 +1,11 @@
 """Sampling: seeded, without replacement, by ids and not by their order."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binom, chisquare
 
 from strategies import Cohort
 from strategies.cohort import EVALUATE, SAMPLINGS, TRAIN
@@ -179,12 +181,40 @@ def test_every_sampling_is_that_of_seed_and_round(sampling):
     assert len({draw(1, 0), draw(2, 0), draw(1, 1)}) == 3
 
 
+def test_poisson_takes_each_client_by_itself_with_the_same_probability():
+    population, size, rounds = 8, 2, 20_000
+    cohort = Cohort(size, seed=3, sampling="poisson")
+    taken = np.zeros((rounds, population))
+    for number in range(rounds):
+        taken[number, cohort.sample(number + 1, population)] = 1
+    q = size / population
+    # Five standard errors.
+    assert np.all(np.abs(taken.mean(axis=0) - q) < 5 * np.sqrt(q * (1 - q) / rounds))
+    between = np.corrcoef(taken.T)[np.triu_indices(population, 1)]
+    assert np.all(np.abs(between) < 5 / np.sqrt(rounds))
+    sizes = np.bincount(taken.sum(axis=1).astype(int), minlength=population + 1)
+    expected = rounds * binom.pmf(np.arange(population + 1), population, q)
+    seen, due = (np.append(x[:6], x[6:].sum()) for x in (sizes, expected))
+    assert chisquare(seen, due).pvalue > 1e-6 and sizes[0] > 0
+
+
+def test_poisson_is_that_of_the_seed_the_round_and_the_number_of_clients():
+    cohort = Cohort(fraction=0.3, seed=3, sampling="poisson")
+    ids = [7 * i for i in range(40)]
+    for number in range(1, 20):
+        places = cohort.sample(number, 40)
+        assert cohort.sample(number, ids) == [ids[place] for place in places]
+        assert places == sorted(set(places))
+    assert cohort.sample(1, 40) != replace(cohort, seed=4).sample(1, 40)
+    assert Cohort(sampling="poisson").sample(1, 9) == list(range(9))
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (
             lambda: Cohort(sampling="uniformly"),
-            "sampling must be one of uniform, by-size, round-robin, power-of-choice, "
+            "sampling must be one of uniform, poisson, by-size, round-robin, power-of-choice, "
             "got 'uniformly'; did you mean 'uniform'?",
         ),
         (

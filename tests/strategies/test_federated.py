@@ -19,9 +19,12 @@ from strategies import (
     WeightedMean,
     adam,
     average,
+    catalog,
+    epsilon,
     proximal,
 )
-from strategies.core import ClientRule
+from strategies.core import ClientRule, stream
+from strategies.privacy import NOISE
 
 NODES = {40: (2.0, 10), 7: (-1.0, 30), 23: (5.0, 3), 11: (0.5, 1)}
 
@@ -269,3 +272,90 @@ def test_the_loss_of_the_replies_moves_an_adaptive_mu(network):
     loss = sum(t**2 * n for t, n in NODES.values()) / sum(n for _, n in NODES.values())
     assert strategy.state["mu.loss"] == pytest.approx(loss)
     assert strategy.state["mu"] == 1.0 and strategy.notes(1)["mu"] == 1.0
+
+
+def private(cohort, **options):
+    """Return a strategy whose noise is all that moves the model: clients send nothing new."""
+    algorithm = catalog.build("dp-fedavg", noise_multiplier=0.5)
+    return Federated(algorithm, cohort, evaluate=None, **options)
+
+
+def silent(message):
+    """A client that leaves the weights as they are."""
+    metrics = MetricRecord({"num-examples": 3})
+    arrays = message.content.array_records["arrays"]
+    return RecordDict({"arrays": arrays, "metrics": metrics})
+
+
+@pytest.mark.parametrize(
+    ("simulated", "asked", "seeded"),
+    [
+        (None, None, False),  # a deployment, or flwr run: the grid says nothing
+        (True, None, True),
+        (False, None, False),
+        (True, False, False),
+        (None, True, True),
+    ],
+)
+def test_noise_is_seeded_in_simulations_and_elsewhere_the_operating_systems(
+    simulated, asked, seeded, grid
+):
+    def run(seed=1):
+        nodes = grid({number: silent for number in range(30)})
+        if simulated is not None:
+            nodes.simulated = simulated
+        strategy = private(Cohort(10, seed=seed), seeded_noise=asked)
+        result = strategy.start(nodes, initial(), num_rounds=2)
+        who = [(m.metadata.group_id, m.metadata.dst_node_id) for m in nodes.requests]
+        return weights(result.arrays)["dense/kernel"], who
+
+    (first, who), (second, again) = run(), run()
+    assert np.array_equal(first, second) == seeded
+    # Whoever can tell who takes part gains more than the account says.
+    assert (who == again) == seeded
+    assert not np.array_equal(first, run(seed=2)[0])
+
+
+def test_without_noise_the_cohort_is_that_of_the_seed_on_any_grid(grid):
+    nodes = [grid({number: silent for number in range(30)}) for _ in range(2)]
+    for one in nodes:
+        FedAvg(cohort=Cohort(10), evaluate=None).start(one, initial(), num_rounds=2)
+    asked = [[m.metadata.dst_node_id for m in one.requests] for one in nodes]
+    assert asked[0] == asked[1] and len(asked[0]) == 20
+
+
+def test_an_empty_poisson_cohort_moves_the_model_by_noise_alone(grid):
+    cohort = Cohort(1, seed=0, sampling="poisson")
+    empty = next(r for r in range(1, 99) if not cohort.sample(r, 4))
+    strategy, before = private(cohort, seeded_noise=True), initial()
+    sent = list(
+        strategy.configure_train(empty, before, ConfigRecord(), grid(dict.fromkeys(range(4))))
+    )
+    arrays, _ = strategy.aggregate_train(empty, [])
+    assert sent == []
+    moved = weights(arrays)["dense/kernel"] - weights(before)["dense/kernel"]
+    noise = stream(0, NOISE, empty).normal(0.0, 0.5, 8)
+    np.testing.assert_allclose(moved.ravel(), noise[:6], rtol=1e-5)
+    plain = FedAvg(cohort=cohort)
+    list(plain.configure_train(empty, before, ConfigRecord(), grid(dict.fromkeys(range(4)))))
+    assert plain.aggregate_train(empty, []) == (None, None)
+
+
+def test_nodes_that_are_away_leave_the_others_probability_as_accounted_for(grid):
+    pytest.importorskip("dp_accounting")
+    strategy, there = private(Cohort(8, seed=4), seeded_noise=True), dict.fromkeys(range(10))
+    strategy.prepare(rounds=3, population=40)
+    asked = [
+        len(list(strategy.configure_train(r, initial(), ConfigRecord(), grid(there))))
+        for r in range(1, 2001)
+    ]
+    # Ten nodes with probability 8 / 40 each, five standard errors.
+    assert np.mean(asked) == pytest.approx(2.0, abs=5 * np.sqrt(10 * 0.2 * 0.8 / 2000))
+    assert strategy.notes(3) == {"epsilon": epsilon(0.5, 0.2, 3, 40**-1.1), "delta": 40**-1.1}
+    fixed = private(Cohort(8, sampling="uniform"), seeded_noise=True)
+    fixed.prepare(rounds=3, population=40)
+    with pytest.raises(ValueError) as caught:
+        list(fixed.configure_train(1, initial(), ConfigRecord(), grid(there)))
+    assert str(caught.value) == (
+        "clients must be the 40 that privacy is accounted for with the sampling 'uniform', got 10"
+    )

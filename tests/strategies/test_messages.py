@@ -14,6 +14,8 @@ from strategies import Cohort, Federated, Round, Spec, Update, catalog
 from strategies.core import Local, bound
 
 SPEC = Spec(("w", "moving"), ((2, 2), (3,)), trainable=1)
+TRAINED = Spec(SPEC.names, SPEC.shapes, trainable=2)
+"""For noise, which moving statistics do not stand."""
 CUT, CLIENTS, ROUNDS, LR = SPEC.trainable_size, 12, 3, 0.1
 START = np.linspace(-1, 1, SPEC.size, dtype=np.float32)
 CENTRES = np.random.default_rng(10).normal(size=(CLIENTS, SPEC.size)).astype(np.float32)
@@ -45,15 +47,16 @@ class Quadratic:
         return end, steps, extras, {"initial_loss": loss, "loss": loss / steps}
 
 
-def directly(algorithm, cohort):
+def directly(algorithm, cohort, spec):
     clients = [Quadratic(i, algorithm.client) for i in range(CLIENTS)]
-    model, state = START, algorithm.init(SPEC, START)
+    model, state = START, algorithm.init(spec, START)
     for number in range(1, ROUNDS + 1):
         shared, partial = algorithm.share(state, number), None
         reducer, losses, weights = bound(algorithm.reducer, shared), [], []
         for i in cohort.sample(number, CLIENTS):
             end, steps, extras, metrics = clients[i].train(model, shared)
-            update = Update(i, i + 1, end - model, steps, extras, metrics, LR, CUT)
+            cut = spec.trainable_size
+            update = Update(i, i + 1, end - model, steps, extras, metrics, LR, cut)
             partial = reducer.fold(partial, update)
             losses.append(metrics["loss"])
             weights.append(i + 1)
@@ -62,7 +65,7 @@ def directly(algorithm, cohort):
         loss = sum(w * v for w, v in zip(weights, losses, strict=True)) / sum(weights)
         mean = replace(mean, metrics={"loss": loss, **mean.metrics})
         at = Round(number, CLIENTS, cohort.seed)
-        model, state = algorithm.step(SPEC, model, state, mean, at)
+        model, state = algorithm.step(spec, model, state, mean, at)
     return model, state
 
 
@@ -96,10 +99,12 @@ def answering(client):
 @pytest.mark.parametrize("cohort", [Cohort(seed=2), Cohort(size=7, seed=2)], ids=["all", "some"])
 @pytest.mark.parametrize("name", catalog.names())
 def test_messages_give_the_bits_of_the_parts(name, cohort, grid):
-    algorithm = catalog.build(name)
-    model, state = directly(algorithm, cohort)
+    algorithm, spec = catalog.build(name), SPEC
+    if algorithm.noise is not None:
+        cohort, spec = replace(cohort, sampling="poisson"), TRAINED
+    model, state = directly(algorithm.over(cohort.count(CLIENTS)), cohort, spec)
     clients = {i: answering(Quadratic(i, algorithm.client)) for i in range(CLIENTS)}
-    strategy = Federated(algorithm, cohort, evaluate=None, spec=SPEC)
+    strategy = Federated(algorithm, cohort, evaluate=None, spec=spec, seeded_noise=True)
     weights = zip(SPEC.names, SPEC.unravel(START), strict=True)
     initial = ArrayRecord({name: Array(np.array(w)) for name, w in weights})
     result = strategy.start(grid(clients, arrival_seed=3), initial, num_rounds=ROUNDS)
