@@ -157,6 +157,8 @@ def describe(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str,
     flat = flatten(experiment) | flatten(config.get("resources") or {}, "resources.")
     if flat.get("attack.kind", "some") is None:  # nobody attacks, whatever the fraction says
         flat["attack.fraction"] = 0.0
+    if flat.get("sampling.kind") == "uniform" and "privacy" not in config:
+        flat["sampling.kind"] = None  # it is what is done, and was recorded, where nothing is said
     workers = config.get("workers", flat.get("resources.workers"))
     short = {
         "label": str(config.get("label") or strategy),

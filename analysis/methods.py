@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import scenario
+from analysis.guarantee import guarantees
 from analysis.plots.base import name_of
 from analysis.runs import Runs
 from analysis.significance import LEAST_PAIRS, LEVEL, TESTS
@@ -140,6 +141,7 @@ def methods(
         named = [latex_escape(x) + cite(*by_label.get(x, [])) for x in rivals]
         verb = "We compare" if len(named) > 1 else "We run"
         sentences.append(f"{verb} {listing(named)}.")
+    sentences += guarantees(runs)
     if "centralised" in set(modes):
         sentences.append("Centralised training on the pooled data is the upper baseline.")
     if "local" in set(modes):

@@ -36,6 +36,7 @@ SAMPLINGS = {
         "Clients are drawn in proportion to their examples, without replacement{}.",
         ("efraimidis",),
     ),
+    "poisson": ("Each client takes part in a round by itself, with the same probability.", ()),
     "round-robin": ("Clients take part in turn, in a random order that repeats.", ()),
     "power-of-choice": (
         "Of candidates drawn by size, those with the largest losses take part "
