@@ -80,12 +80,13 @@ def test_noise_goes_with_poisson_cohorts_over_a_fixed_number_of_clients(tmp_path
         "noise_to_clip": 2.0 * np.sqrt(parameters),
     }
     assert result.summary["privacy"] == pytest.approx(record)
-    assert told.heard == [
+    line = (
         f"privacy: epsilon {spent[-1]:.3g} at delta {30**-1.1:.3g} after 8 rounds, to add or "
         f"remove one client (poisson sampling); the noise is {2 * np.sqrt(parameters):.3g} times "
         "as long as the clipping norm"
-    ]
-    assert told.heard[0] in (result.path / "run.log").read_text()
+    )
+    assert told.heard.count(line) == 1
+    assert line in (result.path / "run.log").read_text()
     with pytest.raises(KeyboardInterrupt):
         simulate(parse(PRIVATE), out=tmp_path / "cut", listener=StopAfter(3))
     resumed = simulate(parse(PRIVATE), out=tmp_path / "cut", resume=True)
