@@ -144,8 +144,8 @@ def test_bad_input_that_only_a_worker_finds_ends_the_study(
         real(pool, *given, **more)
 
     monkeypatch.setattr(Pool, "__init__", count)
-    changes = {"resources": RAY, "training": {"optimizer": "nonsense"}}
-    with pytest.raises(ValueError, match=r"training\.optimizer must be a Keras optimizer"):
+    changes = {"resources": RAY, "training": {"loss": "nonsense"}}
+    with pytest.raises(ValueError, match=r"training\.loss must be a Keras loss by name"):
         carry_out(plan(**changes), tmp_path)
     assert len(made) == 1
     assert list(tmp_path.iterdir()) == []
