@@ -227,6 +227,22 @@ def runs_table(runs: Runs) -> Table:
     return Table("runs", caption, header, tuple(rows), data, texts=2)
 
 
+def own_metrics(runs: Runs) -> list[str]:
+    """Return the metrics of the models' own that the server measured, such as ``server_auc``.
+
+    A model's own name for its accuracy is not told again.
+    """
+    rounds, known = runs.rounds, ("server_accuracy", "server_loss", runs.metric)
+    return [
+        name
+        for name in rounds.columns
+        if name.startswith("server_")
+        and name not in known
+        and rounds[name].notna().any()
+        and not rounds[name].equals(rounds["server_accuracy"])
+    ]
+
+
 def all_tables(
     runs: Runs,
     *,
@@ -249,6 +265,7 @@ def all_tables(
     loss = f"{runs.metric.partition('_')[0]}_loss"
     if loss != runs.metric and loss in runs.rounds and runs.rounds[loss].notna().any():
         tables.append(final_table(runs, loss, test))
+    tables += [final_table(runs, metric, test) for metric in own_metrics(runs)]
     if not runs.last_clients.empty:
         tables.append(fairness_table(runs))
     return [*tables, cost_table(runs), runs_table(runs)]

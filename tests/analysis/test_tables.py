@@ -274,3 +274,23 @@ def test_markdown_and_html_are_escaped() -> None:
 def test_rows_must_fit_the_header() -> None:
     with pytest.raises(ValueError, match=r"^rows: must have 2 cells as the header, got 1$"):
         Table("t", "", ("a", "b"), ((Cell("x"),),))
+
+
+def test_metrics_of_the_models_own_have_tables(make_study, tmp_path: Path) -> None:
+    make_study(tmp_path)
+    for file in tmp_path.rglob("rounds.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines:
+            found = line["server_accuracy"]
+            own = {"server_auc": found / 2, "server_mae": 1 - found, "server_right": found}
+            line |= own  # the last is the model's own name for its accuracy
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    runs = load(tmp_path)
+    made = {table.name: table for table in all_tables(runs)}
+    assert {"final_server_auc", "final_server_mae"} <= set(made)
+    assert "final_server_right" not in made
+    best = {
+        name: {row[0].text for row in made[name].rows if row[1].bold}
+        for name in ("final_server_accuracy", "final_server_auc", "final_server_mae")
+    }
+    assert best["final_server_mae"] == best["final_server_auc"] == best["final_server_accuracy"]

@@ -186,7 +186,7 @@ def test_a_bad_file(text: str, line: str, folder: Path, no_engine: None) -> None
     Path("bad.toml").write_text(text)
     result = sunflower("run", "bad.toml")
     if "lr" in text:
-        keys = "local_epochs, batch_size, optimizer, learning_rate, momentum, loss"
+        keys = "local_epochs, batch_size, optimizer, learning_rate, momentum, loss, class_weight"
         assert_refused(result, line, f"training.lr: unknown key; known keys: {keys}")
     elif "irid" in text:
         assert_refused(result, f"{line}did you mean 'iid'?")
