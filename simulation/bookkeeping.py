@@ -110,14 +110,15 @@ def notes_of(experiment: Experiment, strategy: Strategy) -> list[str]:
     return notes
 
 
-def remarks(model: Described) -> list[str]:
+def remarks(experiment: Experiment, model: Described) -> list[str]:
     """Return what was chosen for a model, a line each: nothing that a user has not said is hidden.
 
     Args:
-        model: what a worker says of it.
+        experiment: the experiment.
+        model: what a worker says of its model.
     """
     lines = []
-    if model.chosen:
+    if model.chosen and ":" in experiment.model:  # The loss of built-in models is no choice.
         lines.append(f"the model is not compiled with a loss: it learns by {model.loss}")
     scales = [scale for scale in inputs.arrays(model.scale) if scale != 1.0]
     if scales:

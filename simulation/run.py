@@ -315,7 +315,7 @@ def _run(
             driver.state = start.state  # type: ignore[misc]
             grid.restore_clients(start.clients)
         done = {record["round"] for record in results.read_rounds(path)}
-        for text in remarks(info.described):
+        for text in remarks(experiment, info.described):
             log.info("%s", text)
             listener.note(text)
         listener.opened(path)

@@ -343,9 +343,12 @@ def test_nothing_but_ours_is_on_the_screen(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     before_table = done.stdout[: done.stdout.index("Result")]
     expected = ["loading fashion-mnist-mini", "starting workers"]
+    expected += [
+        "inputs are multiplied by 1/255 on their way into the model, and so in the saved one"
+    ]
     expected += ["FedAvg: 2 rounds of 4 of 4 clients on 1 worker"]
     expected += [describe(record, 2) for record in read_rounds(Path("mine"))]
-    assert [line.rstrip() for line in before_table.splitlines()][:6] == expected
+    assert [line.rstrip() for line in before_table.splitlines()][:7] == expected
 
 
 # The screen.
