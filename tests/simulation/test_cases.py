@@ -108,12 +108,17 @@ def case(
     name = request.node.name.removeprefix("test_")[:2]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-    yield Case(name, tmp_path)
-    for module in set(sys.modules) - before:
-        file = getattr(sys.modules[module], "__file__", None) or ""
-        if file.startswith(os.fspath(tmp_path)):
-            del sys.modules[module]
+    made = Case(name, tmp_path)
+    forget(tmp_path)
+    yield made
+    forget(tmp_path)
+
+
+def forget(folder: Path) -> None:
+    """Forget imported modules that are called as those of a folder: other cases have such too."""
+    own = {path.stem for path in folder.iterdir()}
+    for module in [m for m in sys.modules if m.partition(".")[0] in own]:
+        del sys.modules[module]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ class Counted(FedAvg):
 class Planned(GaussianNoise):
     """Noise that is chosen for a number of rounds, without the library that would find it."""
 
-    def prepared(self, rounds: int, population: int, cohort: int) -> Planned:
+    def prepared(self, rounds: int, *_: Any) -> Planned:
         return replace(self, multiplier=1.0 / rounds, target_epsilon=None, delta=None)
 
 
