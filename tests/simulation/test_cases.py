@@ -444,6 +444,20 @@ def test_the_worst_on_ray(
     assert found["ray"] == found["inline"]
 
 
+def test_35_a_run_goes_on_to_more_rounds(case: Case) -> None:
+    options = ["--dataset", "fashion-mnist-mini", "--model", "logistic", "--clients", "10"]
+    options += ["--cohort", "5"]
+    first = case.works(*options, "--rounds", "2")
+    whole = case.works(*options, "--rounds", "4")
+    out = str(first.path)
+    again = CliRunner().invoke(cli.main, ["run", "--resume", "--out", out, "--rounds", "4"])
+    assert again.exit_code == 0, again.output
+    kept = [json.loads((path / "summary.json").read_text()) for path in (first.path, whole.path)]
+    assert kept[0]["weights_sha256"] == kept[1]["weights_sha256"]
+    line = case.refused(*options, "--model", str(first.path / "model.keras"), "--rounds", "1")
+    assert "init" in line
+
+
 def app(case: Case, *options: str) -> Ran:
     ran = case.run("--app", ".", *options)
     assert ran.status == 0, ran.said
