@@ -444,6 +444,18 @@ def test_the_worst_on_ray(
     assert found["ray"] == found["inline"]
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("script", ["study", "direct", "main_name"])
+def test_a_script_on_ray(script: str, tmp_path: Path) -> None:
+    """Functions of a script, with a guard or without; by name or as they are."""
+    Case("33", tmp_path)
+    command = [sys.executable, f"{script}.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list(tmp_path.glob("runs/*/model.keras"))) == 1
+    assert script == "direct" or "accuracy 0." in done.stdout
+
+
 def test_35_a_run_goes_on_to_more_rounds(case: Case) -> None:
     options = ["--dataset", "fashion-mnist-mini", "--model", "logistic", "--clients", "10"]
     options += ["--cohort", "5"]
