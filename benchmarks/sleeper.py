@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation import schedule
-from simulation.datasets import Dataset
-from simulation.leaf import Rows, join
-from simulation.partition import AnyPartition
-from simulation.work import Setup
+from simulation.datasets.dataset import Dataset
+from simulation.population.partition import AnyPartition
+from simulation.records.rows import Rows, join
+from simulation.worker import tree
+from simulation.worker.setup import Setup
 from strategies.core import Update, Vector
 
 SECONDS = 0.005
@@ -21,7 +21,7 @@ SECONDS = 0.005
 
 
 class Sleeper:
-    """Does what :class:`simulation.work.Executor` does, asleep.
+    """Does what :class:`simulation.worker.executor.Executor` does, asleep.
 
     Its rows also say when each client began and ended (seconds since the epoch).
     """
@@ -36,7 +36,7 @@ class Sleeper:
     def train(
         self,
         round: int,
-        node: schedule.Tree[NDArray[np.int64]],
+        node: tree.Tree[NDArray[np.int64]],
         model: Vector,
         shared: Mapping[str, Any],
         states: Sequence[Vector | None],
@@ -45,9 +45,9 @@ class Sleeper:
         assert self.setup.reducer is not None
         reducer, rows = self.setup.reducer, []
 
-        def partial(node: schedule.Tree[NDArray[np.int64]]) -> Any:
+        def partial(node: tree.Tree[NDArray[np.int64]]) -> Any:
             if isinstance(node, tuple):
-                return schedule.fold((partial(child) for child in node), reducer.merge)
+                return tree.fold((partial(child) for child in node), reducer.merge)
             total = None
             for client in node.tolist():
                 examples = len(self.partition.train_rows(client))
@@ -65,7 +65,7 @@ class Sleeper:
     def merge(self, *results: tuple[Any, Rows]) -> tuple[Any, Rows]:
         """Merge the results of a node's children, from the left."""
         assert self.setup.reducer is not None
-        total = schedule.fold((result[0] for result in results), self.setup.reducer.merge)
+        total = tree.fold((result[0] for result in results), self.setup.reducer.merge)
         return total, join([result[1] for result in results])
 
 

@@ -22,11 +22,12 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, default=1_000)
     given = parser.parse_args()
 
-    from simulation.datasets import Dataset
-    from simulation.experiment import Resources, parse
-    from simulation.grid import RayGrid
-    from simulation.partition import Partition
-    from simulation.work import Setup
+    from simulation.config.experiment import parse
+    from simulation.config.sections import Resources
+    from simulation.datasets.dataset import Dataset
+    from simulation.engines.ray.engine import RayGrid
+    from simulation.population.partition import Partition
+    from simulation.worker.setup import Setup
     from strategies import catalog
 
     sizes = np.array(json.loads(given.sizes.read_text()), np.int32)

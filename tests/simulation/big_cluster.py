@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from simulation.experiment import Experiment, parse
+from simulation.config.experiment import Experiment, parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,8 +38,8 @@ def drive(out: Path, address: str | None) -> None:
     """Run the experiment and note its weights, and how much each node has trained."""
     import ray
 
-    from simulation.pool import Pool
-    from simulation.run import simulate
+    from simulation.engines.ray.pool import Pool
+    from simulation.runs.run import simulate
 
     work: Counter[str] = Counter()
     names: set[str] = set()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulation.experiment import Experiment, parse
+from simulation.config.experiment import Experiment, parse
 
 SMALL: dict[str, Any] = {
     "dataset": "fashion-mnist-mini",
@@ -29,7 +29,7 @@ def ray_cluster() -> Iterator[Any]:
     """One Ray for all tests that need it: four logical CPUs."""
     import ray
 
-    from simulation.cluster import lean
+    from simulation.engines.ray.cluster import lean
 
     # "local": while a test beside this one has a cluster of nodes, Ray would join that otherwise.
     with lean():

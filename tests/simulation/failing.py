@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from simulation.leaf import Order
-from simulation.work import Executor
+from simulation.worker.chunk import Order
+from simulation.worker.executor import Executor
 
 HOARD: list[Any] = []
 

@@ -12,10 +12,11 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from simulation.cluster import ResourceError
-from simulation.experiment import Resources, parse
-from simulation.grid import RayGrid
-from simulation.work import Setup
+from simulation.config.experiment import parse
+from simulation.config.sections import Resources
+from simulation.engines.ray.cluster import ResourceError
+from simulation.engines.ray.engine import RayGrid
+from simulation.worker.setup import Setup
 from tests.simulation.conftest import SMALL
 
 

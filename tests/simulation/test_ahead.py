@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulation.ahead import Ahead
+from simulation.worker.group_trainer import Ahead
 
 TOGETHER = 4
 

@@ -16,10 +16,10 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from simulation import inputs
-from simulation.client import Trainer
-from simulation.experiment import parse
-from simulation.runtime import prepare_tensorflow
+from simulation.config.experiment import parse
+from simulation.datasets import inputs
+from simulation.training.tensorflow.process import prepare_tensorflow
+from simulation.training.tensorflow.trainer import Trainer
 
 prepare_tensorflow(1)
 layers, losses, optimizers, metrics = keras.layers, keras.losses, keras.optimizers, keras.metrics

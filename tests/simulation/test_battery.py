@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
-from simulation.client_app import client_app
-from simulation.experiment import Experiment, Resources, parse
-from simulation.inline import InlineGrid
-from simulation.messaging import Messaging
-from simulation.rounds import Folding
-from simulation.run import prepare
-from simulation.states import Shelf
-from simulation.work import Setup
+from simulation.config.experiment import Experiment, parse
+from simulation.config.sections import Resources
+from simulation.engines.inline import InlineGrid
+from simulation.flower.client_app import client_app
+from simulation.flower.driver import Messaging
+from simulation.population.deal import prepare
+from simulation.records.client_states import Shelf
+from simulation.rounds.folding import Folding
+from simulation.worker.setup import Setup
 from strategies import Algorithm, Cohort, Federated, catalog
 from tests.simulation.flower_nodes import in_memory
 
@@ -64,7 +65,7 @@ def given() -> Any:
 
 @pytest.fixture(scope="module")
 def pool(ray_cluster: Any) -> Iterator[Any]:
-    from simulation.pool import Pool
+    from simulation.engines.ray.pool import Pool
 
     shared = Pool(Resources(workers=1))
     yield shared
@@ -103,7 +104,7 @@ def trained(driver: Any, model: np.ndarray) -> np.ndarray:
 def test_all_engines_agree(
     name: str, given: Any, pool: Any, tmp_path: Path, identity: None
 ) -> None:
-    from simulation.grid import RayGrid
+    from simulation.engines.ray.engine import RayGrid
 
     algorithm, cohort = catalog.build(name), Cohort(seed=EXPERIMENT.seed)
     if algorithm.noise is not None:

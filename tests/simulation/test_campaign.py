@@ -10,14 +10,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simulation import campaign, memory
-from simulation.campaign import Prospect, Rows, adopt, carry_out, survey
-from simulation.experiment import Experiment, parse
-from simulation.forecast import MEASURING, REFERENCE, START, forecast, in_words, parameters, passes
-from simulation.overview import StudyScreen
-from simulation.results import RunFolder
-from simulation.schedule import CLIENT_COST
-from simulation.study import expand, parse_study
+from simulation.config.experiment import Experiment, parse
+from simulation.engines.schedule import CLIENT_COST
+from simulation.records.run_folder import RunFolder
+from simulation.runs import memory
+from simulation.studies import campaign
+from simulation.studies.campaign import Prospect, Rows, adopt, carry_out, survey
+from simulation.studies.forecast import (
+    MEASURING,
+    REFERENCE,
+    START,
+    forecast,
+    in_words,
+    parameters,
+    passes,
+)
+from simulation.studies.screen import StudyScreen
+from simulation.studies.study import expand, parse_study
 
 BASE: dict[str, Any] = {
     "dataset": "fashion-mnist-mini",
@@ -105,7 +114,7 @@ def test_passes_count_what_is_trained_and_measured() -> None:
 
 @pytest.mark.parametrize("model", list(REFERENCE))
 def test_the_size_of_built_in_models(model: str) -> None:
-    from simulation import models
+    from simulation.training.tensorflow import models
 
     for shape, classes in (((28, 28, 1), 10), ((32, 32, 3), 7)):
         rows = Rows(1, 1, 1, 1, shape, classes)

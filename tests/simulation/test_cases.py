@@ -23,7 +23,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from simulation import cli, datasets
+from simulation.cli import commands
+from simulation.datasets import dataset as datasets_dataset
+from simulation.datasets import registry
 
 CASES = Path(__file__).parents[1] / "cases"
 FEW = ["--clients", "3", "--rounds", "1"]
@@ -61,7 +63,7 @@ class Case:
         self.runs += 1
         out = self.folder / f"run-{self.runs}"
         command = ["run", "--engine", engine, "--out", str(out), *options]
-        found = CliRunner().invoke(cli.main, command)
+        found = CliRunner().invoke(commands.main, command)
         if found.exception is not None and not isinstance(found.exception, SystemExit):
             raise found.exception
         return Ran(found.exit_code, found.output, out)
@@ -83,11 +85,11 @@ class Case:
     def agrees(self, dataset: str, *options: str) -> Ran:
         """Run what works; the saved model, evaluated by Keras, gives what was reported."""
         ran = self.works("--dataset", dataset, *options)
-        agree(ran, datasets.load(dataset))
+        agree(ran, registry.load(dataset))
         return ran
 
 
-def agree(ran: Ran, data: datasets.Dataset) -> None:
+def agree(ran: Ran, data: datasets_dataset.Dataset) -> None:
     found = ran.model.evaluate(
         data.x_test, data.y_test, batch_size=500, verbose=0, return_dict=True
     )
@@ -135,7 +137,7 @@ def test_what_is_built_in_is_evaluated_by_keras_alike(
 ) -> None:
     case = Case("", tmp_path)
     ran = case.agrees(dataset, "--model", model, "--clients", "5", "--cohort", "2", "--rounds", "1")
-    data = datasets.load(dataset)
+    data = registry.load(dataset)
     found = ran.model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)
     expected = [ran.final["server_loss"], ran.final["server_accuracy"]]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -145,7 +147,7 @@ def test_01_delimited_tables(case: Case) -> None:
     case.make()
     for name in ("patients.csv", "./patients.csv"):
         ran = case.works("--dataset", name, "--model", "logistic", *FEW)
-        agree(ran, datasets.load(name))
+        agree(ran, registry.load(name))
 
 
 def test_02_an_index_is_no_feature(case: Case) -> None:
@@ -257,7 +259,7 @@ def test_14_a_model_that_rescales_is_not_scaled_again(case: Case) -> None:
     # A scale that the user asks for is there, whatever the model does.
     asked = ["--set", "data.scale=0.5"]
     ran = case.works("--dataset", "fashion-mnist-mini", "--model", "my_model:build", *asked, *FEW)
-    data = datasets.load("fashion-mnist-mini")
+    data = registry.load("fashion-mnist-mini")
     loss, _ = ran.model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)
     assert ran.final["server_loss"] == pytest.approx(loss, rel=1e-4)
     assert "inputs are multiplied by 0.5" in ran.said or "by 1/2 " in ran.said
@@ -436,7 +438,15 @@ def test_the_worst_on_ray(
     for engine in ("ray", "inline"):
         # A process of its own, as on a user's machine: the driver loads no Keras.
         out = tmp_path / engine
-        command = [sys.executable, "-m", "simulation.cli", "run", "--engine", engine, *options]
+        command = [
+            sys.executable,
+            "-m",
+            "simulation.cli.commands",
+            "run",
+            "--engine",
+            engine,
+            *options,
+        ]
         environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
         subprocess.run([*command, "--out", str(out)], check=True, env=environment)
         summary = json.loads((out / "summary.json").read_text())
@@ -462,7 +472,7 @@ def test_35_a_run_goes_on_to_more_rounds(case: Case) -> None:
     first = case.works(*options, "--rounds", "2")
     whole = case.works(*options, "--rounds", "4")
     out = str(first.path)
-    again = CliRunner().invoke(cli.main, ["run", "--resume", "--out", out, "--rounds", "4"])
+    again = CliRunner().invoke(commands.main, ["run", "--resume", "--out", out, "--rounds", "4"])
     assert again.exit_code == 0, again.output
     kept = [json.loads((path / "summary.json").read_text()) for path in (first.path, whole.path)]
     assert kept[0]["weights_sha256"] == kept[1]["weights_sha256"]

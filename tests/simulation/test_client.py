@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from simulation.client import SHUFFLE, Trainer
-from simulation.experiment import parse
-from simulation.graph import Graph
-from simulation.losses import one_kernel
-from simulation.models import ModelError
-from simulation.runtime import prepare_tensorflow
+from simulation.config.experiment import parse
+from simulation.training.backend import ModelError
+from simulation.training.tensorflow.graph import Graph
+from simulation.training.tensorflow.losses import one_kernel
+from simulation.training.tensorflow.process import prepare_tensorflow
+from simulation.training.tensorflow.trainer import SHUFFLE, Trainer
 from strategies import ClientRule, proximal
 from strategies.core import stream
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulation import datasets, fetch, sources
-from simulation.data import make_mini
-from simulation.datasets import DataError, Dataset, load
+from simulation.datasets import download as fetch
+from simulation.datasets import fashion_mnist, registry
+from simulation.datasets.dataset import Dataset
+from simulation.datasets.registry import DataError, load
+from simulation.datasets.shipped import make_mini
 
-SMALL = {name: f"content of {name}".encode() * 50 for name in sources.CONTENT}
+SMALL = {name: f"content of {name}".encode() * 50 for name in fashion_mnist.CONTENT}
 """Four small files that stand for the real ones where only the handling is tested."""
 
 
@@ -44,25 +46,31 @@ def places(tmp_path, monkeypatch):
     """Every source empty and in tmp_path; the network cut."""
     monkeypatch.setenv("SUNFLOWER_CACHE", str(tmp_path / "own"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(sources, "SYSTEM_DIR", tmp_path / "system")
-    monkeypatch.setattr(fetch, "download", nowhere)
-    monkeypatch.setattr(fetch, "unpack_package", nowhere)
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "system")
+    monkeypatch.setattr(fashion_mnist, "download", nowhere)
+    monkeypatch.setattr(fashion_mnist, "unpack_package", nowhere)
     return tmp_path
 
 
 @pytest.fixture
 def small(places, monkeypatch):
     """As ``places``, with the checksums of the small files."""
-    monkeypatch.setattr(sources, "CONTENT", {name: digest(data) for name, data in SMALL.items()})
+    monkeypatch.setattr(
+        fashion_mnist, "CONTENT", {name: digest(data) for name, data in SMALL.items()}
+    )
     return places
 
 
 @pytest.fixture(scope="session")
 def real():
     """The real files, where this machine has them."""
-    for folder in (sources.own_cache(), sources.keras_cache(), sources.SYSTEM_DIR):
+    for folder in (
+        fashion_mnist.own_cache(),
+        fashion_mnist.keras_cache(),
+        fashion_mnist.SYSTEM_DIR,
+    ):
         try:
-            return sources.read_folder(folder)
+            return fashion_mnist.read_folder(folder)
         except DataError:
             continue
     pytest.skip("the full Fashion-MNIST is in no local source of this machine")
@@ -86,7 +94,7 @@ def test_the_first_source_that_has_the_files_serves_them(small, caplog, first):
     names = [f"cache {local(small)[0]}", f"Keras cache {local(small)[1]}"]
     names.append(f"system package {local(small)[2]}")
     with caplog.at_level(logging.INFO, "sunflower.data"):
-        files, source = sources.fashion_mnist()
+        files, source = fashion_mnist.fashion_mnist()
     assert files == SMALL
     assert source == names[first]
     assert [r.getMessage() for r in caplog.records] == [f"fashion-mnist: served by {names[first]}"]
@@ -103,12 +111,12 @@ def test_mirrors_come_before_the_archive_and_both_after_what_is_local(small, mon
         asked.append("archive")
         return fill(folder / "root" / "usr")
 
-    monkeypatch.setattr(fetch, "download", download)
-    monkeypatch.setattr(fetch, "unpack_package", unpack)
-    assert sources.fashion_mnist() == (SMALL, "Debian package dataset-fashion-mnist")
+    monkeypatch.setattr(fashion_mnist, "download", download)
+    monkeypatch.setattr(fashion_mnist, "unpack_package", unpack)
+    assert fashion_mnist.fashion_mnist() == (SMALL, "Debian package dataset-fashion-mnist")
     assert asked == ["mirrors", "archive"]
     # Kept: the second time nothing is asked.
-    assert sources.fashion_mnist() == (SMALL, f"cache {local(small)[0]}")
+    assert fashion_mnist.fashion_mnist() == (SMALL, f"cache {local(small)[0]}")
     assert asked == ["mirrors", "archive"]
     assert sorted(p.name for p in local(small)[0].iterdir()) == sorted(SMALL)
 
@@ -118,7 +126,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(small, monkeypatch,
     blocked.write_text("not a folder")
     monkeypatch.setenv("SUNFLOWER_CACHE", str(blocked))
     fill(local(small)[2])
-    files, _ = sources.fashion_mnist()
+    files, _ = fashion_mnist.fashion_mnist()
     assert files == SMALL
     path = blocked / "fashion-mnist" / next(iter(SMALL))
     assert [r.getMessage().partition(" (")[0] for r in caplog.records] == [
@@ -138,7 +146,7 @@ def test_a_wrong_checksum_is_a_warning_and_the_next_source_serves(small, caplog)
     name = "t10k-images-idx3-ubyte"
     fill(keras, {**SMALL, name: b"other"})
     fill(system)
-    files, source = sources.fashion_mnist()
+    files, source = fashion_mnist.fashion_mnist()
     assert files == SMALL
     assert source == f"system package {system}"
     text = wrong(keras / f"{name}.gz", b"other", SMALL[name])
@@ -151,8 +159,8 @@ def test_a_damaged_cache_is_repaired_from_the_next_source(small):
     own, _, system = local(small)
     fill(own, {name: data[:-1] for name, data in SMALL.items()}, packed=False)
     fill(system)
-    assert sources.fashion_mnist() == (SMALL, f"system package {system}")
-    assert sources.fashion_mnist() == (SMALL, f"cache {own}")
+    assert fashion_mnist.fashion_mnist() == (SMALL, f"system package {system}")
+    assert fashion_mnist.fashion_mnist() == (SMALL, f"cache {own}")
 
 
 def test_a_wrong_checksum_in_data_dir_is_an_error_although_others_have_the_files(small):
@@ -190,7 +198,7 @@ def test_missing_files_in_data_dir(places):
 @pytest.mark.parametrize("inner", ["", "fashion-mnist", "FashionMNIST/raw"])
 def test_data_dir_may_be_the_parent_that_keras_or_torchvision_fills(small, inner):
     fill(small / "given" / inner)
-    assert sources.fashion_mnist(small / "given") == (SMALL, f"data_dir {small / 'given'}")
+    assert fashion_mnist.fashion_mnist(small / "given") == (SMALL, f"data_dir {small / 'given'}")
 
 
 def test_no_source_at_all_says_the_ways_out(places):
@@ -248,10 +256,10 @@ def test_download_goes_on_to_the_next_mirror(tmp_path, monkeypatch, server, capl
     served(tmp_path / "bad", {**SMALL, name: b"other"})
     (tmp_path / "empty").mkdir()
     mirrors = tuple(server(tmp_path / folder) for folder in ("empty", "bad", "good"))
-    monkeypatch.setattr(fetch, "MIRRORS", mirrors)
-    monkeypatch.setattr(fetch, "DOWNLOADS", good)
+    monkeypatch.setattr(fashion_mnist, "MIRRORS", mirrors)
+    monkeypatch.setattr(fashion_mnist, "DOWNLOADS", good)
     (tmp_path / "to").mkdir()
-    fetch.download(tmp_path / "to")
+    fashion_mnist.download(tmp_path / "to")
     assert {p.name: digest(p.read_bytes()) for p in (tmp_path / "to").iterdir()} == good
     assert [r.getMessage() for r in caplog.records if r.name == "sunflower.data"] == [
         f"fashion-mnist: {mirrors[1]}{name}.gz has a wrong checksum; trying the next mirror"
@@ -260,9 +268,9 @@ def test_download_goes_on_to_the_next_mirror(tmp_path, monkeypatch, server, capl
 
 def test_download_names_the_file_that_no_mirror_serves(tmp_path, monkeypatch, server):
     (tmp_path / "empty").mkdir()
-    monkeypatch.setattr(fetch, "MIRRORS", (server(tmp_path / "empty"),))
+    monkeypatch.setattr(fashion_mnist, "MIRRORS", (server(tmp_path / "empty"),))
     with pytest.raises(fetch.Unreachable, match=r"^no public mirror served t10k-labels-idx1-u"):
-        fetch.download(tmp_path)
+        fashion_mnist.download(tmp_path)
 
 
 def test_offline_is_noticed_while_names_are_still_looked_up(tmp_path, monkeypatch):
@@ -278,7 +286,7 @@ def test_offline_is_noticed_while_names_are_still_looked_up(tmp_path, monkeypatc
 
     monkeypatch.setattr(fetch.socket, "getaddrinfo", unknown)
     with pytest.raises(fetch.Unreachable, match=r"^no public mirror can be reached \(offline\?\)$"):
-        fetch.download(tmp_path)
+        fashion_mnist.download(tmp_path)
 
 
 APT = """#!/bin/sh
@@ -318,7 +326,7 @@ def test_the_archive_package_is_fetched_and_unpacked(tmp_path, programs):
     log = programs("true")
     work = tmp_path / "work"
     work.mkdir()
-    folder = fetch.unpack_package(work)
+    folder = fashion_mnist.unpack_package(work)
     assert {p.name for p in folder.iterdir()} == {f"{name}.gz" for name in SMALL}
     package = str(work / "dataset-fashion-mnist_1_all.deb")
     assert commands(log) == [["download", "dataset-fashion-mnist"], [package, str(work / "root")]]
@@ -328,7 +336,7 @@ def test_without_package_lists_it_fetches_its_own(tmp_path, programs):
     log = programs("echo 'E: Unable to locate package'; exit 100")
     work = tmp_path / "work"
     work.mkdir()
-    assert fetch.unpack_package(work).is_relative_to(work)
+    assert fashion_mnist.unpack_package(work).is_relative_to(work)
     lines = log.read_text().splitlines()
     assert [f"Dir::State::lists={work}/lists" in line for line in lines] == [
         False,
@@ -346,7 +354,7 @@ def test_apt_failure_is_told_in_its_own_words(tmp_path, programs):
     work = tmp_path / "work"
     work.mkdir()
     with pytest.raises(fetch.Unreachable, match=r"^apt-get: E: The archive is down$"):
-        fetch.unpack_package(work)
+        fashion_mnist.unpack_package(work)
 
 
 def test_no_apt_here(tmp_path, monkeypatch):
@@ -354,14 +362,14 @@ def test_no_apt_here(tmp_path, monkeypatch):
     with pytest.raises(
         fetch.Unreachable, match=r"^no apt-get and dpkg here \(no Debian or Ubuntu\)$"
     ):
-        fetch.unpack_package(tmp_path)
+        fashion_mnist.unpack_package(tmp_path)
 
 
 # The real data.
 
 
 def test_full_dataset(real, places):
-    own = sources.own_cache()
+    own = fashion_mnist.own_cache()
     fill(own, real, packed=False)
     data = load("fashion-mnist")
     assert data.source == f"cache {own}"
@@ -375,9 +383,9 @@ def test_full_dataset(real, places):
 
 
 def test_mini_is_what_its_script_makes(real, places):
-    fill(sources.own_cache(), real, packed=False)
+    fill(fashion_mnist.own_cache(), real, packed=False)
     made = make_mini.make(load("fashion-mnist"))
-    with np.load(datasets.MINI, allow_pickle=False) as shipped:
+    with np.load(registry.MINI, allow_pickle=False) as shipped:
         assert sorted(shipped) == sorted(made)
         for part, array in made.items():
             assert np.array_equal(shipped[part], array)
@@ -407,8 +415,8 @@ def test_mini_can_be_learnt():
 
 def test_mini_damaged(tmp_path, monkeypatch):
     path = tmp_path / "mini.npz"
-    path.write_bytes(datasets.MINI.read_bytes()[:100_000])
-    monkeypatch.setattr(datasets, "MINI", path)
+    path.write_bytes(registry.MINI.read_bytes()[:100_000])
+    monkeypatch.setattr(registry, "MINI", path)
     with pytest.raises(DataError) as caught:
         load("fashion-mnist-mini")
     assert str(caught.value) == (
@@ -418,17 +426,17 @@ def test_mini_damaged(tmp_path, monkeypatch):
 
 
 def test_mini_ships_its_licence():
-    text = (datasets.MINI.parent / "FASHION_MNIST_LICENSE.txt").read_text()
+    text = (registry.MINI.parent / "FASHION_MNIST_LICENSE.txt").read_text()
     assert "Copyright (c) 2017 Zalando SE" in text
     assert "Permission is hereby granted, free of charge" in text
-    assert datasets.MINI.stat().st_size < 3.5e6
+    assert registry.MINI.stat().st_size < 3.5e6
 
 
 def test_names():
     names = ["fashion-mnist", "fashion-mnist-mini", "mnist", "cifar10", "cifar100", "emnist"]
     names += ["synthetic(ALPHA,BETA)"]
-    assert [name for name, _ in datasets.names()] == names
-    assert all("\n" not in line and line for _, line in datasets.names())
+    assert [name for name, _ in registry.names()] == names
+    assert all("\n" not in line and line for _, line in registry.names())
 
 
 def test_unknown_name():
@@ -471,7 +479,7 @@ def own(tmp_path, monkeypatch):
     [
         "return (x, y), (x[:2], y[:2])",
         "return dict(x_train=x, y_train=y, x_test=x[:2], y_test=y[:2])",
-        "from simulation.datasets import Dataset\n"
+        "from simulation.datasets.registry import Dataset\n"
         "    return Dataset('mine', x, y, x[:2], y[:2], 3, 1.0, 'disk')",
         "return [[x.tolist(), y.tolist()], [x[:2], y[:2]]]",
     ],

@@ -12,11 +12,13 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import strategy as flower
 from typer.testing import CliRunner
 
-from simulation import cli, faults
-from simulation.experiment import ConfigError, Experiment, parse
-from simulation.faults import ClientError, TooManyLost
-from simulation.results import read_lines
-from simulation.run import Result, simulate
+from simulation.cli import commands
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment, parse
+from simulation.records.reading import read_lines
+from simulation.runs.run import Result, simulate
+from simulation.worker import faults
+from simulation.worker.faults import ClientError, TooManyLost
 from strategies import WeightedMean
 from strategies.core import Update
 from tests.simulation.failing import Failing
@@ -31,7 +33,7 @@ REASONS = {
 
 @pytest.fixture(autouse=True)
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulation.inline.Executor", Failing)
+    monkeypatch.setattr("simulation.engines.inline.Executor", Failing)
 
 
 def run(small: Experiment, out: Path, fault: str = "", **changes: Any) -> Result:
@@ -74,9 +76,9 @@ def test_survivors_are_averaged_as_if_the_others_were_not(
     bad = " ".join(f"nan:{c}" for c in range(12) if c != 4)
     skip = {"faults.on_client_error": "skip"}
     one = run(small, tmp_path / "one", bad, **skip)
-    from simulation.inline import InlineGrid
-    from simulation.run import prepare
-    from simulation.work import Setup
+    from simulation.engines.inline import InlineGrid
+    from simulation.population.deal import prepare
+    from simulation.worker.setup import Setup
 
     grid = InlineGrid()
     grid.start(Setup(small, reducer=WeightedMean()), *prepare(small))
@@ -155,11 +157,11 @@ def test_messages_of_a_flower_strategy(small: Experiment, tmp_path: Path) -> Non
             reply.content["arrays"] = ArrayRecord({name: type(array)(values)})
         return reply, state
 
-    from simulation import client_app
+    from simulation.flower import client_app
 
     original = client_app.answer
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.client_app.answer", poison)
+        patch.setattr("simulation.flower.client_app.answer", poison)
         result = simulate(skip, watched, out=tmp_path / "run")
         with pytest.raises(ClientError, match=r"round 1, client 2: its .* must be finite"):
             simulate(small.replace(rounds=1), Watched(), out=tmp_path / "fails")
@@ -208,8 +210,8 @@ def test_a_message_that_takes_workers_down(
     small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is answered with an error; the others of its call are sent again."""
-    from simulation.folding import Poisoned
-    from simulation.inline import InlineGrid
+    from simulation.engines.calls import Poisoned
+    from simulation.engines.inline import InlineGrid
 
     class Fragile(InlineGrid):
         def submit(self, call: str, *args: Any, **more: Any) -> Any:
@@ -224,7 +226,7 @@ def test_a_message_that_takes_workers_down(
                     raise Poisoned("its worker died (3 times)")
             return super().result(ticket, timeout)
 
-    monkeypatch.setattr("simulation.inline.InlineGrid", Fragile)
+    monkeypatch.setattr("simulation.engines.inline.InlineGrid", Fragile)
     skip = small.replace(rounds=1, **{"faults.on_client_error": "skip"})
     result = simulate(skip, Watched(), out=tmp_path / "run")
     assert result.rounds[1]["clients"] == 11
@@ -239,12 +241,12 @@ def test_the_command_says_that_clients_were_lost(
     monkeypatch.chdir(tmp_path)
     base = "run --dataset fashion-mnist-mini --model mlp --clients 12 --rounds 1 --engine inline"
     name = ["--set", "name='raise:3'", "--out", "out"]
-    found = CliRunner().invoke(cli.main, [*base.split(), *name])
+    found = CliRunner().invoke(commands.main, [*base.split(), *name])
     assert found.exit_code == 1
     told = "round 1, client 3: KeyError: 'client 3 has no such thing'"
     assert found.stderr == f"sunflower: the run failed: {told}; see out/run.log\n"
     skip = ["run", "--resume", "--out", "out", "--set", "faults.on_client_error=skip"]
-    found = CliRunner().invoke(cli.main, skip)
+    found = CliRunner().invoke(commands.main, skip)
     assert found.exit_code == 3
     assert f"warning: lost: {told}" in " ".join(found.stdout.split())
     assert "Client results lost" in found.stdout

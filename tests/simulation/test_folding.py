@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import folding, leaf
-from simulation.engine import EngineGrid
-from simulation.experiment import parse
-from simulation.faults import ClientError, Lost, WorkerError
-from simulation.folding import Folding, Poisoned, ValueLost, clients_of
-from simulation.inline import InlineGrid
-from simulation.leaf import Part
-from simulation.work import Setup, merge_parts
+from simulation.config.experiment import parse
+from simulation.engines import cohort
+from simulation.engines.calls import Poisoned, ValueLost
+from simulation.engines.cohort import Folding, clients_of
+from simulation.engines.engine import EngineGrid
+from simulation.engines.inline import InlineGrid
+from simulation.records import rows as leaf_rows
+from simulation.worker.chunk import Part, merge_parts
+from simulation.worker.faults import ClientError, Lost, WorkerError
+from simulation.worker.setup import Setup
 from strategies import WeightedMean
 from strategies.core import Update, merge_all, stream
 
@@ -47,11 +49,11 @@ class Numbers:
                 metrics = {"loss": 0.0, "accuracy": 0.0}
                 update = Update(client, int(SIZES[client]), delta, metrics=metrics)
                 total = self.reducer.fold(total, update)
-                rows.append(leaf.Row((client, int(SIZES[client]), 1, 0.0, 0.0, 1.0), None))
+                rows.append(leaf_rows.Row((client, int(SIZES[client]), 1, 0.0, 0.0, 1.0), None))
             return total
 
         total = partial(node)
-        return Part(total, leaf.columns(rows), tuple(lost)), None
+        return Part(total, leaf_rows.columns(rows), tuple(lost)), None
 
     def merge(self, *parts: Part) -> Part:
         return merge_parts(parts, self.reducer)
@@ -149,8 +151,8 @@ def test_clients_that_fail_only_together_fail_the_run() -> None:
 @pytest.fixture
 def heavy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let partials count as too much for the driver."""
-    monkeypatch.setattr(folding, "LIGHT", 0)
-    monkeypatch.setattr(folding, "RATE", 0)
+    monkeypatch.setattr(cohort, "LIGHT", 0)
+    monkeypatch.setattr(cohort, "RATE", 0)
 
 
 def merges(grid: Fragile) -> int:
@@ -172,8 +174,8 @@ def test_many_workers_merge_what_is_too_much_for_the_driver(heavy: None) -> None
 def test_the_driver_merges_what_is_little_for_the_time_there_is(
     light: int, rate: int, driver: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folding, "LIGHT", light)
-    monkeypatch.setattr(folding, "RATE", rate)
+    monkeypatch.setattr(cohort, "LIGHT", light)
+    monkeypatch.setattr(cohort, "RATE", rate)
     grid = Fragile(20)
     train(grid)
     assert (merges(grid) == 0) is driver

@@ -12,12 +12,13 @@ import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp import strategy as flower
 
-from simulation import foreign
-from simulation.experiment import parse
-from simulation.inline import InlineGrid
-from simulation.messaging import Messaging
-from simulation.run import prepare, simulate
-from simulation.work import Setup
+from simulation.config.experiment import parse
+from simulation.engines.inline import InlineGrid
+from simulation.flower import their_strategies
+from simulation.flower.driver import Messaging
+from simulation.population.deal import prepare
+from simulation.runs.run import simulate
+from simulation.worker.setup import Setup
 from strategies import FedProx, WeightedMean
 from tests.simulation.conftest import SMALL
 from tests.simulation.test_resume import StopAfter
@@ -53,7 +54,9 @@ def grids() -> dict[bool, InlineGrid]:
     found = {}
     for told in (False, True):
         found[told] = InlineGrid()
-        rule = foreign.client_rule(flower.FedProx(proximal_mu=1.0) if told else flower.FedAvg())
+        rule = their_strategies.client_rule(
+            flower.FedProx(proximal_mu=1.0) if told else flower.FedAvg()
+        )
         found[told].start(Setup(PLAIN, rule, WeightedMean()), *prepare(PLAIN))
     return found
 
@@ -68,8 +71,8 @@ def rounds(strategy: Any, grid: InlineGrid, count: int = 3) -> tuple[np.ndarray,
 
 
 def test_the_list_is_of_exact_types() -> None:
-    assert {kind.__name__ for kind in foreign.WEIGHTED_MEANS} == set(MADE)
-    assert all(foreign.needs_only_the_mean(make()) for make in MADE.values())
+    assert {kind.__name__ for kind in their_strategies.WEIGHTED_MEANS} == set(MADE)
+    assert all(their_strategies.needs_only_the_mean(make()) for make in MADE.values())
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -131,9 +134,9 @@ class Rounding(flower.FedAvg):
     ids=lambda value: type(value).__name__,
 )
 def test_who_is_on_the_list(strategy: Any, only_mean: bool) -> None:
-    assert foreign.needs_only_the_mean(strategy) == only_mean
+    assert their_strategies.needs_only_the_mean(strategy) == only_mean
     strategy.aggregate_train = lambda *_: (None, None)
-    assert not foreign.needs_only_the_mean(strategy)
+    assert not their_strategies.needs_only_the_mean(strategy)
 
 
 def test_messages_that_differ_are_sent(grids: dict[bool, InlineGrid]) -> None:
@@ -189,9 +192,11 @@ def test_what_a_strategy_keeps_comes_back() -> None:
     made.strategy.current_arrays = ArrayRecord([np.arange(3.0)])
     made.by_name = {"a/b": np.ones(1)}
     made.clipping_norm = 0.25
-    state = {k: np.array(v) if np.ndim(v) else v for k, v in foreign.state_of(made).items()}
+    state = {
+        k: np.array(v) if np.ndim(v) else v for k, v in their_strategies.state_of(made).items()
+    }
     again = noisy()
-    foreign.restore(again, state)
+    their_strategies.restore(again, state)
     assert again.clipping_norm == 0.25 and again.strategy.server_momentum == 0.9
     assert [v.tolist() for v in again.strategy.momentum_vector] == [[1, 1], [[0, 0]]]
     assert again.by_name.keys() == {"a/b"}
@@ -208,7 +213,7 @@ def test_global_generators_are_given_back() -> None:
     np.random.seed(5)
     drawn = []
     for _ in range(2):
-        with foreign.seeded(0, 1, foreign.CONFIGURE):
+        with their_strategies.seeded(0, 1, their_strategies.CONFIGURE):
             drawn.append((random.random(), np.random.random()))
     assert drawn[0] == drawn[1] != wanted
     assert (random.random(), np.random.random()) == wanted

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from simulation import runtime
-from simulation.cluster import ResourceError, kinds_of_workers
-from simulation.experiment import Resources
-from simulation.seats import MOST_PORTIONS, Seat, Tenant
+from simulation.config.sections import Resources
+from simulation.engines.ray.cluster import ResourceError, kinds_of_workers
+from simulation.engines.ray.slots import MOST_PORTIONS, Seat, Tenant
+from simulation.training import process as runtime
+from simulation.training.tensorflow import process
 
 
 def test_workers_of_a_share() -> None:
@@ -58,7 +59,7 @@ def test_no_node_has_a_gpu() -> None:
 
 @pytest.mark.parametrize(("size", "share"), [(16_000, 0.25), (80_000, 0.1), (2_000, 0.5)])
 def test_the_shares_of_a_gpu_fit_together(size: int, share: float) -> None:
-    limit = runtime.memory_limit(size, share)
+    limit = process.memory_limit(size, share)
     assert 0 < limit <= size * share
     if size * share >= 2 * runtime.CONTEXT:
         assert round(1 / share) * (limit + runtime.CONTEXT) <= size
@@ -97,10 +98,10 @@ def test_a_worker_is_limited_on_what_it_sees(
         experimental=SimpleNamespace(set_memory_growth=lambda d, on: grown.append((d, on))),
     )
     tf = SimpleNamespace(config=config)
-    runtime.share_gpus(tf, 0.25)
-    wanted = [runtime.memory_limit(size, 0.25) for size in sizes]
+    process.share_gpus(tf, 0.25)
+    wanted = [process.memory_limit(size, 0.25) for size in sizes]
     assert limits == [(f"GPU:{i}", size) for i, size in enumerate(wanted)] and not grown
-    runtime.share_gpus(tf, 1)
+    process.share_gpus(tf, 1)
     assert grown == [(f"GPU:{i}", True) for i in range(len(sizes))]
 
 

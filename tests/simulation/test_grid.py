@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation.experiment import Experiment
-from simulation.faults import WorkerError
-from simulation.grid import EVEN, HAND_OVER, PIECE, RayGrid
-from simulation.run import prepare
-from simulation.work import Setup
+from simulation.config.experiment import Experiment
+from simulation.engines.ray.engine import EVEN, HAND_OVER, PIECE, RayGrid
+from simulation.population.deal import prepare
+from simulation.worker.faults import WorkerError
+from simulation.worker.setup import Setup
 from strategies import WeightedMean
 
 

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simulation.experiment import ConfigError, parse
-from simulation.run import make_strategy, prepare, simulate
-from simulation.study import expand, parse_study
-from simulation.work import Executor, Setup
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.population.deal import prepare
+from simulation.runs.run import make_strategy, simulate
+from simulation.studies.study import expand, parse_study
+from simulation.worker.executor import Executor
+from simulation.worker.setup import Setup
 from strategies import FedAvg
 from strategies.core import ClientRule
 from tests.simulation.test_resume import StopAfter

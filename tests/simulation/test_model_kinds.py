@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simulation import inputs, models
-from simulation.client import LAYER_SEEDS, SHUFFLE, Trainer
-from simulation.compiling import compile_model, seed_states
-from simulation.experiment import parse
-from simulation.models import ModelError
-from simulation.run import simulate
-from simulation.runtime import prepare_tensorflow
+from simulation.config.experiment import parse
+from simulation.datasets import inputs
+from simulation.runs.run import simulate
+from simulation.training.backend import ModelError
+from simulation.training.tensorflow import models
+from simulation.training.tensorflow.keras_model import compile_model, seed_states
+from simulation.training.tensorflow.process import prepare_tensorflow
+from simulation.training.tensorflow.trainer import LAYER_SEEDS, SHUFFLE, Trainer
 from strategies import proximal
 from strategies.core import stream
 

@@ -8,12 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from simulation.experiment import ConfigError, Experiment, parse
-from simulation.inline import InlineGrid
-from simulation.messaging import Messaging
-from simulation.models import ModelError
-from simulation.run import make_strategy, prepare, simulate
-from simulation.work import Executor, Setup
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment, parse
+from simulation.engines.inline import InlineGrid
+from simulation.flower.driver import Messaging
+from simulation.population.deal import prepare
+from simulation.runs.run import make_strategy, simulate
+from simulation.training.backend import ModelError
+from simulation.worker.executor import Executor
+from simulation.worker.setup import Setup
 from strategies.steps import step_weight
 
 BASE: dict[str, Any] = {

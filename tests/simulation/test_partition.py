@@ -9,10 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulation import partition as partition_module
-from simulation import partitioners
-from simulation.ondemand import OnDemand
-from simulation.partition import KINDS, make
+from simulation.population import laws, partition
+from simulation.population.on_demand import OnDemand
+from simulation.population.partition import KINDS, make
 
 DEALT = [kind for kind in KINDS if kind not in ("on-demand", "natural")]
 
@@ -205,8 +204,8 @@ def test_dirichlet_shares_have_their_mean_and_variance():
 
 def test_dirichlet_gives_the_empty_clients_rows_of_the_largest():
     y = labels(each=100)
-    owner = partitioners.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=0)
-    topped = partitioners.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=2)
+    owner = laws.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=0)
+    topped = laws.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=2)
     before, after = (np.bincount(o, minlength=200) for o in (owner, topped))
     assert (before < 2).sum() > 20
     level = after[before > after].max()
@@ -258,7 +257,7 @@ def test_inner_dirichlet_has_the_law_of_dealing_row_by_row():
     y, times = np.repeat([0, 1, 2], [5, 2, 2]), 2500
     rng = np.random.default_rng(5)
     plain = np.stack([inner_dirichlet_plainly(y, 3, rng, 0.6) for _ in range(times)])
-    owners = [partitioners.inner_dirichlet(y, 3, rng, 0.6) for _ in range(times)]
+    owners = [laws.inner_dirichlet(y, 3, rng, 0.6) for _ in range(times)]
     ours = np.stack([[np.bincount(y[o == c], minlength=3) for c in range(3)] for o in owners])
     for k in range(3):
         for count in range(4):
@@ -631,7 +630,7 @@ def test_a_cache_hit_gives_equal_arrays_without_dealing(kind, tmp_path, monkeypa
     def never(*_, **__):
         raise AssertionError("dealt again")
 
-    monkeypatch.setattr(partitioners, kind.replace("-", "_"), never)
+    monkeypatch.setattr(laws, kind.replace("-", "_"), never)
     again = make(kind, y, 20, 1)
     assert same(first, again)
     assert (again.indices.dtype, again.train.dtype) == (np.int32, np.int32)
@@ -707,13 +706,13 @@ def test_no_temporary_file_is_left(tmp_path, monkeypatch):
     def broken(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(partition_module.np, "savez", broken)
+    monkeypatch.setattr(partition.np, "savez", broken)
     assert len(make("iid", labels(), 20, 1)) == 20
     assert cached_files(tmp_path) == []
 
 
 def test_old_files_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(partition_module, "_KEPT", 3)
+    monkeypatch.setattr(partition, "_KEPT", 3)
     for seed in range(5):
         make("iid", labels(), 20, seed)
     assert len(cached_files(tmp_path)) == 3

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
-from simulation.experiment import ConfigError, parse
-from simulation.inline import InlineGrid
-from simulation.messaging import Messaging
-from simulation.results import RunFolder
-from simulation.run import make_strategy, prepare, simulate
-from simulation.work import Executor, Setup
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.engines.inline import InlineGrid
+from simulation.flower.driver import Messaging
+from simulation.population.deal import prepare
+from simulation.records.run_folder import RunFolder
+from simulation.runs.run import make_strategy, simulate
+from simulation.worker.executor import Executor
+from simulation.worker.setup import Setup
 from strategies.core import ClientRule
 from strategies.personal import local_entries
 from tests.simulation.test_resume import StopAfter

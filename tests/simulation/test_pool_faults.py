@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation.experiment import Experiment
-from simulation.faults import ClientError, WorkerError
-from simulation.grid import RayGrid
-from simulation.run import prepare
-from simulation.seats import Ticket
-from simulation.work import Setup
-from simulation.worker import Status
+from simulation.config.experiment import Experiment
+from simulation.engines.calls import Status
+from simulation.engines.ray.engine import RayGrid
+from simulation.engines.ray.slots import Ticket
+from simulation.population.deal import prepare
+from simulation.worker.faults import ClientError, WorkerError
+from simulation.worker.setup import Setup
 from strategies import WeightedMean
 
 FAILING = "tests.simulation.failing:Failing"
@@ -33,7 +33,7 @@ def make(small: Experiment, fault: str, executor: str = FAILING, **changes: Any)
 @pytest.fixture(scope="module")
 def survivors(ray_cluster: Any) -> Iterator[Any]:
     """The total without client 3."""
-    from simulation.experiment import parse
+    from simulation.config.experiment import parse
     from tests.simulation.conftest import SMALL
 
     small = parse(SMALL)

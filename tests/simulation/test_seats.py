@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulation.seats import AHEAD, OPEN, Seat, Tenant, Ticket, has_enough
+from simulation.engines.ray.slots import AHEAD, OPEN, Seat, Tenant, Ticket, has_enough
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import checkpoint, states
-from simulation.bookkeeping import DiskError
-from simulation.experiment import ConfigError, Experiment, parse
-from simulation.run import simulate
-from simulation.states import Shelf, StateError, Stored
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment, parse
+from simulation.records import checkpoint, client_states
+from simulation.records.client_states import Shelf, StateError, Stored
+from simulation.records.log import DiskError
+from simulation.runs.run import simulate
 from strategies.core import Spec
 from tests.simulation.test_resume import StopAfter
 
@@ -44,15 +45,15 @@ def test_what_is_put_comes_back(shelf: Shelf) -> None:
     assert stored.load().tobytes() == STATE.tobytes()
     assert stored.digest == hashlib.sha256(stored.path.read_bytes()).digest()
     assert stored == shelf.at(3, 12, stored.digest)
-    states.sync([stored])
-    states.check([stored])
+    client_states.sync([stored])
+    client_states.check([stored])
 
 
 def test_a_damaged_or_missing_state_is_told(shelf: Shelf) -> None:
     stored = shelf.put(3, 12, STATE)
     stored.path.write_bytes(stored.path.read_bytes()[:-1])
     with pytest.raises(ValueError) as caught:
-        states.check([stored])
+        client_states.check([stored])
     assert str(caught.value) == f"the sha256 of {stored.path} is not the recorded one"
     with pytest.raises(StateError, match="state of client 3 after round 12 cannot be read from"):
         stored.load()
@@ -66,7 +67,7 @@ def test_a_sweep_leaves_what_is_wanted(shelf: Shelf) -> None:
         shelf.put(client, round, STATE)
     half = Path(shelf.folder) / "000002" / ".5.safetensors.123"
     half.write_bytes(b"a process that was killed left this")
-    states.sweep(Path(shelf.folder), {(2, 0)})
+    client_states.sweep(Path(shelf.folder), {(2, 0)})
     assert files(Path(shelf.folder)) == {(2, 0)}
     assert os.listdir(shelf.folder) == ["000002"]
 
@@ -131,11 +132,11 @@ def test_states_that_cannot_fit_are_told_before_the_first_round(
     spec, plan = Spec(("w",), ((1000, 1000),), 1), parse({"clients": 10, "cohort": 2, "rounds": 3})
     need = 4 * 2 * 10**6 * 6  # two vectors for each of the six clients that can take part
     usage = type("Usage", (), {"free": need})
-    monkeypatch.setattr(states.shutil, "disk_usage", lambda _: usage)
-    states.check_room(tmp_path, spec, 2, (), plan)
+    monkeypatch.setattr(client_states.shutil, "disk_usage", lambda _: usage)
+    client_states.check_room(tmp_path, spec, 2, (), plan)
     usage.free -= 2**29
     with pytest.raises(ConfigError) as caught:
-        states.check_room(tmp_path / "run", spec, 2, (), plan)
+        client_states.check_room(tmp_path / "run", spec, 2, (), plan)
     assert str(caught.value) == (
         f"out must be on a disk with {need / 2**30:.1f} GiB free for what clients keep, "
         f"got {tmp_path / 'run'} ({(need - 2**29) / 2**30:.1f} GiB free)"
@@ -143,7 +144,7 @@ def test_states_that_cannot_fit_are_told_before_the_first_round(
 
 
 def test_a_cluster_holds_states_and_the_driver_writes_them(shelf: Shelf, ray_cluster: Any) -> None:
-    from simulation.held import Held, Holdings, from_files
+    from simulation.engines.ray.object_states import Held, Holdings, from_files
 
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
     holdings = Holdings(shelf)
@@ -165,8 +166,8 @@ def test_a_cluster_holds_states_and_the_driver_writes_them(shelf: Shelf, ray_clu
 
 
 def test_a_lost_object_is_no_clients_fault(shelf: Shelf, ray_cluster: Any) -> None:
-    from simulation.held import Held
-    from simulation.worker import Status
+    from simulation.engines.calls import Status
+    from simulation.engines.ray.object_states import Held
 
     stored = shelf.put(0, 1, STATE)
     held = Held(ray_cluster.put(STATE[None]), 0, stored)

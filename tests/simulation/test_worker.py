@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from simulation import worker
-from simulation.worker import FETCHED, Shared, Worker
+from simulation.engines.ray import actor
+from simulation.engines.ray.actor import FETCHED, Shared, Worker
 
 
 def shared(number: int) -> Shared:
@@ -25,7 +25,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         numbers.append(ref.number)
         return [ref.number]
 
-    monkeypatch.setattr(worker.ray, "get", get)
+    monkeypatch.setattr(actor.ray, "get", get)
     return numbers
 
 
@@ -78,7 +78,7 @@ def test_a_value_that_cannot_be_fetched_fails_the_call(
     def get(ref: Any) -> None:
         raise RuntimeError("gone")
 
-    monkeypatch.setattr(worker.ray, "get", get)
+    monkeypatch.setattr(actor.ray, "get", get)
     idle._executors[7] = Echo()
     status, value, kept = idle.call(7, "echo", shared(1))
     assert (status.error, value, kept) == ("RuntimeError: gone", None, None)

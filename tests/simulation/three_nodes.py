@@ -17,11 +17,11 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from simulation.experiment import parse
-from simulation.grid import RayGrid
-from simulation.pool import Pool
-from simulation.run import Listener, simulate
-from simulation.seats import Ticket
+from simulation.config.experiment import parse
+from simulation.engines.ray.engine import RayGrid
+from simulation.engines.ray.pool import Pool
+from simulation.engines.ray.slots import Ticket
+from simulation.runs.run import Listener, simulate
 from tests.simulation.conftest import SMALL
 
 

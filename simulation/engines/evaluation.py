@@ -1,0 +1,151 @@
+"""Evaluations of a round: cut into calls, and what they give put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.records.rows import Rows, column_means, join, take_states
+from simulation.training.measured import Measured
+from strategies.core import ClientRule, Vector
+
+if TYPE_CHECKING:
+    from simulation.config.experiment import Experiment
+    from simulation.engines.engine import EngineGrid
+
+
+TEST_PIECE = 2000
+"""Rows of the test set that are evaluated in one call."""
+
+
+Metrics = dict[str, float | None]
+"""Metrics by name; None where there is none, as the accuracy of a regression."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An evaluation under way; :meth:`result` waits for it."""
+
+    collect: Callable[[], Any]
+
+    def result(self) -> Any:
+        """Wait, and return what was measured."""
+        return self.collect()
+
+
+class Evaluations:
+    """Evaluate models on an engine, after all other work that waits there.
+
+    Args:
+        engine: what carries the calls out.
+    """
+
+    def __init__(self, engine: EngineGrid) -> None:
+        self.engine = engine
+
+    def totals(self, rows: Rows, prefix: str) -> dict[str, float]:
+        """Take the metrics' variables out of rows; return the values over all their examples."""
+        states = take_states(rows)
+        return {} if states is None else self._results(states, prefix)
+
+    def _results(self, states: NDArray[np.float64], prefix: str = "") -> dict[str, float]:
+        engine = self.engine
+        values = engine.result(engine.submit("metric_results", states, first=True))
+        return {f"{prefix}{name}": value for name, value in values.items()}
+
+    def on_test(self, model: Vector) -> Pending:
+        """Start measuring a model on the server's test set: its metrics by name."""
+        engine = self.engine
+        handle, total = engine.share(model), len(engine.data.y_test)
+        batch = engine.setup.experiment.evaluation.batch_size
+        piece = max(1, TEST_PIECE // batch) * batch  # Whole batches, as in one evaluation of all.
+        tickets = [
+            engine.submit("evaluate_test", i, min(i + piece, total), handle, later=True)
+            for i in range(0, total, piece)
+        ]
+
+        def collect() -> Metrics:
+            found: list[Measured] = [engine.result(t) for t in tickets]
+            loss = sum(float(f.loss[0]) for f in found)
+            right = sum(float(f.right[0]) for f in found)
+            count = sum(float(f.count[0]) for f in found)
+            states = np.stack([f.states[0] for f in found]).sum(axis=0, dtype=np.float64)
+            accuracy = right / count if count and not np.isnan(right) else None
+            own = self._results(states) if len(states) else {}
+            return {"loss": loss / total, "accuracy": accuracy, **own}
+
+        return Pending(collect)
+
+    def on_test_own(self, model: Vector) -> Pending:
+        """Start measuring every client's own model on the server's test set: their mean."""
+        engine, clients = self.engine, self.engine.known
+        if not clients:
+            return self.on_test(model)  # Nobody has trained yet: all have this model.
+        handle = engine.share(model)
+        some = max(1, TEST_PIECE // max(1, len(engine.data.y_test)))
+        tickets = [
+            engine.submit(
+                "evaluate_test_own",
+                handle,
+                [engine.state_of(client) for client in clients[i : i + some]],
+                later=True,
+            )
+            for i in range(0, len(clients), some)
+        ]
+
+        def collect() -> Metrics:
+            parts = [engine.result(t) for t in tickets]
+            return {n: sum(p[n] for p in parts) / len(clients) for n in parts[0]}
+
+        return Pending(collect)
+
+    def on_clients(self, clients: Sequence[int], model: Vector) -> Pending:
+        """Start measuring a model on clients' validation examples.
+
+        The result is a row per client, and the means over all their examples by name.
+        """
+        engine = self.engine
+        ids = np.sort(np.asarray(clients, np.int64))
+        handle = engine.share(model)
+        # As many rows a call as in a piece of the test set, whatever the clients' sizes.
+        sizes = engine.partition.validation_sizes[ids].astype(np.int64) + 1
+        ends = np.searchsorted(np.cumsum(sizes), np.arange(0, sizes.sum(), TEST_PIECE))
+        tickets = [
+            self._submit(part, handle) for part in np.split(ids, np.unique(ends)[1:]) if len(part)
+        ]
+
+        def collect() -> tuple[Rows, Metrics]:
+            rows = join([engine.result(t) for t in tickets])
+            own = self.totals(rows, "")
+            return rows, {**column_means(rows, ("loss", "accuracy")), **own}
+
+        return Pending(collect)
+
+    def _submit(self, part: NDArray[np.int64], handle: Any) -> Any:
+        """Queue the evaluation of some clients: of their personal models, where they have any."""
+        engine = self.engine
+        if not engine.setup.rule.local:
+            return engine.submit("evaluate_clients", part, handle, later=True)
+        states = [engine.state_of(client) for client in part.tolist()]
+        return engine.submit("evaluate_own", part, handle, states, later=True)
+
+
+NOT_TESTED: Metrics = {"loss": None, "accuracy": None}
+"""Where the server measures nothing."""
+
+
+ServerEvaluation = Callable[[Vector], Pending]
+"""Starts measuring a model on the server's test set: its metrics by name."""
+
+
+def on_the_server(experiment: Experiment, rule: ClientRule, engine: EngineGrid) -> ServerEvaluation:
+    """Return what measures on the server's test set: the model, or the clients' own models."""
+    if experiment.mode == "local" or (rule.local and experiment.evaluation.personal):
+        return engine.evaluate_test_own
+    if rule.local:  # The layers that stay on clients are on the server as they were initialised.
+        return lambda model: Pending(lambda: NOT_TESTED)
+    return engine.evaluate_test

@@ -1,0 +1,245 @@
+"""Ray's side of the engine: one run's calls, handed to a pool of actors.
+
+:class:`~simulation.pool.Pool` hands calls out one ahead, so that a worker never waits for the
+driver, puts a new worker into the place of one that died, and gives workers to nodes that join. A
+run has a pool of its own, or shares one with other runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import ObjectLostError
+
+from simulation.config.sections import Resources
+from simulation.datasets.dataset import Dataset
+from simulation.engines.calls import Status, ValueLost
+from simulation.engines.engine import EngineGrid, Progress
+from simulation.engines.ray.actor import Shared
+from simulation.engines.ray.object_states import Holdings, from_files
+from simulation.engines.ray.pool import Pool
+from simulation.engines.ray.slots import Tenant, Ticket
+from simulation.population.partition import AnyPartition
+from simulation.records.client_states import Handle
+from simulation.worker.setup import Setup
+
+log = logging.getLogger("sunflower.grid")
+
+
+WHOLE = 0.5
+"""Seconds of training that are handed out whole where several runs share the pool."""
+
+
+PIECE = 0.2
+"""Seconds of training that are handed out whole, however few workers there are."""
+
+
+HAND_OVER = 0.01
+"""Seconds of training for each worker that are handed out whole: with more hand-overs than that,
+workers would wait for the driver."""
+
+
+EVEN = 16
+"""Portions that every worker gets in spite of that, so that all end at about the same time."""
+
+
+class RayGrid(EngineGrid):
+    """Run calls on a pool of Ray actors.
+
+    Args:
+        resources: workers, CPUs and GPUs for each, the cluster's address.
+        progress: called as clients finish.
+        executor: ``module:class`` of what does the work in the actors.
+        pool: the pool to share with other runs; one of its own when None.
+        ship: files and folders with modules that the nodes of a cluster must have.
+
+    Raises:
+        ResourceError: when no node has what one worker needs.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        progress: Progress | None = None,
+        executor: str = "simulation.worker.executor:Executor",
+        pool: Pool | None = None,
+        ship: Sequence[str] = (),
+    ) -> None:
+        super().__init__(progress)
+        self.pool = pool or Pool(resources, executor, ship)
+        self._owner = pool is None
+        self._tenant = Tenant(())
+        self._holdings: Holdings | None = None
+        self._last: tuple[Any, Any] = (None, None)
+
+    @property
+    def workers(self) -> int:
+        """Number of workers."""
+        return len(self.pool.seats)
+
+    @property
+    def portions(self) -> int:
+        """Number of workers as slow as the slowest in this run's part of the pool."""
+        return max(1, self._tenant.portions(self.pool.seats) // max(1, self.pool.runs))
+
+    def grain(self, total: float) -> float:
+        """Return the cost of a portion that need not be smaller.
+
+        A hand-over costs some 20 ms of a core, whatever it hands over, and 3 ms of the driver's,
+        of which there is one: the more workers, the larger their portions.
+        """
+        if self.pool.runs > 1:  # Other runs use the workers that are left.
+            return self._tenant.worth(WHOLE)
+        piece = max(PIECE, HAND_OVER * self.workers)
+        return min(self._tenant.worth(piece), total / (self.portions * EVEN))
+
+    def seconds(self, total: float) -> float:
+        """Return how long a round of some cost will take; 0 while that is not known."""
+        pace = self._tenant.worth(1.0) * max(1, self.workers)
+        return total / pace if pace else 0.0
+
+    @property
+    def memory(self) -> list[float]:
+        """Memory of each node that holds workers, in bytes."""
+        return self.pool.cluster.memory
+
+    @property
+    def busy(self) -> float:
+        """Seconds that workers have worked for this run."""
+        return self._tenant.busy
+
+    def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
+        """Put the data into the object store and give it to the workers."""
+        if self.pool.cluster.grows and setup.shelf is not None:
+            # Other machines may not see the folder of this one, nor those that join later.
+            self._holdings, setup = Holdings(setup.shelf), replace(setup, shelf=None)
+        self.setup, self.data, self.partition = setup, data, partition
+        inputs = (ray.put(setup), self.pool.share(data), ray.put(partition))
+        self._tenant = Tenant(inputs, setup.experiment.faults, hear=self._hear)
+        self.pool.enter(self._tenant)
+        _ = self.run
+
+    def info(self) -> Any:
+        """Return the model's layout and initial weights, from the first worker that is ready."""
+        return self.result(self.submit("info"))
+
+    def share(self, value: Any) -> Any:
+        """Put a value into Ray's object store; once, if it is what was shared last.
+
+        What is shared must not change: a model is measured, and trained from, by the same handle.
+        A few numbers are no use there: they travel with the call.
+        """
+        if isinstance(value, dict) and not any(np.size(v) > 1 for v in value.values()):
+            return value
+        if value is not self._last[0]:
+            self._last = (value, Shared(ray.put(value)))
+        return self._last[1]
+
+    def submit(
+        self,
+        call: str,
+        *args: Any,
+        first: bool = False,
+        later: bool = False,
+        done: Callable[[], None] | None = None,
+        cost: float = 1.0,
+        attempts: int | None = None,
+    ) -> Ticket:
+        """Queue a call."""
+        owner = self._tenant
+        most = attempts or owner.faults.attempts
+        title = f"round {self.round}: {call}"
+        ticket = Ticket(owner, call, args, done, later, cost, most, title=title)
+        self.pool.submit(ticket, first)
+        return ticket
+
+    def refresh(self) -> None:
+        """Give workers to nodes that have joined, or that have room again."""
+        self.pool.refresh()
+
+    def result(self, ticket: Ticket, timeout: float | None = None) -> Any:
+        """Wait for a call, handing out others meanwhile, and return its value."""
+        value = self._value(ticket, 1, timeout)
+        # Let Ray free the value; what clients keep stays.
+        assert ticket.refs is not None
+        ticket.refs = (None, None, ticket.refs[2])
+        return value
+
+    def _value(self, ticket: Ticket, which: int, timeout: float | None = None) -> Any:
+        """Return what a call returned, calling again if it went down with a node."""
+        while True:
+            self._finish(ticket, timeout)
+            assert ticket.refs is not None
+            try:
+                return ray.get(ticket.refs[which])
+            except ObjectLostError as error:
+                if ticket.name == "merge":
+                    raise ValueLost(str(error)) from None
+                log.warning("a result was lost with its node; %s is done again", ticket.name)
+                self.pool.again(ticket)
+
+    def values_of(self, tickets: Sequence[Ticket]) -> list[Any]:
+        """Wait for calls; return references to their values."""
+        for ticket in tickets:
+            self._finish(ticket)
+        return [ticket.refs[1] for ticket in tickets if ticket.refs is not None]
+
+    def _finish(self, ticket: Ticket, timeout: float | None = None) -> None:
+        self.pool.wait(ticket, timeout)
+        while self._lost_states(ticket):
+            ticket.args, ticket.revived = from_files(ticket.args), ticket.revived + 1
+            self.pool.again(ticket)
+            self.pool.wait(ticket, timeout)
+        if ticket.failure is not None:
+            raise ticket.failure
+        error = None if ticket.status is None else ticket.status.exception
+        if error is not None:
+            raise error
+
+    def _lost_states(self, ticket: Ticket) -> bool:
+        """Tell whether a call must go again, with states from the driver's files."""
+        lost = ticket.status is not None and ticket.status.kind == "StateError"
+        most = ticket.owner.faults.attempts
+        if self._holdings is None or not lost or ticket.revived >= most:
+            return False
+        log.warning("clients' states were lost with their node; %s is done again", ticket.name)
+        return True
+
+    def kept(self, ticket: Ticket) -> Any:
+        """Return what a training call says of its clients' states."""
+        return self._value(ticket, 2)
+
+    def keep(self, round: int, clients: Sequence[int], ticket: Ticket) -> None:
+        """Note what clients keep."""
+        if self._holdings is None:
+            super().keep(round, clients, ticket)
+            return
+        values = self.kept(ticket)
+        assert ticket.refs is not None
+        self.stored.update(self._holdings.keep(round, clients, ticket.refs[2], values))
+
+    def state_of(self, client: int) -> Handle | None:
+        """Return what stands for a client's state."""
+        if self._holdings is None or client not in self.stored:
+            return super().state_of(client)
+        return self._holdings.handle(self.stored[client])
+
+    def _hear(self, worker: int, ticket: Ticket, status: Status) -> None:
+        self.timeline.add(worker, ticket.name, ticket.args, status, self.partition)
+
+    def cluster_pid(self, seat: int) -> int:
+        """Return the process id of the worker in a seat."""
+        return int(ray.get(self.pool.seats[seat].actor.where.remote())[1])
+
+    def close(self) -> None:
+        """Leave the pool, or stop it where it is this run's own."""
+        self._holdings, self._last = None, (None, None)
+        if self._owner:
+            self.pool.close()
+        else:
+            self.pool.leave(self._tenant)

@@ -1,0 +1,389 @@
+"""The pool of Ray actors, which one run has for itself or several runs share.
+
+A run is a :class:`Tenant`: every worker opens an executor for it, next to those of other tenants.
+Calls wait in one queue and go to the workers in turn, so that a worker without work of one run
+does that of another. Any number of threads may wait for their calls: one of them listens for all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from simulation.config.sections import Resources
+from simulation.engines.calls import Poisoned, Status, ValueLost
+from simulation.engines.ray.actor import Worker
+from simulation.engines.ray.cluster import Cluster
+from simulation.engines.ray.slots import DEPTH, OPEN, Seat, Tenant, Ticket, has_enough
+from simulation.worker.faults import WorkerError
+
+log = logging.getLogger("sunflower.grid")
+
+
+PATIENCE = 10.0
+"""A call counts as hung after this many times what the slowest one so far would have taken."""
+
+
+LEAST = 60.0
+"""Seconds that a call is given at least, when its time is learned from the run."""
+
+
+GLANCE = 1.0
+"""Seconds between looks at the cluster's nodes, and at hung calls."""
+
+
+GONE = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
+"""What Ray says of a worker that is no more."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The pool was told to stop: ends every run on it as Ctrl-C does."""
+
+
+class Pool:
+    """Workers for one run or several.
+
+    Args:
+        resources: workers, CPUs and GPUs for each, the cluster's address.
+        executor: ``module:class`` of what does the work in the actors.
+        ship: files and folders with modules that the nodes of a cluster must have.
+
+    Raises:
+        ResourceError: when no node has what one worker needs.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        executor: str = "simulation.worker.executor:Executor",
+        ship: Sequence[str] = (),
+    ) -> None:
+        self._executor, self._resources = executor, resources
+        self._turn = threading.Condition(threading.RLock())
+        self._listening = self._stopping = False
+        self._events: queue.SimpleQueue[tuple[Seat, Ticket, Any] | None] = queue.SimpleQueue()
+        self._queue: deque[Ticket] = deque()
+        self._later: deque[Ticket] = deque()
+        self._tenants: list[Tenant] = []
+        self._shared: dict[int, tuple[Any, Any]] = {}
+        self._looked = time.monotonic()
+        self.cluster = Cluster(resources, ship)
+        self.seats = [Seat(self._new_actor(gpus), gpus) for gpus in self.cluster.workers]
+
+    @property
+    def runs(self) -> int:
+        """How many runs share the pool."""
+        return len(self._tenants)
+
+    def share(self, value: Any) -> Any:
+        """Put a value that several tenants read into Ray's object store, once."""
+        with self._turn:
+            if id(value) not in self._shared:
+                self._shared[id(value)] = (value, ray.put(value))
+            return self._shared[id(value)][1]
+
+    def enter(self, tenant: Tenant) -> None:
+        """Let every worker open an executor for a run."""
+        with self._turn:
+            self._tenants.append(tenant)
+            for seat in self.seats:
+                self._open(seat, tenant)
+
+    def leave(self, tenant: Tenant) -> None:
+        """Forget a run; what workers still do for it is of no use to anybody."""
+        with self._turn:
+            if tenant not in self._tenants:
+                return
+            self._tenants.remove(tenant)
+            for waiting in (self._queue, self._later):
+                for ticket in [t for t in waiting if t.owner is tenant]:
+                    waiting.remove(ticket)
+            for seat in self.seats:
+                seat.opened.discard(tenant)
+                seat.actor.leave.remote(tenant.number)
+
+    def submit(self, ticket: Ticket, first: bool = False) -> None:
+        """Queue a call, before all others of its kind if it is to be the ``first``."""
+        with self._turn:
+            waiting = self._later if ticket.later else self._queue
+            (waiting.appendleft if first else waiting.append)(ticket)
+            self._hand_out()
+
+    def again(self, ticket: Ticket) -> None:
+        """Queue a call whose value was lost once more."""
+        ticket.status, ticket.refs, ticket.failure = None, None, None
+        self.submit(ticket, first=True)
+
+    def wait(self, ticket: Ticket, timeout: float | None = None) -> None:
+        """Wait for a call, handing out others meanwhile.
+
+        Raises:
+            Stopped: the pool was told to stop.
+            TimeoutError: when ``timeout`` seconds have passed.
+            Exception: what its run failed of.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._turn:
+            while not ticket.over:
+                if self._stopping:
+                    raise Stopped
+                if ticket.owner.failure is not None:
+                    raise ticket.owner.failure
+                left = GLANCE if end is None else min(GLANCE, end - time.monotonic())
+                if self._listening:
+                    self._turn.wait(max(0.0, left))
+                else:
+                    self._listen(max(0.0, left))
+                if end is not None and time.monotonic() >= end and not ticket.over:
+                    raise TimeoutError(f"{ticket.name}: no result within {timeout} s")
+
+    def stop(self) -> None:
+        """End every run that waits for a call, or will, by :class:`Stopped`."""
+        with self._turn:
+            self._stopping = True
+            self._turn.notify_all()
+        self._events.put(None)
+
+    def refresh(self) -> None:
+        """Give workers to nodes that have joined, or that have room again."""
+        with self._turn:
+            now = time.monotonic()
+            if not self.cluster.grows or now - self._looked < GLANCE:
+                return
+            self._looked = now
+            missing = Counter(self.cluster.room())
+            missing.subtract(seat.gpus for seat in self.seats)
+            for gpus in missing.elements():
+                log.info("the cluster has room for another worker")
+                self.seats.append(Seat(self._new_actor(gpus), gpus))
+                for tenant in self._tenants:
+                    self._open(self.seats[-1], tenant)
+
+    def close(self) -> None:
+        """Stop the workers, and Ray if it was started here."""
+        with self._turn:
+            for seat in self.seats:
+                ray.kill(seat.actor)
+            self.seats, self._tenants, self._shared = [], [], {}
+            self._queue.clear()
+            self._later.clear()
+            self.cluster.close()
+
+    def _new_actor(self, gpus: float) -> Any:
+        resources = self._resources
+        threads = max(1, int(resources.client_cpus))
+        paths = [p or os.getcwd() for p in sys.path]
+        return (
+            ray.remote(Worker)
+            .options(**self.cluster.share(gpus))
+            .remote(threads, gpus, paths, self._executor)
+        )
+
+    def _open(self, seat: Seat, tenant: Tenant) -> None:
+        ticket = Ticket(tenant, OPEN)
+        self._give(seat, ticket, (seat.actor.open.remote(tenant.number, *tenant.inputs),))
+
+    def _give(self, seat: Seat, ticket: Ticket, refs: tuple[Any, ...]) -> None:
+        if not seat.line:
+            seat.since = time.monotonic()
+        seat.line.append(ticket)
+        ticket.refs = refs
+        ref = refs[0]
+        # Called by one of Ray's own threads, which must not wait for anything.
+        ref.future().add_done_callback(lambda done: self._events.put((seat, ticket, (ref, done))))
+
+    def _hand_out(self) -> None:
+        # First one call for every worker, then the next one, so that none has two while one idles.
+        for depth in range(DEPTH):
+            for seat in self.seats:
+                if not (self._queue or self._later):
+                    return
+                if seat.calls != depth or seat.taken:
+                    continue
+                if depth and has_enough(seat, self.seats, self._queue):
+                    continue
+                ticket = self._next(seat, self._queue) or self._next(seat, self._later)
+                if ticket is not None:
+                    call = seat.actor.call.options(num_returns=3, name=ticket.title)
+                    refs = call.remote(ticket.owner.number, ticket.name, *ticket.args)
+                    self._give(seat, ticket, tuple(refs))
+
+    @staticmethod
+    def _next(seat: Seat, waiting: deque[Ticket]) -> Ticket | None:
+        for place, ticket in enumerate(waiting):
+            if ticket.owner in seat.opened:
+                del waiting[place]
+                return ticket
+        return None
+
+    def _listen(self, timeout: float) -> None:
+        """Wait until something happens on the cluster, and react to it for all tenants."""
+        self._listening = True
+        event, heard = None, False
+        self._turn.release()
+        try:
+            event = self._events.get(timeout=timeout)
+            heard = True
+        except queue.Empty:
+            pass
+        finally:
+            self._turn.acquire()
+            self._listening = False
+            self._turn.notify_all()
+        while heard:
+            if event is not None:
+                self._react(*event)
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                heard = False
+        self._look_for_hung()
+        self._hand_out()
+
+    def _react(self, seat: Seat, ticket: Ticket, answer: tuple[Any, Any]) -> None:
+        ref, future = answer
+        if ticket.refs is None or ticket.refs[0] is not ref or ticket not in seat.line:
+            return  # Of an actor that has been replaced.
+        error = future.exception()
+        if error is None:
+            self._ended(seat, ticket, future.result())
+        elif isinstance(error, GONE):
+            self._replace(seat, "died", error)
+        elif isinstance(error, ObjectLostError | RayTaskError):
+            self._failed(seat, ticket, error)
+        else:
+            ticket.owner.failure = WorkerError(f"{ticket.name}: {error}")
+            self._advance(seat, ticket)
+
+    def _ended(self, seat: Seat, ticket: Ticket, status: Status) -> None:
+        self._advance(seat, ticket)
+        if ticket.name == OPEN:
+            self._opened(seat, ticket.owner, status)
+        else:
+            self._done(seat, ticket, status)
+
+    def _catch_up(self, seat: Seat) -> None:
+        """Take note of calls that ended before their worker did, though we hear of them later."""
+        for ticket in list(seat.line):
+            ref = ticket.refs[0] if ticket.refs else None
+            if ref is None or not ray.wait([ref], timeout=0)[0]:
+                return
+            try:
+                status = ray.get(ref)
+            except RayError:
+                return
+            self._ended(seat, ticket, status)
+
+    @staticmethod
+    def _advance(seat: Seat, ticket: Ticket) -> None:
+        seat.line.remove(ticket)
+        seat.since = time.monotonic()
+
+    def _done(self, seat: Seat, ticket: Ticket, status: Status) -> None:
+        seconds, owner = status.ended - status.started, ticket.owner
+        ticket.status = status
+        owner.busy += seconds
+        if owner.hear is not None:
+            owner.hear(self.seats.index(seat), ticket, status)
+        if status.error is None:
+            pace = seconds / ticket.cost
+            owner.slowest[ticket.name] = max(pace, owner.slowest.get(ticket.name, 0.0))
+            if ticket.name == "train":
+                owner.learn(seat, seconds, ticket.cost)
+            done, ticket.done = ticket.done, None
+            if done is not None:
+                try:
+                    done()
+                except Exception as error:  # It is that run's to end of it, not this thread's.
+                    owner.failure = error
+
+    def _failed(self, seat: Seat, ticket: Ticket, error: RayError) -> None:
+        """React to a call that Ray could not carry out, though the worker lives."""
+        cause = getattr(error, "cause", error)
+        self._advance(seat, ticket)
+        if ticket.name == OPEN:
+            ticket.owner.failure = WorkerError(f"a worker could not start: {error}")
+        elif isinstance(cause, ObjectLostError) and ticket.name == "merge":
+            ticket.failure = ValueLost(str(cause))
+        else:
+            ticket.failure = WorkerError(f"{ticket.name}: {error}")
+
+    def deadline(self, ticket: Ticket) -> float | None:
+        """Return how many seconds a call may take; None while nothing is known."""
+        owner = ticket.owner
+        if ticket.name == OPEN:
+            return None
+        if owner.faults.chunk_timeout is not None:
+            return owner.faults.chunk_timeout
+        pace = owner.slowest.get(ticket.name)
+        return None if pace is None else max(LEAST, PATIENCE * pace * ticket.cost)
+
+    def _look_for_hung(self) -> None:
+        now = time.monotonic()
+        for seat in self.seats:
+            limit = self.deadline(seat.line[0]) if seat.line else None
+            if limit is not None and now - seat.since > limit:
+                ray.kill(seat.actor)
+                self._replace(seat, f"gave no answer for {limit:.3g} s", None)
+
+    def _opened(self, seat: Seat, tenant: Tenant, status: Status) -> None:
+        seat.failures = 0
+        if status.error is None:
+            if tenant in self._tenants:
+                seat.opened.add(tenant)
+            return
+        kind, _, text = status.error.partition(": ")
+        if kind in ("ModelError", "PluginError", "ConfigError"):
+            tenant.failure = ValueError(text)
+        else:
+            tenant.failure = WorkerError(f"{status.error}\n{status.trace}")
+
+    def _replace(self, seat: Seat, how: str, error: RayError | None) -> None:
+        """Put a new worker into a seat; what the old one had not finished goes to others."""
+        self._catch_up(seat)
+        line, seat.line, seat.opened = list(seat.line), deque(), set()
+        if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
+            how = "ran out of memory"
+        calls = [ticket for ticket in line if ticket.name != OPEN]
+        if line and line[0].name == OPEN:
+            seat.failures += 1
+            owner = line[0].owner
+            if seat.failures >= owner.faults.attempts:
+                text = f"{seat.failures} workers {how} before they were ready: {error}"
+                owner.failure = WorkerError(text)
+                seat.failures = 0
+        log.warning("a worker %s; %d calls go to others", how, len(calls))
+        if calls and calls[0] is line[0]:
+            first = calls[0]
+            first.attempts += 1
+            if first.attempts >= first.most:
+                times = f"{first.attempts} times" if first.attempts > 1 else "once"
+                final = first.most >= first.owner.faults.attempts
+                first.failure = Poisoned(f"its worker {how} ({times})", final)
+                calls = calls[1:]
+        for ticket in reversed(calls):
+            if ticket.owner in self._tenants:
+                ticket.refs = None
+                (self._later if ticket.later else self._queue).appendleft(ticket)
+        seat.actor = self._new_actor(seat.gpus)
+        for tenant in self._tenants:
+            if tenant.failure is None:
+                self._open(seat, tenant)

@@ -1,0 +1,167 @@
+"""What a pool is made of: runs that are tenants, calls, and the workers' places."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from simulation.config.sections import Faults
+
+if TYPE_CHECKING:
+    from simulation.engines.calls import Status
+
+
+UNEQUAL = 2.0
+"""Workers count as different when one is this many times as fast as another."""
+
+
+MEMORY = 0.9
+"""What is left of a worker's past after each portion. Costs are estimates, good for large clients
+and less so for small ones: the last few portions alone would make equal workers look unequal."""
+
+
+MOST_PORTIONS = 8
+"""Portions for each worker, at most: each costs the driver some work."""
+
+
+DEPTH = 2
+"""Calls with a worker at a time: the next one is there when one ends."""
+
+
+AHEAD = 0.7
+"""A worker's calls are at most this part of its share of what is left; beyond, a call waits for the
+worker that is first to have nothing to do."""
+
+
+OPEN = "open"
+"""The name of the call that makes a tenant's executor."""
+
+
+@dataclass(eq=False)
+class Tenant:
+    """A run in the pool.
+
+    Args:
+        inputs: what its executors are made of: references to setup, data and partition.
+        faults: its policy.
+        number: tells it from others.
+        slowest: the slowest pace of a call so far, by name.
+        busy: seconds that workers have worked for it.
+        failure: why it cannot go on.
+        hear: called with the worker's place, a call that is over, and how it went.
+        worked: seconds and cost of the training that each worker did lately.
+    """
+
+    inputs: tuple[Any, ...]
+    faults: Faults = field(default_factory=Faults)
+    number: int = field(default_factory=itertools.count().__next__)
+    slowest: dict[str, float] = field(default_factory=dict)
+    busy: float = 0.0
+    failure: Exception | None = None
+    hear: Callable[[int, Ticket, Status], None] | None = None
+    worked: dict[Seat, tuple[float, float]] = field(default_factory=dict)
+
+    def learn(self, seat: Seat, seconds: float, cost: float) -> None:
+        """Note how fast a worker trains; what is long past counts less and less."""
+        before = self.worked.get(seat, (0.0, 0.0))
+        self.worked[seat] = (MEMORY * before[0] + seconds, MEMORY * before[1] + cost)
+
+    def worth(self, seconds: float) -> float:
+        """Return the cost of so many seconds of training; 0 while that is not known."""
+        spent = sum(time for time, _ in self.worked.values())
+        return seconds * sum(cost for _, cost in self.worked.values()) / spent if spent else 0.0
+
+    def portions(self, seats: Sequence[Seat]) -> int:
+        """Return how many workers as slow as the slowest would make up the pool.
+
+        This is their number where all are about equally fast, or not all are known yet.
+        """
+        known = [self.worked[seat] for seat in seats if seat in self.worked]
+        speeds = [cost / seconds for seconds, cost in known if seconds > 0]
+        if len(speeds) < len(seats) or max(speeds) < UNEQUAL * min(speeds):
+            return len(seats)
+        return min(round(sum(speeds) / min(speeds)), MOST_PORTIONS * len(seats))
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A call, from the queue to its end; ``title`` is what Ray's dashboard calls it."""
+
+    owner: Tenant
+    name: str
+    args: tuple[Any, ...] = ()
+    done: Callable[[], None] | None = None
+    later: bool = False
+    cost: float = 1.0
+    most: int = 1
+    refs: tuple[Any, ...] | None = None
+    status: Status | None = None
+    attempts: int = 0
+    revived: int = 0
+    failure: Exception | None = None
+    title: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to wait for any more."""
+        return self.status is not None or self.failure is not None
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other call may wait behind this one.
+
+        It is blamed for good if its worker dies once more. A worker that dies at the start of the
+        next call may take the answer to this one with it, which is then blamed for nothing.
+        """
+        return self.name != OPEN and self.attempts + 1 >= self.most
+
+
+@dataclass(eq=False)
+class Seat:
+    """A worker's place in the pool; its actor may be replaced.
+
+    Args:
+        actor: the Ray actor.
+        gpus: what it holds of them.
+        line: what it was given to do, in order: the first of it is under way.
+        opened: the tenants that it has executors for.
+        since: when the first of the line began.
+        failures: actors in a row that were gone before they had opened an executor.
+    """
+
+    actor: Any
+    gpus: float = 0.0
+    line: deque[Ticket] = field(default_factory=deque)
+    opened: set[Tenant] = field(default_factory=set)
+    since: float = 0.0
+    failures: int = 0
+
+    @property
+    def calls(self) -> int:
+        """How many calls of runs it has."""
+        return sum(ticket.name != OPEN for ticket in self.line)
+
+    @property
+    def taken(self) -> bool:
+        """Whether nothing more may be put into its line, however short."""
+        return any(ticket.alone for ticket in self.line)
+
+
+def has_enough(seat: Seat, seats: Sequence[Seat], queue: Sequence[Ticket]) -> bool:
+    """Tell whether a worker that has a call should not get the next one too, as a round ends.
+
+    Args:
+        seat: the worker's place.
+        seats: all places.
+        queue: calls that wait, the next one first.
+    """
+    if not queue or len(queue) > DEPTH * len(seats):
+        return False
+    name = queue[0].name
+    waiting = itertools.chain(queue, *(other.line for other in seats))
+    left = sum(ticket.cost for ticket in waiting if ticket.name == name)
+    mine = sum(ticket.cost for ticket in seat.line if ticket.name == name)
+    return mine + queue[0].cost > AHEAD * left / len(seats)
