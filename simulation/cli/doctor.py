@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from simulation.training.process import worker_environment
+from simulation.training.backend import backend
 
 PACKAGE = "sunflower-fl"
 
@@ -109,7 +109,7 @@ def packages() -> Iterator[Finding]:
 
 def tensorflow() -> Iterator[Finding]:
     """Start TensorFlow as a worker does, multiply, and look for GPUs."""
-    environment = {**os.environ, **worker_environment(1, 1.0)}
+    environment = {**os.environ, **backend().environment(1, 1.0)}
     try:
         ran = subprocess.run(
             [sys.executable, "-c", ASK],

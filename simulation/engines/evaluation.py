@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation.config.experiment import Experiment
+from simulation.engines.calls import EvaluateClients, EvaluateTest, EvaluateTestOwn, MetricResults
+from simulation.engines.engine import Engine
 from simulation.records.rows import Rows, column_means, join, take_states
 from simulation.training.measured import Measured
 from strategies.core import ClientRule, Vector
-
-if TYPE_CHECKING:
-    from simulation.config.experiment import Experiment
-    from simulation.engines.engine import EngineGrid
-
 
 TEST_PIECE = 2000
 """Rows of the test set that are evaluated in one call."""
@@ -44,7 +42,7 @@ class Evaluations:
         engine: what carries the calls out.
     """
 
-    def __init__(self, engine: EngineGrid) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     def totals(self, rows: Rows, prefix: str) -> dict[str, float]:
@@ -54,7 +52,7 @@ class Evaluations:
 
     def _results(self, states: NDArray[np.float64], prefix: str = "") -> dict[str, float]:
         engine = self.engine
-        values = engine.result(engine.submit("metric_results", states, first=True))
+        values = engine.do(MetricResults(variables=states))
         return {f"{prefix}{name}": value for name, value in values.items()}
 
     def on_test(self, model: Vector) -> Pending:
@@ -64,8 +62,9 @@ class Evaluations:
         batch = engine.setup.experiment.evaluation.batch_size
         piece = max(1, TEST_PIECE // batch) * batch  # Whole batches, as in one evaluation of all.
         tickets = [
-            engine.submit("evaluate_test", i, min(i + piece, total), handle, later=True)
+            engine.submit(EvaluateTest(start=i, stop=end, model=handle, examples=end - i))
             for i in range(0, total, piece)
+            if (end := min(i + piece, total))
         ]
 
         def collect() -> Metrics:
@@ -82,19 +81,21 @@ class Evaluations:
 
     def on_test_own(self, model: Vector) -> Pending:
         """Start measuring every client's own model on the server's test set: their mean."""
-        engine, clients = self.engine, self.engine.known
+        engine, clients = self.engine, self.engine.ledger.known
         if not clients:
             return self.on_test(model)  # Nobody has trained yet: all have this model.
         handle = engine.share(model)
         some = max(1, TEST_PIECE // max(1, len(engine.data.y_test)))
+        groups = [clients[i : i + some] for i in range(0, len(clients), some)]
         tickets = [
             engine.submit(
-                "evaluate_test_own",
-                handle,
-                [engine.state_of(client) for client in clients[i : i + some]],
-                later=True,
+                EvaluateTestOwn(
+                    model=handle,
+                    states=[engine.ledger.state_of(client) for client in group],
+                    clients=len(group),
+                )
             )
-            for i in range(0, len(clients), some)
+            for group in groups
         ]
 
         def collect() -> Metrics:
@@ -127,11 +128,17 @@ class Evaluations:
 
     def _submit(self, part: NDArray[np.int64], handle: Any) -> Any:
         """Queue the evaluation of some clients: of their personal models, where they have any."""
-        engine = self.engine
-        if not engine.setup.rule.local:
-            return engine.submit("evaluate_clients", part, handle, later=True)
-        states = [engine.state_of(client) for client in part.tolist()]
-        return engine.submit("evaluate_own", part, handle, states, later=True)
+        engine, ledger = self.engine, self.engine.ledger
+        own = engine.setup.rule.local
+        return engine.submit(
+            EvaluateClients(
+                ids=part,
+                model=handle,
+                states=[ledger.state_of(client) for client in part.tolist()] if own else None,
+                clients=len(part),
+                examples=int(engine.partition.validation_sizes[part].sum()),
+            )
+        )
 
 
 NOT_TESTED: Metrics = {"loss": None, "accuracy": None}
@@ -142,10 +149,11 @@ ServerEvaluation = Callable[[Vector], Pending]
 """Starts measuring a model on the server's test set: its metrics by name."""
 
 
-def on_the_server(experiment: Experiment, rule: ClientRule, engine: EngineGrid) -> ServerEvaluation:
+def on_the_server(experiment: Experiment, rule: ClientRule, engine: Engine) -> ServerEvaluation:
     """Return what measures on the server's test set: the model, or the clients' own models."""
+    evaluations = Evaluations(engine)
     if experiment.mode == "local" or (rule.local and experiment.evaluation.personal):
-        return engine.evaluate_test_own
+        return evaluations.on_test_own
     if rule.local:  # The layers that stay on clients are on the server as they were initialised.
         return lambda model: Pending(lambda: NOT_TESTED)
-    return engine.evaluate_test
+    return evaluations.on_test

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -18,19 +18,24 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import LoadClientAppError
 from flwr.supercore.object_ref import load_app
 
-from simulation.engines.engine import MESSAGES, EngineGrid
-from simulation.engines.inline import InlineGrid
+from simulation.engines.engine import Engine
+from simulation.engines.inline import InlineEngine
 from simulation.engines.ray import shipping
-from simulation.engines.ray.engine import RayGrid
+from simulation.engines.ray.engine import RayEngine
 from simulation.flower.app_hooks import AppError
 from simulation.flower.app_replies import Diverged
 from simulation.flower.client_app import answer
+from simulation.flower.grid import MESSAGES, MessageGrid
+from simulation.flower.private import set_message_id
 
 if TYPE_CHECKING:
     from simulation.config.app import AppRun
     from simulation.flower.app_replies import Kept, Replies
     from simulation.flower.recorder import Hearing
 
+
+EXECUTOR = "simulation.flower.app:AppExecutor"
+"""What does the work in the actors."""
 
 SHARES = 4
 """Calls for each worker that messages are cut into, at least: the last ones keep nobody waiting."""
@@ -57,6 +62,8 @@ class AppSetup:
     component: str
     run_config: Mapping[str, Any]
     backend: str | None = None
+    threads: ClassVar[int] = 1
+    shelf: ClassVar[None] = None
 
 
 class AppExecutor:
@@ -99,28 +106,35 @@ class AppExecutor:
         ]
 
 
-class AppMessages(EngineGrid):
-    """An engine for messages alone; any number of threads may send (old-style apps do).
+class AppGrid(MessageGrid):
+    """A grid for a user's app; any number of threads may send (old-style apps do).
 
     ``hearing``, if set, hears every message and reply. ``kept_replies``, if set, keeps the replies
     and answers what was asked in an earlier part of the run.
+
+    Args:
+        engine: with executors for apps; started by :meth:`begin`.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
         self.hearing: Hearing | None = None
         self.kept_replies: Replies | None = None
         self.diverged: Diverged | None = None
         self._lock = threading.RLock()
         self._sent: dict[str, tuple[Message, str]] = {}
         self._known: dict[str, Kept] = {}
-        self._server = 0
+        self._server = self.round = 0
         self._asked: list[float] = []
 
     def begin(self, setup: AppSetup, clients: int) -> None:
         """Give the workers their app."""
         inputs: Any = (setup, None, range(clients))  # an app has data and clients of its own
-        self.start(*inputs)
+        self.engine.start(*inputs)
+
+    def close(self) -> None:
+        """Release every resource."""
+        self.engine.close()
 
     def listen(self, hearing: Hearing) -> None:
         """Let messages be heard from now on; the ServerApp runs in this thread."""
@@ -128,7 +142,7 @@ class AppMessages(EngineGrid):
 
     def together(self, messages: int) -> int:
         """Return how many of some messages travel in one call: few, where there are few."""
-        return max(1, min(MESSAGES, messages // (SHARES * max(1, self.workers))))
+        return max(1, min(MESSAGES, messages // (SHARES * max(1, self.engine.workers))))
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the clients' numbers.
@@ -141,7 +155,7 @@ class AppMessages(EngineGrid):
             if len(self._asked) >= LOOKS and self._asked[-1] - self._asked[-LOOKS] >= PATIENCE:
                 raise AppError(
                     "clients must be as many as the app waits for, which has looked for more "
-                    f"{len(self._asked)} times, got {len(self.partition)}"
+                    f"{len(self._asked)} times, got {len(self.engine.partition)}"
                 )
         return super().get_node_ids()
 
@@ -152,10 +166,10 @@ class AppMessages(EngineGrid):
             if self.diverged is not None:  # An old server takes errors of its threads for clients'.
                 raise self.diverged
             self._asked.clear()
-            self.refresh()
             if self.hearing is not None:
                 self.hearing.sent(batch)
                 self.round = self.hearing.round
+            self.engine.begin_round(self.round)
             digests = self._digests(batch)
             known = [self._again(m, d) for m, d in zip(batch, digests, strict=True)]
             new = [m for m, kept in zip(batch, known, strict=True) if kept is None]
@@ -163,7 +177,7 @@ class AppMessages(EngineGrid):
             names = []
             for message, digest, kept in zip(batch, digests, known, strict=True):
                 if kept is not None:
-                    message.metadata.__dict__["_message_id"] = f"k{next(self._numbers)}"
+                    set_message_id(message, f"k{next(self._numbers)}")
                 name = next(fresh) if kept is None else message.metadata.message_id
                 if kept is not None:
                     self._known[name] = kept
@@ -224,14 +238,6 @@ class AppMessages(EngineGrid):
         return reply
 
 
-class AppGrid(AppMessages, RayGrid):
-    """Messages on the pool of Ray actors."""
-
-    def __init__(self, run: AppRun) -> None:
-        along = shipping.packages(folders=[run.app.resolve()])
-        super().__init__(run.resources, executor="simulation.flower.app:AppExecutor", ship=along)
-
-
 class InlineExecutor(AppExecutor):
     """An executor in the server's process: one call at a time, with generators of its own.
 
@@ -242,6 +248,10 @@ class InlineExecutor(AppExecutor):
         super().__init__(setup, data, partition)
         self._alone = threading.Lock()
         self._generators = random.Random().getstate(), np.random.RandomState().get_state()
+
+    @staticmethod
+    def prepare(threads: int, gpus: float) -> None:
+        """Leave the process as it is: it is the app's server's."""
 
     def answer(
         self, messages: Sequence[Message], states: Sequence[RecordDict | None]
@@ -262,17 +272,9 @@ class InlineExecutor(AppExecutor):
         np.random.set_state(generators[1])
 
 
-class InlineAppGrid(AppMessages, InlineGrid):
-    """Messages in this process, one after the other: for tests and debugging."""
-
-    def start(self, setup: Any, data: Any, partition: Any) -> None:
-        """Import the app here."""
-        self.setup, self.data, self.partition = setup, data, partition
-        executor: Any = InlineExecutor(setup, data, partition)
-        self._executor = executor
-        _ = self.run
-
-
-def grid_for(run: AppRun) -> AppMessages:
-    """Return the engine that an app's run asks for."""
-    return InlineAppGrid() if run.resources.engine == "inline" else AppGrid(run)
+def grid_for(run: AppRun) -> AppGrid:
+    """Return the grid on the engine that an app's run asks for."""
+    if run.resources.engine == "inline":
+        return AppGrid(InlineEngine(executor=InlineExecutor))
+    along = shipping.packages(folders=[run.app.resolve()])
+    return AppGrid(RayEngine(run.resources, executor=EXECUTOR, ship=along))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,25 +41,22 @@ def to_arrays(spec: Spec, vector: Vector) -> ArrayRecord:
     return ArrayRecord({name: Array(np.ascontiguousarray(part)) for name, part in parts})
 
 
-def _record(vectors: Any) -> ArrayRecord:
+def to_record(vectors: Mapping[str, Any]) -> ArrayRecord:
+    """Return vectors as an ArrayRecord with their names."""
     return ArrayRecord({k: Array(np.ascontiguousarray(v)) for k, v in vectors.items()})
 
 
 def shared_of(content: RecordDict) -> dict[str, Any]:
     """Return what the server shares, by name; ``proximal-mu``, Flower's own, is called mu."""
     config = config_of(content)
-    numbers = {"mu": _number(config[PROXIMAL])} if PROXIMAL in config else {}
+    numbers = {"mu": float(config[PROXIMAL])} if PROXIMAL in config else {}
     numbers |= {
-        key.removeprefix(SHARED): _number(value)
+        key.removeprefix(SHARED): float(value)
         for key, value in config.items()
         if key.startswith(SHARED)
     }
     vectors = content.array_records.get("shared")
     return {**numbers, **({} if vectors is None else {k: a.numpy() for k, a in vectors.items()})}
-
-
-def _number(value: Any) -> float:
-    return float(value)
 
 
 def bytes_of(message: Message) -> int:

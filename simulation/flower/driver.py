@@ -16,8 +16,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config.experiment import Experiment
-from simulation.engines.engine import EngineGrid
-from simulation.engines.evaluation import Pending
+from simulation.engines.cohort import train_cohort
+from simulation.engines.engine import Engine
+from simulation.engines.evaluation import Evaluations, Pending
 from simulation.flower import client_config, their_strategies
 from simulation.flower.client_config import config_of
 from simulation.flower.codec import bytes_of, shared_of, to_arrays, to_vector
@@ -54,6 +55,8 @@ class Messaging:
         spec: layout of the flat model.
         experiment: what runs.
         scheduled: whether the clients' learning rate is a schedule, which no strategy can change.
+        engine: whose executors train clients where messages say nothing of their own; None where
+            only messages reach them.
     """
 
     def __init__(
@@ -63,12 +66,12 @@ class Messaging:
         spec: Spec,
         experiment: Experiment,
         scheduled: bool = False,
+        engine: Engine | None = None,
     ) -> None:
         self.strategy, self.grid, self.spec = strategy, grid, spec
         self.experiment, self._scheduled = experiment, scheduled
         self._named: set[str] = set()
-        folds = isinstance(grid, EngineGrid) and grid.folds
-        self._pool = grid if folds and isinstance(grid, EngineGrid) else None
+        self._engine = engine
         self._only_mean = their_strategies.needs_only_the_mean(strategy)
         self._drift: dict[str, float] = {}
         self._plain_evaluation = their_strategies.evaluates_plainly(strategy)
@@ -176,11 +179,11 @@ class Messaging:
 
     def _plain(self, round: int, sent: Sequence[Message], arrays: ArrayRecord) -> bool:
         """Tell whether the workers can do what the messages say without getting them."""
-        if self._pool is None or self._pool.setup.reducer is None:
+        if self._engine is None or self._engine.setup.reducer is None:
             return False
         if not their_strategies.alike(sent, arrays):
             return False
-        content, rule = sent[0].content, self._pool.setup.rule
+        content, rule = sent[0].content, self._engine.setup.rule
         rounds = [config.get("server-round") for config in content.config_records.values()]
         return rounds[:1] == [round] and set(shared_of(content)) == set(rule.uses)
 
@@ -193,16 +196,18 @@ class Messaging:
         parts: Mapping[int, float],
     ) -> tuple[list[Message], Rows, tuple[Lost, ...]]:
         """Train and fold on the workers; return the reply that holds the mean, if there is one."""
-        pool = self._pool
-        assert pool is not None
+        engine = self._engine
+        assert engine is not None
         shared = shared_of(sent[0].content)
         cohort = [message.metadata.dst_node_id for message in sent]
-        total, rows = pool.train(round, cohort, model, shared, config, parts)
+        total, rows, lost, measured = train_cohort(
+            engine, round, cohort, model, shared, config, parts
+        )
         if total is None:
-            return [], rows, pool.lost
+            return [], rows, lost
         with zero_weights(round, rows):
-            mean = bound(pool.setup.reducer, shared).finish(total)
-        self._drift = {k: v for k, v in mean.metrics.items() if k == DRIFT} | pool.measured
+            mean = bound(engine.setup.reducer, shared).finish(total)
+        self._drift = {k: v for k, v in mean.metrics.items() if k == DRIFT} | measured
         arrays = to_arrays(self.spec, (model + mean.delta).astype(np.float32))
         metrics: dict[str, float] = {their_strategies.WEIGHT: int(mean.weight)}
         metrics |= {
@@ -210,11 +215,8 @@ class Messaging:
             for name, value in column_means(rows, ("train_loss", "train_accuracy")).items()
             if value is not None
         }
-        return (
-            [their_strategies.mean_reply(sent[0], arrays, MetricRecord(metrics))],
-            rows,
-            pool.lost,
-        )
+        reply = their_strategies.mean_reply(sent[0], arrays, MetricRecord(metrics))
+        return [reply], rows, lost
 
     def _absent(self, round: int, asked: Sequence[int]) -> dict[int, str]:
         """Return the clients among those asked that the simulated world keeps silent."""
@@ -230,8 +232,9 @@ class Messaging:
             messages = list(self.strategy.configure_evaluate(round, arrays, config, self.grid))
         for message in messages:
             self._name_unknown(config_of(message.content))
-        if self._pool is not None and self._plain_evaluation and messages:
-            return self._pool.evaluate_clients([m.metadata.dst_node_id for m in messages], model)
+        if self._engine is not None and self._plain_evaluation and messages:
+            ids = [m.metadata.dst_node_id for m in messages]
+            return Evaluations(self._engine).on_clients(ids, model)
         replies = list(self.grid.send_and_receive(messages))
         rows = _rows(replies, "loss", "accuracy")
         self.strategy.aggregate_evaluate(round, replies)
@@ -239,10 +242,10 @@ class Messaging:
 
     def evaluate_all(self, model: Vector) -> Pending | None:
         """Measure the model on every client, if the run is to and the workers are ours."""
-        pool = self._pool
-        if pool is None or not fairness.is_wanted(self.experiment, pool.partition):
+        engine = self._engine
+        if engine is None or not fairness.is_wanted(self.experiment, engine.partition):
             return None
-        return pool.evaluate_clients(range(len(pool.partition)), model)
+        return Evaluations(engine).on_clients(range(len(engine.partition)), model)
 
 
 def _rows(replies: list[Message], *names: str) -> Rows:

@@ -1,22 +1,46 @@
-"""The executor of a process in which Flower runs our clients."""
+"""Executors for Flower: one that answers messages, and that of a process which Flower runs."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flwr.app import Context
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment, parse
 from simulation.config.given import admit
 from simulation.config.overlay import overlay, toml_value
 from simulation.config.strategy import make_strategy
-from simulation.training.tensorflow.process import prepare_tensorflow
+from simulation.flower.client_app import answer, client_app
+from simulation.population.deal import prepare
 from simulation.worker.executor import Executor
 from simulation.worker.setup import Setup
+
+ANSWERING = "simulation.flower.executor:MessageExecutor"
+"""What does the work in the actors of a run: it answers messages too."""
+
+
+class MessageExecutor(Executor):
+    """An executor that answers Flower messages too."""
+
+    _app: ClientApp | None = None
+
+    def answer(
+        self, messages: Sequence[Message], states: Sequence[RecordDict | None]
+    ) -> list[tuple[Message, RecordDict | None]]:
+        """Run the ClientApp on messages; return each reply and the node's state."""
+        if self._app is None:
+            self._app = self.setup.app or client_app(lambda context: self)
+        population = len(self.partition)
+        return [
+            answer(self._app, message, state, population)
+            for message, state in zip(messages, states, strict=True)
+        ]
+
 
 _EXECUTORS: dict[str, Executor] = {}
 
@@ -25,16 +49,15 @@ def executor_here(setup: Setup) -> Executor:
     """Return this process's executor for a setup: data loaded, model built once."""
     key = setup.experiment.digest()
     if key not in _EXECUTORS:
-        from simulation.population.deal import prepare
-
-        prepare_tensorflow(setup.threads, setup.experiment.resources.client_gpus)
+        Executor.prepare(setup.threads, setup.experiment.resources.client_gpus)
         admit(setup.given)
         _EXECUTORS.clear()  # one experiment at a time: its data is large
         _EXECUTORS[key] = Executor(setup, *prepare(setup.experiment))
     return _EXECUTORS[key]
 
 
-def _always(setup: Setup, context: Context) -> Executor:
+def always(setup: Setup, context: Context) -> Executor:
+    """Return this process's executor for a setup, whatever the context says."""
     return executor_here(setup)
 
 

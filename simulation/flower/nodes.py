@@ -7,11 +7,13 @@ its node. With numbers, the same clients take part in a run on any runtime.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+
+from simulation.flower.private import set_source
 
 LOOK = 0.5
 """Seconds between looks for nodes that have not connected yet."""
@@ -25,13 +27,16 @@ class Numbered(Grid):
 
     Args:
         grid: the grid that carries the messages.
+        simulated: whether its clients are simulated (see
+            :class:`strategies.federated.SimulatedGrid`).
 
     Raises:
         RuntimeError: when a node does not tell its number, or two have the same.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    def __init__(self, grid: Grid, simulated: bool = False) -> None:
+        self._grid, self.simulated = grid, simulated
+        self.answered: Callable[[int], None] = lambda replies: None  # called as replies arrive
         self._clients: dict[int, int] = {}
         self._nodes: dict[int, int] = {}
         self.population = 0
@@ -114,7 +119,9 @@ class Numbered(Grid):
     ) -> Iterable[Message]:
         """Send messages to clients and return the replies that arrive within the time."""
         sent = self._addressed(messages)
-        return self._from_clients(self._grid.send_and_receive(sent, timeout=timeout))
+        replies = self._from_clients(self._grid.send_and_receive(sent, timeout=timeout))
+        self.answered(len(replies))
+        return replies
 
     def _addressed(self, messages: Iterable[Message]) -> list[Message]:
         return [
@@ -132,5 +139,5 @@ class Numbered(Grid):
         found = list(replies)
         for reply in found:
             node = reply.metadata.src_node_id
-            reply.metadata.__dict__["_src_node_id"] = self._clients.get(node, node)
+            set_source(reply, self._clients.get(node, node))
         return found

@@ -3,7 +3,7 @@
 The same ``ClientApp`` as on our engines runs in Flower's actors; its ``ServerApp`` lends us its
 ``Grid`` for as long as the run lasts. Flower loads TensorFlow into this process, so the server's
 evaluation happens here too. Under ``flwr run`` and in a deployment, it is Flower that starts us
-(:mod:`simulation.server_app`), and the grid is the one that it gives us.
+(:mod:`simulation.runs.flower_server`), and the grid is the one that it gives us.
 """
 
 from __future__ import annotations
@@ -12,30 +12,27 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from queue import Empty, Queue
-from typing import Any
 
-from flwr.app import Context, Message
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from simulation.config.experiment import Experiment
 from simulation.datasets.dataset import Dataset
-from simulation.engines.engine import EngineGrid, Progress
-from simulation.engines.inline import InlineGrid
+from simulation.engines.engine import Progress
+from simulation.engines.inline import InlineEngine
 from simulation.engines.ray.cluster import address_of
 from simulation.flower.client_app import client_app
-from simulation.flower.executor import _always
+from simulation.flower.executor import always
 from simulation.flower.nodes import Numbered
-from simulation.flower.private import _same_identity
 from simulation.population.partition import AnyPartition
-from simulation.training.process import worker_environment
+from simulation.training.backend import backend
 from simulation.worker.setup import Setup
 
 
-class FlowerGrid(EngineGrid):
-    """Flower's runtime behind the interface of our engines; it speaks messages only.
+class FlowerRuntime(InlineEngine):
+    """Flower's runtime, whose grid carries messages; what the server itself does is done here.
 
     Args:
         experiment: what will run; its resources are given to Flower.
@@ -52,9 +49,7 @@ class FlowerGrid(EngineGrid):
         lent: Numbered | None = None,
     ) -> None:
         super().__init__(progress)
-        self.simulated = lent is None  # What clients a grid has that is lent, only Flower knows.
         self._experiment = experiment
-        self._local = InlineGrid()
         self._flower: Numbered | None = lent
         self._failed: list[BaseException] = []
         self._handed_over: Queue[Numbered] = Queue()
@@ -63,15 +58,14 @@ class FlowerGrid(EngineGrid):
 
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Start Flower's runtime, and wait until its ServerApp has lent its grid."""
-        self.setup, self.data, self.partition = setup, data, partition
-        if self._flower is not None:
-            with _same_identity():
-                self._local.start(setup, data, partition)
-            return
-        os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
         resources = self._experiment.resources
-        os.environ.update(worker_environment(setup.threads, resources.client_gpus))
-        self._local.start(setup, data, partition)
+        if self._flower is None:
+            os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+            os.environ.update(backend().environment(setup.threads, resources.client_gpus))
+        super().start(setup, data, partition)
+        if self._flower is not None:
+            self._listen(self._flower)
+            return
         self._thread = threading.Thread(target=self._simulate, args=(setup,), daemon=True)
         self._thread.start()
         while self._flower is None:
@@ -81,6 +75,10 @@ class FlowerGrid(EngineGrid):
                 if self._failed:
                     raise RuntimeError("Flower's runtime did not start") from self._failed[0]
         self._flower.wait()
+        self._listen(self._flower)
+
+    def _listen(self, grid: Numbered) -> None:
+        grid.answered = lambda replies: self.progress("message", replies, 0)
 
     def _simulate(self, setup: Setup) -> None:
         from flwr.simulation import run_simulation
@@ -89,11 +87,11 @@ class FlowerGrid(EngineGrid):
 
         @app.main()
         def main(grid: Grid, context: Context) -> None:
-            self._handed_over.put(Numbered(grid))
+            self._handed_over.put(Numbered(grid, simulated=True))
             self._over.wait()
 
         resources = self._experiment.resources
-        backend = {
+        plan = {
             "client_resources": {
                 "num_cpus": resources.client_cpus,
                 "num_gpus": resources.client_gpus,
@@ -110,71 +108,19 @@ class FlowerGrid(EngineGrid):
                 warnings.simplefilter("ignore")
                 run_simulation(
                     app,
-                    client_app(partial(_always, setup)),
+                    client_app(partial(always, setup)),
                     num_supernodes=len(self.partition),
-                    backend_config=backend,
+                    backend_config=plan,
                 )
         except Exception as error:
             self._failed.append(error)
 
     @property
-    def _grid(self) -> Numbered:
+    def grid(self) -> Grid:
+        """Flower's grid, once the runtime has been started."""
         if self._flower is None:
             raise RuntimeError("the grid has not been started")
         return self._flower
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the clients' numbers."""
-        return self._grid.get_node_ids()
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Push messages through Flower's grid."""
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pull replies from Flower's grid."""
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Send messages through Flower's grid and wait for the replies."""
-        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
-        self.progress("message", len(replies), 0)
-        return replies
-
-    def info(self) -> Any:
-        """Return the model's layout and initial weights."""
-        return self._local.info()
-
-    def share(self, value: Any) -> Any:
-        """Return the value itself."""
-        return value
-
-    def submit(
-        self,
-        call: str,
-        *args: Any,
-        first: bool = False,
-        later: bool = False,
-        done: Callable[[], None] | None = None,
-        cost: float = 1.0,
-        attempts: int | None = None,
-    ) -> Any:
-        """Carry out the server's own calls here."""
-        return self._local.submit(call, *args, first=first, later=later, done=done)
-
-    def result(self, ticket: Any, timeout: float | None = None) -> Any:
-        """Return a call's result."""
-        return self._local.result(ticket, timeout)
-
-    def values_of(self, tickets: Sequence[Any]) -> list[Any]:
-        """Return the values themselves."""
-        return self._local.values_of(tickets)
-
-    def kept(self, ticket: Any) -> Any:
-        """Return what clients keep: Flower holds it, in their contexts."""
-        return self._local.kept(ticket)
 
     def close(self) -> None:
         """End the ServerApp, and with it Flower's runtime."""

@@ -3,29 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-from simulation.worker import tree
-
-if TYPE_CHECKING:
-    from simulation.engines.calls import Status
-    from simulation.population.partition import AnyPartition
-
-
-KINDS = {
-    "train": "train",
-    "merge": "merge",
-    "answer": "message",
-    "evaluate_clients": "evaluate",
-    "evaluate_own": "evaluate",
-    "evaluate_test": "test",
-    "evaluate_test_own": "test",
-}
-"""The kind of work of each call; other calls belong to no round and are left out."""
-
 
 COLUMNS = {
     "round": np.int32,
@@ -52,23 +32,22 @@ class Timeline:
         self._rows: deque[tuple[Any, ...]] = deque()
 
     def add(
-        self, worker: int, call: str, args: Sequence[Any], status: Status, partition: AnyPartition
-    ) -> None:
+        self, worker: int, node: str, kind: str, times: tuple[float, float], round: int | None,
+        clients: int, examples: int,
+    ) -> None:  # fmt: skip
         """Note a call.
 
         Args:
             worker: its place in the pool.
-            call: the executor's method.
-            args: its arguments.
-            status: when and where it ran.
-            partition: which examples the clients hold.
+            node: where that is.
+            kind: of work.
+            times: when it began and ended, in seconds since the epoch.
+            round: that it belongs to; None: the one that was trained last.
+            clients: how many it was about.
+            examples: how many it was about.
         """
-        if call not in KINDS or status.error is not None:
-            return
-        round = args[0] if call == "train" else self.round
-        times = (status.started, status.ended)
-        done = _amount(call, args, partition)
-        self._rows.append((round, worker, status.node, KINDS[call], *times, *done))
+        of_round = self.round if round is None else round
+        self._rows.append((of_round, worker, node, kind, *times, clients, examples))
 
     def take(self, round: int) -> dict[str, np.ndarray[Any, Any]]:
         """Return the rows of rounds up to ``round`` as columns, and forget them."""
@@ -80,17 +59,3 @@ class Timeline:
         self._rows.extend(later)
         values = zip(*taken, strict=True) if taken else ((),) * len(COLUMNS)
         return {n: np.array(v, kind) for (n, kind), v in zip(COLUMNS.items(), values, strict=True)}
-
-
-def _amount(call: str, args: Sequence[Any], partition: AnyPartition) -> tuple[int, int]:
-    """Return how many clients and examples a call was about."""
-    if call == "train":
-        ids = np.concatenate(list(tree.leaves(args[1])))
-        return len(ids), int(partition.train_sizes[ids].sum())
-    if call in ("evaluate_clients", "evaluate_own"):
-        return len(args[0]), int(partition.validation_sizes[args[0]].sum())
-    if call == "evaluate_test":
-        return 0, args[1] - args[0]
-    if call == "evaluate_test_own":
-        return len(args[1]), 0
-    return (len(args[0]), 0) if call == "answer" else (0, 0)

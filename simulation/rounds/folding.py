@@ -9,8 +9,9 @@ import numpy as np
 
 from simulation.config.experiment import WEIGHTED, Experiment
 from simulation.engines import schedule
-from simulation.engines.engine import EngineGrid
-from simulation.engines.evaluation import Pending
+from simulation.engines.cohort import train_cohort
+from simulation.engines.engine import Engine
+from simulation.engines.evaluation import Evaluations, Pending
 from simulation.population import behaviour
 from simulation.population.behaviour import Cast
 from simulation.records.rows import column_means, columns
@@ -31,9 +32,9 @@ class Folding:
     """Our strategies on our engines: updates are folded where they are made."""
 
     def __init__(
-        self, strategy: Federated, grid: EngineGrid, spec: Spec, experiment: Experiment
+        self, strategy: Federated, engine: Engine, spec: Spec, experiment: Experiment
     ) -> None:
-        self.strategy, self.grid, self.spec = strategy, grid, spec
+        self.strategy, self.engine, self.spec = strategy, engine, spec
         self.experiment, self.seed = experiment, experiment.seed
         self._state: State | None = None
         self._reports = Reports()
@@ -52,26 +53,28 @@ class Folding:
 
     def train(self, round: int, model: Vector) -> Trained:
         """Sample a cohort, train and fold it, step the server rule."""
-        algorithm, population = self.strategy.algorithm, len(self.grid.partition)
+        algorithm, population = self.strategy.algorithm, len(self.engine.partition)
         if self._state is None:
             self._state = algorithm.init(self.spec, model)
         who = self._cast(round)
         cohort = who.cohort
         shared = algorithm.share(self._state, round)
         if cohort:
-            partial, rows = self.grid.train(round, cohort, model, shared, parts=who.parts)
-            lost, replies = self.grid.lost, len(rows["client"])
+            partial, rows, lost, measured = train_cohort(
+                self.engine, round, cohort, model, shared, parts=who.parts
+            )
+            replies = len(rows["client"])
             judge(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
         else:
-            partial, rows, lost, replies = None, columns([]), (), 0
+            partial, rows, lost, measured, replies = None, columns([]), (), {}, 0
         with zero_weights(round, rows):
             mean = finish(bound(algorithm.reducer, shared), partial, model.size)
         if mean is None:  # Everybody is late or away: the server keeps its model.
             down = FLOAT * self._travelling * who.asked
             return Trained(model, rows, 0, down, lost, who.absent)
-        measured = column_means(rows, ("train_loss",))["train_loss"]
-        if measured is not None:
-            mean = replace(mean, metrics={"loss": measured, **mean.metrics})
+        loss = column_means(rows, ("train_loss",))["train_loss"]
+        if loss is not None:
+            mean = replace(mean, metrics={"loss": loss, **mean.metrics})
         if self.strategy.cohort.kind == "power-of-choice":
             self._reports.add(rows["client"], rows["train_loss"])
         after, self._state = algorithm.step(
@@ -82,7 +85,7 @@ class Folding:
         up = FLOAT * (self._travelling + sum(v.size for v in mean.extras.values()))
         notes = algorithm.notes(shared, round)
         notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT}
-        notes |= self.grid.measured if cohort else {}
+        notes |= measured
         if self.experiment.mode != "federated":
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
         return Trained(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
@@ -96,7 +99,7 @@ class Folding:
                 cohort = replace(cohort, size=size, fraction=None)
             sizes = None
             if cohort.kind in WEIGHTED:
-                every = self.grid.partition.train_sizes
+                every = self.engine.partition.train_sizes
                 sizes = every if isinstance(clients, int) else every[np.sort(np.asarray(clients))]
             there = clients if isinstance(clients, int) else len(clients)
             if cohort.candidates is not None and cohort.candidates > there:
@@ -104,19 +107,19 @@ class Folding:
             return cohort.sample(round, clients, sizes=sizes, losses=self._reports.losses)
 
         def work(clients: Sequence[int]) -> np.ndarray:
-            sizes = self.grid.partition.train_sizes[np.asarray(clients, np.int64)]
+            sizes = self.engine.partition.train_sizes[np.asarray(clients, np.int64)]
             epochs = self.experiment.training.local_epochs
             return schedule.weights(sizes.astype(np.int64), epochs)
 
-        population = len(self.grid.partition)
+        population = len(self.engine.partition)
         return behaviour.cast(self.experiment, round, population, sample, work)
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Measure the model on the cohort's validation examples, while others train."""
-        return self.grid.evaluate_clients(clients, model)
+        return Evaluations(self.engine).on_clients(clients, model)
 
     def evaluate_all(self, model: Vector) -> Pending | None:
         """Measure the model on every client, if the run is to."""
-        if not fairness.is_wanted(self.experiment, self.grid.partition):
+        if not fairness.is_wanted(self.experiment, self.engine.partition):
             return None
-        return self.grid.evaluate_clients(range(len(self.grid.partition)), model)
+        return Evaluations(self.engine).on_clients(range(len(self.engine.partition)), model)

@@ -110,7 +110,7 @@ def run_app(
             before = []
             path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path))
-            kept = RunFolder.create(path, {**config, "workers": grid.workers})
+            kept = RunFolder.create(path, {**config, "workers": grid.engine.workers})
         stack.enter_context(log_file(path / "run.log"))
         hearing = Hearing(kept, listener.line, before)
         if run.faults.keep_replies:

@@ -19,7 +19,7 @@ from simulation.config.experiment import Experiment
 from simulation.datasets import registry
 from simulation.flower.executor import experiment_of
 from simulation.flower.nodes import Numbered
-from simulation.flower.runtime import FlowerGrid
+from simulation.flower.runtime import FlowerRuntime
 from simulation.runs.run import Listener, simulate
 
 TOLD = {
@@ -71,9 +71,9 @@ class Lender:
     def __init__(self, grid: Numbered) -> None:
         self._grid = grid
 
-    def grid(self, experiment: Experiment, listener: Listener) -> FlowerGrid:
+    def engine(self, experiment: Experiment, listener: Listener) -> FlowerRuntime:
         """Return the run's engine."""
-        return FlowerGrid(experiment, listener.clients, self._grid)
+        return FlowerRuntime(experiment, listener.clients, self._grid)
 
 
 @app.main()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +22,14 @@ from simulation.config.strategy import asked
 from simulation.config.strategy import make_strategy as make_strategy
 from simulation.datasets import registry
 from simulation.datasets.dataset import Dataset
-from simulation.engines.engine import EngineGrid
+from simulation.engines.engine import Engine
 from simulation.engines.evaluation import on_the_server
-from simulation.engines.ray import cluster, shipping
+from simulation.engines.ray import shipping
+from simulation.engines.ray.quiet import without_remarks
 from simulation.flower import their_strategies
 from simulation.flower.driver import Messaging
+from simulation.flower.executor import ANSWERING, MessageExecutor
+from simulation.flower.grid import MessageGrid
 from simulation.listeners import notebook, trackers
 from simulation.listeners.listener import Listener as Listener
 from simulation.listeners.listener import Listeners
@@ -47,7 +51,7 @@ from simulation.runs import summary as bookkeeping_summary
 from simulation.runs.resume import check_same as check_same
 from simulation.runs.signals import termination
 from simulation.runs.summary import citations, notes_of, remarks, summary_of
-from simulation.training.backend import ModelInfo
+from simulation.training.measured import ModelInfo
 from simulation.worker.setup import Setup
 from strategies import Algorithm, Federated, WeightedMean
 from strategies.core import Spec, Vector
@@ -63,7 +67,7 @@ LABELLED = 10_000
 class Host(Protocol):
     """Where a run that is one of several gets its engine and its data."""
 
-    def grid(self, experiment: Experiment, listener: Listener) -> EngineGrid:
+    def engine(self, experiment: Experiment, listener: Listener) -> Engine:
         """Return the run's engine; closing it must leave what it shares with other runs."""
 
     def load(self, name: str, data_dir: Path | None, how: Data | None) -> Dataset:
@@ -147,12 +151,13 @@ def simulate(
         start = _start(path, experiment, strategy) if resume else None
         listener.stage(f"loading {experiment.dataset}")
         data, parts = prepare(experiment, host.load if host else registry.load)
-        grid = host.grid(experiment, listener) if host else _engine(experiment, listener, chosen)
-        stack.callback(grid.close)
+        engine = host.engine if host else partial(_engine, strategy=chosen)
+        made = engine(experiment, listener)
+        stack.callback(made.close)
         stack.enter_context(termination())  # Ray has put its own handler in our place.
         if not resume:
             stack.enter_context(new_folder(path))
-        return _run(experiment, chosen, grid, data, parts, path, start, listener)
+        return _run(experiment, chosen, made, data, parts, path, start, listener)
 
 
 def _start(
@@ -173,29 +178,29 @@ def _default() -> Listener:
     return notebook.Notebook() if notebook.in_notebook() else Listener()
 
 
-def _engine(experiment: Experiment, listener: Listener, strategy: Strategy) -> EngineGrid:
+def _engine(experiment: Experiment, listener: Listener, strategy: Strategy) -> Engine:
     if experiment.resources.engine == "inline":
-        from simulation.engines.inline import InlineGrid
+        from simulation.engines.inline import InlineEngine
 
-        return InlineGrid(listener.clients)
+        return InlineEngine(listener.clients, MessageExecutor)
     if experiment.resources.engine == "flower":
-        from simulation.flower.runtime import FlowerGrid
+        from simulation.flower.runtime import FlowerRuntime
 
-        return FlowerGrid(experiment, listener.clients)
-    with cluster.without_remarks():
-        from simulation.engines.ray.engine import RayGrid
+        return FlowerRuntime(experiment, listener.clients)
+    with without_remarks():
+        from simulation.engines.ray.engine import RayEngine
 
     resources = experiment.resources
     if experiment.mode == "centralised":
         resources = resources.model_copy(update={"workers": 1})
     along = shipping.packages(shipping.modules_of(experiment, strategy))
-    return RayGrid(resources, listener.clients, ship=along)
+    return RayEngine(resources, listener.clients, ANSWERING, ship=along)
 
 
 def _run(
     experiment: Experiment,
     strategy: Strategy,
-    grid: EngineGrid,
+    engine: Engine,
     data: Dataset,
     parts: AnyPartition,
     path: Path,
@@ -209,15 +214,15 @@ def _run(
         algorithm = strategy.algorithm
         setup = replace(setup, rule=algorithm.client, reducer=algorithm.reducer)
     else:
-        folds = grid.folds and their_strategies.needs_only_the_mean(strategy)
+        folds = engine.folds and their_strategies.needs_only_the_mean(strategy)
         reducer = WeightedMean() if folds else None
         setup = replace(setup, rule=their_strategies.client_rule(strategy), reducer=reducer)
-    if setup.keeps_state and grid.folds:
+    if setup.keeps_state and engine.folds:
         shelf = Shelf(str(path.resolve() / "checkpoint" / checkpoint.CLIENTS))
         setup = replace(setup, shelf=shelf)
-    grid.start(setup, data, parts)
-    info = grid.info()
-    memory.check(info.spec.size, grid.workers, grid.memory, experiment, setup)
+    engine.start(setup, data, parts)
+    info = engine.info()
+    memory.check(info.spec.size, engine.workers, engine.memory, experiment, setup)
     private = privacy_of(strategy, info.spec)
     for text in [*notes_of(experiment, strategy), *private.notes]:
         listener.note(text)
@@ -231,7 +236,7 @@ def _run(
         "data": bookkeeping_summary.sizes_of(data, parts),
         "model": asdict(info.described),
         "parameters": info.spec.size,
-        "workers": grid.workers,
+        "workers": engine.workers,
         **({"weights": weights_of(setup.reducer)} if setup.reducer is not None else {}),
         "citations": citations(experiment),
     } | private.settings
@@ -242,7 +247,7 @@ def _run(
     else:
         folder = RunFolder.create(path, config)
     with log_file(path / "run.log"):
-        log.info("data from %s; %d workers", data.source, grid.workers)
+        log.info("data from %s; %d workers", data.source, engine.workers)
         for note in [*data.notes, *private.notes]:
             log.info("%s", note)
         if experiment.evaluation.clients and experiment.mode == "federated":
@@ -254,27 +259,27 @@ def _run(
         natural = experiment.partition.kind == "natural" and experiment.mode != "centralised"
         if not existed and natural and data.owner_names is not None:
             folder.add_owners(data.owner_names)
-        driver = _driver(strategy, grid, info, experiment)
+        driver = _driver(strategy, engine, info, experiment)
         position = Position(0, info.initial)
         if start is not None:
             position = start.position
             driver.state = start.state  # type: ignore[misc]
-            grid.restore_clients(start.clients)
+            engine.ledger.restore(start.clients)
         done = {record["round"] for record in reading.read_rounds(path)}
         for text in remarks(experiment, info.described):
             log.info("%s", text)
             listener.note(text)
         listener.opened(path)
-        listener.begin(_as_drawn(experiment, strategy), grid.workers, position.round)
+        listener.begin(_as_drawn(experiment, strategy), engine.workers, position.round)
         local = experiment.mode == "local"
-        evaluate = on_the_server(experiment, setup.rule, grid)
+        evaluate = on_the_server(experiment, setup.rule, engine)
         alias = info.described.alias
-        loop = Loop(experiment, driver, evaluate, folder, listener.line, grid.timeline, alias)
+        loop = Loop(experiment, driver, evaluate, folder, listener.line, engine.timeline, alias)
         began, before = time.perf_counter(), start.seconds if start else 0.0
 
         def saved(at: Position) -> None:
             seconds = before + time.perf_counter() - began
-            whole = checkpoint.Checkpoint(at, driver.state, grid.stored, seconds)
+            whole = checkpoint.Checkpoint(at, driver.state, engine.ledger.stored, seconds)
             checkpoint.write(path / "checkpoint", whole)
 
         status = "failed"
@@ -294,15 +299,15 @@ def _run(
             seconds = before + time.perf_counter() - began
             summary = summary_of(status, experiment, lines, position, seconds, info.spec)
             summary |= private.spent(lines)
-            if start is None and grid.busy is not None:
-                summary["busy_seconds"] = grid.busy
+            if start is None and engine.busy is not None:
+                summary["busy_seconds"] = engine.busy
             if status == "complete":
                 listener.stage("saving the model")
                 with disk(path):
                     if local:  # There is no one model: what counts is what the clients keep.
-                        summary["weights_sha256"] = client_states.digest(grid.stored)
+                        summary["weights_sha256"] = client_states.digest(engine.ledger.stored)
                     else:
-                        folder.add_model(grid.save(position.model))
+                        folder.add_model(engine.save(position.model))
                     folder.finish(summary)
             else:
                 with suppress(OSError):  # A full disk must not hide why the run ended.
@@ -319,11 +324,16 @@ def _as_drawn(experiment: Experiment, strategy: Strategy) -> Experiment:
     return experiment.model_copy(update={"cohort": size}) if size else experiment
 
 
-def _driver(
-    strategy: Strategy, grid: EngineGrid, info: ModelInfo, experiment: Experiment
-) -> Driver:
-    if isinstance(strategy, Federated) and grid.folds:
-        return Folding(strategy, grid, info.spec, experiment)
+def _driver(strategy: Strategy, engine: Engine, info: ModelInfo, experiment: Experiment) -> Driver:
+    if isinstance(strategy, Federated) and engine.folds:
+        return Folding(strategy, engine, info.spec, experiment)
     if isinstance(strategy, Federated):
         strategy.spec = info.spec
-    return Messaging(strategy, grid, info.spec, experiment, not info.learning_rate)
+    scheduled = not info.learning_rate
+    if experiment.resources.engine == "flower":
+        from simulation.flower.runtime import FlowerRuntime
+
+        assert isinstance(engine, FlowerRuntime)
+        return Messaging(strategy, engine.grid, info.spec, experiment, scheduled)
+    folding = engine if engine.folds else None
+    return Messaging(strategy, MessageGrid(engine), info.spec, experiment, scheduled, folding)

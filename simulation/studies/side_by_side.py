@@ -15,8 +15,9 @@ from simulation.config.experiment import Experiment
 from simulation.config.sections import Data, Resources
 from simulation.datasets import registry
 from simulation.datasets.dataset import Dataset
-from simulation.engines.engine import EngineGrid
+from simulation.engines.engine import Engine
 from simulation.engines.ray import shipping
+from simulation.flower.executor import ANSWERING
 from simulation.listeners.listener import Listener
 from simulation.runs.signals import termination
 
@@ -51,7 +52,7 @@ class SharedPool:
         from simulation.engines.ray.pool import Pool
 
         named = {module for experiment in experiments for module in shipping.modules_of(experiment)}
-        self.pool = Pool(resources, ship=shipping.packages(sorted(named)))
+        self.pool = Pool(resources, ANSWERING, shipping.packages(sorted(named)))
         self._lock = threading.Lock()
         self._data: dict[str, Dataset] = {}
 
@@ -60,11 +61,11 @@ class SharedPool:
         """Number of workers."""
         return len(self.pool.seats)
 
-    def grid(self, experiment: Experiment, listener: Listener) -> EngineGrid:
+    def engine(self, experiment: Experiment, listener: Listener) -> Engine:
         """Return a run's engine on the pool."""
-        from simulation.engines.ray.engine import RayGrid
+        from simulation.engines.ray.engine import RayEngine
 
-        return RayGrid(experiment.resources, listener.clients, pool=self.pool)
+        return RayEngine(experiment.resources, listener.clients, pool=self.pool)
 
     def load(self, name: str, data_dir: Path | None, how: Data | None) -> Dataset:
         """Load a dataset once for all runs."""

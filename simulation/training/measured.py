@@ -1,12 +1,15 @@
-"""What workers tell of a model and of an evaluation: plain values, which the driver reads."""
+"""What workers tell of a model, of training and of an evaluation: plain values."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from strategies.core import Spec, Update, Vector
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,32 @@ class Measured:
     right: NDArray[np.float64]
     count: NDArray[np.float64]
     states: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the server must know of the model: its layout and its initial weights [P]."""
+
+    spec: Spec
+    initial: Vector
+    learning_rate: float
+    described: Described
+
+
+@dataclass(frozen=True)
+class TrainedClient:
+    """An update, and what the client keeps: its rule's state and its optimiser's slots.
+
+    ``counted``: what its accuracy counts, in examples; ``states``: variables [S] of the model's own
+    metrics, which add up over clients; ``local``: weights that stay on the client.
+    """
+
+    update: Update
+    own: Mapping[str, Vector]
+    slots: Vector | None
+    counted: float = 0.0
+    states: Vector | None = None
+    local: Vector | None = None
 
 
 def segment_sums(values: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from simulation.config import plugins
 from simulation.datasets import inputs
+from simulation.training.backend import ModelError, Trainer, backend
+from strategies.core import ClientRule, Reducer
 from strategies.steps import needs_sgd, told_momentum
 
 if TYPE_CHECKING:
     from simulation.config.experiment import Experiment
     from simulation.datasets.dataset import Dataset
-    from simulation.training.tensorflow.trainer import Trainer
-    from simulation.worker.setup import Setup
 
 
 MOST = 8
@@ -31,42 +31,39 @@ MOST = 8
 _kept: OrderedDict[Any, Trainer] = OrderedDict()
 
 
-def trainer_for(setup: Setup, data: Dataset) -> Trainer:
+def trainer_for(
+    experiment: Experiment, rule: ClientRule, reducer: Reducer | None, data: Dataset
+) -> Trainer:
     """Return a trainer for a run: a fresh one, or one that shares graphs with an earlier run's.
 
     Raises:
         ModelError: when the model cannot be built or does not fit the data.
     """
-    from simulation.training.tensorflow.trainer import Trainer
-
-    key = kind_of(setup, data)
+    key = kind_of(experiment, rule, data)
     if key in _kept:
         _kept.move_to_end(key)
-        check_sgd(setup, _kept[key])
-        return _kept[key].of(setup.experiment, setup.rule)
-    made = Trainer(
-        setup.experiment, data.x_train, data.y_train, data.classes, data.scale, setup.rule,
-        weighted=weighted(setup.experiment, data),
-    )  # fmt: skip
-    check_sgd(setup, made)
+        check_sgd(experiment, rule, reducer, _kept[key])
+        return _kept[key].of(experiment, rule)
+    made = backend().trainer(experiment, rule, data, weighted(experiment, data))
+    check_sgd(experiment, rule, reducer, made)
     _kept[key] = made
     while len(_kept) > MOST:
         _kept.popitem(last=False)
     return made
 
 
-def check_sgd(setup: Setup, trainer: Trainer) -> None:
+def check_sgd(
+    experiment: Experiment, rule: ClientRule, reducer: Reducer | None, trainer: Trainer
+) -> None:
     """Refuse an optimiser that a strategy's formulas do not hold for.
 
     Raises:
         ModelError: for another than SGD of one learning rate where the strategy needs that, or for
             a momentum that the strategy was told otherwise.
     """
-    from simulation.training.backend import ModelError
-
-    if not needs_sgd(setup.rule, setup.reducer) or setup.experiment.mode != "federated":
+    if not needs_sgd(rule, reducer) or experiment.mode != "federated":
         return
-    name, optimizer = setup.experiment.label, type(trainer.model.optimizer).__name__
+    name, optimizer = experiment.label, trainer.optimizer
     if trainer.sgd is None:
         if optimizer == "SGD":
             optimizer = "SGD that accumulates gradients or averages weights"
@@ -75,7 +72,7 @@ def check_sgd(setup: Setup, trainer: Trainer) -> None:
         )
     if not trainer.learning_rate:
         raise ModelError(f"learning rate of SGD must be one number with {name}, got a schedule")
-    told = told_momentum(setup.reducer)
+    told = told_momentum(reducer)
     if told is not None and told != trainer.sgd[0]:
         raise ModelError(
             f"strategy.client_momentum must be left out, or be the clients' ({trainer.sgd[0]:g}), "
@@ -93,8 +90,6 @@ def example_weights(experiment: Experiment, data: Dataset) -> NDArray[np.float32
 
     Classes are weighted while training alone, as in Keras' ``fit``.
     """
-    from simulation.training.backend import ModelError  # it imports Keras
-
     given = experiment.training.class_weight
     if given is None:
         return data.sample_weight
@@ -112,9 +107,8 @@ def example_weights(experiment: Experiment, data: Dataset) -> NDArray[np.float32
     return by_class[data.labels]
 
 
-def kind_of(setup: Setup, data: Dataset) -> Any:
+def kind_of(experiment: Experiment, rule: ClientRule, data: Dataset) -> Any:
     """Return what decides a trainer's graphs: equal for runs that may share them."""
-    experiment, rule = setup.experiment, setup.rule
     y = data.y_train
     x = [(part.shape[1:], str(part.dtype)) for part in inputs.arrays(data.x_train)]
     names = tuple(data.x_train) if isinstance(data.x_train, dict) else len(x)

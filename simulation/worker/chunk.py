@@ -10,26 +10,15 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from simulation.records.client_states import Handle
-from simulation.training.client_config import AS_CONFIGURED, ClientConfig
+from simulation.records.rows import Row, Rows, join
+from simulation.training.measured import TrainedClient
 from simulation.worker import faults
 from simulation.worker.faults import ClientError, Lost
-from strategies.core import bound, fold_all
-
-if TYPE_CHECKING:
-    from simulation.training.backend import Trained
-    from simulation.worker.executor import Executor
-    from simulation.worker.group_trainer import Ahead
-from typing import TYPE_CHECKING
-
-from simulation.records.rows import Row, Rows, join
-from simulation.worker.group_trainer import Ahead
-from strategies.core import Reducer, merge_all
-
-if TYPE_CHECKING:
-    from simulation.training.backend import Trained
+from simulation.worker.group_trainer import ClientTrainer, GroupTrainer, RoundInputs
+from strategies.core import Reducer, bound, fold_all, merge_all
 
 
 class Part(NamedTuple):
@@ -47,7 +36,7 @@ class Part(NamedTuple):
 
 
 @dataclass
-class Leaf:
+class Chunk:
     """A trained chunk: its total, and per client a row and what it keeps."""
 
     total: Any = None
@@ -57,107 +46,93 @@ class Leaf:
     doubtful: bool = False
 
 
-@dataclass(frozen=True)
-class Order:
-    """What to train with: the round, the model on the device, what the server shares and tells.
-
-    ``parts``: of stragglers, which part of their local work they do.
-    """
-
-    round: int
-    flat: Any
-    shared: Mapping[str, Any]
-    config: ClientConfig = AS_CONFIGURED
-    parts: Mapping[int, float] = field(default_factory=dict)
-
-
-def train(
-    executor: Executor,
+def train_chunk(
+    trainer: ClientTrainer,
     clients: Sequence[int],
     states: Sequence[Handle | None],
-    order: Order,
+    inputs: RoundInputs,
     skip: Mapping[int, str],
-    ahead: Ahead,
-) -> Leaf:
+    group: GroupTrainer,
+) -> Chunk:
     """Train a chunk.
 
     Args:
-        executor: what trains.
+        trainer: of the process.
         clients: the chunk.
         states: what each kept from its last round.
-        order: round, model and what is shared.
+        inputs: round, model and what is shared.
         skip: clients to leave out, with the reason.
-        ahead: the unit's clients, without those to leave out.
+        group: the unit's clients, without those to leave out.
 
     Raises:
         ClientError: naming the first client that fails, if none may.
     """
     gone = {c: skip[c] for c in clients if c in skip} if skip else {}
     try:
-        leaf = _attempt(executor, len(clients) - len(gone), order, ahead)
+        chunk = _attempt(trainer, len(clients) - len(gone), inputs, group)
     except Exception:
-        leaf = None
-    if leaf is None or leaf.doubtful:
-        leaf = _carefully(executor, clients, states, order, gone)
-    leaf.lost = [Lost(order.round, client, reason) for client, reason in gone.items()]
-    return leaf
+        chunk = None
+    if chunk is None or chunk.doubtful:
+        chunk = _carefully(trainer, clients, states, inputs, gone)
+    chunk.lost = [Lost(inputs.round, client, reason) for client, reason in gone.items()]
+    return chunk
 
 
-def _attempt(executor: Executor, count: int, order: Order, ahead: Ahead) -> Leaf:
-    reducer, keeps = bound(executor.setup.reducer, order.shared), executor.setup.keeps_state
+def _attempt(trainer: ClientTrainer, count: int, inputs: RoundInputs, group: GroupTrainer) -> Chunk:
+    reducer, keeps = bound(trainer.setup.reducer, inputs.shared), trainer.setup.keeps_state
     assert reducer is not None
-    leaf, shape = Leaf(), (executor.trainer.spec.size,)
-    for done in ahead.take(count):
-        leaf.total = fold_all(reducer, leaf.total, [trained.update for trained in done])
+    chunk, shape = Chunk(), (trainer.size,)
+    for done in group.take(count):
+        chunk.total = fold_all(reducer, chunk.total, [trained.update for trained in done])
         for trained in done:
-            leaf.doubtful |= trained.update.delta.shape != shape
-            leaf.rows.append(row(trained))
+            chunk.doubtful |= trained.update.delta.shape != shape
+            chunk.rows.append(row(trained))
             if keeps:
-                leaf.kept.append(executor.put_away(trained, order.round))
-    leaf.doubtful = leaf.doubtful or not faults.is_finite(leaf.total)
-    return leaf
+                chunk.kept.append(trainer.put_away(trained, inputs.round))
+    chunk.doubtful = chunk.doubtful or not faults.is_finite(chunk.total)
+    return chunk
 
 
 def _carefully(
-    executor: Executor,
+    trainer: ClientTrainer,
     clients: Sequence[int],
     states: Sequence[Handle | None],
-    order: Order,
+    inputs: RoundInputs,
     gone: dict[int, str],
-) -> Leaf:
+) -> Chunk:
     """Train one by one; add to ``gone`` who fails and why."""
-    setup = executor.setup
-    reducer = bound(setup.reducer, order.shared)
+    setup = trainer.setup
+    reducer = bound(setup.reducer, inputs.shared)
     fails = setup.experiment.faults.on_client_error == "fail"
     assert reducer is not None
-    leaf, again = Leaf(), False
+    chunk, again = Chunk(), False
     for client, state in zip(clients, states, strict=True):
         if client in gone:
             continue
         trace = ""
         try:
-            (trained,) = executor.train_some([client], order, [state])
-            reason = faults.flaw(trained.update, executor.trainer.spec.size)
+            (trained,) = trainer.train_clients([client], inputs, [trainer.read(state)])
+            reason = faults.flaw(trained.update, trainer.size)
             if reason is None:
                 again = True
-                leaf.total = reducer.fold(leaf.total, trained.update)
+                chunk.total = reducer.fold(chunk.total, trained.update)
                 again = False
         except Exception as error:
             reason, trace = faults.reason_of(error), f"\n{traceback.format_exc()}"
         if reason is not None:
             gone[client] = reason
             if fails:
-                raise ClientError(f"{Lost(order.round, client, reason)}{trace}")
+                raise ClientError(f"{Lost(inputs.round, client, reason)}{trace}")
             if again:  # The fold may have left a part of this client in the total.
-                return _carefully(executor, clients, states, order, gone)
+                return _carefully(trainer, clients, states, inputs, gone)
             continue
-        leaf.rows.append(row(trained))
+        chunk.rows.append(row(trained))
         if setup.keeps_state:
-            leaf.kept.append(executor.put_away(trained, order.round))
-    return leaf
+            chunk.kept.append(trainer.put_away(trained, inputs.round))
+    return chunk
 
 
-def row(trained: Trained) -> Row:
+def row(trained: TrainedClient) -> Row:
     """Return a client's row."""
     update = trained.update
     metrics = update.metrics

@@ -1,96 +1,73 @@
-"""One process's share of the work: train chunks of clients, evaluate, answer Flower messages.
+"""One process's share of the work: train chunks of clients, evaluate, save.
 
-An :class:`Executor` lives in every Ray worker, and in the driver with the inline engine. Calls go
-by name, so that an engine needs to know none of them.
+An :class:`Executor` lives in every Ray worker, and in the driver with the inline engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.given import admit
-from simulation.datasets import inputs
+from simulation.datasets import inputs as arrays
 from simulation.datasets.dataset import Dataset
 from simulation.population import behaviour
 from simulation.population.attackers import attackers
 from simulation.population.partition import AnyPartition
-from simulation.records import rows as leaf_rows
 from simulation.records.client_states import Handle, StateError
-from simulation.records.rows import Row, Rows, join
+from simulation.records.rows import Row, Rows, columns, join
+from simulation.training.backend import Trainer, backend
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
-from simulation.training.measured import Measured
+from simulation.training.measured import Measured, ModelInfo, TrainedClient
+from simulation.training.plan import Asked, Examples
 from simulation.training.trainers import example_weights, trainer_for
-from simulation.worker import chunk as leaf
 from simulation.worker import tree
-from simulation.worker.chunk import Order, Part
-from simulation.worker.client_state import LOCAL
+from simulation.worker.chunk import Part, merge_parts, train_chunk
+from simulation.worker.client_state import ClientState, StateLayout, state_after
 from simulation.worker.faults import Lost
-from simulation.worker.group_trainer import Ahead
-from strategies.adaptive import proximal_as_told
+from simulation.worker.group_trainer import GroupTrainer, RoundInputs
+from simulation.worker.setup import Setup
 from strategies.core import Vector, merge_all
-from strategies.personal import local_entries
 from strategies.sums import Streaming
 
-if TYPE_CHECKING:
-    from flwr.app import Message, RecordDict
-    from flwr.clientapp import ClientApp
-
-    from simulation.training.backend import Trained
-    from simulation.training.tensorflow.trainer import Trainer
-from simulation.training.backend import ModelInfo
-from simulation.worker.chunk import merge_parts
-from simulation.worker.setup import Setup
-
-ROWS_TOGETHER = 4096
-"""Examples of the clients that one call of the graph trains, at most (unless one has more)."""
+GROUP = 64
+"""Clients whose sizes are looked at to see how many one call trains."""
 
 
 class Executor:
-    """Do the work of one process. Building it imports TensorFlow and builds the model."""
+    """Do the work of one process. Building it builds the model."""
 
     def __init__(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         admit(setup.given)
         self.setup = setup
         self.data = data
         self.partition = partition
-        self.trainer = trainer_for(setup, data)
-        self._app: ClientApp | None = setup.app
-        rule = setup.rule
-        self.local = local_entries(self.trainer.spec, rule.local) if rule.local else None
+        self.trainer = trainer_for(setup.experiment, setup.rule, setup.reducer, data)
+        self.layout = StateLayout(setup, self.trainer.spec)
         classes = None if data.labels is None else data.classes
         self.attackers = attackers(setup.experiment, len(partition), classes)
         # Where deltas are only ever summed up, they need not be written.
         streams = isinstance(setup.reducer, Streaming)
-        self.late = streams and self.local is None and self.attackers is None
+        self.lazy_delta = streams and self.layout.local is None and self.attackers is None
         self.weights = example_weights(setup.experiment, data)
 
     @staticmethod
     def prepare(threads: int, gpus: float) -> None:
-        """Make the process ready (imports TensorFlow), before there is anything to do."""
-        from simulation.training.tensorflow.process import prepare_tensorflow
+        """Make the process ready, before there is anything to do."""
+        backend().prepare(threads, gpus)
 
-        prepare_tensorflow(threads, gpus)
+    @property
+    def size(self) -> int:
+        """P, how many weights the model has."""
+        return self.trainer.spec.size
 
     def info(self) -> ModelInfo:
         """Return the model's layout and initial weights."""
         return self.trainer.info
-
-    def warm_up(self, shared: Mapping[str, Any]) -> None:
-        """Compile the training graph on one batch, so that round 1 does not wait for it."""
-        x, y = inputs.rows(self.data.x_train, slice(2)), self.data.y_train[:2]
-        weights = None if self.weights is None else self.weights[:2]
-        self.trainer.train(0, 0, self.trainer.initial, x, y, shared=shared, weights=weights)
-
-    @cached_property
-    def proximal(self) -> Trainer:
-        """A trainer that pulls clients towards the received model: for messages that ask for it."""
-        return trainer_for(replace(self.setup, rule=proximal_as_told()), self.data)
 
     def train(
         self,
@@ -120,14 +97,13 @@ class Executor:
             that contributed the sha256 of its state's file, or, where there is no shelf, the state
             itself: an array [clients, ...] (None if clients keep nothing).
         """
-        import tensorflow as tf
-
         assert self.setup.reducer is not None
         reducer, left, skip = self.setup.reducer, iter(states), skip or {}
-        order = Order(round, tf.constant(model), shared, config, parts or {})
+        placed = self.trainer.place(model)
+        inputs = RoundInputs(round, placed, shared, config, parts or {}, self.lazy_delta)
         ids = np.concatenate(list(tree.leaves(node))).tolist()
         there = [place for place, client in enumerate(ids) if client not in skip]
-        ahead = Ahead(self, order, [ids[i] for i in there], [states[i] for i in there])
+        group = GroupTrainer(self, inputs, [ids[i] for i in there], [states[i] for i in there])
         rows: list[Row] = []
         kept: list[Any] = []
         lost: list[Lost] = []
@@ -136,67 +112,74 @@ class Executor:
             if isinstance(node, tuple):
                 return merge_all(reducer, (partial(child) for child in node), own=True)
             ids = node.tolist()
-            done = leaf.train(self, ids, [next(left) for _ in ids], order, skip, ahead)
+            done = train_chunk(self, ids, [next(left) for _ in ids], inputs, skip, group)
             rows.extend(done.rows)
             kept.extend(done.kept)
             lost.extend(done.lost)
             return done.total
 
         total = partial(node)
-        table = leaf_rows.columns(rows, self.trainer.measures.metrics)
-        part = Part(total, table, tuple(lost))
+        part = Part(total, columns(rows, self.trainer.metrics), tuple(lost))
         return part, kept if self.setup.shelf or not kept else np.stack(kept)
 
-    def together(self, chunk: Sequence[int]) -> Iterator[list[int]]:
-        """Cut a chunk into the clients that one call of the graph trains."""
-        most = 1 if self.setup.keeps_state else self.trainer.together
-        ids: list[int] = []
-        rows = 0
-        for client in chunk:
-            size = len(self.partition.train_rows(client))
-            if ids and (len(ids) == most or rows + size > ROWS_TOGETHER):
-                yield ids
-                ids, rows = [], 0
-            ids.append(client)
-            rows += size
-        if ids:
-            yield ids
+    def group(self, clients: Sequence[int]) -> int:
+        """Return how many clients, from the first on, are trained in one call."""
+        if self.setup.keeps_state:
+            return 1
+        return self.trainer.group([len(self.partition.train_rows(c)) for c in clients[:GROUP]])
 
-    def train_some(
-        self, clients: list[int], order: Order, states: Sequence[Handle | None]
-    ) -> list[Trained]:
-        """Train clients in one call of the graph."""
+    def read(self, handle: Handle | None) -> ClientState | None:
+        """Return the state that a handle stands for."""
+        return None if handle is None else self.layout.unpack(handle.load())
+
+    def train_clients(
+        self,
+        clients: Sequence[int],
+        inputs: RoundInputs,
+        states: Sequence[ClientState | None],
+        trainer: Trainer | None = None,
+    ) -> list[TrainedClient]:
+        """Train clients in one call of the backend: the only way in which a client is trained.
+
+        Args:
+            clients: their numbers; one where clients keep states.
+            inputs: round, model and what is shared.
+            states: what each kept from its last round.
+            trainer: another one than the run's.
+        """
+        trainer, config = trainer or self.trainer, inputs.config
         parts = [self.partition.train_rows(client) for client in clients]
         at = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        state = None if states[0] is None else states[0].load()
-        own, slots = self._unpack(state)
-        flat = order.flat if self.local is None else self.personal(np.array(order.flat), state)
-        sizes = [len(p) for p in parts]
-        y = self.data.y_train[at]
+        sizes, y = [len(p) for p in parts], self.data.y_train[at]
         if self.attackers is not None:
             y = self.attackers.labels(clients, sizes, y)
-        done = self.trainer.train_many(
+        state, model = states[0], inputs.model
+        if self.layout.local is not None:
+            model = self.layout.personal(np.array(model), state)
+        slots = None
+        if self.setup.keeps_slots:
+            slots = trainer.initial_slots if state is None else state.slots
+        weights = None if self.weights is None else self.weights[at]
+        job = trainer.plan.job(
             clients,
             sizes,
-            order.round,
-            flat,
-            inputs.rows(self.data.x_train, at),
-            y,
-            epochs=order.config.epochs or self.setup.experiment.training.local_epochs,
-            shared=order.shared,
-            own=None if own is None else [own],
+            inputs.round,
+            Examples(arrays.rows(self.data.x_train, at), y, weights),
+            Asked(
+                epochs=config.epochs or self.setup.experiment.training.local_epochs,
+                steps=self.limits(clients, sizes, inputs.parts, config),
+                learning_rate=config.learning_rate,
+                batch_size=config.batch_size,
+                shared=inputs.shared,
+                lazy_delta=inputs.lazy_delta,
+            ),
+            own=None if state is None else [state.own],
             slots=slots,
-            steps=self.limits(clients, sizes, order.parts, order.config),
-            late=self.late,
-            learning_rate=order.config.learning_rate,
-            batch_size=order.config.batch_size,
-            weights=None if self.weights is None else self.weights[at],
         )
-        if self.local is not None:
-            done = [self.keep_local(t, flat) for t in done]
+        done = [self.layout.keep_local(one, model) for one in trainer.train(model, job)]
         if self.attackers is None:
             return done
-        return [replace(t, update=self.attackers.sent(t.update, order.round)) for t in done]
+        return [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
 
     def limits(
         self,
@@ -227,7 +210,7 @@ class Executor:
         sizes = np.array([len(p) for p in parts], np.int64)
         at = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
         batch = self.setup.experiment.evaluation.batch_size
-        found = self.trainer.evaluator.evaluate(
+        found = self.trainer.evaluate(
             model, self.data.x_train, self.data.y_train, at, sizes.tolist(), batch,
             self.data.sample_weight,
         )  # fmt: skip
@@ -239,7 +222,7 @@ class Executor:
                 "accuracy": found.right / found.count,
                 "counted": found.count,
             }
-        return rows | self.trainer.measures.metrics.columns(found.states)
+        return rows | self.trainer.metrics.columns(found.states)
 
     def evaluate_own(
         self, clients: NDArray[np.int64], model: Vector, states: Sequence[Handle | None]
@@ -247,7 +230,7 @@ class Executor:
         """Return loss and accuracy of each client's personal model on its validation examples."""
         found = []
         for client, state in zip(np.split(clients, len(clients)), states, strict=True):
-            own = self.personal(np.array(model), None if state is None else state.load())
+            own = self.layout.personal(np.array(model), self.read(state))
             found.append(self.evaluate_clients(client, own))
         return join(found)
 
@@ -255,7 +238,7 @@ class Executor:
         """Return what rows of the server's test set give."""
         at = np.arange(start, stop)
         batch = self.setup.experiment.evaluation.batch_size
-        return self.trainer.evaluator.evaluate(
+        return self.trainer.evaluate(
             model, self.data.x_test, self.data.y_test, at, None, batch,
             self.data.sample_weight_test,
         )  # fmt: skip
@@ -264,7 +247,7 @@ class Executor:
         """Return sums over clients: loss, accuracy and further metrics of each on the test set."""
         rows, total = len(self.data.y_test), dict[str, float]()
         for state in states:
-            own = self.personal(np.array(model), None if state is None else state.load())
+            own = self.layout.personal(np.array(model), self.read(state))
             found = self.evaluate_test(0, rows, own)
             values = {"loss": found.loss[0] / rows, "accuracy": found.right[0] / found.count[0]}
             values |= self.metric_results(found.states[0])
@@ -273,73 +256,20 @@ class Executor:
 
     def metric_results(self, states: NDArray[Any]) -> dict[str, float]:
         """Return the values of the model's own metrics, by name, for their variables [S]."""
-        metrics = self.trainer.measures.metrics
+        metrics = self.trainer.metrics
         values = metrics.results(states[None])[0] if metrics.size else ()
         return {name: float(value) for name, value in zip(metrics.names, values, strict=True)}
 
-    def answer(
-        self, messages: Sequence[Message], states: Sequence[RecordDict | None]
-    ) -> list[tuple[Message, RecordDict | None]]:
-        """Run the ClientApp on Flower messages; return each reply and the node's state."""
-        from simulation.flower.client_app import answer, client_app
-
-        if self._app is None:
-            self._app = client_app(lambda context: self)
-        population = len(self.partition)
-        return [
-            answer(self._app, message, state, population)
-            for message, state in zip(messages, states, strict=True)
-        ]
-
     def save(self, model: Vector) -> bytes:
         """Return a model of weights [P] as the bytes of a ``.keras`` file."""
-        import tempfile
-        from pathlib import Path
+        return self.trainer.save(model)
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.keras"
-            self.trainer.save(model, str(path))
-            return path.read_bytes()
-
-    def pack(self, own: Mapping[str, Vector], slots: Vector | None) -> Vector:
-        """Return what a client keeps as one vector."""
-        parts = [own[name] for name in self.setup.rule.own]
-        if slots is not None:
-            parts.append(slots)
-        if self.local is not None:
-            parts.append(own[LOCAL])
-        return np.concatenate(parts).astype(np.float32)
-
-    def put_away(self, trained: Trained, round: int) -> Any:
+    def put_away(self, trained: TrainedClient, round: int) -> Any:
         """Put what a client keeps on the shelf and return its sha256; without one, return it."""
-        state = self.pack(trained.own, trained.slots)
+        state = self.layout.pack(state_after(trained))
         if self.setup.shelf is None:
             return state
         try:
             return self.setup.shelf.put(trained.update.client, round, state).digest
         except OSError as error:
             raise StateError(str(error)) from error
-
-    def personal(self, model: Vector, state: Vector | None) -> Vector:
-        """Put the weights that stay on a client into ``model`` [P], and return it."""
-        if self.local is not None and state is not None:
-            model[self.local] = state[-len(self.local) :]
-        return model
-
-    def keep_local(self, trained: Trained, start: Vector) -> Trained:
-        """Take the weights that stay on the client out of its update."""
-        delta = trained.update.delta.copy()
-        kept = start[self.local] + delta[self.local]
-        delta[self.local] = 0.0
-        own = {**trained.own, LOCAL: kept}
-        return replace(trained, update=replace(trained.update, delta=delta), own=own)
-
-    def _unpack(self, state: Vector | None) -> tuple[dict[str, Vector] | None, Vector | None]:
-        fresh = self.trainer.initial_slots if self.setup.keeps_slots else None
-        if state is None:
-            return None, fresh
-        if self.local is not None:
-            state = state[: -len(self.local)]
-        names, size = self.setup.rule.own, self.trainer.spec.trainable_size
-        own = {name: state[i * size : (i + 1) * size] for i, name in enumerate(names)}
-        return own, state[len(names) * size :] if self.setup.keeps_slots else None

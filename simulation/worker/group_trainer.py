@@ -1,6 +1,6 @@
 """Train the clients of a unit some at a time, across the borders of its chunks.
 
-A chunk may be a single client, while a call of the graph costs as much as training some examples.
+A chunk may be a single client, while a call of the backend costs as much as training some examples.
 So one call trains the clients of several chunks, and the chunks take what is theirs. A client's
 bits do not depend on those beside it.
 """
@@ -8,41 +8,86 @@ bits do not depend on those beside it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from simulation.records.client_states import Handle
+from simulation.training.client_config import AS_CONFIGURED, ClientConfig
+from simulation.training.measured import TrainedClient
+from simulation.worker.client_state import ClientState
+from simulation.worker.setup import Setup
 
-if TYPE_CHECKING:
-    from simulation.training.backend import Trained
-    from simulation.worker.chunk import Order
-    from simulation.worker.executor import Executor
+
+@dataclass(frozen=True)
+class RoundInputs:
+    """What clients train with in a round.
+
+    Args:
+        round: the round, from 1.
+        model: global weights [P], or what a backend has placed.
+        shared: what the server shares, by name.
+        config: what the strategy decides of local training.
+        parts: of stragglers, which part of their local work they do.
+        lazy_delta: whether deltas may be computed when they are read.
+    """
+
+    round: int
+    model: Any
+    shared: Mapping[str, Any]
+    config: ClientConfig = AS_CONFIGURED
+    parts: Mapping[int, float] = field(default_factory=dict)
+    lazy_delta: bool = False
 
 
-class Ahead:
+class ClientTrainer(Protocol):
+    """What trains the clients of a process."""
+
+    setup: Setup
+
+    @property
+    def size(self) -> int:
+        """P, how many weights the model has."""
+
+    def group(self, clients: Sequence[int]) -> int:
+        """Return how many clients, from the first on, are trained in one call."""
+
+    def read(self, handle: Handle | None) -> ClientState | None:
+        """Return the state that a handle stands for."""
+
+    def train_clients(
+        self, clients: Sequence[int], inputs: RoundInputs, states: Sequence[ClientState | None]
+    ) -> list[TrainedClient]:
+        """Train clients in one call of the backend."""
+
+    def put_away(self, trained: TrainedClient, round: int) -> Any:
+        """Put what a client keeps where it is kept; return what is told of it."""
+
+
+class GroupTrainer:
     """Clients of a unit, trained as its chunks ask for them.
 
     Args:
-        executor: what trains.
-        order: round, model and what is shared.
+        trainer: of the process.
+        inputs: round, model and what is shared.
         clients: all that may be asked for, in order.
         states: what each kept from its last round.
     """
 
     def __init__(
         self,
-        executor: Executor,
-        order: Order,
+        trainer: ClientTrainer,
+        inputs: RoundInputs,
         clients: Sequence[int],
         states: Sequence[Handle | None],
     ) -> None:
-        self.executor, self.order = executor, order
+        self.trainer, self.inputs = trainer, inputs
         self.clients, self.states = clients, states
         self._asked = self._trained = 0  # so many of them, from the first one on
-        self._ready: deque[tuple[int, Trained]] = deque()
+        self._ready: deque[tuple[int, TrainedClient]] = deque()
         self._alone = False
 
-    def take(self, count: int) -> Iterator[list[Trained]]:
+    def take(self, count: int) -> Iterator[list[TrainedClient]]:
         """Yield what the clients of the next chunk trained, in order, some at a time.
 
         A chunk that does not take all of its own leaves nothing to the next one. After an error
@@ -68,11 +113,13 @@ class Ahead:
 
     def _train(self, end: int) -> None:
         first = self._trained
-        ids = next(self.executor.together(self.clients[first:end]))
+        count = self.trainer.group(self.clients[first:end])
         try:
-            done = self.executor.train_some(ids, self.order, self.states[first : first + len(ids)])
+            states = [self.trainer.read(one) for one in self.states[first : first + count]]
+            ids = self.clients[first : first + count]
+            done = self.trainer.train_clients(ids, self.inputs, states)
         except Exception:
             self._alone = True
             raise
-        self._trained += len(ids)
+        self._trained += count
         self._ready.extend(enumerate(done, first))

@@ -8,18 +8,18 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
 
+from simulation.engines.calls import Call, Status
 from simulation.records.client_states import StateError
 
 if TYPE_CHECKING:
     from simulation.datasets.dataset import Dataset
     from simulation.population.partition import AnyPartition
     from simulation.worker.setup import Setup
-from simulation.engines.calls import Status
 
 FETCHED = 2
 """Shared values that a worker keeps at hand: a round's model, and what the server shares."""
@@ -52,13 +52,14 @@ class Worker:
     def __init__(self, threads: int, gpus: float, paths: Sequence[str], executor: str) -> None:
         sys.path.extend(p for p in paths if p not in sys.path)
         from simulation.config import plugins
-        from simulation.training.process import keep_memory, worker_environment
+        from simulation.training.backend import backend
+        from simulation.training.process import keep_memory
 
         keep_memory()
 
         # Ray has set OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES for this actor; ours hold for the
         # rest, and for a worker without GPU.
-        for name, value in worker_environment(threads, gpus).items():
+        for name, value in backend().environment(threads, gpus).items():
             if name != "CUDA_VISIBLE_DEVICES" or gpus == 0:
                 os.environ[name] = value
         self._class: Any = plugins.find("executor", executor)
@@ -81,21 +82,25 @@ class Worker:
         self._executors.pop(tenant, None)
         self._fetched.clear()
 
-    def call(self, tenant: int, name: str, *args: Any) -> tuple[Status, Any, Any]:
-        """Run ``Executor.name(*args)`` of a run; return (status, value, what is told of states)."""
+    def call(self, tenant: int, call: Call, *inputs: Any) -> tuple[Status, Any, Any]:
+        """Carry out a call of a run; return (status, value, what is told of states)."""
         started, kept = time.time(), None
         try:
-            value = getattr(self._executors[tenant], name)(*map(self._fetch, args))
-            if name == "train":
+            value = self._with_values(call).run(self._executors[tenant], *inputs)
+            if call.keeps_states:
                 value, kept = value
         except (Exception, StateError) as error:
             return _failed(started, error), None, None
         return Status(started, time.time(), node=self._node), value, kept
 
-    def _fetch(self, value: Any) -> Any:
-        """Return an argument; what is shared, from shared memory if it is not at hand."""
-        if not isinstance(value, Shared):
-            return value
+    def _with_values(self, call: Call) -> Call:
+        """Return a call with what is shared in the place of what stands for it."""
+        given = {field.name: getattr(call, field.name) for field in fields(call)}
+        found = {name: self._fetch(v) for name, v in given.items() if isinstance(v, Shared)}
+        return replace(call, **found) if found else call
+
+    def _fetch(self, value: Shared) -> Any:
+        """Return what is shared, from shared memory if it is not at hand."""
         key = value.ref.binary()
         found = [kept for name, kept in self._fetched if name == key]
         if not found:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from simulation.config.errors import ConfigError
 from simulation.config.sections import Resources
+from simulation.engines.ray.quiet import without_remarks
 from simulation.engines.ray.shipping import runtime_env
 from simulation.worker.faults import WorkerError
 
@@ -243,19 +243,3 @@ def kinds_of_workers(resources: Resources, nodes: list[dict[str, float]]) -> lis
             f"got {resources.workers}"
         )
     return found[: resources.workers]
-
-
-@contextmanager
-def without_remarks() -> Iterator[None]:
-    """Keep what Ray and tqdm say about missing notebook widgets, as they are imported, to oneself.
-
-    Nothing here needs those widgets.
-    """
-    disabled = logging.root.manager.disable
-    logging.disable(max(disabled, logging.INFO))
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "IProgress not found")
-            yield
-    finally:
-        logging.disable(disabled)

@@ -18,14 +18,14 @@ from ray.exceptions import ObjectLostError
 
 from simulation.config.sections import Resources
 from simulation.datasets.dataset import Dataset
-from simulation.engines.calls import Status, ValueLost
-from simulation.engines.engine import EngineGrid, Progress
+from simulation.engines.calls import Call, Status, ValueLost
+from simulation.engines.client_ledger import ClientLedger
+from simulation.engines.engine import Engine, Progress
 from simulation.engines.ray.actor import Shared
-from simulation.engines.ray.object_states import Holdings, from_files
-from simulation.engines.ray.pool import Pool
+from simulation.engines.ray.object_states import ObjectStoreLedger, from_files
+from simulation.engines.ray.pool import EXECUTOR, Pool
 from simulation.engines.ray.slots import Tenant, Ticket
 from simulation.population.partition import AnyPartition
-from simulation.records.client_states import Handle
 from simulation.worker.setup import Setup
 
 log = logging.getLogger("sunflower.grid")
@@ -48,7 +48,7 @@ EVEN = 16
 """Portions that every worker gets in spite of that, so that all end at about the same time."""
 
 
-class RayGrid(EngineGrid):
+class RayEngine(Engine):
     """Run calls on a pool of Ray actors.
 
     Args:
@@ -66,7 +66,7 @@ class RayGrid(EngineGrid):
         self,
         resources: Resources,
         progress: Progress | None = None,
-        executor: str = "simulation.worker.executor:Executor",
+        executor: str = EXECUTOR,
         pool: Pool | None = None,
         ship: Sequence[str] = (),
     ) -> None:
@@ -74,7 +74,6 @@ class RayGrid(EngineGrid):
         self.pool = pool or Pool(resources, executor, ship)
         self._owner = pool is None
         self._tenant = Tenant(())
-        self._holdings: Holdings | None = None
         self._last: tuple[Any, Any] = (None, None)
 
     @property
@@ -87,7 +86,7 @@ class RayGrid(EngineGrid):
         """Number of workers as slow as the slowest in this run's part of the pool."""
         return max(1, self._tenant.portions(self.pool.seats) // max(1, self.pool.runs))
 
-    def grain(self, total: float) -> float:
+    def min_cost(self, total: float) -> float:
         """Return the cost of a portion that need not be smaller.
 
         A hand-over costs some 20 ms of a core, whatever it hands over, and 3 ms of the driver's,
@@ -115,18 +114,15 @@ class RayGrid(EngineGrid):
 
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Put the data into the object store and give it to the workers."""
+        self.ledger = ClientLedger(setup.shelf, self.kept)
         if self.pool.cluster.grows and setup.shelf is not None:
             # Other machines may not see the folder of this one, nor those that join later.
-            self._holdings, setup = Holdings(setup.shelf), replace(setup, shelf=None)
+            self.ledger = ObjectStoreLedger(setup.shelf, self.kept)
+            setup = replace(setup, shelf=None)
         self.setup, self.data, self.partition = setup, data, partition
         inputs = (ray.put(setup), self.pool.share(data), ray.put(partition))
         self._tenant = Tenant(inputs, setup.experiment.faults, hear=self._hear)
         self.pool.enter(self._tenant)
-        _ = self.run
-
-    def info(self) -> Any:
-        """Return the model's layout and initial weights, from the first worker that is ready."""
-        return self.result(self.submit("info"))
 
     def share(self, value: Any) -> Any:
         """Put a value into Ray's object store; once, if it is what was shared last.
@@ -141,25 +137,18 @@ class RayGrid(EngineGrid):
         return self._last[1]
 
     def submit(
-        self,
-        call: str,
-        *args: Any,
-        first: bool = False,
-        later: bool = False,
-        done: Callable[[], None] | None = None,
-        cost: float = 1.0,
-        attempts: int | None = None,
+        self, call: Call, done: Callable[[], None] | None = None, attempts: int | None = None
     ) -> Ticket:
         """Queue a call."""
         owner = self._tenant
-        most = attempts or owner.faults.attempts
-        title = f"round {self.round}: {call}"
-        ticket = Ticket(owner, call, args, done, later, cost, most, title=title)
-        self.pool.submit(ticket, first)
+        title = f"round {self.round}: {call.name}"
+        ticket = Ticket(owner, call, done, attempts or owner.faults.attempts, title)
+        self.pool.submit(ticket, call.first)
         return ticket
 
-    def refresh(self) -> None:
+    def begin_round(self, round: int) -> None:
         """Give workers to nodes that have joined, or that have room again."""
+        super().begin_round(round)
         self.pool.refresh()
 
     def result(self, ticket: Ticket, timeout: float | None = None) -> Any:
@@ -178,7 +167,7 @@ class RayGrid(EngineGrid):
             try:
                 return ray.get(ticket.refs[which])
             except ObjectLostError as error:
-                if ticket.name == "merge":
+                if ticket.inputs:
                     raise ValueLost(str(error)) from None
                 log.warning("a result was lost with its node; %s is done again", ticket.name)
                 self.pool.again(ticket)
@@ -192,7 +181,8 @@ class RayGrid(EngineGrid):
     def _finish(self, ticket: Ticket, timeout: float | None = None) -> None:
         self.pool.wait(ticket, timeout)
         while self._lost_states(ticket):
-            ticket.args, ticket.revived = from_files(ticket.args), ticket.revived + 1
+            assert ticket.call is not None
+            ticket.call, ticket.revived = from_files(ticket.call), ticket.revived + 1
             self.pool.again(ticket)
             self.pool.wait(ticket, timeout)
         if ticket.failure is not None:
@@ -205,7 +195,7 @@ class RayGrid(EngineGrid):
         """Tell whether a call must go again, with states from the driver's files."""
         lost = ticket.status is not None and ticket.status.kind == "StateError"
         most = ticket.owner.faults.attempts
-        if self._holdings is None or not lost or ticket.revived >= most:
+        if not isinstance(self.ledger, ObjectStoreLedger) or not lost or ticket.revived >= most:
             return False
         log.warning("clients' states were lost with their node; %s is done again", ticket.name)
         return True
@@ -214,23 +204,14 @@ class RayGrid(EngineGrid):
         """Return what a training call says of its clients' states."""
         return self._value(ticket, 2)
 
-    def keep(self, round: int, clients: Sequence[int], ticket: Ticket) -> None:
-        """Note what clients keep."""
-        if self._holdings is None:
-            super().keep(round, clients, ticket)
-            return
-        values = self.kept(ticket)
-        assert ticket.refs is not None
-        self.stored.update(self._holdings.keep(round, clients, ticket.refs[2], values))
-
-    def state_of(self, client: int) -> Handle | None:
-        """Return what stands for a client's state."""
-        if self._holdings is None or client not in self.stored:
-            return super().state_of(client)
-        return self._holdings.handle(self.stored[client])
-
     def _hear(self, worker: int, ticket: Ticket, status: Status) -> None:
-        self.timeline.add(worker, ticket.name, ticket.args, status, self.partition)
+        call = ticket.call
+        if call is None or call.kind is None or status.error is not None:
+            return
+        times = (status.started, status.ended)
+        self.timeline.add(
+            worker, status.node, call.kind, times, call.of_round, call.clients, call.examples
+        )
 
     def cluster_pid(self, seat: int) -> int:
         """Return the process id of the worker in a seat."""
@@ -238,7 +219,9 @@ class RayGrid(EngineGrid):
 
     def close(self) -> None:
         """Leave the pool, or stop it where it is this run's own."""
-        self._holdings, self._last = None, (None, None)
+        self._last = (None, None)
+        if isinstance(self.ledger, ObjectStoreLedger):
+            self.ledger.release()
         if self._owner:
             self.pool.close()
         else:

@@ -8,8 +8,8 @@ checkpoint, and what goes down with a node.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError
 
-from simulation.records.client_states import Shelf, StateError, Stored
+from simulation.engines.calls import Call
+from simulation.engines.client_ledger import ClientLedger
+from simulation.records.client_states import Handle, Shelf, StateError, Stored
 from strategies.core import Vector
 
 
@@ -55,7 +57,7 @@ class Holdings:
     """
 
     def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+        self.shelf = shelf
         self._held: dict[int, Held] = {}
         self._rows: dict[Any, int] = {}
         self._round = 0
@@ -75,7 +77,7 @@ class Holdings:
             self._round = round
             self._let_go()
         for row, client in enumerate(clients):
-            stored = self._shelf.put(client, round, values[row])
+            stored = self.shelf.put(client, round, values[row])
             self._held[client] = Held(ref, row, stored)
         self._rows[ref] = len(clients)
         return {client: self._held[client].stored for client in clients}
@@ -95,14 +97,42 @@ class Holdings:
         self._held = {c: held for c, held in self._held.items() if held.ref in self._rows}
 
 
-def from_files(args: Sequence[Any]) -> tuple[Any, ...]:
-    """Return a call's arguments with the states put into the store anew, from their files."""
-    return tuple(
-        [_put(one.stored) if isinstance(one, Held) else one for one in arg]
-        if isinstance(arg, list)
-        else arg
-        for arg in args
-    )
+def from_files(call: Call) -> Call:
+    """Return a call with the states put into the store anew, from their files."""
+    given = {field.name: getattr(call, field.name) for field in fields(call)}
+    again: dict[str, Any] = {
+        name: [_put(one.stored) if isinstance(one, Held) else one for one in value]
+        for name, value in given.items()
+        if isinstance(value, list)
+    }
+    return replace(call, **again)
+
+
+class ObjectStoreLedger(ClientLedger):
+    """A ledger of states that stay in the object store.
+
+    Args:
+        shelf: where the driver writes their files.
+        kept: returns what a training call says of its clients' states, for its ticket.
+    """
+
+    def __init__(self, shelf: Shelf, kept: Callable[[Any], Any]) -> None:
+        super().__init__(shelf, kept)
+        self._holdings = Holdings(shelf)
+
+    def release(self) -> None:
+        """Let Ray free all states; the files stay."""
+        self._holdings = Holdings(self._holdings.shelf)
+
+    def keep(self, round: int, clients: Sequence[int], ticket: Any) -> None:
+        """Note what clients keep."""
+        values = self._kept(ticket)
+        self.stored.update(self._holdings.keep(round, clients, ticket.refs[2], values))
+
+    def state_of(self, client: int) -> Handle | None:
+        """Return what stands for a client's state."""
+        stored = self.stored.get(client)
+        return None if stored is None else self._holdings.handle(stored)
 
 
 def _put(stored: Stored) -> Held:

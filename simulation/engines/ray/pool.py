@@ -29,10 +29,10 @@ from ray.exceptions import (
 )
 
 from simulation.config.sections import Resources
-from simulation.engines.calls import Poisoned, Status, ValueLost
+from simulation.engines.calls import BAD_INPUT, Poisoned, Status, ValueLost
 from simulation.engines.ray.actor import Worker
 from simulation.engines.ray.cluster import Cluster
-from simulation.engines.ray.slots import DEPTH, OPEN, Seat, Tenant, Ticket, has_enough
+from simulation.engines.ray.slots import DEPTH, Seat, Tenant, Ticket, has_enough
 from simulation.worker.faults import WorkerError
 
 log = logging.getLogger("sunflower.grid")
@@ -54,6 +54,10 @@ GONE = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
 """What Ray says of a worker that is no more."""
 
 
+EXECUTOR = "simulation.worker.executor:Executor"
+"""What does the work in the actors, unless another class is named."""
+
+
 class Stopped(KeyboardInterrupt):
     """The pool was told to stop: ends every run on it as Ctrl-C does."""
 
@@ -73,7 +77,7 @@ class Pool:
     def __init__(
         self,
         resources: Resources,
-        executor: str = "simulation.worker.executor:Executor",
+        executor: str = EXECUTOR,
         ship: Sequence[str] = (),
     ) -> None:
         self._executor, self._resources = executor, resources
@@ -123,7 +127,7 @@ class Pool:
     def submit(self, ticket: Ticket, first: bool = False) -> None:
         """Queue a call, before all others of its kind if it is to be the ``first``."""
         with self._turn:
-            waiting = self._later if ticket.later else self._queue
+            waiting = self._later if ticket.waits else self._queue
             (waiting.appendleft if first else waiting.append)(ticket)
             self._hand_out()
 
@@ -198,7 +202,7 @@ class Pool:
         )
 
     def _open(self, seat: Seat, tenant: Tenant) -> None:
-        ticket = Ticket(tenant, OPEN)
+        ticket = Ticket(tenant)
         self._give(seat, ticket, (seat.actor.open.remote(tenant.number, *tenant.inputs),))
 
     def _give(self, seat: Seat, ticket: Ticket, refs: tuple[Any, ...]) -> None:
@@ -223,7 +227,7 @@ class Pool:
                 ticket = self._next(seat, self._queue) or self._next(seat, self._later)
                 if ticket is not None:
                     call = seat.actor.call.options(num_returns=3, name=ticket.title)
-                    refs = call.remote(ticket.owner.number, ticket.name, *ticket.args)
+                    refs = call.remote(ticket.owner.number, ticket.call, *ticket.inputs)
                     self._give(seat, ticket, tuple(refs))
 
     @staticmethod
@@ -275,7 +279,7 @@ class Pool:
 
     def _ended(self, seat: Seat, ticket: Ticket, status: Status) -> None:
         self._advance(seat, ticket)
-        if ticket.name == OPEN:
+        if ticket.opens:
             self._opened(seat, ticket.owner, status)
         else:
             self._done(seat, ticket, status)
@@ -306,7 +310,7 @@ class Pool:
         if status.error is None:
             pace = seconds / ticket.cost
             owner.slowest[ticket.name] = max(pace, owner.slowest.get(ticket.name, 0.0))
-            if ticket.name == "train":
+            if ticket.call is not None and ticket.call.tells_speed:
                 owner.learn(seat, seconds, ticket.cost)
             done, ticket.done = ticket.done, None
             if done is not None:
@@ -319,9 +323,9 @@ class Pool:
         """React to a call that Ray could not carry out, though the worker lives."""
         cause = getattr(error, "cause", error)
         self._advance(seat, ticket)
-        if ticket.name == OPEN:
+        if ticket.opens:
             ticket.owner.failure = WorkerError(f"a worker could not start: {error}")
-        elif isinstance(cause, ObjectLostError) and ticket.name == "merge":
+        elif isinstance(cause, ObjectLostError) and ticket.inputs:
             ticket.failure = ValueLost(str(cause))
         else:
             ticket.failure = WorkerError(f"{ticket.name}: {error}")
@@ -329,7 +333,7 @@ class Pool:
     def deadline(self, ticket: Ticket) -> float | None:
         """Return how many seconds a call may take; None while nothing is known."""
         owner = ticket.owner
-        if ticket.name == OPEN:
+        if ticket.opens:
             return None
         if owner.faults.chunk_timeout is not None:
             return owner.faults.chunk_timeout
@@ -351,7 +355,7 @@ class Pool:
                 seat.opened.add(tenant)
             return
         kind, _, text = status.error.partition(": ")
-        if kind in ("ModelError", "PluginError", "ConfigError"):
+        if kind in BAD_INPUT:
             tenant.failure = ValueError(text)
         else:
             tenant.failure = WorkerError(f"{status.error}\n{status.trace}")
@@ -362,8 +366,8 @@ class Pool:
         line, seat.line, seat.opened = list(seat.line), deque(), set()
         if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
             how = "ran out of memory"
-        calls = [ticket for ticket in line if ticket.name != OPEN]
-        if line and line[0].name == OPEN:
+        calls = [ticket for ticket in line if not ticket.opens]
+        if line and line[0].opens:
             seat.failures += 1
             owner = line[0].owner
             if seat.failures >= owner.faults.attempts:
@@ -382,7 +386,7 @@ class Pool:
         for ticket in reversed(calls):
             if ticket.owner in self._tenants:
                 ticket.refs = None
-                (self._later if ticket.later else self._queue).appendleft(ticket)
+                (self._later if ticket.waits else self._queue).appendleft(ticket)
         seat.actor = self._new_actor(seat.gpus)
         for tenant in self._tenants:
             if tenant.failure is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simulation.config.sections import Faults
+from simulation.engines.calls import Call
 
 if TYPE_CHECKING:
     from simulation.engines.calls import Status
@@ -34,10 +35,6 @@ DEPTH = 2
 AHEAD = 0.7
 """A worker's calls are at most this part of its share of what is left; beyond, a call waits for the
 worker that is first to have nothing to do."""
-
-
-OPEN = "open"
-"""The name of the call that makes a tenant's executor."""
 
 
 @dataclass(eq=False)
@@ -88,21 +85,56 @@ class Tenant:
 
 @dataclass(eq=False)
 class Ticket:
-    """A call, from the queue to its end; ``title`` is what Ray's dashboard calls it."""
+    """A call, from the queue to its end.
+
+    Args:
+        owner: the run that it is for.
+        call: what to do; None: make the run's executor.
+        done: called when it has succeeded.
+        most: how many workers it may take down.
+        title: what Ray's dashboard calls it.
+        refs: Ray's references to status, value and what is told of states.
+        status: how it went.
+        attempts: how many workers it has taken down.
+        revived: how often it went again as the clients' states were lost.
+        failure: why it cannot be done.
+    """
 
     owner: Tenant
-    name: str
-    args: tuple[Any, ...] = ()
+    call: Call | None = None
     done: Callable[[], None] | None = None
-    later: bool = False
-    cost: float = 1.0
     most: int = 1
+    title: str = ""
     refs: tuple[Any, ...] | None = None
     status: Status | None = None
     attempts: int = 0
     revived: int = 0
     failure: Exception | None = None
-    title: str = ""
+
+    @property
+    def opens(self) -> bool:
+        """Whether it makes a run's executor."""
+        return self.call is None
+
+    @property
+    def name(self) -> str:
+        """What logs call it; calls of one name are compared by their cost."""
+        return "open" if self.call is None else self.call.name
+
+    @property
+    def cost(self) -> float:
+        """Its size, compared with other calls of its name."""
+        return 1.0 if self.call is None else self.call.cost
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """References to the values that it is carried out with."""
+        return () if self.call is None else self.call.inputs
+
+    @property
+    def waits(self) -> bool:
+        """Whether it yields to all other work."""
+        return self.call is not None and self.call.low_priority
 
     @property
     def over(self) -> bool:
@@ -116,7 +148,7 @@ class Ticket:
         It is blamed for good if its worker dies once more. A worker that dies at the start of the
         next call may take the answer to this one with it, which is then blamed for nothing.
         """
-        return self.name != OPEN and self.attempts + 1 >= self.most
+        return not self.opens and self.attempts + 1 >= self.most
 
 
 @dataclass(eq=False)
@@ -142,7 +174,7 @@ class Seat:
     @property
     def calls(self) -> int:
         """How many calls of runs it has."""
-        return sum(ticket.name != OPEN for ticket in self.line)
+        return sum(not ticket.opens for ticket in self.line)
 
     @property
     def taken(self) -> bool:
