@@ -114,7 +114,7 @@ def sunflower(folder: Path, data: Path, clients: int, rounds: int, reuse: str) -
     command = [
         sys.executable,
         "-m",
-        "simulation.cli.commands",
+        "simulation.cli",
         "run",
         "--app",
         str(APP),

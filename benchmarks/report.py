@@ -122,7 +122,7 @@ def measure(runs: Path, out: Path) -> dict[str, float]:
     command = [
         sys.executable,
         "-m",
-        "simulation.cli.commands",
+        "simulation.cli",
         "report",
         str(runs),
         "--out",

@@ -40,6 +40,7 @@ class Sleeper:
         model: Vector,
         shared: Mapping[str, Any],
         states: Sequence[Vector | None],
+        *more: Any,
     ) -> tuple[tuple[Any, Rows], None]:
         """Sleep for every client below a node of the merge tree; fold their empty updates."""
         assert self.setup.reducer is not None

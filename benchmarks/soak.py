@@ -90,7 +90,7 @@ def killed_driver(kills: int, data: dict[str, Any], seed: int = 0) -> list[list[
         # Large clients: a round takes long enough to be hit in all its parts.
         slow = {**SETTINGS, "rounds": rounds, "training": {"local_epochs": 20}}
         file.write_text(tomli_w.dumps(slow))
-        base = python("simulation.cli.commands", "run", file)
+        base = python("simulation.cli", "run", file)
         _finish([*base, "--out", str(calm)])
         lines = (calm / "rounds.jsonl").read_text().splitlines()
         pace, hits, resumed = sum(json.loads(line)["seconds"] for line in lines), 0, 0

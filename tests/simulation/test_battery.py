@@ -12,7 +12,6 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from simulation.config.experiment import Experiment, parse
 from simulation.config.sections import Resources
-from simulation.engines.inline import InlineGrid
 from simulation.flower.client_app import client_app
 from simulation.flower.driver import Messaging
 from simulation.population.deal import prepare
@@ -21,6 +20,7 @@ from simulation.rounds.folding import Folding
 from simulation.worker.setup import Setup
 from strategies import Algorithm, Cohort, Federated, catalog
 from tests.simulation.flower_nodes import in_memory
+from tests.simulation.tools import answering
 
 CLIENTS, ROUNDS = 8, 2
 EXPERIMENT = parse(
@@ -104,15 +104,15 @@ def trained(driver: Any, model: np.ndarray) -> np.ndarray:
 def test_all_engines_agree(
     name: str, given: Any, pool: Any, tmp_path: Path, identity: None
 ) -> None:
-    from simulation.engines.ray.engine import RayGrid
+    from simulation.engines.ray.engine import RayEngine
 
     algorithm, cohort = catalog.build(name), Cohort(seed=EXPERIMENT.seed)
     if algorithm.noise is not None:
         cohort = VARYING
         algorithm = algorithm.prepared(ROUNDS, CLIENTS, 2)
     experiment = experiment_for(algorithm).replace(seed=cohort.seed)
-    inline = started(InlineGrid(), algorithm, given, tmp_path / "inline")
-    ray = started(RayGrid(Resources(), pool=pool), algorithm, given, tmp_path / "ray")
+    inline = started(answering(), algorithm, given, tmp_path / "inline")
+    ray = started(RayEngine(Resources(), pool=pool), algorithm, given, tmp_path / "ray")
     info = inline.info()
     spec, start = info.spec, info.initial
 

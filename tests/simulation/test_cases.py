@@ -441,7 +441,7 @@ def test_the_worst_on_ray(
         command = [
             sys.executable,
             "-m",
-            "simulation.cli.commands",
+            "simulation.cli",
             "run",
             "--engine",
             engine,

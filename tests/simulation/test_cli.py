@@ -59,7 +59,7 @@ def modules_after(code: str) -> set[str]:
 
 def test_help_loads_nothing_heavy() -> None:
     loaded = modules_after(
-        "from typer.testing import CliRunner; from simulation.cli.commands import main;"
+        "from typer.testing import CliRunner; from simulation.cli import main;"
         "assert CliRunner().invoke(main, ['run', '--help']).exit_code == 0"
     )
     assert "typer" in loaded
@@ -343,7 +343,7 @@ def test_nothing_but_ours_is_on_the_screen(folder: Path) -> None:
         [
             sys.executable,
             "-m",
-            "simulation.cli.commands",
+            "simulation.cli",
             "run",
             *args,
             "--workers",

@@ -124,7 +124,7 @@ def test_a_check_that_fails_is_a_finding() -> None:
 @pytest.mark.soak
 def test_this_machine_is_well() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "simulation.cli.commands", "doctor"],
+        [sys.executable, "-m", "simulation.cli", "doctor"],
         capture_output=True,
         text=True,
         timeout=280,

@@ -112,7 +112,7 @@ def test_the_command_says_how_to_go_on(
     number: signal.Signals, status: int, whole: Result, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "simulation.cli.commands", "run", "--out", str(out)]
+    command = [sys.executable, "-m", "simulation.cli", "run", "--out", str(out)]
     options = "--dataset fashion-mnist-mini --model mlp --clients 12 --alpha 0.5 --rounds 4"
     run = subprocess.Popen(
         [*command, *options.split(), "--workers", "2"],

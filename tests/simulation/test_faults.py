@@ -76,14 +76,15 @@ def test_survivors_are_averaged_as_if_the_others_were_not(
     bad = " ".join(f"nan:{c}" for c in range(12) if c != 4)
     skip = {"faults.on_client_error": "skip"}
     one = run(small, tmp_path / "one", bad, **skip)
-    from simulation.engines.inline import InlineGrid
+    from simulation.engines.cohort import train_cohort
+    from simulation.engines.inline import InlineEngine
     from simulation.population.deal import prepare
     from simulation.worker.setup import Setup
 
-    grid = InlineGrid()
+    grid = InlineEngine()
     grid.start(Setup(small, reducer=WeightedMean()), *prepare(small))
     model = grid.info().initial
-    partial, _ = grid.train(1, [4], model, {})
+    partial = train_cohort(grid, 1, [4], model, {}).total
     np.testing.assert_array_equal(
         one.weights, (model + WeightedMean().finish(partial).delta).astype(np.float32)
     )
@@ -210,23 +211,24 @@ def test_a_message_that_takes_workers_down(
     small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is answered with an error; the others of its call are sent again."""
-    from simulation.engines.calls import Poisoned
-    from simulation.engines.inline import InlineGrid
+    from simulation.engines.calls import Call, Poisoned
+    from simulation.engines.inline import InlineEngine
+    from simulation.flower.grid import Answer
 
-    class Fragile(InlineGrid):
-        def submit(self, call: str, *args: Any, **more: Any) -> Any:
-            ticket: Any = super().submit(call, *args, **more)
-            ticket.args = args
+    class Fragile(InlineEngine):
+        def submit(self, call: Call, *more: Any) -> Any:
+            ticket: Any = super().submit(call, *more)
+            ticket.call = call
             return ticket
 
         def result(self, ticket: Any, timeout: float | None = None) -> Any:
-            if ticket.name == "answer":
-                metas = [m.metadata for m in ticket.args[0]]
+            if isinstance(ticket.call, Answer):
+                metas = [m.metadata for m, _ in ticket.call.asked]
                 if any(m.dst_node_id == 2 and m.message_type == "train" for m in metas):
                     raise Poisoned("its worker died (3 times)")
             return super().result(ticket, timeout)
 
-    monkeypatch.setattr("simulation.engines.inline.InlineGrid", Fragile)
+    monkeypatch.setattr("simulation.engines.inline.InlineEngine", Fragile)
     skip = small.replace(rounds=1, **{"faults.on_client_error": "skip"})
     result = simulate(skip, Watched(), out=tmp_path / "run")
     assert result.rounds[1]["clients"] == 11

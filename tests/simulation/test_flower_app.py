@@ -26,7 +26,7 @@ from simulation.config.experiment import parse
 from simulation.flower import client_component
 from simulation.flower.executor import experiment_of
 from simulation.flower.nodes import Numbered
-from simulation.flower.runtime import FlowerGrid
+from simulation.flower.runtime import FlowerRuntime
 from simulation.records import checkpoint
 from simulation.runs import flower_server
 from simulation.runs.run import simulate
@@ -155,8 +155,8 @@ def test_nodes_that_do_not_fit_together(
 
 
 def test_a_lent_grid_starts_no_runtime(identity: None) -> None:
-    grid = FlowerGrid(parse({"clients": 2}), lent=Numbered(Nodes([8, 3], {})))
-    assert list(grid.get_node_ids()) == [0, 1]
+    grid = FlowerRuntime(parse({"clients": 2}), lent=Numbered(Nodes([8, 3], {})))
+    assert list(grid.grid.get_node_ids()) == [0, 1]
     grid.close()
 
 
@@ -205,7 +205,7 @@ def test_flwr_run_gives_the_weights_of_sunflower_run(tmp_path: Path) -> None:
         )
     assert ran.returncode == 0, ran.stderr
     assert "sunflower: round 3: accuracy" in ran.stdout, ran.stdout[-3000:]
-    ours = [sys.executable, "-m", "simulation.cli.commands", "run", "--out", str(tmp_path / "ours")]
+    ours = [sys.executable, "-m", "simulation.cli", "run", "--out", str(tmp_path / "ours")]
     ours += ["--dataset", "fashion-mnist-mini", "--model", "mlp", "--clients", "4", "--rounds", "3"]
     subprocess.run(ours, cwd=ROOT, check=True, capture_output=True)
     weights = []

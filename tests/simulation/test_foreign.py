@@ -13,15 +13,16 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp import strategy as flower
 
 from simulation.config.experiment import parse
-from simulation.engines.inline import InlineGrid
+from simulation.engines.inline import InlineEngine
 from simulation.flower import their_strategies
-from simulation.flower.driver import Messaging
+from simulation.flower.grid import MessageGrid
 from simulation.population.deal import prepare
 from simulation.runs.run import simulate
 from simulation.worker.setup import Setup
 from strategies import FedProx, WeightedMean
 from tests.simulation.conftest import SMALL
 from tests.simulation.test_resume import StopAfter
+from tests.simulation.tools import answering, messaging
 
 MADE: dict[str, Any] = {
     "FedAvg": lambda kind=flower.FedAvg: kind(fraction_train=0.5),
@@ -49,11 +50,11 @@ def seeing_all(kind: type) -> type:
 
 
 @pytest.fixture(scope="module")
-def grids() -> dict[bool, InlineGrid]:
+def engines() -> dict[bool, InlineEngine]:
     """One executor for strategies without mu, one with."""
     found = {}
     for told in (False, True):
-        found[told] = InlineGrid()
+        found[told] = answering()
         rule = their_strategies.client_rule(
             flower.FedProx(proximal_mu=1.0) if told else flower.FedAvg()
         )
@@ -61,9 +62,9 @@ def grids() -> dict[bool, InlineGrid]:
     return found
 
 
-def rounds(strategy: Any, grid: InlineGrid, count: int = 3) -> tuple[np.ndarray, list[Any]]:
-    info = grid.info()
-    driver, model, trained = Messaging(strategy, grid, info.spec, PLAIN), info.initial, []
+def rounds(strategy: Any, engine: InlineEngine, count: int = 3) -> tuple[np.ndarray, list[Any]]:
+    info = engine.info()
+    driver, model, trained = messaging(strategy, engine, info.spec, PLAIN), info.initial, []
     for number in range(1, count + 1):
         trained.append(driver.train(number, model))
         model = trained[-1].model
@@ -77,18 +78,18 @@ def test_the_list_is_of_exact_types() -> None:
 
 @pytest.mark.parametrize("name", MADE)
 def test_one_reply_with_the_mean_gives_what_all_replies_give(
-    name: str, grids: dict[bool, InlineGrid], monkeypatch: pytest.MonkeyPatch
+    name: str, engines: dict[bool, InlineEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid, kind = grids[name == "FedProx"], getattr(flower, name)
+    engine, kind = engines[name == "FedProx"], getattr(flower, name)
     patient = MADE[name](seeing_all(kind))
-    by_messages, slow = rounds(patient, grid)
+    by_messages, slow = rounds(patient, engine)
     assert patient.seen == 3 * 6
 
     def refuse(*_: object) -> None:
         raise AssertionError("a message was sent")
 
-    monkeypatch.setattr(grid, "send_and_receive", refuse)
-    folded, fast = rounds(MADE[name](), grid)
+    monkeypatch.setattr(MessageGrid, "send_and_receive", refuse)
+    folded, fast = rounds(MADE[name](), engine)
     np.testing.assert_allclose(folded, by_messages, atol=1e-6)
     for ours, theirs in zip(fast, slow, strict=True):
         assert ours.rows["client"].tolist() == theirs.rows["client"].tolist()
@@ -139,22 +140,22 @@ def test_who_is_on_the_list(strategy: Any, only_mean: bool) -> None:
     assert not their_strategies.needs_only_the_mean(strategy)
 
 
-def test_messages_that_differ_are_sent(grids: dict[bool, InlineGrid]) -> None:
-    folded, _ = rounds(MADE["FedAvg"](), grids[False], 1)
-    sent, _ = rounds(MADE["FedAvg"](Configuring), grids[False], 1)
+def test_messages_that_differ_are_sent(engines: dict[bool, InlineEngine]) -> None:
+    folded, _ = rounds(MADE["FedAvg"](), engines[False], 1)
+    sent, _ = rounds(MADE["FedAvg"](Configuring), engines[False], 1)
     np.testing.assert_allclose(sent, folded, atol=1e-6)
     assert np.any(sent != folded)  # one sums in float64, the other in Flower's float32
 
 
-def test_flowers_fedprox_is_fedprox(grids: dict[bool, InlineGrid], tmp_path: Path) -> None:
+def test_flowers_fedprox_is_fedprox(engines: dict[bool, InlineEngine], tmp_path: Path) -> None:
     strategy = flower.FedProx(proximal_mu=1.0)
-    theirs, _ = rounds(strategy, grids[True], 2)
+    theirs, _ = rounds(strategy, engines[True], 2)
     ours = simulate(PLAIN.replace(strategy={"name": "fedprox", "mu": 1.0}), out=tmp_path / "run")
     np.testing.assert_allclose(theirs, ours.weights, atol=1e-6)
     # Clients of an executor that expects no mu find it in their message.
-    surprised, _ = rounds(seeing_all(flower.FedProx)(proximal_mu=1.0), grids[False], 2)
+    surprised, _ = rounds(seeing_all(flower.FedProx)(proximal_mu=1.0), engines[False], 2)
     np.testing.assert_allclose(surprised, ours.weights, atol=1e-6)
-    plain, _ = rounds(flower.FedAvg(), grids[False], 2)
+    plain, _ = rounds(flower.FedAvg(), engines[False], 2)
     assert np.abs(plain - theirs).max() > 1e-3
 
 

@@ -19,6 +19,7 @@ from simulation.worker.setup import Setup
 from strategies import FedAvg
 from strategies.core import ClientRule
 from tests.simulation.test_resume import StopAfter
+from tests.simulation.tools import train_one
 
 BASE: dict[str, Any] = {
     "mode": "local",
@@ -49,7 +50,7 @@ def test_every_client_trains_alone_and_the_mean_is_recorded(whole: Any) -> None:
         for c in clients:
             at = parts.train_rows(c)
             x, y = data.x_train[at], data.y_train[at]
-            done = trainer.train(c, round, models[c], x, y, slots=slots[c])
+            done = train_one(trainer, c, round, models[c], x, y, slots=slots[c])
             models[c], slots[c] = models[c] + done.update.delta, done.slots
         line = whole.rounds[round]
         found = [executor.evaluate_test(0, len(data.x_test), models[c]) for c in clients]

@@ -14,14 +14,14 @@ from flwr.serverapp import strategy as flower
 
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
-from simulation.engines.inline import InlineGrid
-from simulation.flower.driver import Messaging
+from simulation.engines.cohort import train_cohort
 from simulation.population import behaviour
 from simulation.population.deal import prepare
 from simulation.runs.run import make_strategy, simulate
 from simulation.worker.setup import Setup
 from strategies import Cohort, WeightedMean
 from strategies.core import stream
+from tests.simulation.tools import answering, messaging
 
 
 def trained(path: Path) -> dict[int, list[int]]:
@@ -86,11 +86,11 @@ def test_the_same_clients_straggle_for_every_strategy(small: Experiment) -> None
     expected = [max(1, math.ceil(slow.get(c, 1.0) * whole[c])) for c in range(12)]
     for name in ("fedavg", "fedprox"):
         chosen_strategy = make_strategy(wanted.replace(strategy=name))
-        grid = InlineGrid()
+        grid = answering()
         rule = chosen_strategy.algorithm.client  # type: ignore[attr-defined]
         grid.start(Setup(wanted, rule, WeightedMean()), data, parts)
         shared = chosen_strategy.algorithm.share({}, 2)  # type: ignore[attr-defined]
-        _, rows = grid.train(2, range(12), grid.info().initial, shared, parts=slow)
+        rows = train_cohort(grid, 2, range(12), grid.info().initial, shared, parts=slow).rows
         assert rows["steps"].tolist() == expected
 
 
@@ -137,17 +137,17 @@ def test_messages_slow_stragglers_down_too(small: Experiment) -> None:
     wanted = small.replace(**world)
     models = []
     for ours in (flower.FedAvg(), flower.FedAvg()):
-        grid, data = InlineGrid(), prepare(wanted)
+        grid, data = answering(), prepare(wanted)
         folds = not models
         grid.start(Setup(wanted, reducer=WeightedMean() if folds else None), *data)
         info = grid.info()
-        driver = Messaging(ours, grid, info.spec, wanted)
+        driver = messaging(ours, grid, info.spec, wanted)
         models.append(driver.train(1, info.initial).model)
     np.testing.assert_allclose(models[0], models[1], atol=1e-6)
-    grid, (data, parts) = InlineGrid(), prepare(wanted)
+    grid, (data, parts) = answering(), prepare(wanted)
     grid.start(Setup(wanted, reducer=WeightedMean()), data, parts)
     slow = stragglers(list(range(12)), 0.5, 1)
-    total, rows = grid.train(1, range(12), grid.info().initial, {}, parts=slow)
+    total, rows, *_ = train_cohort(grid, 1, range(12), grid.info().initial, {}, parts=slow)
     mean = WeightedMean().finish(total)
     np.testing.assert_allclose(grid.info().initial + mean.delta, models[0], atol=1e-6)
     whole = 2 * -(-parts.train_sizes.astype(int) // 8)

@@ -87,11 +87,11 @@ def test_the_line_holds_the_norm_of_the_models_change(small: Experiment, tmp_pat
 
 def test_messages_record_the_same(small: Experiment, tmp_path: Path) -> None:
     """A Flower strategy drives by messages; ours does so on an engine that does not fold."""
-    from simulation.engines.inline import InlineGrid
+    from simulation.engines.inline import InlineEngine
 
     folded = simulate(small, out=tmp_path / "folded").rounds
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InlineGrid, "folds", False)
+        patch.setattr(InlineEngine, "folds", False)
         told = simulate(small, out=tmp_path / "told").rounds
     for a, b in zip(folded[1:], told[1:], strict=True):
         assert b["drift"] == pytest.approx(a["drift"], rel=1e-6)

@@ -1,31 +1,37 @@
 """A worker's line of calls."""
 
+from dataclasses import replace
+
 import pytest
 
-from simulation.engines.ray.slots import AHEAD, OPEN, Seat, Tenant, Ticket, has_enough
+from simulation.engines.calls import Merge, Train
+from simulation.engines.ray.slots import AHEAD, Seat, Tenant, Ticket, has_enough
+from tests.simulation.tools import training
+
+TRAIN = training([0], None)
 
 
 @pytest.mark.parametrize(
-    ("name", "attempts", "most", "taken"),
-    [("train", 0, 3, False), ("train", 2, 3, True), ("train", 0, 1, True), (OPEN, 0, 1, False)],
+    ("call", "attempts", "most", "taken"),
+    [(TRAIN, 0, 3, False), (TRAIN, 2, 3, True), (TRAIN, 0, 1, True), (None, 0, 1, False)],
 )
 def test_no_call_waits_behind_one_that_the_next_death_of_its_worker_would_damn(
-    name: str, attempts: int, most: int, taken: bool
+    call: Train | None, attempts: int, most: int, taken: bool
 ) -> None:
     seat = Seat(None)
     assert not seat.taken
-    seat.line.append(Ticket(Tenant(()), name, most=most, attempts=attempts))
+    seat.line.append(Ticket(Tenant(()), call, most=most, attempts=attempts))
     assert seat.taken is taken
 
 
 def line(*costs: float) -> Seat:
     seat = Seat(None)
-    seat.line.extend(Ticket(Tenant(()), "train", cost=cost) for cost in costs)
+    seat.line.extend(Ticket(Tenant(()), replace(TRAIN, cost=cost)) for cost in costs)
     return seat
 
 
 def test_a_second_call_waits_for_the_first_idle_worker_as_the_round_ends() -> None:
-    seats, call = [line(10.0), line(2.0)], Ticket(Tenant(()), "train", cost=3.0)
+    seats, call = [line(10.0), line(2.0)], Ticket(Tenant(()), replace(TRAIN, cost=3.0))
     # 15 are left: 7.5 for each, of which 0.7 are 5.25.
     assert AHEAD == 0.7
     assert has_enough(seats[0], seats, [call])
@@ -34,7 +40,7 @@ def test_a_second_call_waits_for_the_first_idle_worker_as_the_round_ends() -> No
     assert not has_enough(seats[0], seats, [call] * 5)
     assert not has_enough(seats[0], seats, [])
     # Calls of other names are measured otherwise.
-    merge = Ticket(Tenant(()), "merge")
+    merge = Ticket(Tenant(()), Merge())
     assert has_enough(seats[0], seats, [merge])
     assert not has_enough(seats[0], seats, [merge] * 4)
 

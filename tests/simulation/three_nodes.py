@@ -18,7 +18,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from simulation.config.experiment import parse
-from simulation.engines.ray.engine import RayGrid
+from simulation.engines.calls import Train
+from simulation.engines.ray.engine import RayEngine
 from simulation.engines.ray.pool import Pool
 from simulation.engines.ray.slots import Ticket
 from simulation.runs.run import Listener, simulate
@@ -47,7 +48,7 @@ class Script(Listener):
             end = time.monotonic() + 120
             while not all(s.opened for s in self.grid.pool.seats) and time.monotonic() < end:
                 with suppress(TimeoutError):
-                    self.grid.pool.wait(Ticket(self.grid._tenant, "nothing"), 0.5)
+                    self.grid.pool.wait(Ticket(self.grid._tenant), 0.5)
 
 
 def main(out: Path) -> None:
@@ -58,21 +59,21 @@ def main(out: Path) -> None:
     script = Script(cluster, victim)
     work: Counter[str] = Counter()
     where: dict[Any, str] = {}
-    done, made = Pool._done, RayGrid.start
+    done, made = Pool._done, RayEngine.start
 
     def count(pool: Pool, seat: Any, ticket: Any, status: Any) -> None:
-        if ticket.name == "train":
+        if isinstance(ticket.call, Train):
             key = seat.actor._actor_id
             if key not in where:
                 where[key] = ray.get(seat.actor.where.remote())[0]
             work[where[key]] += 1
         done(pool, seat, ticket, status)
 
-    def start(grid: RayGrid, *given: Any) -> None:
+    def start(grid: RayEngine, *given: Any) -> None:
         script.grid = grid
         made(grid, *given)
 
-    Pool._done, RayGrid.start = count, start  # type: ignore[method-assign]
+    Pool._done, RayEngine.start = count, start  # type: ignore[method-assign]
     resources = {"engine": "ray", "address": cluster.address}
     experiment = parse({**SMALL, "strategy": "scaffold", "rounds": 7, "resources": resources})
     result = simulate(experiment, out=out, listener=script)
