@@ -30,7 +30,6 @@ _HOMES = {
     "simulate": "simulation.runs.run",
 }
 
-
 __all__ = ["ConfigError", "Experiment", "Listener", "Result", "simulate"]
 
 

@@ -43,9 +43,9 @@ def main() -> None:
     try:
         engine.start(setup, data, Partition(np.zeros(total, np.int32), offsets, sizes))
         # A call for every worker, so that none is still starting when the clock runs.
-        model, seats = np.zeros(given.parameters, np.float32), range(given.workers)
+        model, slots = np.zeros(given.parameters, np.float32), range(given.workers)
         first = Train(round=0, node=np.array([0]), model=model, shared={}, states=[None])
-        for ticket in [engine.submit(first) for _ in seats]:
+        for ticket in [engine.submit(first) for _ in slots]:
             engine.result(ticket)
         work.emit("begin", workers=engine.workers)
         for number in range(1, given.rounds + 1):

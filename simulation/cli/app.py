@@ -20,8 +20,7 @@ from simulation.runs.app_run import AppResult, free_path, run_app
 METRICS = ("train_", "client_", "server_")
 """How the keys of metrics begin."""
 
-
-MOST = 8
+MOST_METRICS = 8
 """Metrics that a line shows; rounds.jsonl has all."""
 
 
@@ -42,7 +41,7 @@ class AppScreen(Listener):
         parts = [form.format(record[k]) for k, form in told.items() if record.get(k)]
         metrics = [k for k in record if k.startswith(METRICS)]
         shown = [key for key in metrics if record[key] is not None]
-        parts += [f"{key.replace('_', ' ')} {record[key]:.4f}" for key in shown[:MOST]]
+        parts += [f"{key.replace('_', ' ')} {record[key]:.4f}" for key in shown[:MOST_METRICS]]
         self._console.print(f"round {record['round']}: {', '.join(parts)}", soft_wrap=True)
 
     def finish(self, result: AppResult) -> None:

@@ -169,15 +169,11 @@ def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
 
 SEEDS = typer.Option("--seeds", metavar="N,N,N", help="A run of each for every seed")
 
-
 NAMES = typer.Option("--strategies", metavar="A,B,C", help="Strategies to compare")
-
 
 OUT = typer.Option("--out", metavar="DIR", help="The study's folder")
 
-
 AT_ONCE = typer.Option("--at-once", min=1, metavar="N", help="Runs that share the pool")
-
 
 DRY = typer.Option("--dry-run", help="Print the plan and start nothing")
 

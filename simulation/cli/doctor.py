@@ -22,21 +22,16 @@ from simulation.training.backend import backend
 
 PACKAGE = "sunflower-fl"
 
-
 PYTHON = (3, 11), (3, 13)
 """The oldest and the newest Python."""
-
 
 SPACE = 2 * 2**30
 """Bytes that a disk, or shared memory, should have free."""
 
-
-PATIENCE = 180.0
+TENSORFLOW_PATIENCE = 180.0
 """Seconds that TensorFlow gets to start."""
 
-
 State = Literal["ok", "note", "broken"]
-
 
 ASK = """
 import json, time
@@ -115,11 +110,13 @@ def tensorflow() -> Iterator[Finding]:
             [sys.executable, "-c", ASK],
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TENSORFLOW_PATIENCE,
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        yield Finding("TensorFlow", "broken", f"not ready after {PATIENCE:.0f} s", "see its log")
+        yield Finding(
+            "TensorFlow", "broken", f"not ready after {TENSORFLOW_PATIENCE:.0f} s", "see its log"
+        )
         return
     if ran.returncode != 0:
         lines = [line for line in ran.stderr.splitlines() if line.strip()] or ["no message"]

@@ -48,7 +48,6 @@ class Option:
 
 _WHAT, _HOW, _WHERE = "Data and clients", "Training", "Where it runs"
 
-
 OPTIONS = (
     Option(
         "--dataset",
@@ -101,7 +100,6 @@ OPTIONS = (
     Option("--track", "track", TEXT, "A,B", "tensorboard, mlflow, wandb or module:Class", _WHERE),
     Option("--address", "resources.address", TEXT, "HOST", "A running Ray cluster to join", _WHERE),
 )
-
 
 SET = Annotated[
     list[str] | None,

@@ -11,17 +11,14 @@ STYLE = Annotated[
     str, typer.Option("--style", metavar="VENUE", help="neurips, icml, ieee and the like")
 ]
 
-
 BAND = Annotated[
     str, typer.Option("--band", metavar="KIND", help="Over seeds: ci, se, sd or minmax")
 ]
-
 
 TARGET = Annotated[
     float | None,
     typer.Option("--target", metavar="ACC", help="Accuracy of rounds to target, as 0.8"),
 ]
-
 
 METRIC = Annotated[
     str | None,

@@ -48,23 +48,19 @@ from strategies import catalog, checks
 MODELS = ("cnn", "lenet", "mlp", "logistic")
 """Names of the built-in models (see :mod:`simulation.training.tensorflow.models`)."""
 
-
 WEIGHTED = ("by-size", "power-of-choice")
 """Kinds of sampling that go by the clients' sizes."""
 
-
-LATER = ("sampling", "attack", "data", "init")
+OMIT_IF_DEFAULT = ("sampling", "attack", "data", "init")
 """Tables that count for the identity of a run only where they differ from the default."""
 
-
-LATER_KEYS = {
+OMIT_KEYS_IF_DEFAULT = {
     "training": ("class_weight",),
     "partition": ("law",),
     "evaluation": ("personal", "all_clients"),
     "data": ("label_type", "weight", "encode", "scale"),
 }
 """Keys of tables that came later still: they count only where they differ from the default."""
-
 
 SHORT = {
     "strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind", "init": "path",
@@ -216,13 +212,13 @@ class Experiment(Section):
         # What is not simulated leaves no trace, so that older runs keep their identity.
         plain = (set() if self.realism.active else {"realism"}) | cohorts.unsaid(self)
         fields = type(self).model_fields
-        plain |= {name for name in LATER if getattr(self, name) == fields[name].default}
+        plain |= {name for name in OMIT_IF_DEFAULT if getattr(self, name) == fields[name].default}
         left_out: Any = {"name", "data_dir", "faults", "resources", "track"} | plain
         # Wherever a file of weights is: its content decides.
         found = self.model_dump(
             mode="json", exclude={"init": {"path"}} | dict.fromkeys(left_out, True)
         )
-        for table, keys in LATER_KEYS.items():
+        for table, keys in OMIT_KEYS_IF_DEFAULT.items():
             fields = type(getattr(self, table)).model_fields
             for key in keys:
                 if table in found and found[table][key] == fields[key].default:

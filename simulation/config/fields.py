@@ -29,12 +29,9 @@ def _whole(value: Any) -> Any:
 
 Int = Annotated[int, BeforeValidator(_whole)]
 
-
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
-
 Positive = Annotated[Float, Field(gt=0)]
-
 
 Count = Annotated[Int, Field(ge=1)]
 

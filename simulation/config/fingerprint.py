@@ -19,9 +19,7 @@ import numpy as np
 LENGTH = 12
 """Hexadecimal digits of a fingerprint."""
 
-
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
-
 
 BY_THE_WAY = (
     "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__",

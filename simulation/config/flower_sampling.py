@@ -20,7 +20,6 @@ from strategies import Federated
 
 FRACTIONS = ("fraction_train", "fraction_evaluate", "fraction_fit")
 
-
 MINIMA = (
     "min_available_nodes",
     "min_train_nodes",
@@ -30,7 +29,6 @@ MINIMA = (
     "min_evaluate_clients",
 )
 """What a strategy waits for, of the present style and of the old one."""
-
 
 CLIP_ON_CLIENTS = (
     flower.DifferentialPrivacyClientSideFixedClipping,

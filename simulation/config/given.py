@@ -18,7 +18,6 @@ from simulation.config.fingerprint import fingerprint, is_importable
 
 _functions: dict[str, Callable[..., Any]] = {}
 
-
 _opened: dict[str, bytes] = {}
 
 

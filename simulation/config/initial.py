@@ -21,15 +21,12 @@ from numpy.typing import NDArray
 ENDINGS = (".keras", ".weights.h5", ".safetensors")
 """Of files that can be read; the last are checkpoints of a run."""
 
-
 Arrays = dict[str, NDArray[Any]]
-
 
 _contents: dict[str, bytes] = {}
 """Contents that the driver has handed over, by their sha256."""
 
-
-KEPT = 8
+KEPT_FILES = 8
 """Contents that a process keeps: the last ones."""
 
 
@@ -82,7 +79,7 @@ def keep(contents: Mapping[str, bytes]) -> None:
     """Note contents that the driver has handed over."""
     for sha256, data in contents.items():
         _contents[sha256] = _contents.pop(sha256, data)
-    for old in list(_contents)[:-KEPT]:
+    for old in list(_contents)[:-KEPT_FILES]:
         del _contents[old]
 
 

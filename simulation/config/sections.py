@@ -71,7 +71,6 @@ def _class_number(value: Any) -> Any:
 
 ClassNumber = Annotated[Int, Field(ge=0), BeforeValidator(_class_number)]
 
-
 NotNegative = Annotated[Float, Field(ge=0)]
 
 

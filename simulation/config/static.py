@@ -13,7 +13,6 @@ from simulation.config.errors import ConfigError
 CONSTANTS = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set)
 """Values that are never functions."""
 
-
 MAKERS = ("exec", "globals", "vars", "setattr")
 """Functions that may define names which the source does not show."""
 

@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from simulation.datasets.arrays import require, warn_once
 from simulation.datasets.errors import DataError
 
-MOST = 1000
+MOST_CATEGORIES = 1000
 """Texts of a column that become an input each, at most."""
-
 
 SHOWN = 20
 """Texts that a line of the log shows, at most."""
-
 
 Sides = Mapping[str, NDArray[Any]]
 """A column of the part ``train`` and, where there is one, of the part ``test``."""
@@ -123,8 +121,11 @@ def encoded(
 
 def _categories(name: str, column: str, sides: Sides, notes: list[str]) -> dict[str, NDArray[Any]]:
     found = np.unique(sides["train"].astype(str))
-    rule = f"feature column {column!r} must hold at most {MOST:,} different texts to be encoded"
-    require(len(found) <= MOST, name, rule, f"{len(found):,}")
+    rule = (
+        f"feature column {column!r} must hold at most {MOST_CATEGORIES:,} different texts "
+        "to be encoded"
+    )
+    require(len(found) <= MOST_CATEGORIES, name, rule, f"{len(found):,}")
     notes.append(f"column {column!r} became {len(found)} inputs: {listed(found)}")
     made = {side: (v.astype(str)[:, None] == found).astype(np.float32) for side, v in sides.items()}
     for side, rows in made.items():

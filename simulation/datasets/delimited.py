@@ -17,13 +17,10 @@ from simulation.datasets.errors import DataError
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
-
 DELIMITERS = ",;\t|"
-
 
 HEAD = 2**16
 """Bytes in which the delimiter is looked for."""
-
 
 NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 

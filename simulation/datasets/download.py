@@ -16,7 +16,6 @@ from simulation.datasets import cache
 
 log = logging.getLogger("sunflower.data")
 
-
 TIMEOUT = 10.0
 """Seconds that a mirror may stay silent."""
 

@@ -34,7 +34,6 @@ MIRRORS = (
 )
 """The dataset's public mirrors, its own repository first."""
 
-
 DOWNLOADS = {
     "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     "train-labels-idx1-ubyte.gz": (
@@ -46,7 +45,6 @@ DOWNLOADS = {
     ),
 }
 """SHA-256 of the compressed files as the mirrors serve them; the smallest first, to fail fast."""
-
 
 PACKAGE = "dataset-fashion-mnist"
 
@@ -143,7 +141,6 @@ def _run(command: list[str], folder: Path, seconds: float = 600.0) -> None:
 SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")
 """Where the Debian/Ubuntu package ``dataset-fashion-mnist`` puts its files."""
 
-
 CONTENT = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -151,7 +148,6 @@ CONTENT = {
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 """SHA-256 of every decompressed file."""
-
 
 Files = dict[str, bytes]
 """The four decompressed IDX files by name."""

@@ -23,20 +23,15 @@ from strategies.core import stream
 HELD = 0x4845
 """Purpose of the random stream that chooses the rows held out for testing."""
 
-
 SIDES = ("train", "test")
 
-
 TABLES = (".parquet", *delimited.ENDINGS)
-
 
 ENDINGS = (".npz", ".json", *TABLES)
 """How the names of files end that are read."""
 
-
 REFUSED = (".npy", ".pkl", ".pickle", ".joblib", ".h5", ".hdf5", ".mat", ".xlsx", ".txt")
 """Names that are meant as files too, but of a kind that is not read."""
-
 
 Parts = dict[str, Any]
 """``x_train`` to ``y_test``, where given ``classes``, ``scale``, ``owners``, ``owner_names`` and

@@ -19,7 +19,6 @@ from simulation.datasets.errors import DataError
 
 PREFIX = "hf:"
 
-
 TESTS = ("test", "validation", "valid", "val")
 """Names of the part that is for testing; the first one found is taken."""
 

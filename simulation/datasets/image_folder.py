@@ -17,7 +17,6 @@ from simulation.datasets.errors import DataError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
-
 READ_AS = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L"}
 """Kinds of picture of Pillow's that are turned into another one."""
 

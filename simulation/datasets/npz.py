@@ -20,17 +20,13 @@ from simulation.datasets.errors import DataError
 
 Arrays = dict[str, NDArray[Any]]
 
-
 Parts = dict[str, Any]
 """``x_train`` to ``y_test``, and where given ``classes``, ``scale``, ``owners`` and the like."""
 
-
 INPUTS = ("x", "images", "image", "data", "features", "inputs", "input")
-
 
 TARGETS = ("y", "labels", "label", "targets", "target")
 """What inputs and targets are called, in any case."""
-
 
 SIDES = {
     "train": ("train", "training"),

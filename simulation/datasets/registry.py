@@ -32,13 +32,10 @@ from strategies import checks
 
 __all__ = ["DataError", "Dataset", "load", "names"]
 
-
 log = logging.getLogger("sunflower.data")
-
 
 MINI = Path(__file__).parent / "shipped" / "fashion_mnist_mini.npz"
 """6,000 + 1,000 images of Fashion-MNIST, made by ``simulation/datasets/shipped/make_mini.py``."""
-
 
 _DESCRIPTIONS = {
     "fashion-mnist": "Fashion-MNIST: 60,000 + 10,000 images of clothes, 28x28 grey, 10 classes",

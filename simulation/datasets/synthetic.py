@@ -30,25 +30,19 @@ from strategies.core import stream
 
 USERS, FEATURES, CLASSES = 30, 60, 10
 
-
 LEAST, TESTED = 50, 0.1
 """Fewest examples of a user, and which part of his examples is for testing."""
-
 
 LARGEST = 1e3
 """The largest alpha and beta: beyond it, every user's examples are of one class."""
 
-
 NAME = "synthetic(ALPHA,BETA)"
 """How the names look; the other one is ``synthetic(iid)``."""
 
-
 RULE = "synthetic(ALPHA,BETA) with two numbers >= 0, as synthetic(1,1), or synthetic(iid)"
-
 
 SIZES, USER = 0x535A, 0x5355
 """Purposes of the random streams: sizes of the users, and the data of one user."""
-
 
 SEED = 0
 """The data is one data set: it does not change with the experiment's seed."""

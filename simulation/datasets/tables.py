@@ -26,10 +26,8 @@ from simulation.datasets.inputs import Inputs
 LABEL = "label"
 """The column of the labels, unless ``data.label`` says another."""
 
-
 OWNERS = ("writer_id", "character_id", "user_id", "user", "client_id", "client", "speaker_id")
 """Columns that tell a row's owner, unless ``data.owner`` says another; the first one counts."""
-
 
 UNNAMED = re.compile(r"|__index_level_\d+__|Unnamed: \d+")
 """Names of columns that are the index of a pandas frame which was written as a column."""

@@ -16,16 +16,12 @@ from simulation.datasets.inputs import Inputs
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 
-
 WEIGHTS = ("sample_weight", "sample_weight_test")
-
 
 EXTRAS = ("classes", "scale", "owners", *WEIGHTS, "owner_names")
 
-
 TOLD = ("notes", "target")
 """What the readers of files say besides."""
-
 
 ORDINARY = 16.0
 """Inputs of images beyond this are told, since models train badly on them as they are."""

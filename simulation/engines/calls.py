@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.records.client_states import StateError, told
+from simulation.records.client_states import StateError, as_driver_error
 from simulation.records.rows import Rows
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.training.measured import Measured, ModelInfo
@@ -245,7 +245,7 @@ class Status:
         if self.kind == ClientError.__name__:
             return ClientError(text)
         if self.kind == StateError.__name__:
-            return told(text)
+            return as_driver_error(text)
         if self.kind in BAD_INPUT:
             return ValueError(text)
         return WorkerError(f"{self.error}\n{self.trace}")

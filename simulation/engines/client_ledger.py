@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from simulation.records.client_states import Handle, Row, Shelf, Stored
+from simulation.records.client_states import Handle, StateFile, StateFolder, StateRow
 
 
 class ClientLedger:
@@ -16,8 +16,8 @@ class ClientLedger:
         kept: returns what a training call says of its clients' states, for its ticket.
     """
 
-    def __init__(self, shelf: Shelf | None, kept: Callable[[Any], Any]) -> None:
-        self.stored: dict[int, Stored] = {}
+    def __init__(self, shelf: StateFolder | None, kept: Callable[[Any], Any]) -> None:
+        self.stored: dict[int, StateFile] = {}
         self._shelf, self._kept = shelf, kept
         self._rows: dict[int, Handle] = {}
 
@@ -43,8 +43,8 @@ class ClientLedger:
             if self._shelf is not None:
                 self.stored[client] = self._shelf.at(client, round, found[row])
             else:
-                self._rows[client] = Row(found, row)
+                self._rows[client] = StateRow(found, row)
 
-    def restore(self, stored: Mapping[int, Stored]) -> None:
+    def restore(self, stored: Mapping[int, StateFile]) -> None:
         """Let clients go on with what a checkpoint lists."""
         self.stored, self._rows = dict(stored), {}

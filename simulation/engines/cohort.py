@@ -31,15 +31,12 @@ log = logging.getLogger("sunflower.folding")
 DRIVER_MERGES = 8
 """Workers up to which the driver merges partials itself."""
 
-
 LIGHT = 2**27
 """Bytes of partials that the driver merges itself, however many workers there are."""
-
 
 RATE = 2**27
 """Bytes of partials more for each second of the round: fetching and adding so many takes the driver
 a tenth of its time, and less than calls of workers that merge them would."""
-
 
 Node = Any
 """A node of the merge tree: a chunk (an array of clients) or a tuple of nodes."""
@@ -122,7 +119,7 @@ class CohortTraining:
         whole = (
             list(tree.leaves(self.root))
             if carries
-            else schedule.units(self.root, self._cost, engine.portions, least=least)
+            else schedule.units(self.root, self._cost, engine.effective_workers, least=least)
         )
         for node in whole:
             self.tickets[id(node)] = self._submit(node)

@@ -103,7 +103,7 @@ class Engine(ABC):
         return 1
 
     @property
-    def portions(self) -> int:
+    def effective_workers(self) -> int:
         """How many executors as slow as the slowest do as much: says how small portions must be."""
         return self.workers
 

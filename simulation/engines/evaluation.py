@@ -19,7 +19,6 @@ from strategies.core import ClientRule, Vector
 TEST_PIECE = 2000
 """Rows of the test set that are evaluated in one call."""
 
-
 Metrics = dict[str, float | None]
 """Metrics by name; None where there is none, as the accuracy of a regression."""
 
@@ -143,7 +142,6 @@ class Evaluations:
 
 NOT_TESTED: Metrics = {"loss": None, "accuracy": None}
 """Where the server measures nothing."""
-
 
 ServerEvaluation = Callable[[Vector], Pending]
 """Starts measuring a model on the server's test set: its metrics by name."""

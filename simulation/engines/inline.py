@@ -13,7 +13,7 @@ from simulation.engines.calls import Call
 from simulation.engines.client_ledger import ClientLedger
 from simulation.engines.engine import Engine, Progress
 from simulation.population.partition import AnyPartition
-from simulation.records.client_states import StateError, told
+from simulation.records.client_states import StateError, as_driver_error
 from simulation.worker.executor import Executor
 from simulation.worker.setup import Setup
 
@@ -33,7 +33,7 @@ class InlineTicket:
             try:
                 found = self._call.run(self._executor, *self._call.inputs)
             except StateError as error:
-                raise told(str(error)) from error
+                raise as_driver_error(str(error)) from error
             self._value, self._kept = found if self._call.keeps_states else (found, None)
             self._call = None
             if self._done is not None:

@@ -17,16 +17,13 @@ from simulation.worker.tree import T, Tree, leaves
 SPREAD = 128
 """A leaf takes at most 1/SPREAD of the work that is left: enough for that many workers."""
 
-
 UNITS = 2
 """A worker is handed at most 1/UNITS of its share of the work that is left at a time. Source:
 Hummel, Schonberg and Flynn (1992), "Factoring", Communications of the ACM 35(8)."""
 
-
 GRAIN = 128
 """What is handed out whole need not be smaller than 1/GRAIN of a worker's share of all work: the
 hand-over itself takes the driver and Ray some 9 ms of a core."""
-
 
 CLIENT_COST = 16.0
 """What a client costs beyond its examples, counted in examples."""

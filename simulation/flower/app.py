@@ -31,7 +31,7 @@ from simulation.flower.private import set_message_id
 if TYPE_CHECKING:
     from simulation.config.app import AppRun
     from simulation.flower.app_replies import Kept, Replies
-    from simulation.flower.recorder import Hearing
+    from simulation.flower.recorder import Recorder
 
 
 EXECUTOR = "simulation.flower.app:AppExecutor"
@@ -40,8 +40,7 @@ EXECUTOR = "simulation.flower.app:AppExecutor"
 SHARES = 4
 """Calls for each worker that messages are cut into, at least: the last ones keep nobody waiting."""
 
-
-LOOKS, PATIENCE = 20, 15.0
+LOOKS, LOOKS_PATIENCE = 20, 15.0
 """So many looks for clients in a row, over so many seconds, and nothing sent: a wait for ever."""
 
 
@@ -118,7 +117,7 @@ class AppGrid(MessageGrid):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self.hearing: Hearing | None = None
+        self.hearing: Recorder | None = None
         self.kept_replies: Replies | None = None
         self.diverged: Diverged | None = None
         self._lock = threading.RLock()
@@ -136,7 +135,7 @@ class AppGrid(MessageGrid):
         """Release every resource."""
         self.engine.close()
 
-    def listen(self, hearing: Hearing) -> None:
+    def listen(self, hearing: Recorder) -> None:
         """Let messages be heard from now on; the ServerApp runs in this thread."""
         self.hearing, self._server = hearing, threading.get_ident()
 
@@ -152,7 +151,10 @@ class AppGrid(MessageGrid):
         """
         if threading.get_ident() == self._server and not self._sent:
             self._asked.append(time.monotonic())
-            if len(self._asked) >= LOOKS and self._asked[-1] - self._asked[-LOOKS] >= PATIENCE:
+            if (
+                len(self._asked) >= LOOKS
+                and self._asked[-1] - self._asked[-LOOKS] >= LOOKS_PATIENCE
+            ):
                 raise AppError(
                     "clients must be as many as the app waits for, which has looked for more "
                     f"{len(self._asked)} times, got {len(self.engine.partition)}"

@@ -24,11 +24,10 @@ from flwr.server.workflow.constant import MAIN_PARAMS_RECORD
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config.flower_sampling import impossible
-from simulation.flower.recorder import Hearing
+from simulation.flower.recorder import Recorder
 
 AGGREGATES = {"aggregate_train": "train", "aggregate_evaluate": "evaluate"}
 """Methods of a strategy, and the kind of metrics that they return."""
-
 
 HISTORY = {
     "add_metrics_distributed_fit": "train",
@@ -52,7 +51,7 @@ class Hooks:
         clients: how many there are.
     """
 
-    def __init__(self, hearing: Hearing, clients: int) -> None:
+    def __init__(self, hearing: Recorder, clients: int) -> None:
         self.hearing, self.clients = hearing, clients
         self.final: list[ArrayRecord] = []
         self._started: list[Any] = []

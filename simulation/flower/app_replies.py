@@ -30,14 +30,11 @@ from flwr.proto.recorddict_pb2 import RecordDict as Wire
 
 log = logging.getLogger("sunflower.app")
 
-
-SHARE, MOST = 0.25, 20 * 2**30
+SHARE_OF_DISK, MOST_BYTES = 0.25, 20 * 2**30
 """What replies may take of the room on the disk at the start, and bytes at most."""
-
 
 REMEMBERED = 4096
 """Arrays whose digests are remembered: a round's messages carry the same ones."""
-
 
 Key = tuple[int, str, str]
 """A message: whom it asks, of what type, and the digest of its content."""
@@ -78,8 +75,8 @@ class Replies:
     def __init__(self, folder: Path, room: int | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        free = int(SHARE * shutil.disk_usage(folder).free)
-        self.room = min(MOST, free) if room is None else room
+        free = int(SHARE_OF_DISK * shutil.disk_usage(folder).free)
+        self.room = min(MOST_BYTES, free) if room is None else room
         self._kept: dict[Key, deque[Kept]] = {}
         self._left: Counter[int] = Counter()
         self._file: tuple[int, BinaryIO] | None = None

@@ -23,14 +23,11 @@ NAMES = {
 }
 """Keys that clients honour, and the setting that each stands for."""
 
-
 PART = "sunflower.part"
 """By which a simulated straggler learns which part of its local work it does."""
 
-
 OTHERS = ("server-round", "proximal-mu", PART)
 """Further keys that they know."""
-
 
 SHARED = "shared."
 """Prefix of the keys by which our own strategies share numbers."""

@@ -19,7 +19,6 @@ from strategies.core import Spec, Vector
 PROXIMAL = "proximal-mu"
 """Where Flower's FedProx tells its clients mu, in the configuration."""
 
-
 CLIENT_FAILED = 4
 """Flower's error code for an exception in a ClientApp."""
 

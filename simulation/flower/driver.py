@@ -26,10 +26,10 @@ from simulation.flower.replies import usable
 from simulation.population import behaviour
 from simulation.records.rows import Rows, column_means, join
 from simulation.rounds import fairness
-from simulation.rounds.driver import RoundError, Trained, zero_weights
-from simulation.rounds.folding import FLOAT
+from simulation.rounds.driver import RoundError, RoundResult, zero_weights
+from simulation.rounds.folding import FLOAT_BYTES
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
-from simulation.worker.faults import Lost, judge
+from simulation.worker.faults import Lost, check_losses
 from strategies import Federated
 from strategies.core import ClientRule, Spec, State, Vector, bound
 from strategies.personal import local_entries
@@ -37,16 +37,14 @@ from strategies.sums import DRIFT
 
 log = logging.getLogger("sunflower.messaging")
 
-
 TRAINED = ("steps", "train_loss", "train_accuracy")
 """Columns of training, but for client and examples."""
-
 
 TOLD = {"steps": "num-steps"}
 """What replies call a column."""
 
 
-class Messaging:
+class MessagingDriver:
     """Any Flower strategy on any Flower ``Grid``, by messages.
 
     Args:
@@ -78,7 +76,9 @@ class Messaging:
         rule = strategy.algorithm.client if isinstance(strategy, Federated) else ClientRule()
         self.full_batch = rule.full_batch
         kept = local_entries(spec, rule.local) if rule.local else ()
-        self._staying = FLOAT * len(kept)  # bytes that a deployment would leave where they are
+        self._staying = FLOAT_BYTES * len(
+            kept
+        )  # bytes that a deployment would leave where they are
 
     @property
     def state(self) -> State:
@@ -94,7 +94,7 @@ class Messaging:
         else:
             their_strategies.restore(self.strategy, state)
 
-    def train(self, round: int, model: Vector) -> Trained:
+    def train(self, round: int, model: Vector) -> RoundResult:
         """Let the strategy configure, train the clients, let it aggregate."""
         arrays, seed = to_arrays(self.spec, model), self.experiment.seed
         with their_strategies.seeded(seed, round, their_strategies.CONFIGURE):
@@ -121,7 +121,9 @@ class Messaging:
             replies, failed = usable(round, sent, answers, self.spec)
             rows, lost = _rows(replies, *TRAINED), tuple(failed)
             up = sum(bytes_of(m) - self._staying for m in replies)
-        judge(self.experiment.faults, round, len(sent), len(rows["client"]), lost, len(messages))
+        check_losses(
+            self.experiment.faults, round, len(sent), len(rows["client"]), lost, len(messages)
+        )
         with (
             their_strategies.seeded(seed, round, their_strategies.AGGREGATE),
             zero_weights(round, rows),
@@ -134,7 +136,7 @@ class Messaging:
             usual = self.experiment.training.batch_size
             rows = {**rows, "batch": np.array([c.batch_size or usual for c in decided])}
         own = {**own, **client_config.means(decided, rows["examples"].tolist())}
-        return Trained(final, rows, up, down, lost, absent, {**self._drift, **own})
+        return RoundResult(final, rows, up, down, lost, absent, {**self._drift, **own})
 
     def _check_cohort(self, round: int, asked: int) -> None:
         """Raise RoundError when the strategy did not draw the cohort that the experiment names."""

@@ -19,7 +19,7 @@ LOOK = 0.5
 """Seconds between looks for nodes that have not connected yet."""
 
 
-class Numbered(Grid):
+class NumberedGrid(Grid):
     """Another grid, with clients' numbers for node ids.
 
     Every node is asked once for its number: the ``ClientApp`` must answer ``query`` messages with

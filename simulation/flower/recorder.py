@@ -25,10 +25,8 @@ from simulation.records.run_folder import RunFolder
 
 EXAMPLES = ("num-examples", "num_examples")
 
-
 STANDARD = ("server_loss", "server_accuracy", "client_loss", "client_accuracy")
 """Keys that every line has, besides those of training."""
-
 
 NAMES = {
     "train": {
@@ -46,18 +44,14 @@ NAMES = {
 }
 """Our names of metrics, and what apps call them: the first that is there counts."""
 
-
 PREFIX = {"train": "train_", "evaluate": "", "server": "server_"}
 """What comes before other names: in a line, those of ``evaluate`` are the clients'."""
-
 
 COUNTS = (*EXAMPLES, "partition-id", "num-partitions", "cid")
 """Numbers that are no metrics."""
 
-
 COLUMNS = ("round", "client", "examples")
 """Columns that no metric may be called."""
-
 
 CLOSE = 1e-6
 """Relative difference up to which a strategy's mean is ours, rounded otherwise."""
@@ -109,7 +103,7 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-class Hearing:
+class Recorder:
     """Listens to an app's messages and writes its run folder.
 
     Args:

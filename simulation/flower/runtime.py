@@ -25,7 +25,7 @@ from simulation.engines.inline import InlineEngine
 from simulation.engines.ray.cluster import address_of
 from simulation.flower.client_app import client_app
 from simulation.flower.executor import always
-from simulation.flower.nodes import Numbered
+from simulation.flower.nodes import NumberedGrid
 from simulation.population.partition import AnyPartition
 from simulation.training.backend import backend
 from simulation.worker.setup import Setup
@@ -46,13 +46,13 @@ class FlowerRuntime(InlineEngine):
         self,
         experiment: Experiment,
         progress: Progress | None = None,
-        lent: Numbered | None = None,
+        lent: NumberedGrid | None = None,
     ) -> None:
         super().__init__(progress)
         self._experiment = experiment
-        self._flower: Numbered | None = lent
+        self._flower: NumberedGrid | None = lent
         self._failed: list[BaseException] = []
-        self._handed_over: Queue[Numbered] = Queue()
+        self._handed_over: Queue[NumberedGrid] = Queue()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -77,7 +77,7 @@ class FlowerRuntime(InlineEngine):
         self._flower.wait()
         self._listen(self._flower)
 
-    def _listen(self, grid: Numbered) -> None:
+    def _listen(self, grid: NumberedGrid) -> None:
         grid.answered = lambda replies: self.progress("message", replies, 0)
 
     def _simulate(self, setup: Setup) -> None:
@@ -87,7 +87,7 @@ class FlowerRuntime(InlineEngine):
 
         @app.main()
         def main(grid: Grid, context: Context) -> None:
-            self._handed_over.put(Numbered(grid, simulated=True))
+            self._handed_over.put(NumberedGrid(grid, simulated=True))
             self._over.wait()
 
         resources = self._experiment.resources

@@ -31,19 +31,14 @@ WEIGHTED_MEANS: tuple[type[Strategy], ...] = (
 )
 """Strategies whose ``aggregate_train`` uses replies only through the mean by ``num-examples``."""
 
-
 TRAINING = ("aggregate_train", "_check_and_log_replies")
-
 
 EVALUATION = ("configure_evaluate", "aggregate_evaluate", "_check_and_log_replies")
 
-
 WEIGHT = "num-examples"
-
 
 GLOBALS = 0x464C
 """Purpose of the stream that seeds the global generators, which Flower's strategies draw from."""
-
 
 CONFIGURE, AGGREGATE, EVALUATE = 1, 2, 3
 """What they are seeded for."""

@@ -15,7 +15,6 @@ from simulation.listeners.listener import Listener
 PAUSE = 0.25
 """Seconds between two updates of the display."""
 
-
 WIDTH, HEIGHT = 240, 48
 """Of the curve, in pixels."""
 

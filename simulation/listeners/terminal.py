@@ -34,7 +34,6 @@ from simulation.listeners.text import _some, count, decimal, describe, percent
 WINDOW = 20.0
 """Seconds over which images/s is measured."""
 
-
 FILES = {
     "rounds.jsonl": "metrics, a line a round",
     "clients.parquet": "metrics of every client and round",

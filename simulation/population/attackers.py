@@ -31,7 +31,6 @@ from strategies.core import Update, Vector, stream
 ATTACKERS, NOISE = 0x4174, 0x416E
 """Purposes of the random streams: who attacks, and the noise that an attacker sends."""
 
-
 STRENGTH = {"sign-flip": 1.0, "noise": 1.0, "scale": 10.0}
 """The strength of each attack unless it is given."""
 

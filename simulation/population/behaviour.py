@@ -18,7 +18,6 @@ from strategies.core import stream
 DROPOUT, STRAGGLER, AVAILABLE, SPEED = 21, 22, 23, 24
 """Purposes of the random streams."""
 
-
 SIGMA = 0.5
 """Spread of the clients' simulated speeds: the standard deviation of their logarithm."""
 

@@ -13,7 +13,6 @@ from strategies.core import stream
 CLIENT = 0x436C
 """Purpose of the random stream that draws the rows of one client."""
 
-
 LAWS = ("symmetric", "prior")
 """Dirichlet laws of the label distribution: see :class:`OnDemand`."""
 

@@ -30,7 +30,6 @@ from strategies.core import stream
 
 log = logging.getLogger("sunflower.data")
 
-
 KINDS = {
     "iid": "random rows, equal sizes",
     "dirichlet": "each class in Dirichlet(alpha) proportions over the clients; sizes vary",
@@ -42,13 +41,10 @@ KINDS = {
 }
 """The kinds of partition, each with a line that describes it."""
 
-
 DEAL = 0x5061
 """Purpose of the random stream that deals the rows."""
 
-
 _VERSION = 1  # of the laws and of the file; a new one makes every partition again
-
 
 _KEPT = 200  # files in the cache
 

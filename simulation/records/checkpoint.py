@@ -20,15 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from simulation.records import client_states, files
-from simulation.records.client_states import Stored
+from simulation.records.client_states import StateFile
 from simulation.records.rows import Rows
 from strategies.core import State, Vector
 
 log = logging.getLogger("sunflower.checkpoint")
 
-
-KEPT = 2
-
+KEPT_CHECKPOINTS = 2
 
 CLIENTS = "clients"
 """Folder of what clients keep, in that of the checkpoints."""
@@ -40,7 +38,7 @@ class Checkpoint:
 
     position: Position
     state: State
-    clients: Mapping[int, Stored]
+    clients: Mapping[int, StateFile]
     seconds: float
 
 
@@ -69,7 +67,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     files.replace(name, data)
     digest = hashlib.sha256(data).hexdigest()
     files.replace(name.with_suffix(".sha256"), f"{digest}  {name.name}\n".encode())
-    for old in _all(folder)[:-KEPT]:
+    for old in _all(folder)[:-KEPT_CHECKPOINTS]:
         old.with_suffix(".sha256").unlink(missing_ok=True)
         old.unlink()
     listed = {(s.round, s.client) for s in checkpoint.clients.values()}
@@ -110,11 +108,11 @@ def _round(path: Path) -> int:
     return int(path.stem.partition("-")[2])
 
 
-def _stored(folder: Path, arrays: Mapping[str, Any]) -> dict[int, Stored]:
+def _stored(folder: Path, arrays: Mapping[str, Any]) -> dict[int, StateFile]:
     """Return what a checkpoint lists of its clients."""
     columns = (arrays[f"clients.{name}"] for name in ("id", "round", "sha256"))
     return {
-        int(client): Stored(str(folder), int(client), int(round), digest.tobytes())
+        int(client): StateFile(str(folder), int(client), int(round), digest.tobytes())
         for client, round, digest in zip(*columns, strict=True)
     }
 

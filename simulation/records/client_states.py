@@ -35,8 +35,7 @@ from strategies.personal import local_entries
 SYNCS = 16
 """Files that are flushed at a time: a journal commits what waits for it together."""
 
-
-FLOAT = 4
+FLOAT_BYTES = 4
 
 
 class StateError(BaseException):
@@ -54,7 +53,7 @@ class Handle(Protocol):
 
 
 @dataclass(frozen=True)
-class Row:
+class StateRow:
     """A state in memory: a row of an array [clients, ...]."""
 
     values: NDArray[np.float32]
@@ -66,7 +65,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StateFile:
     """A state in a file.
 
     Args:
@@ -107,7 +106,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class StateFolder:
     """The folder of all states.
 
     Args:
@@ -116,11 +115,11 @@ class Shelf:
 
     folder: str
 
-    def at(self, client: int, round: int, digest: bytes) -> Stored:
+    def at(self, client: int, round: int, digest: bytes) -> StateFile:
         """Return what stands for a state that has been put here."""
-        return Stored(self.folder, client, round, digest)
+        return StateFile(self.folder, client, round, digest)
 
-    def put(self, client: int, round: int, state: Vector) -> Stored:
+    def put(self, client: int, round: int, state: Vector) -> StateFile:
         """Write a client's state after a round; a process killed meanwhile leaves no half file.
 
         It is on the disk only after :func:`sync`.
@@ -142,7 +141,7 @@ class Shelf:
         return stored
 
 
-def sync(stored: Iterable[Stored]) -> None:
+def sync(stored: Iterable[StateFile]) -> None:
     """Return when states, and the folders that they are in, are on the disk."""
     files = [one.path for one in stored]
     folders = {file.parent for file in files}
@@ -160,13 +159,13 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def check(stored: Iterable[Stored]) -> None:
+def check(stored: Iterable[StateFile]) -> None:
     """Raise ValueError or OSError unless every state is what was written; one at a time."""
     for one in stored:
         one.check()
 
 
-def digest(stored: Mapping[int, Stored]) -> str:
+def digest(stored: Mapping[int, StateFile]) -> str:
     """Return the sha256 of what all clients keep, joined by number, as one float32 vector's."""
     found = hashlib.sha256()
     for _, one in sorted(stored.items()):
@@ -193,8 +192,8 @@ def sweep(folder: Path, wanted: Collection[tuple[int, int]]) -> None:
             inner.rmdir()
 
 
-def told(text: str) -> Exception:
-    """Return the error that a StateError, told by another process, is for the driver."""
+def as_driver_error(text: str) -> Exception:
+    """Return the error that a StateError, as_driver_error by another process, is for the driver."""
     found = re.match(r"\[Errno (\d+)\] (.*)", text, re.DOTALL)
     return OSError(int(found[1]), found[2]) if found else RunError(text)
 
@@ -210,7 +209,7 @@ def check_room(path: Path, spec: Spec, own: int, local: tuple[str, ...], plan: E
         plan: clients, cohort and rounds.
     """
     size = own * spec.trainable_size + (len(local_entries(spec, local)) if local else 0)
-    need = FLOAT * size * min(plan.clients, plan.cohort_size * plan.rounds)
+    need = FLOAT_BYTES * size * min(plan.clients, plan.cohort_size * plan.rounds)
     nearest = next(p for p in [path, *path.absolute().parents] if p.exists())
     free = shutil.disk_usage(nearest).free
     if need > free:

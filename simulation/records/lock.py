@@ -14,7 +14,6 @@ from simulation.config.errors import RunError
 
 log = logging.getLogger("sunflower.lock")
 
-
 NAME = "run.lock"
 
 

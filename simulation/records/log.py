@@ -15,13 +15,10 @@ from simulation.records.lock import locked
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 """Errors of a disk, not of a program."""
 
-
 _LEVELS = threading.Lock()
-
 
 _LOGGING: list[int] = []
 """Threads whose runs have a log of their own."""
-
 
 _BEFORE: list[int] = []
 """The loggers' levels before the first of them."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 Rows = dict[str, NDArray[Any]]
 """Per-client columns of equal length: client, examples, loss, accuracy and the like."""
 
-
 COLUMNS = {
     "client": np.int64,
     "examples": np.int64,
@@ -21,7 +20,6 @@ COLUMNS = {
     "train_counted": np.float64,
 }
 """What a row holds."""
-
 
 STATES = ".states"
 """The column [clients, S] of the variables of the model's own metrics: they add up."""

@@ -38,7 +38,7 @@ class DivergedError(RoundError):
 
 
 @dataclass(frozen=True)
-class Trained:
+class RoundResult:
     """A trained round.
 
     Args:
@@ -66,7 +66,7 @@ class Driver(Protocol):
     spec: Spec
     full_batch: bool
 
-    def train(self, round: int, model: Vector) -> Trained:
+    def train(self, round: int, model: Vector) -> RoundResult:
         """Train one round from ``model``."""
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:

@@ -18,7 +18,6 @@ from simulation.records.rows import metrics_in
 SHARE = 0.1
 """Of the run's cost: what the measurement of all clients may take unless it is asked for."""
 
-
 FORWARD = 1 / 3
 """Cost of measuring an example, compared with training on it: one pass of three."""
 

@@ -16,19 +16,19 @@ from simulation.population import behaviour
 from simulation.population.behaviour import Cast
 from simulation.records.rows import column_means, columns
 from simulation.rounds import fairness
-from simulation.rounds.driver import Trained, zero_weights
-from simulation.worker.faults import judge
+from simulation.rounds.driver import RoundResult, zero_weights
+from simulation.worker.faults import check_losses
 from strategies import Federated
 from strategies.core import Round, Spec, State, Vector, bound, finish
 from strategies.personal import local_entries
 from strategies.reports import Reports, apart
 from strategies.sums import DRIFT
 
-FLOAT = 4
+FLOAT_BYTES = 4
 """Bytes of a weight on the wire."""
 
 
-class Folding:
+class FoldingDriver:
     """Our strategies on our engines: updates are folded where they are made."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Folding:
     def state(self, state: State) -> None:
         self._state, self._reports = apart(state)
 
-    def train(self, round: int, model: Vector) -> Trained:
+    def train(self, round: int, model: Vector) -> RoundResult:
         """Sample a cohort, train and fold it, step the server rule."""
         algorithm, population = self.strategy.algorithm, len(self.engine.partition)
         if self._state is None:
@@ -64,14 +64,14 @@ class Folding:
                 self.engine, round, cohort, model, shared, parts=who.parts
             )
             replies = len(rows["client"])
-            judge(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
+            check_losses(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
         else:
             partial, rows, lost, measured, replies = None, columns([]), (), {}, 0
         with zero_weights(round, rows):
             mean = finish(bound(algorithm.reducer, shared), partial, model.size)
         if mean is None:  # Everybody is late or away: the server keeps its model.
-            down = FLOAT * self._travelling * who.asked
-            return Trained(model, rows, 0, down, lost, who.absent)
+            down = FLOAT_BYTES * self._travelling * who.asked
+            return RoundResult(model, rows, 0, down, lost, who.absent)
         loss = column_means(rows, ("train_loss",))["train_loss"]
         if loss is not None:
             mean = replace(mean, metrics={"loss": loss, **mean.metrics})
@@ -81,14 +81,14 @@ class Folding:
             self.spec, model, self._state, mean, Round(round, population, self.seed)
         )
         # Layers that stay on the clients travel neither way.
-        down = FLOAT * (self._travelling + sum(np.size(v) for v in shared.values()))
-        up = FLOAT * (self._travelling + sum(v.size for v in mean.extras.values()))
+        down = FLOAT_BYTES * (self._travelling + sum(np.size(v) for v in shared.values()))
+        up = FLOAT_BYTES * (self._travelling + sum(v.size for v in mean.extras.values()))
         notes = algorithm.notes(shared, round)
         notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT}
         notes |= measured
         if self.experiment.mode != "federated":
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
-        return Trained(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
+        return RoundResult(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
 
     def _cast(self, round: int) -> Cast:
         """Decide who takes part: the cohort, and what the simulated world makes of it."""

@@ -24,14 +24,13 @@ from simulation.records.rows import Rows, client_table, column_means
 from simulation.records.run_folder import RunFolder
 from simulation.records.timeline import Timeline
 from simulation.rounds import fairness
-from simulation.rounds.driver import DivergedError, Driver, Trained
+from simulation.rounds.driver import DivergedError, Driver, RoundResult
 from simulation.rounds.processed import examples_seen
 from simulation.worker.faults import Lost, is_divergence
 from strategies.core import Vector
 from strategies.sums import squared_norm
 
 log = logging.getLogger("sunflower.rounds")
-
 
 EMPTY_LINE: dict[str, Any] = {
     "round": 0,
@@ -46,10 +45,8 @@ EMPTY_LINE: dict[str, Any] = {
 }
 """Round 0: the initial model, nothing trained yet."""
 
-
 WHO = ("train", "client", "server")
 """What a metric is measured on, as its name begins."""
-
 
 Observer = Callable[[Mapping[str, Any]], None]
 """Called with every line of ``rounds.jsonl``."""
@@ -116,7 +113,9 @@ class Loop:
         measured()
         return position
 
-    def _line(self, round: int, seconds: float, trained: Trained, before: Vector) -> dict[str, Any]:
+    def _line(
+        self, round: int, seconds: float, trained: RoundResult, before: Vector
+    ) -> dict[str, Any]:
         rows, cut = trained.rows, self.driver.spec.trainable_size
         change = np.subtract(trained.model[:cut], before[:cut], dtype=np.float64)
         return {
@@ -140,7 +139,7 @@ class Loop:
             return None
         return rows.get("batch", self.experiment.training.batch_size)
 
-    def _absences(self, trained: Trained) -> dict[str, int]:
+    def _absences(self, trained: RoundResult) -> dict[str, int]:
         if not self.experiment.realism.active:
             return {}
         return {"clients_absent": len(trained.absent)}

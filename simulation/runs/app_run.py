@@ -33,7 +33,7 @@ from simulation.config.app import AppRun, FlowerApp, read_app
 from simulation.config.errors import RunError
 from simulation.flower.app_hooks import AppError, Hooks
 from simulation.flower.app_replies import Diverged, Replies
-from simulation.flower.recorder import Hearing
+from simulation.flower.recorder import Recorder
 from simulation.listeners.listener import Listener
 from simulation.records import files, reading, run_folder
 from simulation.records.lock import locked
@@ -44,10 +44,8 @@ from simulation.runs.signals import termination
 
 log = logging.getLogger("sunflower.app")
 
-
 REPLIES = "checkpoint/replies"
 """Where a run folder keeps the clients' replies."""
-
 
 NUMPY = "numpy.ndarray"
 """Flower's name for arrays that NumPy has saved."""
@@ -112,7 +110,7 @@ def run_app(
             stack.enter_context(locked(path))
             kept = RunFolder.create(path, {**config, "workers": grid.engine.workers})
         stack.enter_context(log_file(path / "run.log"))
-        hearing = Hearing(kept, listener.line, before)
+        hearing = Recorder(kept, listener.line, before)
         if run.faults.keep_replies:
             grid.kept_replies = Replies(path / REPLIES)
             stack.callback(grid.kept_replies.close)
@@ -151,7 +149,7 @@ def _take_back(path: Path) -> list[dict[str, Any]]:
 
 
 def _serve(
-    run: AppRun, app: FlowerApp, grid: Any, hearing: Hearing, listener: Listener, seed: int
+    run: AppRun, app: FlowerApp, grid: Any, hearing: Recorder, listener: Listener, seed: int
 ) -> AppResult:
     path, began, status = hearing.folder.path, time.perf_counter(), "failed"
     grid.listen(hearing)

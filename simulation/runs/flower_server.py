@@ -18,7 +18,7 @@ from flwr.supercore import log
 from simulation.config.experiment import Experiment
 from simulation.datasets import registry
 from simulation.flower.executor import experiment_of
-from simulation.flower.nodes import Numbered
+from simulation.flower.nodes import NumberedGrid
 from simulation.flower.runtime import FlowerRuntime
 from simulation.runs.run import Listener, simulate
 
@@ -29,7 +29,6 @@ TOLD = {
     "seconds": "seconds",
 }
 """What a log line tells of a round: its key, and what it is called."""
-
 
 app = ServerApp()
 
@@ -68,7 +67,7 @@ class Lender:
 
     load = staticmethod(registry.load)
 
-    def __init__(self, grid: Numbered) -> None:
+    def __init__(self, grid: NumberedGrid) -> None:
         self._grid = grid
 
     def engine(self, experiment: Experiment, listener: Listener) -> FlowerRuntime:
@@ -84,7 +83,7 @@ def main(grid: Grid, context: Context) -> None:
         ConfigError: a bad run configuration.
         RuntimeError: nodes that do not tell which client they are.
     """
-    numbered = Numbered(grid)
+    numbered = NumberedGrid(grid)
     experiment = experiment_of(context.run_config, numbered.wait())
     out = str(context.run_config.get("out", ""))
     result = simulate(

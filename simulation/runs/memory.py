@@ -21,12 +21,10 @@ from strategies.core import Reducer, Update
 BASE = 300 * 2**20
 """Bytes of a worker's process without model and data: Python and TensorFlow."""
 
-
 COPIES, SUMS = 6, 3
 """Models in float32 (weights, received, gradient, delta, ...) and sums in float64 of a worker."""
 
-
-FLOAT = 4
+FLOAT_BYTES = 4
 
 
 class MemoryShort(ConfigError):
@@ -65,14 +63,14 @@ def _entries(value: Any) -> int:
 
 def worker_bytes(parameters: int) -> int:
     """Return what a worker needs at least for a model of so many parameters."""
-    return BASE + parameters * (COPIES * FLOAT + SUMS * 8)
+    return BASE + parameters * (COPIES * FLOAT_BYTES + SUMS * 8)
 
 
 def shared_bytes(parameters: int, experiment: Experiment, setup: Setup) -> int:
     """Return what the driver's node holds besides: updates that are kept."""
     uploads = len(setup.rule.uploads)
     keeps = setup.reducer is not None and keeps_updates(setup.reducer, setup.rule.uploads)
-    return FLOAT * parameters * cohorts.at_most(experiment) * (1 + uploads) if keeps else 0
+    return FLOAT_BYTES * parameters * cohorts.at_most(experiment) * (1 + uploads) if keeps else 0
 
 
 def check(

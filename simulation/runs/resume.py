@@ -24,7 +24,6 @@ from strategies import Algorithm, Federated
 UNDECISIVE = ("resources", "faults", "name", "data_dir", "track", "init.path")
 """Tables and keys that a resumed run may change."""
 
-
 PREPARED = ("client", "reducer", "server", "noise")
 """Parts of an algorithm that may be prepared for a number of rounds."""
 

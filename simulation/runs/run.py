@@ -27,7 +27,7 @@ from simulation.engines.evaluation import on_the_server
 from simulation.engines.ray import shipping
 from simulation.engines.ray.quiet import without_remarks
 from simulation.flower import their_strategies
-from simulation.flower.driver import Messaging
+from simulation.flower.driver import MessagingDriver
 from simulation.flower.executor import ANSWERING, MessageExecutor
 from simulation.flower.grid import MessageGrid
 from simulation.listeners import notebook, trackers
@@ -38,19 +38,18 @@ from simulation.population.deal import prepare
 from simulation.population.partition import AnyPartition
 from simulation.records import checkpoint, client_states, reading, run_folder
 from simulation.records.checkpoint import Position
-from simulation.records.client_states import Shelf
+from simulation.records.client_states import StateFolder
 from simulation.records.lock import locked
 from simulation.records.log import disk, log_file, new_folder
 from simulation.records.run_folder import RunFolder, free_path
 from simulation.rounds.driver import Driver
-from simulation.rounds.folding import Folding
+from simulation.rounds.folding import FoldingDriver
 from simulation.rounds.loop import Loop
 from simulation.runs import memory, preflight
 from simulation.runs import resume as resuming
-from simulation.runs import summary as bookkeeping_summary
 from simulation.runs.resume import check_same as check_same
 from simulation.runs.signals import termination
-from simulation.runs.summary import citations, notes_of, remarks, summary_of
+from simulation.runs.summary import citations, notes_of, remarks, sizes_of, status_of, summary_of
 from simulation.training.measured import ModelInfo
 from simulation.worker.setup import Setup
 from strategies import Algorithm, Federated, WeightedMean
@@ -58,7 +57,6 @@ from strategies.core import Spec, Vector
 from strategies.weights import weights_of
 
 log = logging.getLogger("sunflower")
-
 
 LABELLED = 10_000
 """Clients whose label counts are recorded, at most."""
@@ -218,7 +216,7 @@ def _run(
         reducer = WeightedMean() if folds else None
         setup = replace(setup, rule=their_strategies.client_rule(strategy), reducer=reducer)
     if setup.keeps_state and engine.folds:
-        shelf = Shelf(str(path.resolve() / "checkpoint" / checkpoint.CLIENTS))
+        shelf = StateFolder(str(path.resolve() / "checkpoint" / checkpoint.CLIENTS))
         setup = replace(setup, shelf=shelf)
     engine.start(setup, data, parts)
     info = engine.info()
@@ -233,7 +231,7 @@ def _run(
         "label": experiment.label,
         "hash": experiment.digest(),
         "experiment": experiment.model_dump(mode="json"),
-        "data": bookkeeping_summary.sizes_of(data, parts),
+        "data": sizes_of(data, parts),
         "model": asdict(info.described),
         "parameters": info.spec.size,
         "workers": engine.workers,
@@ -291,7 +289,7 @@ def _run(
             status = "interrupted"
             raise
         except Exception as error:
-            status = bookkeeping_summary.status_of(error)
+            status = status_of(error)
             log.exception("the run %s", status)
             raise
         finally:
@@ -326,7 +324,7 @@ def _as_drawn(experiment: Experiment, strategy: Strategy) -> Experiment:
 
 def _driver(strategy: Strategy, engine: Engine, info: ModelInfo, experiment: Experiment) -> Driver:
     if isinstance(strategy, Federated) and engine.folds:
-        return Folding(strategy, engine, info.spec, experiment)
+        return FoldingDriver(strategy, engine, info.spec, experiment)
     if isinstance(strategy, Federated):
         strategy.spec = info.spec
     scheduled = not info.learning_rate
@@ -334,6 +332,6 @@ def _driver(strategy: Strategy, engine: Engine, info: ModelInfo, experiment: Exp
         from simulation.flower.runtime import FlowerRuntime
 
         assert isinstance(engine, FlowerRuntime)
-        return Messaging(strategy, engine.grid, info.spec, experiment, scheduled)
+        return MessagingDriver(strategy, engine.grid, info.spec, experiment, scheduled)
     folding = engine if engine.folds else None
-    return Messaging(strategy, MessageGrid(engine), info.spec, experiment, scheduled, folding)
+    return MessagingDriver(strategy, MessageGrid(engine), info.spec, experiment, scheduled, folding)

@@ -26,16 +26,14 @@ from simulation.studies.side_by_side import SharedPool, runs_at_once, side_by_si
 Plan = dict[str, Experiment]
 """What to run, by the name of its folder."""
 
-
 State = Literal["new", "interrupted", "complete"]
-
 
 Watch = Callable[[str, Experiment, State], AbstractContextManager[Listener]]
 """Called for every run of a plan; what it opens hears the run."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class DataSize:
     """What data a run has.
 
     Args:
@@ -67,7 +65,7 @@ class Prospect:
 
     plan: Plan
     states: dict[str, State]
-    rows: dict[str, Rows]
+    rows: dict[str, DataSize]
 
     @property
     def waiting(self) -> Plan:
@@ -140,8 +138,8 @@ def survey(plan: Plan, out: Path) -> Prospect:
     """
     plan = adopt(plan, out)
     states = {name: state_of(out / name, experiment) for name, experiment in plan.items()}
-    rows: dict[str, Rows] = {}
-    seen: list[tuple[Any, Rows]] = []
+    rows: dict[str, DataSize] = {}
+    seen: list[tuple[Any, DataSize]] = []
     for name, experiment in plan.items():
         if states[name] == "complete":
             continue
@@ -158,11 +156,11 @@ def survey(plan: Plan, out: Path) -> Prospect:
     return Prospect(plan, states, rows)
 
 
-def _count_rows(experiment: Experiment) -> Rows:
+def _count_rows(experiment: Experiment) -> DataSize:
     data, parts = prepare(experiment)
     x_train, x_test = inputs.arrays(data.x_train), inputs.arrays(data.x_test)
     shape = inputs.shapes(data.x_train)
-    return Rows(
+    return DataSize(
         int(parts.train_sizes.sum()),
         int(parts.validation_sizes.sum()),
         len(data.y_test),

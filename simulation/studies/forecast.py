@@ -20,21 +20,18 @@ from simulation.config.strategy import make_strategy
 from simulation.engines.schedule import CLIENT_COST
 from simulation.records import reading
 from simulation.runs import memory
-from simulation.studies.campaign import Prospect, Rows
+from simulation.studies.campaign import DataSize, Prospect
 from simulation.worker.setup import Setup
 from strategies import Federated
 
 REFERENCE = {"cnn": 3_500.0, "lenet": 5_000.0, "mlp": 9_000.0, "logistic": 20_000.0}
 """Passes of the built-in models on 28x28 images that a core makes in a second."""
 
-
 MEASURING = 1 / 3
 """What measuring an example costs, in passes."""
 
-
 START = 12.0
 """Seconds until workers are ready."""
-
 
 PROCESS = 700 * 2**20
 """Bytes that a worker really takes besides models and data; memory.BASE is the least."""
@@ -90,7 +87,7 @@ def forecast(prospect: Prospect, out: Path) -> Forecast:
     )
 
 
-def passes(experiment: Experiment, rows: Rows) -> float:
+def passes(experiment: Experiment, rows: DataSize) -> float:
     """Return the work of a run, in examples trained on once; measuring counts a third.
 
     Args:
@@ -155,10 +152,10 @@ def _complete(out: Path) -> Iterator[tuple[Experiment, dict[str, Any], dict[str,
                 continue  # A run of another version: it tells nothing of this one.
 
 
-def _rows_of(experiment: Experiment, config: Mapping[str, Any]) -> Rows:
+def _rows_of(experiment: Experiment, config: Mapping[str, Any]) -> DataSize:
     total, share = int(config["data"]["train"]), experiment.partition.validation
     held = round(total * share)
-    return Rows(total - held, held, int(config["data"]["test"]))
+    return DataSize(total - held, held, int(config["data"]["test"]))
 
 
 def _reference(experiment: Experiment) -> float | None:
@@ -166,7 +163,7 @@ def _reference(experiment: Experiment) -> float | None:
     return None if speed is None else 1 / speed
 
 
-def parameters(model: str, rows: Rows) -> int | None:
+def parameters(model: str, rows: DataSize) -> int | None:
     """Return the number of weights of a built-in model on some data; None for another model."""
     if rows.classes is None or not rows.shape or model not in REFERENCE:
         return None
@@ -192,7 +189,7 @@ def dense(inputs: int, outputs: int) -> int:
     return (inputs + 1) * outputs
 
 
-def _memory(experiment: Experiment, rows: Rows, known: Mapping[Any, int]) -> float | None:
+def _memory(experiment: Experiment, rows: DataSize, known: Mapping[Any, int]) -> float | None:
     """Return the bytes of a run's workers, its data (here and in Ray) and what clients keep."""
     size = known.get((experiment.model, experiment.dataset)) or parameters(experiment.model, rows)
     workers = workers_of(experiment)

@@ -35,16 +35,14 @@ from simulation.studies.forecast import Forecast, in_words
 AROUND = 8
 """Lines of a terminal that the table leaves to the rest."""
 
-
 ORDER = ("failed", "running", "starting", "complete", "interrupted", "new")
 """What is shown first where not all runs fit on the terminal."""
-
 
 COLOURS = {"failed": "red", "running": "cyan", "starting": "cyan", "complete": "green"}
 
 
 @dataclass
-class Row:
+class RunProgress:
     """Where a run stands."""
 
     rounds: int
@@ -69,7 +67,7 @@ class RunLine(Listener):
         name: the run's.
     """
 
-    def __init__(self, row: Row, screen: StudyScreen, name: str) -> None:
+    def __init__(self, row: RunProgress, screen: StudyScreen, name: str) -> None:
         self.row, self.screen, self.name = row, screen, name
 
     def stage(self, text: str) -> None:
@@ -103,7 +101,7 @@ class StudyScreen:
     def __init__(self, plan: Plan, out: Path, console: Console | None = None) -> None:
         self.plan, self.out, self.begun = plan, out, False
         self.console = console or Console(highlight=False)
-        self.rows = {name: Row(e.rounds, "new") for name, e in plan.items()}
+        self.rows = {name: RunProgress(e.rounds, "new") for name, e in plan.items()}
         self._lock = threading.Lock()
         self._bars = Progress(
             TextColumn("rounds"),

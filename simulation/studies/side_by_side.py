@@ -21,19 +21,16 @@ from simulation.flower.executor import ANSWERING
 from simulation.listeners.listener import Listener
 from simulation.runs.signals import termination
 
-MOST = 16
+MOST_RUNS = 16
 """Runs at a time, at most: their drivers are threads of one process."""
-
 
 SPARE = 2
 """Runs more than fill the pool, for the moments at which one of them is at the server."""
 
-
 CALLS = 2
 """Calls that keep a worker busy: one under way, one that waits."""
 
-
-PATIENCE = 30.0
+INTERRUPT_PATIENCE = 30.0
 """Seconds that runs get to note that they were interrupted."""
 
 
@@ -59,7 +56,7 @@ class SharedPool:
     @property
     def workers(self) -> int:
         """Number of workers."""
-        return len(self.pool.seats)
+        return len(self.pool.slots)
 
     def engine(self, experiment: Experiment, listener: Listener) -> Engine:
         """Return a run's engine on the pool."""
@@ -96,7 +93,7 @@ def runs_at_once(experiments: Iterable[Experiment], workers: int) -> int:
     goal = CALLS * workers
     widths = [min(goal, width(experiment)) for experiment in experiments]
     filling = -(-goal * len(widths) // sum(widths))
-    return min(len(widths), MOST, filling + SPARE)
+    return min(len(widths), MOST_RUNS, filling + SPARE)
 
 
 def side_by_side(
@@ -132,7 +129,7 @@ def side_by_side(
             waiting.clear()
             stop()
             for thread in threads:
-                thread.join(PATIENCE)
+                thread.join(INTERRUPT_PATIENCE)
             raise
     if errors:
         raise errors[0]

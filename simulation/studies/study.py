@@ -27,33 +27,26 @@ __all__ = [
     "state_of",
 ]  # fmt: skip
 
-
 SWEPT = ("name", "mode", "seed", "strategy")
 """Keys of an experiment that a study decides."""
-
 
 CLIENT_RATE = "training.learning_rate"
 """The clients' learning rate, which tuning chooses for each strategy."""
 
-
 StrategyTable = str | dict[str, Any]
 """A strategy as a study names it: its name, or a table with its options."""
-
 
 Rates = list[tuple[StrategyTable, Point]]
 """For each strategy of a study: with which options, and what else it is to be run."""
 
-
 OPTION = "strategy."
 """How swept options of strategies begin."""
-
 
 UNUSED = {
     "centralised": ("strategy", "cohort", "sampling", "attack", "realism", "clients", "partition"),
     "local": ("strategy", "cohort", "sampling", "attack", "realism"),
 }
 """Keys and tables that a baseline does not depend on: it runs once for all their values."""
-
 
 KEPT = "partition.validation"
 """What of the partition every baseline depends on: the rows that nobody trains on."""

@@ -26,10 +26,8 @@ from simulation.config.fields import is_number
 PAIRED = "paired"
 """The key of tables whose lists go side by side."""
 
-
 RANGE = frozenset(("start", "stop", "num", "step", "log"))
 """Keys of a range."""
-
 
 ELSEWHERE = {
     "seed": "seeds",
@@ -40,10 +38,8 @@ ELSEWHERE = {
 }
 """Keys that a study decides, and with which key of its own."""
 
-
-MOST = 100_000
+MOST_POINTS = 100_000
 """Values of a range, at most."""
-
 
 Point = dict[str, Any]
 """Dotted keys and the value that each takes."""
@@ -178,8 +174,10 @@ def _counted(
     low, high = (math.log(start), math.log(stop)) if log else (start, stop)
     if "num" in table:
         num = table["num"]
-        if num != int(num) or not 2 <= num <= MOST:
-            raise ValueError(f"{place}.num must be a whole number from 2 to {MOST}, got {num}")
+        if num != int(num) or not 2 <= num <= MOST_POINTS:
+            raise ValueError(
+                f"{place}.num must be a whole number from 2 to {MOST_POINTS}, got {num}"
+            )
         count, step = int(num), (high - low) / (num - 1)
     else:
         least = 1 if log else 0
@@ -187,8 +185,8 @@ def _counted(
             raise ValueError(f"{place}.step must be > {least}, got {table['step']}")
         step = math.log(table["step"]) if log else table["step"]
         count = math.floor((high - low) / step + 1e-9) + 1
-        if count > MOST:
-            raise ValueError(f"{place} must have at most {MOST} values, got {count}")
+        if count > MOST_POINTS:
+            raise ValueError(f"{place} must have at most {MOST_POINTS} values, got {count}")
     for i in range(count):
         value = low + i * step
         # Twelve digits: 0.1 + 2 * 0.1 is to be 0.3.

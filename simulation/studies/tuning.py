@@ -31,13 +31,11 @@ from strategies import catalog
 SERVER_RATE = "learning_rate"
 """The strategies' option that is their server's learning rate."""
 
-
 FACTORS = (10**-0.5, 1.0, 10**0.5)
 """The grid where none is given: half a decade to each side of the learning rate as it is."""
 
-
-LATE = 5
-"""A run's score is the mean of the last 1/LATE of its measured rounds."""
+SCORED_PART = 5
+"""A run's score is the mean of the last 1/SCORED_PART of its measured rounds."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +206,7 @@ def score(folder: Path) -> float | None:
     for key, sign in (("client_accuracy", 1), ("client_loss", -1)):
         values = [record[key] for record in records if record.get(key) is not None]
         if values:
-            return sign * fmean(values[-max(1, len(values) // LATE) :])
+            return sign * fmean(values[-max(1, len(values) // SCORED_PART) :])
     return None
 
 

@@ -10,12 +10,10 @@ import subprocess
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's mallopt(3)."""
 
-
 KEPT_ARRAY = 2**25
 """Arrays up to this size [bytes] are kept for reuse: the most that glibc allows."""
 
-
-KEPT = 2**27
+KEPT_FREE = 2**27
 """Free memory that a worker keeps at most [bytes]."""
 
 
@@ -29,7 +27,7 @@ def keep_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, KEPT_ARRAY)
-        mallopt(M_TRIM_THRESHOLD, KEPT)
+        mallopt(M_TRIM_THRESHOLD, KEPT_FREE)
 
 
 def memory_of_gpus() -> list[int]:

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from simulation.datasets.dataset import Dataset
 
 
-MOST = 8
+KEPT_TRAINERS = 8
 """Kinds of trainers that a process keeps."""
-
 
 _kept: OrderedDict[Any, Trainer] = OrderedDict()
 
@@ -47,7 +46,7 @@ def trainer_for(
     made = backend().trainer(experiment, rule, data, weighted(experiment, data))
     check_sgd(experiment, rule, reducer, made)
     _kept[key] = made
-    while len(_kept) > MOST:
+    while len(_kept) > KEPT_TRAINERS:
         _kept.popitem(last=False)
     return made
 

@@ -101,7 +101,7 @@ def is_finite(partial: Any) -> bool:
     return inner is None or is_finite(inner)
 
 
-def judge(
+def check_losses(
     policy: Policy, round: int, cohort: int, replies: int, lost: Sequence[Lost], asked: int
 ) -> None:
     """Raise an error when a round has lost more than its policy allows.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simulation.config.experiment import Experiment
 from simulation.config.given import Given
-from simulation.records.client_states import Shelf
+from simulation.records.client_states import StateFolder
 from strategies.core import ClientRule, Reducer
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Setup:
     reducer: Reducer | None = None
     app: ClientApp | None = None
     threads: int = 1
-    shelf: Shelf | None = None
+    shelf: StateFolder | None = None
     given: Given = field(default_factory=Given)
 
     @property

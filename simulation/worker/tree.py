@@ -7,10 +7,8 @@ from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
-
 Tree: TypeAlias = "T | tuple[Tree[T], ...]"
 """A leaf, or a node as the tuple of its children."""
-
 
 ARITY = 4
 """Children of a node of the merge tree."""

@@ -46,14 +46,14 @@ def drive(out: Path, address: str | None) -> None:
     where: dict[Any, str] = {}
     done = Pool._done
 
-    def count(pool: Pool, seat: Any, ticket: Any, status: Any) -> None:
+    def count(pool: Pool, slot: Any, ticket: Any, status: Any) -> None:
         if ticket.name == "train":
-            key = seat.actor._actor_id
+            key = slot.actor._actor_id
             if key not in where:
-                where[key] = ray.get(seat.actor.where.remote())[0]
+                where[key] = ray.get(slot.actor.where.remote())[0]
             work[where[key]] += 1
             names.add(ticket.title)
-        done(pool, seat, ticket, status)
+        done(pool, slot, ticket, status)
 
     Pool._done = count  # type: ignore[method-assign]
     result = simulate(experiment(address=address), out=out)

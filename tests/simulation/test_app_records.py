@@ -253,7 +253,7 @@ def test_a_wait_for_ever_ends(
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(app_grid, "LOOKS", 4)
-    monkeypatch.setattr(app_grid, "PATIENCE", 0.0)
+    monkeypatch.setattr(app_grid, "LOOKS_PATIENCE", 0.0)
     name = "waits" + request.node.callspec.id
     if name == "waitsold":
         app = write(tmp_path, name, OLD_CLIENT, OLD_SERVER % main + COMPONENTS)

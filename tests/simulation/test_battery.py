@@ -13,10 +13,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from simulation.config.experiment import Experiment, parse
 from simulation.config.sections import Resources
 from simulation.flower.client_app import client_app
-from simulation.flower.driver import Messaging
+from simulation.flower.driver import MessagingDriver
 from simulation.population.deal import prepare
-from simulation.records.client_states import Shelf
-from simulation.rounds.folding import Folding
+from simulation.records.client_states import StateFolder
+from simulation.rounds.folding import FoldingDriver
 from simulation.worker.setup import Setup
 from strategies import Algorithm, Cohort, Federated, catalog
 from tests.simulation.flower_nodes import in_memory
@@ -87,7 +87,7 @@ def experiment_for(algorithm: Algorithm) -> Experiment:
 
 
 def started(grid: Any, algorithm: Algorithm, given: Any, folder: Path) -> Any:
-    shelf = Shelf(str(folder)) if algorithm.client.own or algorithm.client.local else None
+    shelf = StateFolder(str(folder)) if algorithm.client.own or algorithm.client.local else None
     grid.start(
         Setup(experiment_for(algorithm), algorithm.client, algorithm.reducer, shelf=shelf), *given
     )
@@ -119,12 +119,12 @@ def test_all_engines_agree(
     def strategy() -> Federated:
         return Federated(algorithm, cohort, evaluate=None, spec=spec, seeded_noise=True)
 
-    folded = trained(Folding(strategy(), inline, spec, experiment), start)
+    folded = trained(FoldingDriver(strategy(), inline, spec, experiment), start)
     assert np.isfinite(folded).all() and np.abs(folded - start).max() > 1e-4
-    pooled = trained(Folding(strategy(), ray, spec, experiment), start)
+    pooled = trained(FoldingDriver(strategy(), ray, spec, experiment), start)
     ray.close()
     assert pooled.tobytes() == folded.tobytes()
     with in_memory(client_app(lambda _: inline._executor), CLIENTS) as grid:
-        sent = trained(Messaging(strategy(), grid, spec, experiment), start)
+        sent = trained(MessagingDriver(strategy(), grid, spec, experiment), start)
     # The sums are the same, in another order; Adam's kin divide by small numbers.
     np.testing.assert_allclose(sent, folded, atol=2e-5 if name.startswith("feda") else 2e-6)

@@ -15,7 +15,7 @@ from simulation.engines.schedule import CLIENT_COST
 from simulation.records.run_folder import RunFolder
 from simulation.runs import memory
 from simulation.studies import campaign
-from simulation.studies.campaign import Prospect, Rows, adopt, carry_out, survey
+from simulation.studies.campaign import DataSize, Prospect, adopt, carry_out, survey
 from simulation.studies.forecast import (
     MEASURING,
     REFERENCE,
@@ -97,7 +97,7 @@ def test_nothing_runs_again_when_the_order_of_the_file_changes(
     assert carry_out(plan, tmp_path).complete == list(plan)
 
 
-ROWS = Rows(5400, 600, 1000, 5_000_000, (28, 28, 1), 10)
+ROWS = DataSize(5400, 600, 1000, 5_000_000, (28, 28, 1), 10)
 
 
 def test_passes_count_what_is_trained_and_measured() -> None:
@@ -117,7 +117,7 @@ def test_the_size_of_built_in_models(model: str) -> None:
     from simulation.training.tensorflow import models
 
     for shape, classes in (((28, 28, 1), 10), ((32, 32, 3), 7)):
-        rows = Rows(1, 1, 1, 1, shape, classes)
+        rows = DataSize(1, 1, 1, 1, shape, classes)
         built = models.build(model, shape, classes, 0)
         assert parameters(model, rows) == built.count_params()
     assert parameters("mine:model", ROWS) is None

@@ -24,8 +24,7 @@ import pytest
 from typer.testing import CliRunner
 
 from simulation.cli import commands
-from simulation.datasets import dataset as datasets_dataset
-from simulation.datasets import registry
+from simulation.datasets import dataset, registry
 
 CASES = Path(__file__).parents[1] / "cases"
 FEW = ["--clients", "3", "--rounds", "1"]
@@ -89,7 +88,7 @@ class Case:
         return ran
 
 
-def agree(ran: Ran, data: datasets_dataset.Dataset) -> None:
+def agree(ran: Ran, data: dataset.Dataset) -> None:
     found = ran.model.evaluate(
         data.x_test, data.y_test, batch_size=500, verbose=0, return_dict=True
     )
@@ -186,8 +185,8 @@ def test_04_ids_of_natural_clients_are_kept(case: Case) -> None:
 
 
 def test_05_one_hot_labels(case: Case) -> None:
-    for dataset, model in (("load", "build"), ("load", "build2"), ("load_int", "build")):
-        case.agrees(f"my_data:{dataset}", "--model", f"my_model:{model}", *FEW)
+    for data, model in (("load", "build"), ("load", "build2"), ("load_int", "build")):
+        case.agrees(f"my_data:{data}", "--model", f"my_model:{model}", *FEW)
     case.agrees("my_data:load", "--model", "my_model:build", "--alpha", "0.5", *FEW)
     case.agrees("my_data:load", "--model", "logistic", *FEW)
 
@@ -333,8 +332,8 @@ def test_24_weights_of_examples_and_classes(case: Case) -> None:
 
 
 def test_25_masks(case: Case) -> None:
-    for dataset, model in (("ints", "build"), ("floats", "build"), ("floats", "two")):
-        ran = case.agrees(f"my_data:{dataset}", "--model", f"my_model:{model}", *FEW)
+    for data, model in (("ints", "build"), ("floats", "build"), ("floats", "two")):
+        ran = case.agrees(f"my_data:{data}", "--model", f"my_model:{model}", *FEW)
         _, (x, masks) = _module("my_data").floats()
         output = ran.model.predict(x.astype(np.float32), verbose=0)
         guess = output.argmax(-1)[..., None] if model == "two" else output > 0.5

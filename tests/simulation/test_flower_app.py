@@ -25,7 +25,7 @@ from simulation.config.errors import ConfigError
 from simulation.config.experiment import parse
 from simulation.flower import client_component
 from simulation.flower.executor import experiment_of
-from simulation.flower.nodes import Numbered
+from simulation.flower.nodes import NumberedGrid
 from simulation.flower.runtime import FlowerRuntime
 from simulation.records import checkpoint
 from simulation.runs import flower_server
@@ -151,11 +151,11 @@ def test_nodes_that_do_not_fit_together(
 
     monkeypatch.setattr(nodes, "send_and_receive", reply)
     with pytest.raises(RuntimeError, match=text):
-        Numbered(nodes).wait()
+        NumberedGrid(nodes).wait()
 
 
 def test_a_lent_grid_starts_no_runtime(identity: None) -> None:
-    grid = FlowerRuntime(parse({"clients": 2}), lent=Numbered(Nodes([8, 3], {})))
+    grid = FlowerRuntime(parse({"clients": 2}), lent=NumberedGrid(Nodes([8, 3], {})))
     assert list(grid.grid.get_node_ids()) == [0, 1]
     grid.close()
 

@@ -15,7 +15,7 @@ from simulation.engines.client_ledger import ClientLedger
 from simulation.engines.cohort import CohortTraining, clients_of
 from simulation.engines.engine import Engine
 from simulation.engines.inline import InlineEngine
-from simulation.records import rows as leaf_rows
+from simulation.records import rows as tables
 from simulation.worker.chunk import Part, merge_parts
 from simulation.worker.faults import ClientError, Lost, WorkerError
 from simulation.worker.setup import Setup
@@ -57,11 +57,11 @@ class Numbers:
                 metrics = {"loss": 0.0, "accuracy": 0.0}
                 update = Update(client, int(SIZES[client]), delta, metrics=metrics)
                 total = self.reducer.fold(total, update)
-                rows.append(leaf_rows.Row((client, int(SIZES[client]), 1, 0.0, 0.0, 1.0), None))
+                rows.append(tables.Row((client, int(SIZES[client]), 1, 0.0, 0.0, 1.0), None))
             return total
 
         total = partial(node)
-        return Part(total, leaf_rows.columns(rows), tuple(lost)), None
+        return Part(total, tables.columns(rows), tuple(lost)), None
 
     def merge(self, *parts: Part) -> Part:
         return merge_parts(parts, self.reducer)

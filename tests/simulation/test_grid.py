@@ -33,7 +33,7 @@ def test_a_killed_worker_is_replaced_and_its_clients_train_again(engine: RayEngi
     model = engine.info().initial
     everyone = range(12)
     total, rows, *_ = train_cohort(engine, 1, everyone, model, {})
-    victims = [engine.cluster_pid(seat) for seat in range(2)]
+    victims = [engine.cluster_pid(slot) for slot in range(2)]
     done = []
 
     def kill(kind: str, clients: int, examples: int) -> None:
@@ -65,19 +65,19 @@ def test_a_reply_that_does_not_come_in_time(engine: RayEngine) -> None:
 def test_portions_are_worth_a_hand_over(engine: RayEngine) -> None:
     total = 2000.0
     assert engine.min_cost(total) == 0.0  # nothing is known of the pace
-    seats = engine.pool.seats
+    slots = engine.pool.slots
     model = engine.info().initial
     first = train_cohort(engine, 1, range(12), model, {}).total
     for pace in (100.0, 1e9):  # cost a second
-        engine._tenant.worked = {seat: (2.0, 2.0 * pace) for seat in seats}
-        least = min(PIECE * pace, total / (len(seats) * EVEN))
+        engine._pool_run.worked = {slot: (2.0, 2.0 * pace) for slot in slots}
+        least = min(PIECE * pace, total / (len(slots) * EVEN))
         assert engine.min_cost(total) == pytest.approx(least)
         assert engine.seconds(total) == pytest.approx(total / (2 * pace))
         again = train_cohort(engine, 1, range(12), model, {}).total
         np.testing.assert_array_equal(first.delta, again.delta)
     # One driver hands out to all: a hundred workers get larger portions.
-    engine.pool.seats = seats * 50
-    engine._tenant.worked = {seat: (2.0, 2.0) for seat in seats}
+    engine.pool.slots = slots * 50
+    engine._pool_run.worked = {slot: (2.0, 2.0) for slot in slots}
     assert HAND_OVER * 100 > PIECE
     assert engine.min_cost(1e6) == pytest.approx(HAND_OVER * 100)
-    engine.pool.seats = seats
+    engine.pool.slots = slots

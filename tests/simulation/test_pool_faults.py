@@ -113,16 +113,16 @@ def test_a_call_that_ended_before_its_worker_died_is_not_blamed(
 
     engine = make(small, "none:none")
     engine.info()
-    pool, tenant = engine.pool, engine._tenant
-    seat = next(seat for seat in pool.seats if not seat.line)  # its worker is ready
+    pool, pool_run = engine.pool, engine._pool_run
+    slot = next(slot for slot in pool.slots if not slot.line)  # its worker is ready
     pending = never.remote()
     answer = ray_cluster.put(Status(1.0, 2.0))
-    ended, dying = (Ticket(tenant, Info(), refs=(ref,)) for ref in (answer, pending))
-    seat.line.extend([ended, dying])
+    ended, dying = (Ticket(pool_run, Info(), refs=(ref,)) for ref in (answer, pending))
+    slot.line.extend([ended, dying])
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "_new_actor", lambda gpus: seat.actor)
-        patch.setattr(pool, "_tenants", [])
-        pool._replace(seat, "died", None)
+        patch.setattr(pool, "_new_actor", lambda gpus: slot.actor)
+        patch.setattr(pool, "_pool_runs", [])
+        pool._replace(slot, "died", None)
     assert ended.status == Status(1.0, 2.0) and ended.failure is None
     assert dying.status is None and str(dying.failure) == "its worker died (once)"
     ray_cluster.cancel(pending, force=True)

@@ -46,9 +46,9 @@ class Script(Listener):
         if record["round"] == 4:
             # A worker that was asked for a round ago: wait for its TensorFlow.
             end = time.monotonic() + 120
-            while not all(s.opened for s in self.grid.pool.seats) and time.monotonic() < end:
+            while not all(s.opened for s in self.grid.pool.slots) and time.monotonic() < end:
                 with suppress(TimeoutError):
-                    self.grid.pool.wait(Ticket(self.grid._tenant), 0.5)
+                    self.grid.pool.wait(Ticket(self.grid._pool_run), 0.5)
 
 
 def main(out: Path) -> None:
@@ -61,13 +61,13 @@ def main(out: Path) -> None:
     where: dict[Any, str] = {}
     done, made = Pool._done, RayEngine.start
 
-    def count(pool: Pool, seat: Any, ticket: Any, status: Any) -> None:
+    def count(pool: Pool, slot: Any, ticket: Any, status: Any) -> None:
         if isinstance(ticket.call, Train):
-            key = seat.actor._actor_id
+            key = slot.actor._actor_id
             if key not in where:
-                where[key] = ray.get(seat.actor.where.remote())[0]
+                where[key] = ray.get(slot.actor.where.remote())[0]
             work[where[key]] += 1
-        done(pool, seat, ticket, status)
+        done(pool, slot, ticket, status)
 
     def start(grid: RayEngine, *given: Any) -> None:
         script.grid = grid
@@ -84,7 +84,7 @@ def main(out: Path) -> None:
         "victim": work[victim.node_id],
         "stayed": work[stays.node_id],
         "joined": work[script.joined],
-        "workers": script.grid.workers if script.grid.pool.seats else 2,
+        "workers": script.grid.workers if script.grid.pool.slots else 2,
     }
     print(json.dumps(found))
     ray.shutdown()

@@ -10,7 +10,7 @@ import numpy as np
 from simulation.engines.calls import Train
 from simulation.engines.engine import Engine
 from simulation.engines.inline import InlineEngine
-from simulation.flower.driver import Messaging
+from simulation.flower.driver import MessagingDriver
 from simulation.flower.executor import MessageExecutor
 from simulation.flower.grid import MessageGrid
 from simulation.training.measured import TrainedClient
@@ -50,7 +50,8 @@ def train_one(
 def training(clients: Any, model: Any, **more: Any) -> Train:
     """Return a call that trains a chunk in round 1."""
     ids = np.asarray(clients)
-    return Train(round=1, node=ids, model=model, shared={}, states=[None] * len(ids), **more)
+    more.setdefault("states", [None] * len(ids))
+    return Train(round=1, node=ids, model=model, shared={}, **more)
 
 
 def answering(progress: Any = None) -> InlineEngine:
@@ -58,6 +59,6 @@ def answering(progress: Any = None) -> InlineEngine:
     return InlineEngine(progress, MessageExecutor)
 
 
-def messaging(strategy: Any, engine: Engine, spec: Any, experiment: Any) -> Messaging:
+def messaging(strategy: Any, engine: Engine, spec: Any, experiment: Any) -> MessagingDriver:
     """Return a driver by messages on an engine, which folds where it can."""
-    return Messaging(strategy, MessageGrid(engine), spec, experiment, engine=engine)
+    return MessagingDriver(strategy, MessageGrid(engine), spec, experiment, engine=engine)

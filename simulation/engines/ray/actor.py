@@ -68,25 +68,25 @@ class Worker:
         self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=FETCHED)
         self._node = ray.get_runtime_context().get_node_id()
 
-    def open(self, tenant: int, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
+    def open(self, pool_run: int, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
         """Build a run's model and take its data (read from shared memory, not copied)."""
         started = time.time()
         try:
-            self._executors[tenant] = self._class(setup, data, partition)
+            self._executors[pool_run] = self._class(setup, data, partition)
         except Exception as error:
             return _failed(started, error)
         return Status(started, time.time())
 
-    def leave(self, tenant: int) -> None:
+    def leave(self, pool_run: int) -> None:
         """Forget a run."""
-        self._executors.pop(tenant, None)
+        self._executors.pop(pool_run, None)
         self._fetched.clear()
 
-    def call(self, tenant: int, call: Call, *inputs: Any) -> tuple[Status, Any, Any]:
+    def call(self, pool_run: int, call: Call, *inputs: Any) -> tuple[Status, Any, Any]:
         """Carry out a call of a run; return (status, value, what is told of states)."""
         started, kept = time.time(), None
         try:
-            value = self._with_values(call).run(self._executors[tenant], *inputs)
+            value = self._with_values(call).run(self._executors[pool_run], *inputs)
             if call.keeps_states:
                 value, kept = value
         except (Exception, StateError) as error:

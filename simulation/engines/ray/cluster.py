@@ -17,25 +17,19 @@ from simulation.worker.faults import WorkerError
 
 log = logging.getLogger("sunflower.cluster")
 
-
 SPARE = ("start_log_monitor", "start_monitor", "start_api_server")
 """Methods of Ray's ``Node`` that start processes which a Ray of our own can do without."""
 
-
 LOOPBACK = "127.0.0.1"
-
 
 LATE = "timed out during startup"
 """What Ray says when its processes took too long: without byte code the first start is slow."""
 
-
 ATTEMPTS = 2
 """Starts of Ray."""
 
-
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch for systems on which it has clusters of several machines or not."""
-
 
 _NUMBERS = itertools.count(1)
 """Numbers of the workers that this process makes: Ray wants no name twice."""

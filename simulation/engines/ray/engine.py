@@ -24,25 +24,21 @@ from simulation.engines.engine import Engine, Progress
 from simulation.engines.ray.actor import Shared
 from simulation.engines.ray.object_states import ObjectStoreLedger, from_files
 from simulation.engines.ray.pool import EXECUTOR, Pool
-from simulation.engines.ray.slots import Tenant, Ticket
+from simulation.engines.ray.slots import PoolRun, Ticket
 from simulation.population.partition import AnyPartition
 from simulation.worker.setup import Setup
 
 log = logging.getLogger("sunflower.grid")
 
-
 WHOLE = 0.5
 """Seconds of training that are handed out whole where several runs share the pool."""
-
 
 PIECE = 0.2
 """Seconds of training that are handed out whole, however few workers there are."""
 
-
 HAND_OVER = 0.01
 """Seconds of training for each worker that are handed out whole: with more hand-overs than that,
 workers would wait for the driver."""
-
 
 EVEN = 16
 """Portions that every worker gets in spite of that, so that all end at about the same time."""
@@ -73,18 +69,18 @@ class RayEngine(Engine):
         super().__init__(progress)
         self.pool = pool or Pool(resources, executor, ship)
         self._owner = pool is None
-        self._tenant = Tenant(())
+        self._pool_run = PoolRun(())
         self._last: tuple[Any, Any] = (None, None)
 
     @property
     def workers(self) -> int:
         """Number of workers."""
-        return len(self.pool.seats)
+        return len(self.pool.slots)
 
     @property
-    def portions(self) -> int:
+    def effective_workers(self) -> int:
         """Number of workers as slow as the slowest in this run's part of the pool."""
-        return max(1, self._tenant.portions(self.pool.seats) // max(1, self.pool.runs))
+        return max(1, self._pool_run.effective_workers(self.pool.slots) // max(1, self.pool.runs))
 
     def min_cost(self, total: float) -> float:
         """Return the cost of a portion that need not be smaller.
@@ -93,13 +89,13 @@ class RayEngine(Engine):
         of which there is one: the more workers, the larger their portions.
         """
         if self.pool.runs > 1:  # Other runs use the workers that are left.
-            return self._tenant.worth(WHOLE)
+            return self._pool_run.cost_of(WHOLE)
         piece = max(PIECE, HAND_OVER * self.workers)
-        return min(self._tenant.worth(piece), total / (self.portions * EVEN))
+        return min(self._pool_run.cost_of(piece), total / (self.effective_workers * EVEN))
 
     def seconds(self, total: float) -> float:
         """Return how long a round of some cost will take; 0 while that is not known."""
-        pace = self._tenant.worth(1.0) * max(1, self.workers)
+        pace = self._pool_run.cost_of(1.0) * max(1, self.workers)
         return total / pace if pace else 0.0
 
     @property
@@ -110,7 +106,7 @@ class RayEngine(Engine):
     @property
     def busy(self) -> float:
         """Seconds that workers have worked for this run."""
-        return self._tenant.busy
+        return self._pool_run.busy
 
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Put the data into the object store and give it to the workers."""
@@ -121,8 +117,8 @@ class RayEngine(Engine):
             setup = replace(setup, shelf=None)
         self.setup, self.data, self.partition = setup, data, partition
         inputs = (ray.put(setup), self.pool.share(data), ray.put(partition))
-        self._tenant = Tenant(inputs, setup.experiment.faults, hear=self._hear)
-        self.pool.enter(self._tenant)
+        self._pool_run = PoolRun(inputs, setup.experiment.faults, hear=self._hear)
+        self.pool.enter(self._pool_run)
 
     def share(self, value: Any) -> Any:
         """Put a value into Ray's object store; once, if it is what was shared last.
@@ -140,7 +136,7 @@ class RayEngine(Engine):
         self, call: Call, done: Callable[[], None] | None = None, attempts: int | None = None
     ) -> Ticket:
         """Queue a call."""
-        owner = self._tenant
+        owner = self._pool_run
         title = f"round {self.round}: {call.name}"
         ticket = Ticket(owner, call, done, attempts or owner.faults.attempts, title)
         self.pool.submit(ticket, call.first)
@@ -213,9 +209,9 @@ class RayEngine(Engine):
             worker, status.node, call.kind, times, call.of_round, call.clients, call.examples
         )
 
-    def cluster_pid(self, seat: int) -> int:
-        """Return the process id of the worker in a seat."""
-        return int(ray.get(self.pool.seats[seat].actor.where.remote())[1])
+    def cluster_pid(self, slot: int) -> int:
+        """Return the process id of the worker in a slot."""
+        return int(ray.get(self.pool.slots[slot].actor.where.remote())[1])
 
     def close(self) -> None:
         """Leave the pool, or stop it where it is this run's own."""
@@ -225,4 +221,4 @@ class RayEngine(Engine):
         if self._owner:
             self.pool.close()
         else:
-            self.pool.leave(self._tenant)
+            self.pool.leave(self._pool_run)

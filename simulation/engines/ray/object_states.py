@@ -19,12 +19,12 @@ from ray.exceptions import RayError
 
 from simulation.engines.calls import Call
 from simulation.engines.client_ledger import ClientLedger
-from simulation.records.client_states import Handle, Shelf, StateError, Stored
+from simulation.records.client_states import Handle, StateError, StateFile, StateFolder
 from strategies.core import Vector
 
 
 @dataclass(frozen=True)
-class Held:
+class ObjectState:
     """A client's state in Ray's object store.
 
     Args:
@@ -35,7 +35,7 @@ class Held:
 
     ref: Any
     row: int
-    stored: Stored
+    stored: StateFile
 
     def load(self) -> Vector:
         """Return a copy of the row, so that the store may spill the array again.
@@ -49,22 +49,22 @@ class Held:
             raise StateError(f"lost with its node: {error}") from error
 
 
-class Holdings:
+class ObjectStoreStates:
     """The driver's view of the states in the object store.
 
     Args:
         shelf: where it writes their files.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: StateFolder) -> None:
         self.shelf = shelf
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, ObjectState] = {}
         self._rows: dict[Any, int] = {}
         self._round = 0
 
     def keep(
         self, round: int, clients: Sequence[int], ref: Any, values: NDArray[np.float32]
-    ) -> Mapping[int, Stored]:
+    ) -> Mapping[int, StateFile]:
         """Note what clients keep, and write it.
 
         Args:
@@ -78,11 +78,11 @@ class Holdings:
             self._let_go()
         for row, client in enumerate(clients):
             stored = self.shelf.put(client, round, values[row])
-            self._held[client] = Held(ref, row, stored)
+            self._held[client] = ObjectState(ref, row, stored)
         self._rows[ref] = len(clients)
         return {client: self._held[client].stored for client in clients}
 
-    def handle(self, stored: Stored) -> Held:
+    def handle(self, stored: StateFile) -> ObjectState:
         """Return what stands for a state; it is read from its file if the store has it no more."""
         held = self._held.get(stored.client)
         if held is None or held.stored != stored:
@@ -101,7 +101,7 @@ def from_files(call: Call) -> Call:
     """Return a call with the states put into the store anew, from their files."""
     given = {field.name: getattr(call, field.name) for field in fields(call)}
     again: dict[str, Any] = {
-        name: [_put(one.stored) if isinstance(one, Held) else one for one in value]
+        name: [_put(one.stored) if isinstance(one, ObjectState) else one for one in value]
         for name, value in given.items()
         if isinstance(value, list)
     }
@@ -116,13 +116,13 @@ class ObjectStoreLedger(ClientLedger):
         kept: returns what a training call says of its clients' states, for its ticket.
     """
 
-    def __init__(self, shelf: Shelf, kept: Callable[[Any], Any]) -> None:
+    def __init__(self, shelf: StateFolder, kept: Callable[[Any], Any]) -> None:
         super().__init__(shelf, kept)
-        self._holdings = Holdings(shelf)
+        self._holdings = ObjectStoreStates(shelf)
 
     def release(self) -> None:
         """Let Ray free all states; the files stay."""
-        self._holdings = Holdings(self._holdings.shelf)
+        self._holdings = ObjectStoreStates(self._holdings.shelf)
 
     def keep(self, round: int, clients: Sequence[int], ticket: Any) -> None:
         """Note what clients keep."""
@@ -135,5 +135,5 @@ class ObjectStoreLedger(ClientLedger):
         return None if stored is None else self._holdings.handle(stored)
 
 
-def _put(stored: Stored) -> Held:
-    return Held(ray.put(stored.load()[None]), 0, stored)
+def _put(stored: StateFile) -> ObjectState:
+    return ObjectState(ray.put(stored.load()[None]), 0, stored)

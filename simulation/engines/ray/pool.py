@@ -1,6 +1,6 @@
 """The pool of Ray actors, which one run has for itself or several runs share.
 
-A run is a :class:`Tenant`: every worker opens an executor for it, next to those of other tenants.
+A run is a :class:`PoolRun`: every worker opens an executor for it, next to those of others.
 Calls wait in one queue and go to the workers in turn, so that a worker without work of one run
 does that of another. Any number of threads may wait for their calls: one of them listens for all.
 """
@@ -32,27 +32,22 @@ from simulation.config.sections import Resources
 from simulation.engines.calls import BAD_INPUT, Poisoned, Status, ValueLost
 from simulation.engines.ray.actor import Worker
 from simulation.engines.ray.cluster import Cluster
-from simulation.engines.ray.slots import DEPTH, Seat, Tenant, Ticket, has_enough
+from simulation.engines.ray.slots import DEPTH, PoolRun, Ticket, WorkerSlot, has_enough
 from simulation.worker.faults import WorkerError
 
 log = logging.getLogger("sunflower.grid")
 
-
-PATIENCE = 10.0
+HUNG_AFTER = 10.0
 """A call counts as hung after this many times what the slowest one so far would have taken."""
-
 
 LEAST = 60.0
 """Seconds that a call is given at least, when its time is learned from the run."""
 
-
 GLANCE = 1.0
 """Seconds between looks at the cluster's nodes, and at hung calls."""
 
-
 GONE = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
 """What Ray says of a worker that is no more."""
-
 
 EXECUTOR = "simulation.worker.executor:Executor"
 """What does the work in the actors, unless another class is named."""
@@ -83,46 +78,46 @@ class Pool:
         self._executor, self._resources = executor, resources
         self._turn = threading.Condition(threading.RLock())
         self._listening = self._stopping = False
-        self._events: queue.SimpleQueue[tuple[Seat, Ticket, Any] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[WorkerSlot, Ticket, Any] | None] = queue.SimpleQueue()
         self._queue: deque[Ticket] = deque()
         self._later: deque[Ticket] = deque()
-        self._tenants: list[Tenant] = []
+        self._pool_runs: list[PoolRun] = []
         self._shared: dict[int, tuple[Any, Any]] = {}
         self._looked = time.monotonic()
         self.cluster = Cluster(resources, ship)
-        self.seats = [Seat(self._new_actor(gpus), gpus) for gpus in self.cluster.workers]
+        self.slots = [WorkerSlot(self._new_actor(gpus), gpus) for gpus in self.cluster.workers]
 
     @property
     def runs(self) -> int:
         """How many runs share the pool."""
-        return len(self._tenants)
+        return len(self._pool_runs)
 
     def share(self, value: Any) -> Any:
-        """Put a value that several tenants read into Ray's object store, once."""
+        """Put a value that several runs read into Ray's object store, once."""
         with self._turn:
             if id(value) not in self._shared:
                 self._shared[id(value)] = (value, ray.put(value))
             return self._shared[id(value)][1]
 
-    def enter(self, tenant: Tenant) -> None:
+    def enter(self, pool_run: PoolRun) -> None:
         """Let every worker open an executor for a run."""
         with self._turn:
-            self._tenants.append(tenant)
-            for seat in self.seats:
-                self._open(seat, tenant)
+            self._pool_runs.append(pool_run)
+            for slot in self.slots:
+                self._open(slot, pool_run)
 
-    def leave(self, tenant: Tenant) -> None:
+    def leave(self, pool_run: PoolRun) -> None:
         """Forget a run; what workers still do for it is of no use to anybody."""
         with self._turn:
-            if tenant not in self._tenants:
+            if pool_run not in self._pool_runs:
                 return
-            self._tenants.remove(tenant)
+            self._pool_runs.remove(pool_run)
             for waiting in (self._queue, self._later):
-                for ticket in [t for t in waiting if t.owner is tenant]:
+                for ticket in [t for t in waiting if t.owner is pool_run]:
                     waiting.remove(ticket)
-            for seat in self.seats:
-                seat.opened.discard(tenant)
-                seat.actor.leave.remote(tenant.number)
+            for slot in self.slots:
+                slot.opened.discard(pool_run)
+                slot.actor.leave.remote(pool_run.number)
 
     def submit(self, ticket: Ticket, first: bool = False) -> None:
         """Queue a call, before all others of its kind if it is to be the ``first``."""
@@ -174,19 +169,19 @@ class Pool:
                 return
             self._looked = now
             missing = Counter(self.cluster.room())
-            missing.subtract(seat.gpus for seat in self.seats)
+            missing.subtract(slot.gpus for slot in self.slots)
             for gpus in missing.elements():
                 log.info("the cluster has room for another worker")
-                self.seats.append(Seat(self._new_actor(gpus), gpus))
-                for tenant in self._tenants:
-                    self._open(self.seats[-1], tenant)
+                self.slots.append(WorkerSlot(self._new_actor(gpus), gpus))
+                for pool_run in self._pool_runs:
+                    self._open(self.slots[-1], pool_run)
 
     def close(self) -> None:
         """Stop the workers, and Ray if it was started here."""
         with self._turn:
-            for seat in self.seats:
-                ray.kill(seat.actor)
-            self.seats, self._tenants, self._shared = [], [], {}
+            for slot in self.slots:
+                ray.kill(slot.actor)
+            self.slots, self._pool_runs, self._shared = [], [], {}
             self._queue.clear()
             self._later.clear()
             self.cluster.close()
@@ -201,45 +196,45 @@ class Pool:
             .remote(threads, gpus, paths, self._executor)
         )
 
-    def _open(self, seat: Seat, tenant: Tenant) -> None:
-        ticket = Ticket(tenant)
-        self._give(seat, ticket, (seat.actor.open.remote(tenant.number, *tenant.inputs),))
+    def _open(self, slot: WorkerSlot, pool_run: PoolRun) -> None:
+        ticket = Ticket(pool_run)
+        self._give(slot, ticket, (slot.actor.open.remote(pool_run.number, *pool_run.inputs),))
 
-    def _give(self, seat: Seat, ticket: Ticket, refs: tuple[Any, ...]) -> None:
-        if not seat.line:
-            seat.since = time.monotonic()
-        seat.line.append(ticket)
+    def _give(self, slot: WorkerSlot, ticket: Ticket, refs: tuple[Any, ...]) -> None:
+        if not slot.line:
+            slot.since = time.monotonic()
+        slot.line.append(ticket)
         ticket.refs = refs
         ref = refs[0]
         # Called by one of Ray's own threads, which must not wait for anything.
-        ref.future().add_done_callback(lambda done: self._events.put((seat, ticket, (ref, done))))
+        ref.future().add_done_callback(lambda done: self._events.put((slot, ticket, (ref, done))))
 
     def _hand_out(self) -> None:
         # First one call for every worker, then the next one, so that none has two while one idles.
         for depth in range(DEPTH):
-            for seat in self.seats:
+            for slot in self.slots:
                 if not (self._queue or self._later):
                     return
-                if seat.calls != depth or seat.taken:
+                if slot.calls != depth or slot.taken:
                     continue
-                if depth and has_enough(seat, self.seats, self._queue):
+                if depth and has_enough(slot, self.slots, self._queue):
                     continue
-                ticket = self._next(seat, self._queue) or self._next(seat, self._later)
+                ticket = self._next(slot, self._queue) or self._next(slot, self._later)
                 if ticket is not None:
-                    call = seat.actor.call.options(num_returns=3, name=ticket.title)
+                    call = slot.actor.call.options(num_returns=3, name=ticket.title)
                     refs = call.remote(ticket.owner.number, ticket.call, *ticket.inputs)
-                    self._give(seat, ticket, tuple(refs))
+                    self._give(slot, ticket, tuple(refs))
 
     @staticmethod
-    def _next(seat: Seat, waiting: deque[Ticket]) -> Ticket | None:
+    def _next(slot: WorkerSlot, waiting: deque[Ticket]) -> Ticket | None:
         for place, ticket in enumerate(waiting):
-            if ticket.owner in seat.opened:
+            if ticket.owner in slot.opened:
                 del waiting[place]
                 return ticket
         return None
 
     def _listen(self, timeout: float) -> None:
-        """Wait until something happens on the cluster, and react to it for all tenants."""
+        """Wait until something happens on the cluster, and react to it for all runs."""
         self._listening = True
         event, heard = None, False
         self._turn.release()
@@ -262,31 +257,31 @@ class Pool:
         self._look_for_hung()
         self._hand_out()
 
-    def _react(self, seat: Seat, ticket: Ticket, answer: tuple[Any, Any]) -> None:
+    def _react(self, slot: WorkerSlot, ticket: Ticket, answer: tuple[Any, Any]) -> None:
         ref, future = answer
-        if ticket.refs is None or ticket.refs[0] is not ref or ticket not in seat.line:
+        if ticket.refs is None or ticket.refs[0] is not ref or ticket not in slot.line:
             return  # Of an actor that has been replaced.
         error = future.exception()
         if error is None:
-            self._ended(seat, ticket, future.result())
+            self._ended(slot, ticket, future.result())
         elif isinstance(error, GONE):
-            self._replace(seat, "died", error)
+            self._replace(slot, "died", error)
         elif isinstance(error, ObjectLostError | RayTaskError):
-            self._failed(seat, ticket, error)
+            self._failed(slot, ticket, error)
         else:
             ticket.owner.failure = WorkerError(f"{ticket.name}: {error}")
-            self._advance(seat, ticket)
+            self._advance(slot, ticket)
 
-    def _ended(self, seat: Seat, ticket: Ticket, status: Status) -> None:
-        self._advance(seat, ticket)
+    def _ended(self, slot: WorkerSlot, ticket: Ticket, status: Status) -> None:
+        self._advance(slot, ticket)
         if ticket.opens:
-            self._opened(seat, ticket.owner, status)
+            self._opened(slot, ticket.owner, status)
         else:
-            self._done(seat, ticket, status)
+            self._done(slot, ticket, status)
 
-    def _catch_up(self, seat: Seat) -> None:
+    def _catch_up(self, slot: WorkerSlot) -> None:
         """Take note of calls that ended before their worker did, though we hear of them later."""
-        for ticket in list(seat.line):
+        for ticket in list(slot.line):
             ref = ticket.refs[0] if ticket.refs else None
             if ref is None or not ray.wait([ref], timeout=0)[0]:
                 return
@@ -294,24 +289,24 @@ class Pool:
                 status = ray.get(ref)
             except RayError:
                 return
-            self._ended(seat, ticket, status)
+            self._ended(slot, ticket, status)
 
     @staticmethod
-    def _advance(seat: Seat, ticket: Ticket) -> None:
-        seat.line.remove(ticket)
-        seat.since = time.monotonic()
+    def _advance(slot: WorkerSlot, ticket: Ticket) -> None:
+        slot.line.remove(ticket)
+        slot.since = time.monotonic()
 
-    def _done(self, seat: Seat, ticket: Ticket, status: Status) -> None:
+    def _done(self, slot: WorkerSlot, ticket: Ticket, status: Status) -> None:
         seconds, owner = status.ended - status.started, ticket.owner
         ticket.status = status
         owner.busy += seconds
         if owner.hear is not None:
-            owner.hear(self.seats.index(seat), ticket, status)
+            owner.hear(self.slots.index(slot), ticket, status)
         if status.error is None:
             pace = seconds / ticket.cost
             owner.slowest[ticket.name] = max(pace, owner.slowest.get(ticket.name, 0.0))
             if ticket.call is not None and ticket.call.tells_speed:
-                owner.learn(seat, seconds, ticket.cost)
+                owner.learn(slot, seconds, ticket.cost)
             done, ticket.done = ticket.done, None
             if done is not None:
                 try:
@@ -319,10 +314,10 @@ class Pool:
                 except Exception as error:  # It is that run's to end of it, not this thread's.
                     owner.failure = error
 
-    def _failed(self, seat: Seat, ticket: Ticket, error: RayError) -> None:
+    def _failed(self, slot: WorkerSlot, ticket: Ticket, error: RayError) -> None:
         """React to a call that Ray could not carry out, though the worker lives."""
         cause = getattr(error, "cause", error)
-        self._advance(seat, ticket)
+        self._advance(slot, ticket)
         if ticket.opens:
             ticket.owner.failure = WorkerError(f"a worker could not start: {error}")
         elif isinstance(cause, ObjectLostError) and ticket.inputs:
@@ -338,42 +333,42 @@ class Pool:
         if owner.faults.chunk_timeout is not None:
             return owner.faults.chunk_timeout
         pace = owner.slowest.get(ticket.name)
-        return None if pace is None else max(LEAST, PATIENCE * pace * ticket.cost)
+        return None if pace is None else max(LEAST, HUNG_AFTER * pace * ticket.cost)
 
     def _look_for_hung(self) -> None:
         now = time.monotonic()
-        for seat in self.seats:
-            limit = self.deadline(seat.line[0]) if seat.line else None
-            if limit is not None and now - seat.since > limit:
-                ray.kill(seat.actor)
-                self._replace(seat, f"gave no answer for {limit:.3g} s", None)
+        for slot in self.slots:
+            limit = self.deadline(slot.line[0]) if slot.line else None
+            if limit is not None and now - slot.since > limit:
+                ray.kill(slot.actor)
+                self._replace(slot, f"gave no answer for {limit:.3g} s", None)
 
-    def _opened(self, seat: Seat, tenant: Tenant, status: Status) -> None:
-        seat.failures = 0
+    def _opened(self, slot: WorkerSlot, pool_run: PoolRun, status: Status) -> None:
+        slot.failures = 0
         if status.error is None:
-            if tenant in self._tenants:
-                seat.opened.add(tenant)
+            if pool_run in self._pool_runs:
+                slot.opened.add(pool_run)
             return
         kind, _, text = status.error.partition(": ")
         if kind in BAD_INPUT:
-            tenant.failure = ValueError(text)
+            pool_run.failure = ValueError(text)
         else:
-            tenant.failure = WorkerError(f"{status.error}\n{status.trace}")
+            pool_run.failure = WorkerError(f"{status.error}\n{status.trace}")
 
-    def _replace(self, seat: Seat, how: str, error: RayError | None) -> None:
-        """Put a new worker into a seat; what the old one had not finished goes to others."""
-        self._catch_up(seat)
-        line, seat.line, seat.opened = list(seat.line), deque(), set()
+    def _replace(self, slot: WorkerSlot, how: str, error: RayError | None) -> None:
+        """Put a new worker into a slot; what the old one had not finished goes to others."""
+        self._catch_up(slot)
+        line, slot.line, slot.opened = list(slot.line), deque(), set()
         if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
             how = "ran out of memory"
         calls = [ticket for ticket in line if not ticket.opens]
         if line and line[0].opens:
-            seat.failures += 1
+            slot.failures += 1
             owner = line[0].owner
-            if seat.failures >= owner.faults.attempts:
-                text = f"{seat.failures} workers {how} before they were ready: {error}"
+            if slot.failures >= owner.faults.attempts:
+                text = f"{slot.failures} workers {how} before they were ready: {error}"
                 owner.failure = WorkerError(text)
-                seat.failures = 0
+                slot.failures = 0
         log.warning("a worker %s; %d calls go to others", how, len(calls))
         if calls and calls[0] is line[0]:
             first = calls[0]
@@ -384,10 +379,10 @@ class Pool:
                 first.failure = Poisoned(f"its worker {how} ({times})", final)
                 calls = calls[1:]
         for ticket in reversed(calls):
-            if ticket.owner in self._tenants:
+            if ticket.owner in self._pool_runs:
                 ticket.refs = None
                 (self._later if ticket.waits else self._queue).appendleft(ticket)
-        seat.actor = self._new_actor(seat.gpus)
-        for tenant in self._tenants:
-            if tenant.failure is None:
-                self._open(seat, tenant)
+        slot.actor = self._new_actor(slot.gpus)
+        for pool_run in self._pool_runs:
+            if pool_run.failure is None:
+                self._open(slot, pool_run)

@@ -56,7 +56,6 @@ def handed_over(experiment: Experiment) -> Given:
 
 OURS = ("simulation", "strategies", "analysis")
 
-
 LEFT = ("data/", "fashion_mnist_mini.npz", "__pycache__/", "*.ipynb")
 """What is not shipped of a package: its data is read by the driver alone."""
 

@@ -1,4 +1,4 @@
-"""What a pool is made of: runs that are tenants, calls, and the workers' places."""
+"""What a pool is made of: runs, calls, and the workers' places."""
 
 from __future__ import annotations
 
@@ -18,19 +18,15 @@ if TYPE_CHECKING:
 UNEQUAL = 2.0
 """Workers count as different when one is this many times as fast as another."""
 
-
 MEMORY = 0.9
 """What is left of a worker's past after each portion. Costs are estimates, good for large clients
 and less so for small ones: the last few portions alone would make equal workers look unequal."""
 
-
 MOST_PORTIONS = 8
 """Portions for each worker, at most: each costs the driver some work."""
 
-
 DEPTH = 2
 """Calls with a worker at a time: the next one is there when one ends."""
-
 
 AHEAD = 0.7
 """A worker's calls are at most this part of its share of what is left; beyond, a call waits for the
@@ -38,7 +34,7 @@ worker that is first to have nothing to do."""
 
 
 @dataclass(eq=False)
-class Tenant:
+class PoolRun:
     """A run in the pool.
 
     Args:
@@ -59,28 +55,28 @@ class Tenant:
     busy: float = 0.0
     failure: Exception | None = None
     hear: Callable[[int, Ticket, Status], None] | None = None
-    worked: dict[Seat, tuple[float, float]] = field(default_factory=dict)
+    worked: dict[WorkerSlot, tuple[float, float]] = field(default_factory=dict)
 
-    def learn(self, seat: Seat, seconds: float, cost: float) -> None:
+    def learn(self, slot: WorkerSlot, seconds: float, cost: float) -> None:
         """Note how fast a worker trains; what is long past counts less and less."""
-        before = self.worked.get(seat, (0.0, 0.0))
-        self.worked[seat] = (MEMORY * before[0] + seconds, MEMORY * before[1] + cost)
+        before = self.worked.get(slot, (0.0, 0.0))
+        self.worked[slot] = (MEMORY * before[0] + seconds, MEMORY * before[1] + cost)
 
-    def worth(self, seconds: float) -> float:
+    def cost_of(self, seconds: float) -> float:
         """Return the cost of so many seconds of training; 0 while that is not known."""
         spent = sum(time for time, _ in self.worked.values())
         return seconds * sum(cost for _, cost in self.worked.values()) / spent if spent else 0.0
 
-    def portions(self, seats: Sequence[Seat]) -> int:
+    def effective_workers(self, slots: Sequence[WorkerSlot]) -> int:
         """Return how many workers as slow as the slowest would make up the pool.
 
         This is their number where all are about equally fast, or not all are known yet.
         """
-        known = [self.worked[seat] for seat in seats if seat in self.worked]
+        known = [self.worked[slot] for slot in slots if slot in self.worked]
         speeds = [cost / seconds for seconds, cost in known if seconds > 0]
-        if len(speeds) < len(seats) or max(speeds) < UNEQUAL * min(speeds):
-            return len(seats)
-        return min(round(sum(speeds) / min(speeds)), MOST_PORTIONS * len(seats))
+        if len(speeds) < len(slots) or max(speeds) < UNEQUAL * min(speeds):
+            return len(slots)
+        return min(round(sum(speeds) / min(speeds)), MOST_PORTIONS * len(slots))
 
 
 @dataclass(eq=False)
@@ -100,7 +96,7 @@ class Ticket:
         failure: why it cannot be done.
     """
 
-    owner: Tenant
+    owner: PoolRun
     call: Call | None = None
     done: Callable[[], None] | None = None
     most: int = 1
@@ -152,14 +148,14 @@ class Ticket:
 
 
 @dataclass(eq=False)
-class Seat:
+class WorkerSlot:
     """A worker's place in the pool; its actor may be replaced.
 
     Args:
         actor: the Ray actor.
         gpus: what it holds of them.
         line: what it was given to do, in order: the first of it is under way.
-        opened: the tenants that it has executors for.
+        opened: the pool_runs that it has executors for.
         since: when the first of the line began.
         failures: actors in a row that were gone before they had opened an executor.
     """
@@ -167,7 +163,7 @@ class Seat:
     actor: Any
     gpus: float = 0.0
     line: deque[Ticket] = field(default_factory=deque)
-    opened: set[Tenant] = field(default_factory=set)
+    opened: set[PoolRun] = field(default_factory=set)
     since: float = 0.0
     failures: int = 0
 
@@ -182,18 +178,18 @@ class Seat:
         return any(ticket.alone for ticket in self.line)
 
 
-def has_enough(seat: Seat, seats: Sequence[Seat], queue: Sequence[Ticket]) -> bool:
+def has_enough(slot: WorkerSlot, slots: Sequence[WorkerSlot], queue: Sequence[Ticket]) -> bool:
     """Tell whether a worker that has a call should not get the next one too, as a round ends.
 
     Args:
-        seat: the worker's place.
-        seats: all places.
+        slot: the worker's place.
+        slots: all places.
         queue: calls that wait, the next one first.
     """
-    if not queue or len(queue) > DEPTH * len(seats):
+    if not queue or len(queue) > DEPTH * len(slots):
         return False
     name = queue[0].name
-    waiting = itertools.chain(queue, *(other.line for other in seats))
+    waiting = itertools.chain(queue, *(other.line for other in slots))
     left = sum(ticket.cost for ticket in waiting if ticket.name == name)
-    mine = sum(ticket.cost for ticket in seat.line if ticket.name == name)
-    return mine + queue[0].cost > AHEAD * left / len(seats)
+    mine = sum(ticket.cost for ticket in slot.line if ticket.name == name)
+    return mine + queue[0].cost > AHEAD * left / len(slots)

@@ -18,32 +18,25 @@ from simulation.training.tensorflow.losses import mask_of, resolved
 
 BINARY = keras.metrics.binary_accuracy
 
-
 SPARSE = keras.metrics.sparse_categorical_accuracy
-
 
 ONE_HOT = keras.metrics.categorical_accuracy
 
-
 PLAIN = ("accuracy", "acc")
 """Names that Keras itself resolves by the shapes of labels and output."""
-
 
 _BINARY_LOSSES = (
     "binary_crossentropy", "binary_focal_crossentropy", "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
 )  # fmt: skip
 
-
 _HINGES = ("hinge", "squared_hinge", "Hinge", "SquaredHinge")
-
 
 _ONE_HOT_LOSSES = (
     "categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge",
     "kl_divergence", "CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalHinge",
     "CategoricalGeneralizedCrossEntropy", "KLDivergence",
 )  # fmt: skip
-
 
 _SPARSE_LOSSES = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
 

@@ -26,17 +26,14 @@ from typing import Any
 import keras
 import numpy as np
 
-KEPT = 8
+KEPT_TWINS = 8
 """Twins that a process keeps: those used last."""
-
 
 OWN = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "call")
 """Methods that a user may have put on a model object."""
 
-
-MOST = 4
+MOST_ARGUMENTS = 4
 """Arguments by position that a call may have: callbacks come later in all methods."""
-
 
 Method = Callable[..., Any]
 
@@ -66,7 +63,7 @@ class Twins:
         if first is None or first() is model:
             return None
         self._twins[key] = Twin(model)
-        if len(self._twins) > KEPT:
+        if len(self._twins) > KEPT_TWINS:
             self._twins.popitem(last=False)
         return self._twins[key] if self._twins[key].fits(model) else None
 
@@ -211,7 +208,7 @@ def install() -> None:
 def _lending(twins: Twins, name: str, original: Method) -> Method:
     @functools.wraps(original)
     def method(self: Any, *args: Any, **options: Any) -> Any:
-        plain = vars(self).get("_is_twin") or options.get("callbacks") or len(args) > MOST
+        plain = vars(self).get("_is_twin") or options.get("callbacks") or len(args) > MOST_ARGUMENTS
         twin = None if plain else twins.of(self)
         if twin is None:
             return original(self, *args, **options)

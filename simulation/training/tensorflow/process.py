@@ -15,10 +15,8 @@ log = logging.getLogger("sunflower.runtime")
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 """TensorFlow reads this when it is imported, and never again."""
 
-
 X86 = ("x86_64", "AMD64")
 """Names of the machines on which oneDNN is turned on; elsewhere TensorFlow's default stays."""
-
 
 CONTEXT = 600
 """MiB of a GPU that CUDA takes for each process, besides what TensorFlow allocates."""

@@ -12,14 +12,11 @@ from simulation.datasets import inputs
 BY_LAYER = (keras.layers.Rescaling, keras.layers.Normalization)
 """Layers that a model rescales its inputs with."""
 
-
 PASSING = ("Cast", "GetItem", "Reshape", "Transpose", "ExpandDims", "Concatenate", "Stack", "Flip")
 """Operations that leave values as they are: what follows them may still rescale the inputs."""
 
-
 ARITHMETIC = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide")
 """Operations that rescale inputs, as Keras' ``preprocess_input`` functions use them."""
-
 
 BYTES = 1 / 255
 """The factor proposed for images of bytes."""

@@ -45,7 +45,6 @@ MOST_TOGETHER = 16
 """Clients that one call of the graph trains, at most: a call costs as much as half a client of 6
 images."""
 
-
 ROWS_TOGETHER = 4096
 """Examples of the clients that one call of the graph trains, at most (unless one has more)."""
 
