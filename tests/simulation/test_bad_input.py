@@ -40,7 +40,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_: object) -> None:
         pytest.fail("an engine was started")
 
-    monkeypatch.setattr(run, "_engine", started)
+    monkeypatch.setattr(run, "engine_for", started)
 
 
 def sunflower(*args: str) -> Result:

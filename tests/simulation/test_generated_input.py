@@ -90,7 +90,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_again: None) -
     def started(*_: object) -> None:
         pytest.fail("an engine was started")
 
-    monkeypatch.setattr(run, "_engine", started)
+    monkeypatch.setattr(run, "engine_for", started)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
