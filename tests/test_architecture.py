@@ -98,8 +98,11 @@ def test_packages_import_only_those_before_them(module: str) -> None:
 
 
 def graph() -> dict[str, set[str]]:
-    """Which module imports which. Within a package, an import for types alone ties no knot, nor does
-    the face of the whole, whose names are loaded when they are first used."""
+    """Which module imports which.
+
+    Within a package, an import for types alone ties no knot, nor does the face of the whole, whose
+    names are loaded when they are first used.
+    """
     arrows: dict[str, set[str]] = {}
     for module, tree in MODULES.items():
         package, types = module.rpartition(".")[0], for_types_alone(tree)
