@@ -20,7 +20,8 @@ class Failing(MessageExecutor):
     """Clients raise, send NaN or a wrong shape, hang, eat all memory, or kill their process."""
 
     def train_clients(self, clients: Sequence[int], *given: Any) -> list[Any]:
-        todo = dict(part.split(":")[::-1] for part in (self.setup.experiment.name or "").split())
+        named = [p.split(":") for p in (self.setup.experiment.name or "").split() if ":" in p]
+        todo = {client: what for what, client in named}
         how = {client: todo[str(client)] for client in clients if str(client) in todo}
         for client, what in how.items():
             if what == "raise":

@@ -33,7 +33,7 @@ REASONS = {
 
 @pytest.fixture(autouse=True)
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulation.engines.inline.Executor", Failing)
+    monkeypatch.setattr("simulation.runs.machinery.MessageExecutor", Failing)
 
 
 def run(small: Experiment, out: Path, fault: str = "", **changes: Any) -> Result:
@@ -162,7 +162,7 @@ def test_messages_of_a_flower_strategy(small: Experiment, tmp_path: Path) -> Non
 
     original = client_app.answer
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.flower.client_app.answer", poison)
+        patch.setattr("simulation.flower.executor.answer", poison)
         result = simulate(skip, watched, out=tmp_path / "run")
         with pytest.raises(ClientError, match=r"round 1, client 2: its .* must be finite"):
             simulate(small.replace(rounds=1), Watched(), out=tmp_path / "fails")

@@ -18,7 +18,6 @@ from simulation.studies.campaign import carry_out
 from simulation.studies.side_by_side import CALLS, SPARE, runs_at_once, side_by_side
 from simulation.training.trainers import essence, kind_of
 from simulation.worker.faults import ClientError
-from simulation.worker.setup import Setup
 from strategies import catalog
 
 SMALL: dict[str, Any] = {
@@ -159,7 +158,7 @@ def test_what_decides_a_graph() -> None:
     def kind(changes: dict[str, Any]) -> Any:
         one = parse({**SMALL, **changes})
         algorithm = catalog.build(one.strategy.name, **one.strategy.options)
-        return kind_of(Setup(one, algorithm.client), data)
+        return kind_of(one, algorithm.client, data)
 
     plain = kind({})
     for same in (

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simulation.training.process import ONEDNN, worker_environment
 from simulation.training.tensorflow.losses import one_kernel
-from simulation.training.tensorflow.process import prepare_tensorflow
+from simulation.training.tensorflow.process import ONEDNN, prepare_tensorflow, worker_environment
 from simulation.training.tensorflow.steps import apart
 
 prepare_tensorflow(1)
