@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -24,9 +25,9 @@ def small() -> Experiment:
     return parse(SMALL)
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[Any]:
-    """One Ray for all tests that need it: four logical CPUs."""
+@contextmanager
+def local_ray() -> Iterator[Any]:
+    """Start a Ray of this machine alone, of four logical CPUs."""
     import ray
 
     from simulation.engines.ray.cluster import lean
@@ -42,6 +43,13 @@ def ray_cluster() -> Iterator[Any]:
         )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """One Ray for all tests that need it."""
+    with local_ray() as ray:
+        yield ray
 
 
 @pytest.fixture
