@@ -14,7 +14,8 @@ from simulation.population.partition import AnyPartition
 from simulation.records.rows import Rows, join
 from simulation.worker import tree
 from simulation.worker.setup import Setup
-from strategies.core import Update, Vector
+from strategies.spec import Vector
+from strategies.updates import Update
 
 SECONDS = 0.005
 """How long a client sleeps for each of its examples."""

@@ -9,8 +9,8 @@ from typing import Any
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
 from strategies import Federated, GaussianNoise
-from strategies.core import Spec
 from strategies.privacy import check_model, relative_length
+from strategies.spec import Spec
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from simulation.config.sections import Data
 from simulation.datasets import columns, delimited, image_folder, inputs, leaf_json, npz, tables
 from simulation.datasets.arrays import warn_once
 from simulation.datasets.errors import DataError
-from strategies.core import stream
+from strategies.random_streams import stream
 
 HELD = 0x4845
 """Purpose of the random stream that chooses the rows held out for testing."""

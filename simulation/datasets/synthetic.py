@@ -26,7 +26,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.core import stream
+from strategies.random_streams import stream
 
 USERS, FEATURES, CLASSES = 30, 60, 10
 

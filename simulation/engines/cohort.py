@@ -24,7 +24,7 @@ from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.worker import tree
 from simulation.worker.chunk import Part, merge_parts
 from simulation.worker.faults import ClientError, Lost, WorkerError
-from strategies.core import Vector
+from strategies.spec import Vector
 
 log = logging.getLogger("sunflower.folding")
 

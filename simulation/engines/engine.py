@@ -18,7 +18,7 @@ from simulation.population.partition import AnyPartition
 from simulation.records.timeline import Timeline
 from simulation.training.measured import ModelInfo
 from simulation.worker.setup import Setup
-from strategies.core import Vector
+from strategies.spec import Vector
 
 Progress = Callable[[str, int, int], None]
 """``progress(kind, clients, examples)``: some clients are done."""

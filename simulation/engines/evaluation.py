@@ -14,7 +14,8 @@ from simulation.engines.calls import EvaluateClients, EvaluateTest, EvaluateTest
 from simulation.engines.engine import Engine
 from simulation.records.rows import Rows, column_means, join, take_states
 from simulation.training.measured import Measured
-from strategies.core import ClientRule, Vector
+from strategies.client_rule import ClientRule
+from strategies.spec import Vector
 
 TEST_PIECE = 2000
 """Rows of the test set that are evaluated in one call."""

@@ -14,7 +14,7 @@ from flwr.app import (
 )
 
 from simulation.flower.client_config import SHARED, config_of
-from strategies.core import Spec, Vector
+from strategies.spec import Spec, Vector
 
 PROXIMAL = "proximal-mu"
 """Where Flower's FedProx tells its clients mu, in the configuration."""

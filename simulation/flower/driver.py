@@ -31,8 +31,11 @@ from simulation.rounds.folding import FLOAT_BYTES
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.worker.faults import Lost, check_losses
 from strategies import Federated
-from strategies.core import ClientRule, Spec, State, Vector, bound
+from strategies.client_rule import ClientRule
 from strategies.personal import local_entries
+from strategies.protocols import State
+from strategies.reducing import bound
+from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
 
 log = logging.getLogger("sunflower.messaging")

@@ -9,7 +9,7 @@ from flwr.app import Message
 
 from simulation.flower.codec import arrays_of
 from simulation.worker.faults import Lost
-from strategies.core import Spec
+from strategies.spec import Spec
 
 
 def usable(

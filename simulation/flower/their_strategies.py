@@ -19,7 +19,8 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from strategies import proximal_as_told
-from strategies.core import ClientRule, stream
+from strategies.client_rule import ClientRule
+from strategies.random_streams import stream
 
 WEIGHTED_MEANS: tuple[type[Strategy], ...] = (
     flower.FedAvg,

@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
 from strategies.checks import part_of
-from strategies.core import Update, Vector, stream
+from strategies.random_streams import stream
+from strategies.spec import Vector
+from strategies.updates import Update
 
 ATTACKERS, NOISE = 0x4174, 0x416E
 """Purposes of the random streams: who attacks, and the noise that an attacker sends."""

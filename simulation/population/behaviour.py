@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simulation.config.experiment import Experiment
-from strategies.core import stream
+from strategies.random_streams import stream
 
 DROPOUT, STRAGGLER, AVAILABLE, SPEED = 21, 22, 23, 24
 """Purposes of the random streams."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.core import stream
+from strategies.random_streams import stream
 
 CLIENT = 0x436C
 """Purpose of the random stream that draws the rows of one client."""

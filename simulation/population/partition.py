@@ -11,9 +11,10 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +27,7 @@ from simulation.datasets import cache, targets
 from simulation.population import laws
 from simulation.population.on_demand import LAWS, OnDemand
 from strategies import checks
-from strategies.core import stream
+from strategies.random_streams import stream
 
 log = logging.getLogger("sunflower.data")
 
@@ -198,16 +199,24 @@ def make(
         options["per_client"] = int(shards_per_client)
     if kind == "dirichlet":
         options["least"] = int(min_examples)
+    deal = partial(_deal, kind, y, clients, seed, options, validation, min_examples)
     if not cached:
-        return _deal(kind, y, clients, seed, options, validation, min_examples)
+        return deal()
     key = [_VERSION, kind, int(clients), int(seed), options, float(validation), int(min_examples)]
+    return _from_cache(key, y, clients, deal)
+
+
+def _from_cache(
+    key: Sequence[Any], y: NDArray[Any], clients: int, deal: Callable[[], Partition]
+) -> Partition:
+    """Return a partition from the cache folder; made, and kept there, where it has none."""
     labels = hashlib.sha256(f"{y.dtype.str}{y.shape}".encode())
     labels.update(np.ascontiguousarray(y).data)
     name = cache.sha256(json.dumps([*key, labels.hexdigest()]).encode())[:32]
     path = cache.cache_dir() / "partitions" / f"{name}.npz"
     found = _load(path, len(y), clients)
     if found is None:
-        found = _deal(kind, y, clients, seed, options, validation, min_examples)
+        found = deal()
         _save(path, found)
     return found
 

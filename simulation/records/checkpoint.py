@@ -22,7 +22,8 @@ from safetensors.numpy import load, save
 from simulation.records import client_states, files
 from simulation.records.client_states import StateFile
 from simulation.records.rows import Rows
-from strategies.core import State, Vector
+from strategies.protocols import State
+from strategies.spec import Vector
 
 log = logging.getLogger("sunflower.checkpoint")
 

@@ -29,8 +29,8 @@ from safetensors.numpy import load_file, save
 
 from simulation.config.errors import ConfigError, RunError
 from simulation.config.experiment import Experiment
-from strategies.core import Spec, Vector
 from strategies.personal import local_entries
+from strategies.spec import Spec, Vector
 
 SYNCS = 16
 """Files that are flushed at a time: a journal commits what waits for it together."""

@@ -12,7 +12,8 @@ import numpy as np
 from simulation.engines.evaluation import Pending
 from simulation.records.rows import Rows
 from simulation.worker.faults import Lost
-from strategies.core import Spec, State, Vector
+from strategies.protocols import State
+from strategies.spec import Spec, Vector
 
 
 class RoundError(RuntimeError):

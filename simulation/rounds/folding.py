@@ -19,9 +19,11 @@ from simulation.rounds import fairness
 from simulation.rounds.driver import RoundResult, zero_weights
 from simulation.worker.faults import check_losses
 from strategies import Federated
-from strategies.core import Round, Spec, State, Vector, bound, finish
 from strategies.personal import local_entries
+from strategies.protocols import Round, State
+from strategies.reducing import bound, finish
 from strategies.reports import Reports, apart
+from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
 
 FLOAT_BYTES = 4

@@ -27,7 +27,7 @@ from simulation.rounds import fairness
 from simulation.rounds.driver import DivergedError, Driver, RoundResult
 from simulation.rounds.processed import examples_seen
 from simulation.worker.faults import Lost, is_divergence
-from strategies.core import Vector
+from strategies.spec import Vector
 from strategies.sums import squared_norm
 
 log = logging.getLogger("sunflower.rounds")

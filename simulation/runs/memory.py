@@ -16,7 +16,8 @@ from simulation.config import cohorts
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
 from simulation.worker.setup import Setup
-from strategies.core import Reducer, Update
+from strategies.protocols import Reducer
+from strategies.updates import Update
 
 BASE = 300 * 2**20
 """Bytes of a worker's process without model and data: Python and TensorFlow."""

@@ -12,7 +12,7 @@ from simulation.config import initial, static
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
 from strategies import Federated
-from strategies.core import ClientRule
+from strategies.client_rule import ClientRule
 
 ANSWER = 10.0
 """Seconds within which a cluster must answer."""

@@ -37,7 +37,7 @@ from simulation.runs.summary import (
     summary_of,
 )
 from strategies import Federated
-from strategies.core import Spec, Vector
+from strategies.spec import Spec, Vector
 from strategies.weights import weights_of
 
 log = logging.getLogger("sunflower")

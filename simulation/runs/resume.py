@@ -20,6 +20,7 @@ from simulation.config.strategy import make_strategy
 from simulation.flower import their_strategies
 from simulation.records import reading
 from strategies import Algorithm, Federated
+from strategies.optional_protocols import PreparedForRun
 
 UNDECISIVE = ("resources", "faults", "name", "data_dir", "track", "init.path")
 """Tables and keys that a resumed run may change."""
@@ -120,7 +121,7 @@ def _depends(was: Strategy, now: Strategy) -> str | None:
         return None
     for part in PREPARED:
         old, new = getattr(was.algorithm, part), getattr(now.algorithm, part)
-        if hasattr(new, "prepared") and old != new:
+        if isinstance(new, PreparedForRun) and old != new:
             return f"the {part} of {now.algorithm.name!r} is made for that many rounds"
     return None
 

@@ -16,7 +16,7 @@ from simulation.records.checkpoint import Position
 from simulation.rounds.driver import DivergedError
 from simulation.worker.faults import is_divergence
 from strategies import Federated, catalog
-from strategies.core import Spec
+from strategies.spec import Spec
 from strategies.weights import BY_SIZE, weights_of
 
 if TYPE_CHECKING:

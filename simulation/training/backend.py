@@ -17,7 +17,8 @@ from simulation.datasets.inputs import Inputs
 from simulation.records.rows import Rows
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Job, Plan
-from strategies.core import ClientRule, Spec, Vector
+from strategies.client_rule import ClientRule
+from strategies.spec import Spec, Vector
 
 if TYPE_CHECKING:
     from simulation.config.experiment import Experiment

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.core import Spec, Update, Vector
+from strategies.spec import Spec, Vector
+from strategies.updates import Update
 
 
 @dataclass(frozen=True)

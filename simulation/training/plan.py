@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from simulation.datasets.inputs import Inputs
 from simulation.training.measured import TrainedClient
-from strategies.core import ClientRule, Local, Update, Vector, stream
+from strategies.client_rule import ClientRule, Local
+from strategies.random_streams import stream
+from strategies.spec import Vector
+from strategies.updates import Update
 
 # Purposes of the random streams: the first key after the seed.
 SHUFFLE, LAYER_SEEDS = 11, 12

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from simulation.config import plugins
 from simulation.datasets import inputs
 from simulation.training.backend import ModelError, Trainer, backend
-from strategies.core import ClientRule, Reducer
+from strategies.client_rule import ClientRule
+from strategies.protocols import Reducer
 from strategies.steps import needs_sgd, told_momentum
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from simulation.training.measured import TrainedClient
 from simulation.worker import faults
 from simulation.worker.faults import ClientError, Lost
 from simulation.worker.group_trainer import ClientTrainer, GroupTrainer, RoundInputs
-from strategies.core import Reducer, bound, fold_all, merge_all
+from strategies.protocols import Reducer
+from strategies.reducing import bound, fold_all, merge_all
 
 
 class Part(NamedTuple):

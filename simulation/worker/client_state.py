@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from simulation.training.measured import TrainedClient
 from simulation.worker.setup import Setup
-from strategies.core import Spec, Vector
 from strategies.personal import local_entries
+from strategies.spec import Spec, Vector
 
 
 @dataclass(frozen=True)

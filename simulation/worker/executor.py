@@ -31,7 +31,8 @@ from simulation.worker.client_state import ClientState, StateLayout, state_after
 from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import GroupTrainer, RoundInputs
 from simulation.worker.setup import Setup
-from strategies.core import Vector, merge_all
+from strategies.reducing import merge_all
+from strategies.spec import Vector
 from strategies.sums import Streaming
 
 GROUP = 64

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from strategies.core import Update
+from strategies.updates import Update
 
 
 class WorkerError(RuntimeError):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from simulation.config.experiment import Experiment
 from simulation.config.given import Given
 from simulation.records.client_states import StateFolder
-from strategies.core import ClientRule, Reducer
+from strategies.client_rule import ClientRule
+from strategies.protocols import Reducer
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp

@@ -8,7 +8,7 @@ from simulation.config.errors import ConfigError
 from simulation.config.experiment import parse
 from simulation.population.attackers import attackers
 from simulation.runs.run import simulate
-from strategies.core import Update
+from strategies.updates import Update
 
 
 def made(clients=50, classes=10, **attack):

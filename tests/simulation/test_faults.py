@@ -20,7 +20,7 @@ from simulation.runs.run import Result, simulate
 from simulation.worker import faults
 from simulation.worker.faults import ClientError, TooManyLost
 from strategies import WeightedMean
-from strategies.core import Update
+from strategies.updates import Update
 from tests.simulation.failing import Failing
 
 REASONS = {

@@ -20,7 +20,9 @@ from simulation.worker.chunk import Part, merge_parts
 from simulation.worker.faults import ClientError, Lost, WorkerError
 from simulation.worker.setup import Setup
 from strategies import WeightedMean
-from strategies.core import Update, merge_all, stream
+from strategies.random_streams import stream
+from strategies.reducing import merge_all
+from strategies.updates import Update
 
 POPULATION, SIZE = 2_500, 5
 SIZES = stream(1).integers(1, 200, POPULATION)

@@ -17,7 +17,7 @@ from simulation.studies.study import expand, parse_study
 from simulation.worker.executor import Executor
 from simulation.worker.setup import Setup
 from strategies import FedAvg
-from strategies.core import ClientRule
+from strategies.client_rule import ClientRule
 from tests.simulation.test_resume import StopAfter
 from tests.simulation.tools import train_one
 

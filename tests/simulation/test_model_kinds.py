@@ -20,7 +20,7 @@ from simulation.training.tensorflow.keras_model import compile_model, seed_state
 from simulation.training.tensorflow.process import prepare_tensorflow
 from simulation.training.tensorflow.trainer import TensorFlowTrainer
 from strategies import proximal
-from strategies.core import stream
+from strategies.random_streams import stream
 from tests.simulation.tools import train_many, train_one
 
 prepare_tensorflow(1)

@@ -10,7 +10,7 @@ from simulation.records.run_folder import RunFolder
 from simulation.runs.run import make_strategy, simulate
 from simulation.worker.executor import Executor
 from simulation.worker.setup import Setup
-from strategies.core import ClientRule
+from strategies.client_rule import ClientRule
 from strategies.personal import local_entries
 from tests.simulation.test_resume import StopAfter
 from tests.simulation.tools import answering, messaging, train_one

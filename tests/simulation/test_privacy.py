@@ -14,8 +14,8 @@ from simulation.runs.memory import shared_bytes
 from simulation.runs.run import make_strategy, simulate
 from simulation.worker.setup import Setup
 from strategies import Algorithm, Cohort, Federated, Median, average, catalog, epsilon, plain
-from strategies.core import stream
 from strategies.privacy import NOISE
+from strategies.random_streams import stream
 from tests.simulation.test_resume import StopAfter
 from tests.simulation.test_sampling import BASE
 

@@ -20,7 +20,7 @@ from simulation.population.deal import prepare
 from simulation.runs.run import make_strategy, simulate
 from simulation.worker.setup import Setup
 from strategies import Cohort, WeightedMean
-from strategies.core import stream
+from strategies.random_streams import stream
 from tests.simulation.tools import answering, messaging
 
 

@@ -13,10 +13,11 @@ import pytest
 from simulation import Experiment, simulate
 from simulation.runs.run import Result
 from strategies import Algorithm, WeightedMean, average, catalog, clipped
-from strategies.core import ClientRule, Update
+from strategies.client_rule import ClientRule
 from strategies.reducers import NormalizedMean
 from strategies.robust import Median, TrimmedMean
 from strategies.sums import DRIFT
+from strategies.updates import Update
 
 T = 50_000
 """More than a block of the sums; six entries behind it are moving statistics."""

@@ -18,7 +18,7 @@ from simulation.records import checkpoint, client_states
 from simulation.records.client_states import StateError, StateFile, StateFolder
 from simulation.records.log import DiskError
 from simulation.runs.run import simulate
-from strategies.core import Spec
+from strategies.spec import Spec
 from tests.simulation.test_resume import StopAfter
 
 STATE = np.linspace(-1, 1, 7, dtype=np.float32)

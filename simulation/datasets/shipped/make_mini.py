@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from simulation.datasets import registry
 from simulation.datasets.dataset import Dataset
 from simulation.datasets.inputs import rows
-from strategies.core import stream
+from strategies.random_streams import stream
 
 SEED = 20170825  # the day on which Fashion-MNIST was published
 TRAIN_PER_CLASS, TEST_PER_CLASS = 600, 100

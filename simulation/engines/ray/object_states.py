@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 from simulation.engines.calls import Call
 from simulation.engines.client_ledger import ClientLedger
 from simulation.records.client_states import Handle, StateError, StateFile, StateFolder
-from strategies.core import Vector
+from strategies.spec import Vector
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from simulation.config.experiment import Experiment
     from simulation.datasets.dataset import Dataset
     from simulation.training.backend import Trainer
-    from strategies.core import ClientRule
+    from strategies.client_rule import ClientRule
 
 environment, prepare = worker_environment, prepare_tensorflow
 

@@ -14,7 +14,7 @@ from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.measured import Measured, segment_sums
 from simulation.training.tensorflow.graph import Graph
-from strategies.core import Vector
+from strategies.spec import Vector
 
 
 class Evaluator:

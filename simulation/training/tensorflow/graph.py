@@ -18,7 +18,8 @@ from simulation.datasets import inputs
 from simulation.training.tensorflow import losses
 from simulation.training.tensorflow import steps as stepping
 from simulation.training.tensorflow.measures import Measures
-from strategies.core import Hook, Spec, Vector
+from strategies.client_rule import Hook
+from strategies.spec import Spec, Vector
 
 
 class Graph:

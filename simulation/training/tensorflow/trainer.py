@@ -38,7 +38,8 @@ from simulation.training.tensorflow.keras_model import (
     statistics,
 )
 from simulation.training.tensorflow.measures import Measures
-from strategies.core import ClientRule, Spec, Vector
+from strategies.client_rule import ClientRule
+from strategies.spec import Spec, Vector
 from strategies.sums import Difference
 
 MOST_TOGETHER = 16
