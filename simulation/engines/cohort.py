@@ -19,6 +19,7 @@ from simulation.engines import schedule
 from simulation.engines.calls import Merge, Poisoned, Train, ValueLost
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import Evaluations
+from simulation.engines.policy import POLICY
 from simulation.records.rows import Rows
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.worker import tree
@@ -27,16 +28,6 @@ from simulation.worker.faults import ClientError, Lost, WorkerError
 from strategies.spec import Vector
 
 log = logging.getLogger("sunflower.folding")
-
-DRIVER_MERGES = 8
-"""Workers up to which the driver merges partials itself."""
-
-LIGHT = 2**27
-"""Bytes of partials that the driver merges itself, however many workers there are."""
-
-RATE = 2**27
-"""Bytes of partials more for each second of the round: fetching and adding so many takes the driver
-a tenth of its time, and less than calls of workers that merge them would."""
 
 Node = Any
 """A node of the merge tree: a chunk (an array of clients) or a tuple of nodes."""
@@ -106,7 +97,7 @@ class CohortTraining:
         sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
         epochs = config.epochs or setup.experiment.training.local_epochs
         cost = schedule.weights(sizes, epochs)
-        self.root = tree.tree(schedule.cut(clients, cost))
+        self.root = tree.tree(schedule.cut(clients, cost), POLICY.merge_arity)
         self.costs = dict(zip(clients, cost.tolist(), strict=True))
         self.examples = dict(zip(clients, sizes.tolist(), strict=True))
         self.model, self.shared = engine.share(model), engine.share(dict(shared))
@@ -124,8 +115,10 @@ class CohortTraining:
         for node in whole:
             self.tickets[id(node)] = self._submit(node)
         # Whoever merges: the tree says what is added to what, and so do the bits.
-        much = 8 * len(model) * len(whole) > LIGHT + RATE * engine.seconds(float(cost.sum()))
-        self.spread = much and engine.workers > DRIVER_MERGES
+        much = 8 * len(model) * len(
+            whole
+        ) > POLICY.driver_bytes + POLICY.driver_rate * engine.seconds(float(cost.sum()))
+        self.spread = much and engine.workers > POLICY.driver_workers
 
     def result(self) -> Part:
         """Wait for all, and return the cohort's total."""

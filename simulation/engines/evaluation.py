@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from simulation.config.experiment import Experiment
 from simulation.engines.calls import EvaluateClients, EvaluateTest, EvaluateTestOwn, MetricResults
 from simulation.engines.engine import Engine
+from simulation.engines.policy import POLICY
 from simulation.records.rows import Rows, column_means, join, take_states
 from simulation.training.measured import Measured
 from strategies.client_rule import ClientRule
 from strategies.spec import Vector
-
-TEST_PIECE = 2000
-"""Rows of the test set that are evaluated in one call."""
 
 Metrics = dict[str, float | None]
 """Metrics by name; None where there is none, as the accuracy of a regression."""
@@ -60,7 +58,8 @@ class Evaluations:
         engine = self.engine
         handle, total = engine.share(model), len(engine.data.y_test)
         batch = engine.setup.experiment.evaluation.batch_size
-        piece = max(1, TEST_PIECE // batch) * batch  # Whole batches, as in one evaluation of all.
+        # Whole batches, as in one evaluation of all.
+        piece = max(1, POLICY.test_rows // batch) * batch
         tickets = [
             engine.submit(EvaluateTest(start=i, stop=end, model=handle, examples=end - i))
             for i in range(0, total, piece)
@@ -85,7 +84,7 @@ class Evaluations:
         if not clients:
             return self.on_test(model)  # Nobody has trained yet: all have this model.
         handle = engine.share(model)
-        some = max(1, TEST_PIECE // max(1, len(engine.data.y_test)))
+        some = max(1, POLICY.test_rows // max(1, len(engine.data.y_test)))
         groups = [clients[i : i + some] for i in range(0, len(clients), some)]
         tickets = [
             engine.submit(
@@ -114,7 +113,7 @@ class Evaluations:
         handle = engine.share(model)
         # As many rows a call as in a piece of the test set, whatever the clients' sizes.
         sizes = engine.partition.validation_sizes[ids].astype(np.int64) + 1
-        ends = np.searchsorted(np.cumsum(sizes), np.arange(0, sizes.sum(), TEST_PIECE))
+        ends = np.searchsorted(np.cumsum(sizes), np.arange(0, sizes.sum(), POLICY.test_rows))
         tickets = [
             self._submit(part, handle) for part in np.split(ids, np.unique(ends)[1:]) if len(part)
         ]

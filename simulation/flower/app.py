@@ -20,12 +20,13 @@ from flwr.supercore.object_ref import load_app
 
 from simulation.engines.engine import Engine
 from simulation.engines.inline import InlineEngine
+from simulation.engines.policy import POLICY
 from simulation.engines.ray import shipping
 from simulation.engines.ray.engine import RayEngine
 from simulation.flower.app_hooks import AppError
 from simulation.flower.app_replies import Diverged
 from simulation.flower.client_app import answer
-from simulation.flower.grid import MESSAGES, MessageGrid
+from simulation.flower.grid import MessageGrid
 from simulation.flower.private import set_message_id
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class AppGrid(MessageGrid):
 
     def together(self, messages: int) -> int:
         """Return how many of some messages travel in one call: few, where there are few."""
-        return max(1, min(MESSAGES, messages // (SHARES * max(1, self.engine.workers))))
+        return max(1, min(POLICY.messages, messages // (SHARES * max(1, self.engine.workers))))
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the clients' numbers.

@@ -15,11 +15,9 @@ from flwr.supercore.run import Run
 
 from simulation.engines.calls import Call, Poisoned
 from simulation.engines.engine import Engine
+from simulation.engines.policy import POLICY
 from simulation.flower.codec import CLIENT_FAILED
 from simulation.flower.private import set_identity, set_message_id
-
-MESSAGES = 8
-"""Flower messages that travel in one call, at most."""
 
 Asked = list[tuple[Message, RecordDict | None]]
 """Messages, or replies, each with its node's state."""
@@ -99,7 +97,7 @@ class MessageGrid(Grid):
 
     def together(self, messages: int) -> int:
         """Return how many of some messages travel in one call."""
-        return MESSAGES
+        return POLICY.messages
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages, some in each call; return their ids."""

@@ -17,7 +17,7 @@ from typing import Any
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment, parse
 from simulation.config.strategy import make_strategy
-from simulation.engines.schedule import CLIENT_COST
+from simulation.engines.policy import POLICY
 from simulation.records import reading
 from simulation.runs import memory
 from simulation.studies.campaign import DataSize, Prospect
@@ -98,7 +98,7 @@ def passes(experiment: Experiment, rows: DataSize) -> float:
     alone = experiment.mode == "centralised"
     clients = 1 if alone else experiment.clients
     share = experiment.cohort_size / experiment.clients if experiment.mode == "federated" else 1.0
-    trained = share * (rows.train * epochs + clients * CLIENT_COST) * _done(experiment)
+    trained = share * (rows.train * epochs + clients * POLICY.client_cost) * _done(experiment)
     models = clients if experiment.mode == "local" else 1
     measured = plan.server * rows.test * models + plan.clients * share * rows.validation
     return experiment.rounds * (trained + MEASURING * measured / plan.every)

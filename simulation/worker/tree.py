@@ -10,11 +10,8 @@ T = TypeVar("T")
 Tree: TypeAlias = "T | tuple[Tree[T], ...]"
 """A leaf, or a node as the tuple of its children."""
 
-ARITY = 4
-"""Children of a node of the merge tree."""
 
-
-def tree(leaves: Sequence[T], arity: int = ARITY) -> Tree[T]:
+def tree(leaves: Sequence[T], arity: int) -> Tree[T]:
     """Return the merge tree over ``leaves``: neighbours in groups, the groups in groups, ...
 
     Raises:

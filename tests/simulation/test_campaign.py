@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from simulation.config.experiment import Experiment, parse
-from simulation.engines.schedule import CLIENT_COST
+from simulation.engines.policy import POLICY
 from simulation.records.run_folder import RunFolder
 from simulation.runs import memory
 from simulation.studies import campaign
@@ -102,13 +102,13 @@ ROWS = DataSize(5400, 600, 1000, 5_000_000, (28, 28, 1), 10)
 
 def test_passes_count_what_is_trained_and_measured() -> None:
     federated = parse({**BASE, "training": {"local_epochs": 3}, "evaluation": {"every": 2}})
-    trained = 5400 * 3 / 2 + 5 * CLIENT_COST
+    trained = 5400 * 3 / 2 + 5 * POLICY.client_cost
     assert passes(federated, ROWS) == pytest.approx(
         4 * (trained + MEASURING * (1000 + 600 / 2) / 2)
     )
     local = parse({**BASE, "mode": "local"})
     assert passes(local, ROWS) == pytest.approx(
-        4 * (5400 + 10 * CLIENT_COST + MEASURING * (10 * 1000 + 600))
+        4 * (5400 + 10 * POLICY.client_cost + MEASURING * (10 * 1000 + 600))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from simulation.engines.client_ledger import ClientLedger
 from simulation.engines.cohort import CohortTraining, clients_of
 from simulation.engines.engine import Engine
 from simulation.engines.inline import InlineEngine
+from simulation.engines.policy import POLICY
 from simulation.records import rows as tables
 from simulation.worker.chunk import Part, merge_parts
 from simulation.worker.faults import ClientError, Lost, WorkerError
@@ -161,8 +163,7 @@ def test_clients_that_fail_only_together_fail_the_run() -> None:
 @pytest.fixture
 def heavy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let partials count as too much for the driver."""
-    monkeypatch.setattr(cohort, "LIGHT", 0)
-    monkeypatch.setattr(cohort, "RATE", 0)
+    monkeypatch.setattr(cohort, "POLICY", replace(POLICY, driver_bytes=0, driver_rate=0))
 
 
 def merges(grid: Fragile) -> int:
@@ -184,8 +185,8 @@ def test_many_workers_merge_what_is_too_much_for_the_driver(heavy: None) -> None
 def test_the_driver_merges_what_is_little_for_the_time_there_is(
     light: int, rate: int, driver: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cohort, "LIGHT", light)
-    monkeypatch.setattr(cohort, "RATE", rate)
+    policy = replace(POLICY, driver_bytes=light, driver_rate=rate)
+    monkeypatch.setattr(cohort, "POLICY", policy)
     grid = Fragile(20)
     train(grid)
     assert (merges(grid) == 0) is driver

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from simulation.config.sections import Resources
+from simulation.engines.policy import POLICY
 from simulation.engines.ray.cluster import ResourceError, kinds_of_workers
-from simulation.engines.ray.slots import MOST_PORTIONS, PoolRun, WorkerSlot
+from simulation.engines.ray.slots import PoolRun, WorkerSlot
 from simulation.training.process import memory_of_gpus
 from simulation.training.tensorflow import process
 
@@ -47,7 +48,7 @@ def test_portions_follow_the_slowest_worker() -> None:
     assert run.effective_workers(slots) == round((100 + 100 + 20) / 20)
     for _ in range(20):
         run.learn(slots[2], seconds=1000.0, cost=20.0)
-    assert run.effective_workers(slots) == MOST_PORTIONS * 3
+    assert run.effective_workers(slots) == POLICY.most_units * 3
 
 
 def test_no_node_has_a_gpu() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from simulation.config.experiment import Experiment
 from simulation.engines.cohort import train_cohort
-from simulation.engines.ray.engine import EVEN, HAND_OVER, PIECE, RayEngine
+from simulation.engines.policy import POLICY
+from simulation.engines.ray.engine import RayEngine
 from simulation.population.deal import prepare
 from simulation.worker.faults import WorkerError
 from simulation.worker.setup import Setup
@@ -70,7 +71,7 @@ def test_portions_are_worth_a_hand_over(engine: RayEngine) -> None:
     first = train_cohort(engine, 1, range(12), model, {}).total
     for pace in (100.0, 1e9):  # cost a second
         engine._pool_run.worked = {slot: (2.0, 2.0 * pace) for slot in slots}
-        least = min(PIECE * pace, total / (len(slots) * EVEN))
+        least = min(POLICY.unit_seconds * pace, total / (len(slots) * POLICY.units_each))
         assert engine.min_cost(total) == pytest.approx(least)
         assert engine.seconds(total) == pytest.approx(total / (2 * pace))
         again = train_cohort(engine, 1, range(12), model, {}).total
@@ -78,6 +79,6 @@ def test_portions_are_worth_a_hand_over(engine: RayEngine) -> None:
     # One driver hands out to all: a hundred workers get larger portions.
     engine.pool.slots = slots * 50
     engine._pool_run.worked = {slot: (2.0, 2.0) for slot in slots}
-    assert HAND_OVER * 100 > PIECE
-    assert engine.min_cost(1e6) == pytest.approx(HAND_OVER * 100)
+    assert POLICY.driver_seconds * 100 > POLICY.unit_seconds
+    assert engine.min_cost(1e6) == pytest.approx(POLICY.driver_seconds * 100)
     engine.pool.slots = slots

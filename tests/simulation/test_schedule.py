@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulation.engines import schedule
+from simulation.engines.policy import POLICY
 from simulation.worker import tree
 
 cohorts = st.lists(st.integers(1, 5000), min_size=1, max_size=300)
@@ -29,7 +30,7 @@ def test_no_chunk_of_several_clients_exceeds_its_share(sizes: list[int]) -> None
     left = cost.sum()
     for chunk in cut(sizes):
         own = cost[chunk].sum()
-        assert len(chunk) == 1 or own <= left / schedule.SPREAD * (1 + 1e-9)
+        assert len(chunk) == 1 or own <= left * POLICY.chunk_share * (1 + 1e-9)
         left -= own
 
 
@@ -45,7 +46,7 @@ def test_order_of_the_cohort_does_not_matter(sizes: list[int], order: list[int])
 @given(cohorts, st.integers(1, 200))
 def test_units_are_the_tree_cut_at_some_height(sizes: list[int], workers: int) -> None:
     chunks = cut(sizes)
-    root = tree.tree(chunks)
+    root = tree.tree(chunks, POLICY.merge_arity)
     assert [id(c) for c in tree.leaves(root)] == [id(c) for c in chunks]
     cost = schedule.weights(np.array(sizes), 1)
     units = schedule.units(root, lambda c: float(cost[c].sum()), workers)
@@ -55,7 +56,7 @@ def test_units_are_the_tree_cut_at_some_height(sizes: list[int], workers: int) -
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.integers(1, 50))
 def test_any_pool_merges_in_the_same_order(values: list[float], workers: int) -> None:
-    root = tree.tree(values)
+    root = tree.tree(values, POLICY.merge_arity)
 
     def total(node: object) -> float:
         if isinstance(node, tuple):
@@ -74,7 +75,7 @@ def test_any_pool_merges_in_the_same_order(values: list[float], workers: int) ->
 
 def test_few_workers_are_handed_few_units() -> None:
     sizes = [60] * 1000
-    root = tree.tree(cut(sizes))
+    root = tree.tree(cut(sizes), POLICY.merge_arity)
     cost = schedule.weights(np.array(sizes), 1)
     count = [len(schedule.units(root, lambda c: float(cost[c].sum()), w)) for w in (2, 64)]
     assert count[0] < 100 < count[1]

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from simulation.engines.calls import Merge, Train
-from simulation.engines.ray.slots import AHEAD, PoolRun, Ticket, WorkerSlot, has_enough
+from simulation.engines.policy import POLICY
+from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
 from tests.simulation.tools import training
 
 TRAIN = training([0], None)
@@ -33,7 +34,7 @@ def line(*costs: float) -> WorkerSlot:
 def test_a_second_call_waits_for_the_first_idle_worker_as_the_round_ends() -> None:
     slots, call = [line(10.0), line(2.0)], Ticket(PoolRun(()), replace(TRAIN, cost=3.0))
     # 15 are left: 7.5 for each, of which 0.7 are 5.25.
-    assert AHEAD == 0.7
+    assert POLICY.line_share == 0.7
     assert has_enough(slots[0], slots, [call])
     assert not has_enough(slots[1], slots, [call])
     # Much is still to be handed out, or nothing is.

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from simulation.engines.calls import Call
+from simulation.engines.policy import POLICY
 from simulation.engines.ray import actor
-from simulation.engines.ray.actor import FETCHED, Shared, Worker
+from simulation.engines.ray.actor import Shared, Worker
 
 
 def shared(number: int) -> Shared:
@@ -35,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def idle() -> Worker:
     """Return a worker that holds no run."""
     made = object.__new__(Worker)
-    made._executors, made._fetched = {}, deque(maxlen=FETCHED)
+    made._executors, made._fetched = {}, deque(maxlen=POLICY.values_kept)
     made._node = "here"
     return made
 
@@ -62,12 +63,12 @@ def test_a_shared_value_is_fetched_once(idle: Worker, asked: list[int]) -> None:
 
 def test_only_the_last_values_are_kept(idle: Worker, asked: list[int]) -> None:
     idle._executors[7] = None
-    for number in range(FETCHED + 1):
+    for number in range(POLICY.values_kept + 1):
         idle.call(7, Echo(one=shared(number)))
-    assert len(idle._fetched) == FETCHED
-    idle.call(7, Echo(one=shared(FETCHED)))
+    assert len(idle._fetched) == POLICY.values_kept
+    idle.call(7, Echo(one=shared(POLICY.values_kept)))
     idle.call(7, Echo(one=shared(0)))
-    assert asked == [*range(FETCHED + 1), 0]
+    assert asked == [*range(POLICY.values_kept + 1), 0]
 
 
 def test_nothing_is_kept_of_a_run_that_has_left(idle: Worker, asked: list[int]) -> None:

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from simulation.engines.calls import Call, Status
+from simulation.engines.policy import POLICY
 from simulation.records.client_states import StateError
 
 if TYPE_CHECKING:
     from simulation.datasets.dataset import Dataset
     from simulation.population.partition import AnyPartition
     from simulation.worker.setup import Setup
-
-FETCHED = 2
-"""Shared values that a worker keeps at hand: a round's model, and what the server shares."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Worker:
         self._class: Any = plugins.find("executor", executor)
         self._class.prepare(threads, gpus)
         self._executors: dict[int, Any] = {}
-        self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=FETCHED)
+        self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=POLICY.values_kept)
         self._node = ray.get_runtime_context().get_node_id()
 
     def open(self, pool_run: int, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:

@@ -21,6 +21,7 @@ from simulation.datasets.dataset import Dataset
 from simulation.engines.calls import Call, Status, ValueLost
 from simulation.engines.client_ledger import ClientLedger
 from simulation.engines.engine import Engine, Progress
+from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Shared
 from simulation.engines.ray.object_states import ObjectStoreLedger, from_files
 from simulation.engines.ray.pool import EXECUTOR, Pool
@@ -29,19 +30,6 @@ from simulation.population.partition import AnyPartition
 from simulation.worker.setup import Setup
 
 log = logging.getLogger("sunflower.grid")
-
-WHOLE = 0.5
-"""Seconds of training that are handed out whole where several runs share the pool."""
-
-PIECE = 0.2
-"""Seconds of training that are handed out whole, however few workers there are."""
-
-HAND_OVER = 0.01
-"""Seconds of training for each worker that are handed out whole: with more hand-overs than that,
-workers would wait for the driver."""
-
-EVEN = 16
-"""Portions that every worker gets in spite of that, so that all end at about the same time."""
 
 
 class RayEngine(Engine):
@@ -89,9 +77,11 @@ class RayEngine(Engine):
         of which there is one: the more workers, the larger their portions.
         """
         if self.pool.runs > 1:  # Other runs use the workers that are left.
-            return self._pool_run.cost_of(WHOLE)
-        piece = max(PIECE, HAND_OVER * self.workers)
-        return min(self._pool_run.cost_of(piece), total / (self.effective_workers * EVEN))
+            return self._pool_run.cost_of(POLICY.shared_seconds)
+        piece = max(POLICY.unit_seconds, POLICY.driver_seconds * self.workers)
+        return min(
+            self._pool_run.cost_of(piece), total / (self.effective_workers * POLICY.units_each)
+        )
 
     def seconds(self, total: float) -> float:
         """Return how long a round of some cost will take; 0 while that is not known."""

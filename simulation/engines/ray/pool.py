@@ -30,21 +30,13 @@ from ray.exceptions import (
 
 from simulation.config.sections import Resources
 from simulation.engines.calls import BAD_INPUT, Poisoned, Status, ValueLost
+from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Worker
 from simulation.engines.ray.cluster import Cluster
-from simulation.engines.ray.slots import DEPTH, PoolRun, Ticket, WorkerSlot, has_enough
+from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
 from simulation.worker.faults import WorkerError
 
 log = logging.getLogger("sunflower.grid")
-
-HUNG_AFTER = 10.0
-"""A call counts as hung after this many times what the slowest one so far would have taken."""
-
-LEAST = 60.0
-"""Seconds that a call is given at least, when its time is learned from the run."""
-
-GLANCE = 1.0
-"""Seconds between looks at the cluster's nodes, and at hung calls."""
 
 GONE = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
 """What Ray says of a worker that is no more."""
@@ -146,7 +138,7 @@ class Pool:
                     raise Stopped
                 if ticket.owner.failure is not None:
                     raise ticket.owner.failure
-                left = GLANCE if end is None else min(GLANCE, end - time.monotonic())
+                left = POLICY.glance if end is None else min(POLICY.glance, end - time.monotonic())
                 if self._listening:
                     self._turn.wait(max(0.0, left))
                 else:
@@ -165,7 +157,7 @@ class Pool:
         """Give workers to nodes that have joined, or that have room again."""
         with self._turn:
             now = time.monotonic()
-            if not self.cluster.grows or now - self._looked < GLANCE:
+            if not self.cluster.grows or now - self._looked < POLICY.glance:
                 return
             self._looked = now
             missing = Counter(self.cluster.room())
@@ -211,7 +203,7 @@ class Pool:
 
     def _hand_out(self) -> None:
         # First one call for every worker, then the next one, so that none has two while one idles.
-        for depth in range(DEPTH):
+        for depth in range(POLICY.depth):
             for slot in self.slots:
                 if not (self._queue or self._later):
                     return
@@ -333,7 +325,9 @@ class Pool:
         if owner.faults.chunk_timeout is not None:
             return owner.faults.chunk_timeout
         pace = owner.slowest.get(ticket.name)
-        return None if pace is None else max(LEAST, HUNG_AFTER * pace * ticket.cost)
+        return (
+            None if pace is None else max(POLICY.hung_least, POLICY.hung_after * pace * ticket.cost)
+        )
 
     def _look_for_hung(self) -> None:
         now = time.monotonic()

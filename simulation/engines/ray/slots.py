@@ -10,27 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from simulation.config.sections import Faults
 from simulation.engines.calls import Call
+from simulation.engines.policy import POLICY
 
 if TYPE_CHECKING:
     from simulation.engines.calls import Status
-
-
-UNEQUAL = 2.0
-"""Workers count as different when one is this many times as fast as another."""
-
-MEMORY = 0.9
-"""What is left of a worker's past after each portion. Costs are estimates, good for large clients
-and less so for small ones: the last few portions alone would make equal workers look unequal."""
-
-MOST_PORTIONS = 8
-"""Portions for each worker, at most: each costs the driver some work."""
-
-DEPTH = 2
-"""Calls with a worker at a time: the next one is there when one ends."""
-
-AHEAD = 0.7
-"""A worker's calls are at most this part of its share of what is left; beyond, a call waits for the
-worker that is first to have nothing to do."""
 
 
 @dataclass(eq=False)
@@ -60,7 +43,10 @@ class PoolRun:
     def learn(self, slot: WorkerSlot, seconds: float, cost: float) -> None:
         """Note how fast a worker trains; what is long past counts less and less."""
         before = self.worked.get(slot, (0.0, 0.0))
-        self.worked[slot] = (MEMORY * before[0] + seconds, MEMORY * before[1] + cost)
+        self.worked[slot] = (
+            POLICY.pace_memory * before[0] + seconds,
+            POLICY.pace_memory * before[1] + cost,
+        )
 
     def cost_of(self, seconds: float) -> float:
         """Return the cost of so many seconds of training; 0 while that is not known."""
@@ -74,9 +60,9 @@ class PoolRun:
         """
         known = [self.worked[slot] for slot in slots if slot in self.worked]
         speeds = [cost / seconds for seconds, cost in known if seconds > 0]
-        if len(speeds) < len(slots) or max(speeds) < UNEQUAL * min(speeds):
+        if len(speeds) < len(slots) or max(speeds) < POLICY.unequal * min(speeds):
             return len(slots)
-        return min(round(sum(speeds) / min(speeds)), MOST_PORTIONS * len(slots))
+        return min(round(sum(speeds) / min(speeds)), POLICY.most_units * len(slots))
 
 
 @dataclass(eq=False)
@@ -186,10 +172,10 @@ def has_enough(slot: WorkerSlot, slots: Sequence[WorkerSlot], queue: Sequence[Ti
         slots: all places.
         queue: calls that wait, the next one first.
     """
-    if not queue or len(queue) > DEPTH * len(slots):
+    if not queue or len(queue) > POLICY.depth * len(slots):
         return False
     name = queue[0].name
     waiting = itertools.chain(queue, *(other.line for other in slots))
     left = sum(ticket.cost for ticket in waiting if ticket.name == name)
     mine = sum(ticket.cost for ticket in slot.line if ticket.name == name)
-    return mine + queue[0].cost > AHEAD * left / len(slots)
+    return mine + queue[0].cost > POLICY.line_share * left / len(slots)
