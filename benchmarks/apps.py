@@ -67,9 +67,9 @@ OURS = "sunflower run --app"
 
 def write(file: Path, small: bool) -> None:
     """Write Fashion-MNIST (or the little one) as the app's data file."""
-    from simulation import datasets
+    from simulation.datasets import registry
 
-    data = datasets.load("fashion-mnist-mini" if small else "fashion-mnist")
+    data = registry.load("fashion-mnist-mini" if small else "fashion-mnist")
     x = np.asarray(data.x_train)
     x = x if x.dtype == np.uint8 else np.round(x * 255).astype(np.uint8)
     np.savez(file, x=x.reshape(len(x), 28, 28), y=np.asarray(data.y_train))
@@ -111,7 +111,16 @@ def flower(folder: Path, data: Path, clients: int, rounds: int, cpus: int) -> li
 def sunflower(folder: Path, data: Path, clients: int, rounds: int, reuse: str) -> list[float]:
     """Run the app with ``sunflower run --app``; return the seconds of its rounds."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
-    command = [sys.executable, "-m", "simulation.cli", "run", "--app", str(APP), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "simulation.cli",
+        "run",
+        "--app",
+        str(APP),
+        "--out",
+        str(out),
+    ]
     command += ["--clients", str(clients), "--set", f"reuse={reuse}"]
     command += ["--run-config", f'data="{data}" num-server-rounds={rounds}']
     subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=True, cwd=folder)

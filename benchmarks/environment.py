@@ -33,7 +33,7 @@ def pfl_python() -> str:
     Raises:
         Unavailable: when pfl does not support this Python, or cannot be installed.
     """
-    from simulation.cache import cache_dir
+    from simulation.datasets.cache import cache_dir
 
     if sys.version_info >= (3, 13):
         raise Unavailable(f"pfl {PFL} needs Python below 3.13, this is {sys.version.split()[0]}")

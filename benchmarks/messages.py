@@ -78,8 +78,8 @@ def answer(who: str, data: Path, count: int) -> dict[str, list[float]]:
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     config = {"data": str(data), "learning-rate": 0.001, "local-epochs": 1, "batch-size": 32}
     if who == "sunflower":
-        from simulation.app import AppRun
-        from simulation.app_grid import AppExecutor, AppSetup
+        from simulation.config.app import AppRun
+        from simulation.flower.app import AppExecutor, AppSetup
 
         setup = AppSetup(AppRun(app=APP), str(APP), "tfexample.client_app:app", config)
         AppExecutor(setup, None, range(100))

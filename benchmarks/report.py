@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 from benchmarks import common
 from benchmarks.common import Report, say
-from simulation.results import to_json
-from simulation.rounds import EMPTY_LINE
+from simulation.records.files import to_json
+from simulation.rounds.loop import EMPTY_LINE
 
 SECONDS, GIGABYTES = 30.0, 1.5
 """What a report on 200 runs of 500 rounds may take."""
@@ -119,7 +119,15 @@ def measure(runs: Path, out: Path) -> dict[str, float]:
     Raises:
         RuntimeError: if it fails.
     """
-    command = [sys.executable, "-m", "simulation.cli", "report", str(runs), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "simulation.cli",
+        "report",
+        str(runs),
+        "--out",
+        str(out),
+    ]
     started, before = time.perf_counter(), _processor()
     most = 0
     with tempfile.TemporaryFile("w+") as errors:

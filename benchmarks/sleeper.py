@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation import schedule
-from simulation.datasets import Dataset
-from simulation.leaf import Rows, join
-from simulation.partition import AnyPartition
-from simulation.work import Setup
-from strategies.core import Update, Vector
+from simulation.datasets.dataset import Dataset
+from simulation.population.partition import AnyPartition
+from simulation.records.rows import Rows, join
+from simulation.worker import tree
+from simulation.worker.setup import Setup
+from strategies.spec import Vector
+from strategies.updates import Update
 
 SECONDS = 0.005
 """How long a client sleeps for each of its examples."""
 
 
 class Sleeper:
-    """Does what :class:`simulation.work.Executor` does, asleep.
+    """Does what :class:`simulation.worker.executor.Executor` does, asleep.
 
     Its rows also say when each client began and ended (seconds since the epoch).
     """
@@ -36,18 +37,19 @@ class Sleeper:
     def train(
         self,
         round: int,
-        node: schedule.Tree[NDArray[np.int64]],
+        node: tree.Tree[NDArray[np.int64]],
         model: Vector,
         shared: Mapping[str, Any],
         states: Sequence[Vector | None],
+        *more: Any,
     ) -> tuple[tuple[Any, Rows], None]:
         """Sleep for every client below a node of the merge tree; fold their empty updates."""
         assert self.setup.reducer is not None
         reducer, rows = self.setup.reducer, []
 
-        def partial(node: schedule.Tree[NDArray[np.int64]]) -> Any:
+        def partial(node: tree.Tree[NDArray[np.int64]]) -> Any:
             if isinstance(node, tuple):
-                return schedule.fold((partial(child) for child in node), reducer.merge)
+                return tree.fold((partial(child) for child in node), reducer.merge)
             total = None
             for client in node.tolist():
                 examples = len(self.partition.train_rows(client))
@@ -65,7 +67,7 @@ class Sleeper:
     def merge(self, *results: tuple[Any, Rows]) -> tuple[Any, Rows]:
         """Merge the results of a node's children, from the left."""
         assert self.setup.reducer is not None
-        total = schedule.fold((result[0] for result in results), self.setup.reducer.merge)
+        total = tree.fold((result[0] for result in results), self.setup.reducer.merge)
         return total, join([result[1] for result in results])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from simulation.experiment import Experiment
+    from simulation.config.experiment import Experiment
 
 PARAMETERS = 225_034
 """Parameters of the CNN that everybody trains."""
@@ -127,8 +127,8 @@ class Work:
 
 def write(shape: Shape, folder: Path) -> None:
     """Deal the rows of a shape as Sunflower does, and write them where peers can read them."""
-    from simulation.experiment import parse
-    from simulation.run import prepare
+    from simulation.config.experiment import parse
+    from simulation.population.deal import prepare
 
     data, parts = prepare(parse(settings(shape, 1)))
     rows = [parts.train_rows(client) for client in range(len(parts))]
@@ -163,7 +163,7 @@ def emit(event: str, **fields: Any) -> None:
 
 def experiment(data: dict[str, Any]) -> Experiment:
     """Return the experiment that :func:`settings` wrote."""
-    from simulation.experiment import parse
+    from simulation.config.experiment import parse
 
     return parse(data)
 
@@ -179,9 +179,9 @@ def first_1000() -> dict[str, Any]:
 
 
 def _first(name: str, rows: int) -> dict[str, Any]:
-    from simulation import datasets
+    from simulation.datasets import registry
 
-    data = datasets.load(name)
+    data = registry.load(name)
     return {
         "x_train": data.x_train[:rows],
         "y_train": data.y_train[:rows],

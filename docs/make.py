@@ -17,10 +17,10 @@ from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from simulation.experiment import Experiment
-from simulation.options import OPTIONS
-from simulation.partition import KINDS
-from simulation.study import Study
+from simulation.cli.options import OPTIONS
+from simulation.config.experiment import Experiment
+from simulation.population.partition import KINDS
+from simulation.studies.study import Study
 from strategies.entries import ENTRIES, Entry
 
 HERE = Path(__file__).parent

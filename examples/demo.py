@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simulation.cli import bad_input, endings, quiet, say
-from simulation.results import read_rounds
+from simulation.cli.endings import bad_input, endings, quiet, say
+from simulation.records.reading import read_rounds
 
 HERE = Path(__file__).parent
 
@@ -63,18 +63,18 @@ def main(
 
 def compare(console: Console, file: Path, out: Path, seed: int) -> None:
     """Run a study, or an experiment beside its centralised baseline."""
-    from simulation import study as studies
-    from simulation.experiment import read
-    from simulation.overview import StudyScreen
+    from simulation.config.experiment import read
+    from simulation.studies import study
+    from simulation.studies.screen import StudyScreen
 
     data = read(file)
     if "strategies" not in data:
         strategies = [data.pop("strategy", "fedavg")]
         data = {"experiment": data, "strategies": strategies, "centralised": True}
-    plan = studies.expand(studies.parse_study({**data, "seeds": [seed]}))
+    plan = study.expand(study.parse_study({**data, "seeds": [seed]}))
     screen = StudyScreen(plan, out, console)
     with endings(out, "make demo", lambda: screen.begun), screen:
-        outcome = studies.carry_out(plan, out, screen.watch)
+        outcome = study.carry_out(plan, out, screen.watch)
     screen.finish(outcome)
     for name, error in outcome.failed.items():
         say(f"{name} failed: {error}; see {out / name / 'run.log'}")

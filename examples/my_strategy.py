@@ -4,7 +4,7 @@
     sunflower run --strategy examples.my_strategy:signed --set strategy.strength=0.01
 
 An algorithm is three parts. This one writes its own client rule, a gradient hook in plain
-operators, and its own server rule, four pure functions, and takes the reducer as it is.
+operators, and its own server rule, three pure functions, and takes the reducer as it is.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from strategies import Algorithm, ClientRule, Mean, Round, WeightedMean, clipped
-from strategies.core import State, Vector
+from strategies import Algorithm, ClientRule, Mean, Round, State, Vector, WeightedMean, clipped
 
 
 def decayed(strength: float) -> ClientRule:

@@ -15,18 +15,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulation.experiment import ConfigError as ConfigError
-    from simulation.experiment import Experiment as Experiment
-    from simulation.run import Listener as Listener
-    from simulation.run import Result as Result
-    from simulation.run import simulate as simulate
+    from simulation.config.errors import ConfigError as ConfigError
+    from simulation.config.experiment import Experiment as Experiment
+    from simulation.listeners.listener import Listener as Listener
+    from simulation.runs.run import Result as Result
+    from simulation.runs.run import simulate as simulate
+
 
 _HOMES = {
-    "ConfigError": "simulation.experiment",
-    "Experiment": "simulation.experiment",
-    "Listener": "simulation.run",
-    "Result": "simulation.run",
-    "simulate": "simulation.run",
+    "ConfigError": "simulation.config.errors",
+    "Experiment": "simulation.config.experiment",
+    "Listener": "simulation.listeners.listener",
+    "Result": "simulation.runs.run",
+    "simulate": "simulation.runs.run",
 }
 
 __all__ = ["ConfigError", "Experiment", "Listener", "Result", "simulate"]

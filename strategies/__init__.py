@@ -16,9 +16,11 @@ A guided tour::
 # fmt: off
 
 # the types and their laws
-from strategies.core import (
-    Algorithm, ClientRule, Mean, Reducer, Round, ServerRule, Spec, Update,
-)
+from strategies.algorithm import Algorithm
+from strategies.client_rule import ClientRule, Local
+from strategies.protocols import Reducer, Round, ServerRule, State
+from strategies.spec import Spec, Vector
+from strategies.updates import Mean, Update
 # what a client does
 from strategies.clients import measuring_loss, one_step, plain, proximal
 from strategies.drift import control_variate, dynamic
@@ -44,7 +46,8 @@ from strategies.ready import (
 )
 
 __all__ = [
-    "Algorithm", "ClientRule", "Mean", "Reducer", "Round", "ServerRule", "Spec", "Update",
+    "Algorithm", "ClientRule", "Local", "Mean", "Reducer", "Round", "ServerRule", "Spec", "State",
+    "Update", "Vector",
     "measuring_loss", "one_step", "plain", "proximal", "control_variate", "dynamic",
     "FairMean", "NormalizedMean", "WeightedMean",
     "Bulyan", "GeometricMedian", "Krum", "Median", "TrimmedMean", "GaussianNoise", "clipped",

@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import exp, inf, isfinite, sqrt
+from types import MappingProxyType
 from typing import Any
 
 from strategies import checks
+from strategies.algorithm import Algorithm
+from strategies.client_rule import ClientRule
 from strategies.clients import proximal_hook
-from strategies.core import Algorithm, ClientRule, Mean, Round, ServerRule, State, Update, Vector
+from strategies.optional_protocols import refusal
 from strategies.privacy import WITHIN, Clipped
+from strategies.protocols import Round, ServerRule, State
+from strategies.server_state import WrapperState
+from strategies.spec import Vector
 from strategies.sums import Sums, squared_norm
+from strategies.updates import Mean, Update
 
 CLIP = "clip"
 """Name of the shared norm."""
@@ -39,8 +46,40 @@ class _Wrapper:
 
     def refuse(self, algorithm: Algorithm) -> str | None:
         """Refuse what the rule inside refuses."""
-        inner = getattr(self.server, "refuse", None)
-        return inner(algorithm) if inner else None
+        return refusal(self.server, algorithm)
+
+
+@dataclass(frozen=True, eq=False)
+class MuState(WrapperState):
+    """Mu, and what is known of the loss.
+
+    Args:
+        mu: what clients are told.
+        loss: mean of the last full window; inf before there is one.
+        variance: of that mean.
+        falls: windows in a row in which the loss has fallen.
+        rounds, total, squares: of the window under way: its rounds, the sum of their losses and of
+            the squares of these.
+    """
+
+    mu: float
+    loss: float = inf
+    variance: float = 0.0
+    falls: int = 0
+    rounds: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    saved_as = MappingProxyType(
+        {
+            "loss": "mu.loss",
+            "variance": "mu.variance",
+            "falls": "mu.falls",
+            "rounds": "mu.rounds",
+            "total": "mu.sum",
+            "squares": "mu.squares",
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -99,43 +138,46 @@ class AdaptiveMu(_Wrapper):
             )
         return super().refuse(algorithm)
 
-    def init(self, model: Vector) -> State:
-        """Return the state of the rule inside, mu, and what is known of the loss."""
-        known = {"mu.loss": inf, "mu.variance": 0.0, "mu.falls": 0}
-        under_way = {"mu.rounds": 0, "mu.sum": 0.0, "mu.squares": 0.0}
-        return {**self.server.init(model), "mu": float(self.mu), **known, **under_way}
+    def init(self, model: Vector) -> MuState:
+        """Return the state of the rule inside, and mu at the beginning."""
+        return MuState(self.server.init(model), float(self.mu))
 
-    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, MuState]:
         """Return the next model, and the state with the next mu."""
         if "loss" not in mean.metrics:
             raise ValueError(
                 f"metrics of the round must have 'loss' for an adaptive mu, "
                 f"got {sorted(mean.metrics)}"
             )
-        loss, rounds = float(mean.metrics["loss"]), state["mu.rounds"] + 1
-        total, squares = state["mu.sum"] + loss, state["mu.squares"] + loss**2
-        model, inner = self.server.step(model, state, mean, at)
-        known = {name: state[name] for name in ("mu", "mu.loss", "mu.variance", "mu.falls")}
-        if rounds >= self.window or mean.clients >= at.population:
-            spread = max(0.0, squares - total**2 / rounds) / max(1, rounds - 1)
-            known = self._compared(known, total / rounds, spread / rounds)
-            rounds, total, squares = 0, 0.0, 0.0
-        under_way = {"mu.rounds": rounds, "mu.sum": total, "mu.squares": squares}
-        return model, {**inner, **known, **under_way}
+        before, loss = MuState.of(state), float(mean.metrics["loss"])
+        model, inner = self.server.step(model, before.server, mean, at)
+        now = replace(
+            before,
+            server=inner,
+            rounds=before.rounds + 1,
+            total=before.total + loss,
+            squares=before.squares + loss**2,
+        )
+        if now.rounds >= self.window or mean.clients >= at.population:
+            now = self._at_the_end_of_a_window(now)
+        return model, now
 
-    def _compared(self, known: State, loss: float, variance: float) -> dict[str, Any]:
-        """Return what is known after a window of this mean loss, and the mean's variance."""
-        mu, before, falls = known["mu"], known["mu.loss"], known["mu.falls"]
-        falls = falls + 1 if isfinite(before) and loss < before else 0
-        if loss > before + 2 * sqrt(variance + known["mu.variance"]):
+    def _at_the_end_of_a_window(self, known: MuState) -> MuState:
+        """Return the state with the next mu and an empty window."""
+        loss = known.total / known.rounds
+        spread = max(0.0, known.squares - known.total**2 / known.rounds) / max(1, known.rounds - 1)
+        variance, mu = spread / known.rounds, known.mu
+        falls = known.falls + 1 if isfinite(known.loss) and loss < known.loss else 0
+        if loss > known.loss + 2 * sqrt(variance + known.variance):
             mu += self.step_size
         elif falls == self.patience:
             mu, falls = max(0.0, mu - self.step_size), 0
-        return {"mu": mu, "mu.loss": loss, "mu.variance": variance, "mu.falls": falls}
+        return MuState(known.server, mu, loss, variance, falls)
 
     def share(self, state: State) -> Mapping[str, Any]:
         """Return mu and what the rule inside shares."""
-        return {**self.server.share(state), "mu": state["mu"]}
+        now = MuState.of(state)
+        return {**self.server.share(now.server), "mu": now.mu}
 
 
 @dataclass(frozen=True)
@@ -202,6 +244,15 @@ class AdaptiveClipped(Clipped):
         return None if mean is None else replace(mean, metrics={WITHIN: 0.5})
 
 
+@dataclass(frozen=True, eq=False)
+class ClipState(WrapperState):
+    """The clipping norm of the next round."""
+
+    norm: float
+
+    saved_as = MappingProxyType({"norm": CLIP})
+
+
 @dataclass(frozen=True)
 class AdaptiveClip(_Wrapper):
     """Move the clipping norm towards a quantile of the updates' norms.
@@ -239,16 +290,18 @@ class AdaptiveClip(_Wrapper):
             return f"AdaptiveClip needs the reducer AdaptiveClipped, got {algorithm.reducer}"
         return super().refuse(algorithm)
 
-    def init(self, model: Vector) -> State:
+    def init(self, model: Vector) -> ClipState:
         """Return the state of the rule inside, and the norm."""
-        return {**self.server.init(model), CLIP: float(self.norm)}
+        return ClipState(self.server.init(model), float(self.norm))
 
-    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, ClipState]:
         """Return the next model, and the state with the next norm."""
-        norm = state[CLIP] * exp(-self.rate * (mean.metrics[WITHIN] - self.quantile))
-        model, inner = self.server.step(model, state, mean, at)
-        return model, {**inner, CLIP: norm}
+        now = ClipState.of(state)
+        norm = now.norm * exp(-self.rate * (mean.metrics[WITHIN] - self.quantile))
+        model, inner = self.server.step(model, now.server, mean, at)
+        return model, ClipState(inner, norm)
 
     def share(self, state: State) -> Mapping[str, Any]:
         """Return the norm and what the rule inside shares."""
-        return {**self.server.share(state), CLIP: state[CLIP]}
+        now = ClipState.of(state)
+        return {**self.server.share(now.server), CLIP: now.norm}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from strategies import checks, plugged
-from strategies.core import Algorithm
+from strategies.algorithm import Algorithm
 from strategies.entries import ENTRIES, Entry
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from strategies import checks
-from strategies.core import ClientRule, Schedule
+from strategies.client_rule import ClientRule
+from strategies.schedules import Schedule
 
 
 def plain() -> ClientRule:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies import checks
-from strategies.core import stream
+from strategies.random_streams import stream
 
 TRAIN = 0x7452
 """Purpose of the random stream that samples who trains."""

@@ -14,19 +14,16 @@ from typing import Any
 import numpy as np
 
 from strategies import checks
-from strategies.core import (
-    Algorithm,
-    ClientRule,
-    Local,
-    Mean,
-    Round,
-    Schedule,
-    State,
-    Vector,
-    at_round,
-)
+from strategies.algorithm import Algorithm
+from strategies.client_rule import ClientRule, Local
+from strategies.optional_protocols import WeighsClients
+from strategies.protocols import Round, State
+from strategies.schedules import Schedule, at_round
+from strategies.server_state import ServerState
 from strategies.servers import move
+from strategies.spec import Vector
 from strategies.steps import step_weight
+from strategies.updates import Mean
 
 
 def control_variate() -> ClientRule:
@@ -80,6 +77,13 @@ def _control_after(
     return {"c": change}, {"c": own["c"] + change}
 
 
+@dataclass(frozen=True, eq=False)
+class ScaffoldState(ServerState):
+    """The server's control variate c, float64 [T]."""
+
+    c: Vector
+
+
 @dataclass(frozen=True)
 class Scaffold:
     """The server rule of SCAFFOLD.
@@ -112,19 +116,21 @@ class Scaffold:
             )
         return _not_uniform("SCAFFOLD", algorithm)
 
-    def init(self, model: Vector) -> State:
-        """Return ``c = 0``, float64 [T]."""
-        return {"c": np.zeros(model.size)}
+    def init(self, model: Vector) -> ScaffoldState:
+        """Return ``c = 0``."""
+        return ScaffoldState(c=np.zeros(model.size))
 
-    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+    def step(
+        self, model: Vector, state: State, mean: Mean, at: Round
+    ) -> tuple[Vector, ScaffoldState]:
         """Return the next model and control variate."""
         lr = at_round(self.learning_rate, at.number)
-        c = state["c"] + mean.clients / at.population * mean.extras["c"]
-        return move(model, lr * mean.delta), {"c": c}
+        c = ScaffoldState.of(state).c + mean.clients / at.population * mean.extras["c"]
+        return move(model, lr * mean.delta), ScaffoldState(c)
 
     def share(self, state: State) -> Mapping[str, Any]:
         """Return the server's control variate c."""
-        return {"c": state["c"]}
+        return {"c": ScaffoldState.of(state).c}
 
 
 def dynamic() -> ClientRule:
@@ -154,6 +160,13 @@ def _dynamic_after(
     delta: Vector, shared: Mapping[str, Any], own: Mapping[str, Vector], local: Local
 ) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
     return {}, {"g": own["g"] - shared["alpha"] * delta}
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicState(ServerState):
+    """The sum h of what clients moved, times alpha, over all rounds and clients, float64 [T]."""
+
+    h: Vector
 
 
 @dataclass(frozen=True)
@@ -188,14 +201,17 @@ class Dynamic:
             )
         return _not_uniform("FedDyn", algorithm)
 
-    def init(self, model: Vector) -> State:
-        """Return ``h = 0``, float64 [T]."""
-        return {"h": np.zeros(model.size)}
+    def init(self, model: Vector) -> DynamicState:
+        """Return ``h = 0``."""
+        return DynamicState(h=np.zeros(model.size))
 
-    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+    def step(
+        self, model: Vector, state: State, mean: Mean, at: Round
+    ) -> tuple[Vector, DynamicState]:
         """Return the next model and h."""
-        h = state["h"] - self.alpha * mean.clients / at.population * mean.delta
-        return move(model, mean.delta - h / self.alpha), {"h": h}
+        before = DynamicState.of(state).h
+        h = before - self.alpha * mean.clients / at.population * mean.delta
+        return move(model, mean.delta - h / self.alpha), DynamicState(h)
 
     def share(self, state: State) -> Mapping[str, Any]:
         """Return alpha, which the clients need as well."""
@@ -203,7 +219,8 @@ class Dynamic:
 
 
 def _not_uniform(name: str, algorithm: Algorithm) -> str | None:
-    if getattr(algorithm.reducer, "by", None) == "uniform":
+    reducer = algorithm.reducer
+    if isinstance(reducer, WeighsClients) and reducer.by == "uniform":
         return None
     return (
         f"{name} corrects the plain mean over clients, which only WeightedMean('uniform') gives, "

@@ -16,14 +16,15 @@ from typing import Any
 from strategies import checks
 from strategies import citations as papers
 from strategies.adaptive import AdaptiveClip, AdaptiveClipped, AdaptiveMu, proximal_as_told
+from strategies.algorithm import Algorithm
 from strategies.citations import Citation
 from strategies.clients import measuring_loss, one_step, plain, proximal
-from strategies.core import Algorithm, Schedule
 from strategies.drift import Dynamic, Scaffold, control_variate, dynamic
 from strategies.personal import LAST, keeping
 from strategies.privacy import GaussianNoise, clipped
 from strategies.reducers import FairMean, NormalizedMean, WeightedMean
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
+from strategies.schedules import Schedule
 from strategies.servers import adagrad, adam, average, momentum, yogi
 from strategies.weights import Weights
 

@@ -32,11 +32,15 @@ from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
 from strategies.accounting import Account, check_sampling
+from strategies.algorithm import Algorithm
 from strategies.cohort import EVALUATE, TRAIN, Cohort
-from strategies.core import Algorithm, Round, Spec, State, Update, Vector, bound, finish
 from strategies.privacy import GaussianNoise, check_model
+from strategies.protocols import Round, State
+from strategies.reducing import bound, finish
 from strategies.reports import Reports, apart
+from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
+from strategies.updates import Update
 
 __all__ = ["Cohort", "Federated"]
 

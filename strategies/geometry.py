@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.core import Vector
+from strategies.spec import Vector
 from strategies.sums import add_scaled
 
 _ENTRIES = 2**20

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies import checks
-from strategies.core import ClientRule, Spec
+from strategies.client_rule import ClientRule
+from strategies.spec import Spec
 
 LAST = "last:"
 """``last:2`` stands for all weights of the last two layers that have trainable ones."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from strategies.core import Algorithm
+from strategies.algorithm import Algorithm
 from strategies.entries import ENTRIES, Entry
 
 GROUP = "sunflower.strategies"

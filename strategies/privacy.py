@@ -10,10 +10,16 @@ import numpy as np
 
 from strategies import accounting, checks
 from strategies.accounting import Account
-from strategies.core import Algorithm, Mean, Reducer, Round, Spec, Update, merge_all, stream
+from strategies.algorithm import Algorithm
 from strategies.entropy import SystemNormal
+from strategies.optional_protocols import refusal
+from strategies.protocols import Reducer, Round
+from strategies.random_streams import stream
 from strategies.reducers import WeightedMean
+from strategies.reducing import merge_all
+from strategies.spec import Spec
 from strategies.sums import squared_norm
+from strategies.updates import Mean, Update
 
 NOISE = 0x4E6F
 """Purpose of the random stream of the server's noise."""
@@ -68,8 +74,7 @@ class Clipped:
                 "clipping bounds the delta but not the extras that the client rule "
                 f"{algorithm.client.name!r} uploads"
             )
-        refuse = getattr(self.reducer, "refuse", None)
-        return refuse(algorithm) if refuse else None
+        return refusal(self.reducer, algorithm)
 
     def clip(self, update: Update) -> Update:
         """Return the update with a delta of at most the norm."""

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from strategies import catalog
 from strategies.cohort import Cohort
-from strategies.core import Spec
 from strategies.federated import Federated
+from strategies.spec import Spec
 
 
 class Ready(Protocol):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strategies import checks
-from strategies.core import Algorithm, Update
+from strategies.algorithm import Algorithm
 from strategies.steps import step_weight
 from strategies.sums import Streaming, Sums, squared_norm
+from strategies.updates import Update
 from strategies.weights import Weights, check_weights, weight_of
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from strategies.core import State
+from strategies.protocols import State
 
 CLIENTS, LOSSES = "cohort.clients", "cohort.losses"
 """Keys in the state: the clients' numbers, int64 [n], and their losses, float64 [n]."""
@@ -34,9 +34,9 @@ class Reports:
             self.losses[int(client)] = float(loss)
 
     def beside(self, state: State) -> State:
-        """Return ``state`` with the reports, if there are any."""
+        """Return ``state`` as a plain mapping, with the reports if there are any."""
         if not self.losses:
-            return state
+            return dict(state)
         known = sorted(self.losses)
         return {
             **state,

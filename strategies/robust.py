@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies import checks
-from strategies.core import Mean, Update, Vector
 from strategies.geometry import average_of, by_columns, squared_distances
+from strategies.spec import Vector
 from strategies.sums import DRIFT, add_scaled, drift, same_extras, squared_norm
+from strategies.updates import Mean, Update
 from strategies.weights import Weights, check_weights, weight_of
 
 Combine = Callable[[Sequence[Vector]], Vector]

@@ -6,10 +6,19 @@ Every schedule is a function of the round's number, which counts from 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi, sqrt
 
 from strategies import checks
+
+Schedule = Callable[[int], float]
+"""A value that depends on the round: ``schedule(round)``, rounds counted from 1."""
+
+
+def at_round(value: float | Schedule, round: int) -> float:
+    """Return ``value``, or what a schedule gives for ``round``."""
+    return float(value(round)) if callable(value) else float(value)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from strategies import checks
-from strategies.core import Mean, Round, Schedule, State, Vector, at_round
+from strategies.protocols import Round, State
+from strategies.schedules import Schedule, at_round
+from strategies.server_state import ServerState
+from strategies.spec import Vector
+from strategies.updates import Mean
 
 
 def average(learning_rate: float | Schedule = 1.0) -> Average:
@@ -86,6 +90,13 @@ class Average:
         return {}
 
 
+@dataclass(frozen=True, eq=False)
+class MomentumState(ServerState):
+    """The velocity v, float64 [T]."""
+
+    v: Vector
+
+
 @dataclass(frozen=True)
 class Momentum:
     """Server momentum on the pseudo-gradient.
@@ -116,19 +127,29 @@ class Momentum:
         checks.number("beta", self.beta, "in [0, 1)")
         checks.boolean("nesterov", self.nesterov)
 
-    def init(self, model: Vector) -> State:
-        """Return ``v = 0``, float64 [T]."""
-        return {"v": np.zeros(model.size)}
+    def init(self, model: Vector) -> MomentumState:
+        """Return ``v = 0``."""
+        return MomentumState(v=np.zeros(model.size))
 
-    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+    def step(
+        self, model: Vector, state: State, mean: Mean, at: Round
+    ) -> tuple[Vector, MomentumState]:
         """Return the next model and velocity."""
-        v = self.beta * state["v"] + mean.delta
+        v = self.beta * MomentumState.of(state).v + mean.delta
         direction = self.beta * v + mean.delta if self.nesterov else v
-        return move(model, at_round(self.learning_rate, at.number) * direction), {"v": v}
+        return move(model, at_round(self.learning_rate, at.number) * direction), MomentumState(v)
 
     def share(self, state: State) -> Mapping[str, Any]:
         """Return nothing."""
         return {}
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveState(ServerState):
+    """Both moments of the pseudo-gradient, m and v, float64 [T] each."""
+
+    m: Vector
+    v: Vector
 
 
 @dataclass(frozen=True)
@@ -169,16 +190,19 @@ class Adaptive:
         checks.number("beta2", self.beta2, "in [0, 1)")
         checks.number("tau", self.tau, "> 0")
 
-    def init(self, model: Vector) -> State:
-        """Return ``m = 0`` and ``v = tau^2``, float64 [T]."""
-        return {"m": np.zeros(model.size), "v": np.full(model.size, self.tau**2)}
+    def init(self, model: Vector) -> AdaptiveState:
+        """Return ``m = 0`` and ``v = tau^2``."""
+        return AdaptiveState(m=np.zeros(model.size), v=np.full(model.size, self.tau**2))
 
-    def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
+    def step(
+        self, model: Vector, state: State, mean: Mean, at: Round
+    ) -> tuple[Vector, AdaptiveState]:
         """Return the next model and both moments."""
-        m = self.beta1 * state["m"] + (1 - self.beta1) * mean.delta
-        v = self._second(state["v"], mean.delta**2)
+        before = AdaptiveState.of(state)
+        m = self.beta1 * before.m + (1 - self.beta1) * mean.delta
+        v = self._second(before.v, mean.delta**2)
         lr = at_round(self.learning_rate, at.number)
-        return move(model, lr * m / (np.sqrt(v) + self.tau)), {"m": m, "v": v}
+        return move(model, lr * m / (np.sqrt(v) + self.tau)), AdaptiveState(m, v)
 
     def _second(self, v: Vector, square: Vector) -> Vector:
         if self.kind == "adagrad":

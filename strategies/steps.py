@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from strategies.optional_protocols import NeedsSGD, ToldMomentum, WrapsReducer, innermost
+
 
 def step_weight(steps: int, momentum: float = 0.0, nesterov: bool = False) -> float:
     """Return ``||a||_1``: with which coefficients a client's gradients are in its delta, summed up.
@@ -33,13 +35,13 @@ def step_weight(steps: int, momentum: float = 0.0, nesterov: bool = False) -> fl
 def needs_sgd(*parts: Any) -> bool:
     """Tell whether a client rule or reducer takes clients' steps for those of SGD."""
     return any(
-        getattr(part, "sgd", False) or needs_sgd(getattr(part, "reducer", None))
+        (isinstance(part, NeedsSGD) and part.sgd)
+        or (isinstance(part, WrapsReducer) and needs_sgd(part.reducer))
         for part in parts
-        if part is not None
     )
 
 
 def told_momentum(reducer: Any) -> float | None:
     """Return the clients' momentum that a reducer was told; None where it asks the clients."""
-    behind = getattr(reducer, "reducer", reducer)
-    return behind.momentum if getattr(behind, "sgd", False) else None
+    behind = innermost(reducer)
+    return behind.momentum if isinstance(behind, ToldMomentum) and behind.sgd else None

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from strategies.core import Mean, Update, Vector
+from strategies.spec import Vector
+from strategies.updates import Mean, Update
 
 DRIFT = "drift"
-"""The metric of a :class:`~strategies.core.Mean` that :func:`drift` gives."""
+"""The metric of a :class:`~strategies.updates.Mean` that :func:`drift` gives."""
 
 _BLOCK = 9_984
 """Entries folded at a time. The scratch (117 KiB) then stays in the processor's cache, and BLAS

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from strategies import checks
-from strategies.core import Algorithm
+from strategies.algorithm import Algorithm
+from strategies.optional_protocols import WeighsClients, WrapsReducer, innermost
 
 Weights = Literal["examples", "uniform"] | None
 """A client's weight: its number of examples, or 1. None leaves it to how cohorts are drawn."""
@@ -42,16 +43,15 @@ def weighed(algorithm: Algorithm, sampling: str | None) -> Algorithm:
 
 def weights_of(reducer: Any) -> Weights:
     """Return how a reducer weighs its clients; None for one that is no weighted mean."""
-    behind = getattr(reducer, "reducer", None)
-    if behind is not None:
-        return weights_of(behind)
-    if not hasattr(reducer, "by"):
+    behind = innermost(reducer)
+    if not isinstance(behind, WeighsClients):
         return None
-    return "uniform" if reducer.by == "uniform" else "examples"
+    return "uniform" if behind.by == "uniform" else "examples"
 
 
 def _uniform(reducer: Any) -> Any:
-    behind = getattr(reducer, "reducer", None)
-    if behind is not None:
-        return replace(reducer, reducer=_uniform(behind))
-    return replace(reducer, by="uniform") if getattr(reducer, "by", "") is None else reducer
+    if isinstance(reducer, WrapsReducer):
+        return replace(cast(Any, reducer), reducer=_uniform(reducer.reducer))
+    if isinstance(reducer, WeighsClients) and reducer.by is None:
+        return replace(cast(Any, reducer), by="uniform")
+    return reducer

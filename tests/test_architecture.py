@@ -1,4 +1,4 @@
-"""Three rooms, one direction of imports; Ray and TensorFlow only where they belong."""
+"""Three rooms and thirteen packages, one direction of imports; each library in one place."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = [
-    p for room in ("strategies", "simulation", "analysis") for p in (ROOT / room).rglob("*.py")
-]
+ROOMS = ("strategies", "simulation", "analysis")
+FILES = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")]
 
-RAY = {f"simulation/{name}.py" for name in ("cluster", "grid", "held", "pool", "worker")}
-TENSORFLOW = {
-    "simulation/accuracy.py",
-    "simulation/client.py",
-    "simulation/compiling.py",
-    "simulation/default_loss.py",
-    "simulation/evaluating.py",
-    "simulation/graph.py",
-    "simulation/keras_metrics.py",
-    "simulation/measures.py",
-    "simulation/models.py",
-    "simulation/rescaling.py",
-    "simulation/reuse.py",
-    "simulation/losses.py",
-    "simulation/stepping.py",
-    "simulation/runtime.py",
-    "simulation/work.py",
-}
+ORDER = (
+    "config", "datasets", "population", "records", "listeners", "training", "worker", "engines",
+    "rounds", "flower", "runs", "studies", "cli",
+)  # fmt: skip
+"""The packages of simulation/: each imports only those before it."""
+
+RAY = "simulation/engines/ray/"
+TENSORFLOW = "simulation/training/tensorflow/"
+
+LONG: set[str] = set()
+"""Functions of more than 60 lines, docstring left out; each with its reason."""
+
+
+def module_of(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+MODULES = {module_of(path): ast.parse(path.read_text()) for path in FILES}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Every module that a file imports, anywhere in it."""
+    """Every module that a file imports: at its top, in a function, or for types alone."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -45,10 +45,26 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def for_types_alone(tree: ast.Module) -> set[str]:
+    """What stands below ``if TYPE_CHECKING``."""
+    blocks = [n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+    return {name for block in blocks for name in modules_in(block)}
+
+
+def modules_in(tree: ast.AST) -> Iterator[str]:
+    """The modules of ours that a file imports; a package counts where its face is asked."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module for name in inner)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_rooms(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
-    found = set(imported(ast.parse(path.read_text())))
+    found = set(imported(MODULES[module_of(path)]))
     tops = {module.partition(".")[0] for module in found}
     room = name.partition("/")[0]
     if room == "strategies":
@@ -56,13 +72,52 @@ def test_rooms(path: Path) -> None:
     if room == "analysis":
         assert not tops & {"strategies", "ray", "tensorflow", "keras", "flwr"}
         inner = {m for m in found if m.startswith("simulation")}
-        assert all(m.startswith("simulation.results") for m in inner), inner
-    if room == "simulation" and name != "simulation/reporting.py":
+        assert all(m.startswith("simulation.records") for m in inner), inner
+    if room == "simulation" and name != "simulation/cli/report.py":
         assert "analysis" not in tops
-    if name not in RAY:
+    if not name.startswith(RAY):
         assert "ray" not in tops
-    if name not in TENSORFLOW:
+    if not name.startswith(TENSORFLOW):
         assert not tops & {"tensorflow", "keras"}
+
+
+def test_simulation_is_its_packages() -> None:
+    there = {p.name for p in (ROOT / "simulation").iterdir() if p.name != "__pycache__"}
+    assert there == {*ORDER, "__init__.py", "version.py", "py.typed"}
+
+
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if m.count(".") > 1))
+def test_packages_import_only_those_before_them(module: str) -> None:
+    if not module.startswith("simulation."):
+        return
+    own = ORDER.index(module.split(".")[1])
+    packages = {m.split(".")[1] for m in imported(MODULES[module]) if m.startswith("simulation.")}
+    later = [p for p in packages if p in ORDER[own + 1 :]]
+    assert not later, f"{module} imports {later}"
+
+
+def graph() -> dict[str, set[str]]:
+    """Which module imports which.
+
+    Within a package, an import for types alone ties no knot, nor does the face of the whole, whose
+    names are loaded when they are first used.
+    """
+    arrows: dict[str, set[str]] = {}
+    for module, tree in MODULES.items():
+        package, types = module.rpartition(".")[0], for_types_alone(tree)
+        found = {m for m in modules_in(tree) if m in MODULES and m != module}
+        within = {m for m in found & types if module == "simulation" or m.startswith(f"{package}.")}
+        arrows[module] = found - within
+    return arrows
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    arrows, left = graph(), dict.fromkeys(MODULES)
+    while left:  # Take away who imports nothing that is left, until nobody can be taken.
+        free = [m for m in left if not arrows[m] & left.keys()]
+        assert free, f"these import each other in a circle: {sorted(left)}"
+        for module in free:
+            del left[module]
 
 
 def loaded_after(code: str) -> set[str]:
@@ -76,7 +131,7 @@ def loaded_after(code: str) -> set[str]:
 
 def test_importing_the_packages_loads_nothing_heavy() -> None:
     heavy = {"tensorflow", "keras", "ray", "matplotlib"}
-    assert not loaded_after("import simulation.run, simulation.cli, strategies") & heavy
+    assert not loaded_after("import simulation.runs.run, simulation.cli, strategies") & heavy
     assert not loaded_after("import simulation.cli") & (heavy | {"flwr", "pandas", "numpy"})
 
 
@@ -92,8 +147,30 @@ simulate(
     assert (tmp_path / "run/model.keras").exists()
 
 
-def test_files_stay_short() -> None:
+def lines_of(function: ast.FunctionDef) -> int:
+    """Lines of a function, its docstring left out."""
+    first = function.body[0]
+    told = ast.get_docstring(function, clean=False) is not None
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if told else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+def test_functions_stay_short() -> None:
     long = {
-        str(p.relative_to(ROOT)): n for p in FILES if (n := len(p.read_text().splitlines())) > 400
+        f"{path.relative_to(ROOT).as_posix()}:{node.name}": lines_of(node)
+        for path in FILES
+        for node in ast.walk(MODULES[module_of(path)])
+        if isinstance(node, ast.FunctionDef) and lines_of(node) > 60
+    }
+    assert long.keys() == LONG, long
+
+
+def test_files_stay_short() -> None:
+    tests = (ROOT / "tests").rglob("*.py")
+    inputs = ROOT / "tests/cases"
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in (*FILES, *(p for p in tests if inputs not in p.parents))
+        if (n := len(p.read_text().splitlines())) > 500
     }
     assert not long

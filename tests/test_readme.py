@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulation.experiment import parse
-from simulation.run import simulate
+from simulation.config.experiment import parse
+from simulation.runs.run import simulate
 from strategies import Algorithm, Federated
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()

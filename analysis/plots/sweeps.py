@@ -99,6 +99,16 @@ def sweep(
             yerr=[part["mean"] - part["low"], part["high"] - part["mean"]], label=label,
             **{**look.line(), "capsize": points(2), "elinewidth": points(0.8), **style},
         )  # fmt: skip
+    _swept_axis(ax, x, places, log)
+    name_axis(ax.yaxis, metric)
+    ax.set_ylabel(f"Final {ax.get_ylabel()[0].lower()}{ax.get_ylabel()[1:]}")
+    if legend:
+        legend_above(ax, band_text(band, data["n"]))
+    return ax
+
+
+def _swept_axis(ax: Axes, x: str, places: np.ndarray[Any, Any], log: bool) -> None:
+    """Name the axis of the swept number, with a tick at each value where they are few."""
     if log:
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
@@ -109,11 +119,6 @@ def sweep(
     if is_share(x):
         percent(ax.xaxis)
         ax.set_xlabel(f"{name_of(x)} (%)")
-    name_axis(ax.yaxis, metric)
-    ax.set_ylabel(f"Final {ax.get_ylabel()[0].lower()}{ax.get_ylabel()[1:]}")
-    if legend:
-        legend_above(ax, band_text(band, data["n"]))
-    return ax
 
 
 def thinned(places: np.ndarray[Any, Any], log: bool) -> list[float]:

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="report resident memory as well")
     given = parser.parse_args()
 
-    from simulation.run import Listener, simulate
+    from simulation.runs.run import Listener, simulate
 
     class Reporter(Listener):
         def begin(self, experiment: Any, workers: int, done: int) -> None:

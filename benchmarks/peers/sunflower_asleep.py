@@ -22,11 +22,14 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, default=1_000)
     given = parser.parse_args()
 
-    from simulation.datasets import Dataset
-    from simulation.experiment import Resources, parse
-    from simulation.grid import RayGrid
-    from simulation.partition import Partition
-    from simulation.work import Setup
+    from simulation.config.experiment import parse
+    from simulation.config.sections import Resources
+    from simulation.datasets.dataset import Dataset
+    from simulation.engines.calls import Train
+    from simulation.engines.cohort import train_cohort
+    from simulation.engines.ray.engine import RayEngine
+    from simulation.population.partition import Partition
+    from simulation.worker.setup import Setup
     from strategies import catalog
 
     sizes = np.array(json.loads(given.sizes.read_text()), np.int32)
@@ -36,30 +39,31 @@ def main() -> None:
     data = Dataset("asleep", x, y, x, y, classes=1, scale=1.0, source="made here")
     experiment = parse({"clients": len(sizes)})
     setup = Setup(experiment, reducer=catalog.build("fedavg").reducer)
-    grid = RayGrid(Resources(workers=given.workers), executor="benchmarks.sleeper:Sleeper")
+    engine = RayEngine(Resources(workers=given.workers), executor="benchmarks.sleeper:Sleeper")
     try:
-        grid.start(setup, data, Partition(np.zeros(total, np.int32), offsets, sizes))
+        engine.start(setup, data, Partition(np.zeros(total, np.int32), offsets, sizes))
         # A call for every worker, so that none is still starting when the clock runs.
-        model, seats = np.zeros(given.parameters, np.float32), range(given.workers)
-        for ticket in [grid.submit("train", 0, np.array([0]), model, {}, [None]) for _ in seats]:
-            grid.result(ticket)
-        work.emit("begin", workers=grid.workers)
+        model, slots = np.zeros(given.parameters, np.float32), range(given.workers)
+        first = Train(round=0, node=np.array([0]), model=model, shared={}, states=[None])
+        for ticket in [engine.submit(first) for _ in slots]:
+            engine.result(ticket)
+        work.emit("begin", workers=engine.workers)
         for number in range(1, given.rounds + 1):
             cpu, start = time.process_time(), time.perf_counter()
-            _, rows = grid.train(number, clients, model, {})
+            rows = train_cohort(engine, number, clients, model, {}).rows
             seconds = time.perf_counter() - start
             asleep = float((rows["ended"] - rows["started"]).sum())
             work.emit(
                 "round",
                 round=number,
                 seconds=seconds,
-                busy=asleep / (seconds * grid.workers),
+                busy=asleep / (seconds * engine.workers),
                 in_flight=most_at_once(zip(rows["started"], rows["ended"], strict=True)),
-                ideal=SECONDS * total / grid.workers,
+                ideal=SECONDS * total / engine.workers,
                 driver_cpu=time.process_time() - cpu,
             )
     finally:
-        grid.close()
+        engine.close()
 
 
 if __name__ == "__main__":

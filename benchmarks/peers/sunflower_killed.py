@@ -31,7 +31,7 @@ def main() -> None:
         rounds = set(range(given.every, chosen.rounds + 1, given.every))
 
     from benchmarks.peers.sunflower import memory
-    from simulation.run import Listener, simulate
+    from simulation.runs.run import Listener, simulate
 
     class Killer(Listener):
         """Kill a worker when a quarter of a round's clients have trained."""

@@ -21,9 +21,9 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, help="runs that share the pool")
     given = parser.parse_args()
 
-    from simulation.results import read_json
-    from simulation.run import Listener
-    from simulation.study import carry_out, expand, parse_study
+    from simulation.listeners.listener import Listener
+    from simulation.records.reading import read_json
+    from simulation.studies.study import carry_out, expand, parse_study
 
     turn = threading.Lock()
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from simulation.results import read_json, read_rounds
+from simulation.records.reading import read_json, read_rounds
 
 HERE = Path(__file__).parent
 NODES = 2

@@ -11,17 +11,17 @@ from scipy import stats
 from typer.testing import CliRunner, Result
 
 from analysis.style import PAPERS
-from simulation import cli
+from simulation.cli import commands, endings
 
 
 def sunflower(*args: str | Path) -> Result:
-    return CliRunner().invoke(cli.main, [str(arg) for arg in args])
+    return CliRunner().invoke(commands.main, [str(arg) for arg in args])
 
 
 @pytest.fixture(autouse=True)
 def loud(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the loggers of this process as they are."""
-    monkeypatch.setattr(cli, "quiet", lambda: None)
+    monkeypatch.setattr(endings, "quiet", lambda: None)
 
 
 @pytest.fixture(scope="module")

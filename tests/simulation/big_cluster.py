@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from simulation.experiment import Experiment, parse
+from simulation.config.experiment import Experiment, parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,22 +38,22 @@ def drive(out: Path, address: str | None) -> None:
     """Run the experiment and note its weights, and how much each node has trained."""
     import ray
 
-    from simulation.pool import Pool
-    from simulation.run import simulate
+    from simulation.engines.ray.pool import Pool
+    from simulation.runs.run import simulate
 
     work: Counter[str] = Counter()
     names: set[str] = set()
     where: dict[Any, str] = {}
     done = Pool._done
 
-    def count(pool: Pool, seat: Any, ticket: Any, status: Any) -> None:
+    def count(pool: Pool, slot: Any, ticket: Any, status: Any) -> None:
         if ticket.name == "train":
-            key = seat.actor._actor_id
+            key = slot.actor._actor_id
             if key not in where:
-                where[key] = ray.get(seat.actor.where.remote())[0]
+                where[key] = ray.get(slot.actor.where.remote())[0]
             work[where[key]] += 1
             names.add(ticket.title)
-        done(pool, seat, ticket, status)
+        done(pool, slot, ticket, status)
 
     Pool._done = count  # type: ignore[method-assign]
     result = simulate(experiment(address=address), out=out)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from simulation.experiment import Experiment, parse
+from simulation.config.experiment import Experiment, parse
 
 SMALL: dict[str, Any] = {
     "dataset": "fashion-mnist-mini",
@@ -24,12 +25,12 @@ def small() -> Experiment:
     return parse(SMALL)
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[Any]:
-    """One Ray for all tests that need it: four logical CPUs."""
+@contextmanager
+def local_ray() -> Iterator[Any]:
+    """Start a Ray of this machine alone, of four logical CPUs."""
     import ray
 
-    from simulation.cluster import lean
+    from simulation.engines.ray.cluster import lean
 
     # "local": while a test beside this one has a cluster of nodes, Ray would join that otherwise.
     with lean():
@@ -42,6 +43,13 @@ def ray_cluster() -> Iterator[Any]:
         )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """One Ray for all tests that need it."""
+    with local_ray() as ray:
+        yield ray
 
 
 @pytest.fixture

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from simulation.leaf import Order
-from simulation.work import Executor
+from simulation.flower.executor import MessageExecutor
 
 HOARD: list[Any] = []
 
 
-class Failing(Executor):
+class Failing(MessageExecutor):
     """Clients raise, send NaN or a wrong shape, hang, eat all memory, or kill their process."""
 
-    def train_some(self, clients: list[int], order: Order, states: Sequence[Any]) -> list[Any]:
-        todo = dict(part.split(":")[::-1] for part in (self.setup.experiment.name or "").split())
+    def train_clients(self, clients: Sequence[int], *given: Any) -> list[Any]:
+        named = [p.split(":") for p in (self.setup.experiment.name or "").split() if ":" in p]
+        todo = {client: what for what, client in named}
         how = {client: todo[str(client)] for client in clients if str(client) in todo}
         for client, what in how.items():
             if what == "raise":
@@ -35,7 +35,7 @@ class Failing(Executor):
                 time.sleep(3600)
             if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-        trained = super().train_some(clients, order, states)
+        trained = super().train_clients(clients, *given)
         return [self._spoil(t, how.get(t.update.client)) for t in trained]
 
     def _spoil(self, trained: Any, what: str | None) -> Any:

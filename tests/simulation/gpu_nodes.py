@@ -12,10 +12,12 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from simulation.cluster import ResourceError
-from simulation.experiment import Resources, parse
-from simulation.grid import RayGrid
-from simulation.work import Setup
+from simulation.config.experiment import parse
+from simulation.config.sections import Resources
+from simulation.engines.calls import Info
+from simulation.engines.ray.cluster import ResourceError
+from simulation.engines.ray.engine import RayEngine
+from simulation.worker.setup import Setup
 from tests.simulation.conftest import SMALL
 
 
@@ -26,7 +28,7 @@ def main() -> None:
     cluster.wait_for_nodes()
     found: dict[str, Any] = {}
     try:
-        RayGrid(Resources(client_gpus=3, address=cluster.address))
+        RayEngine(Resources(client_gpus=3, address=cluster.address))
     except ResourceError as error:
         found["error"] = str(error)
     kinds: dict[str, dict[str, Any]] = {
@@ -36,12 +38,12 @@ def main() -> None:
     }
     for name, kind in kinds.items():
         resources = Resources(address=cluster.address, **kind)
-        grid = RayGrid(resources, executor="tests.simulation.probe:Probe")
+        grid = RayEngine(resources, executor="tests.simulation.probe:Probe")
         inputs: Any = (Setup(parse(SMALL)), None, None)
         grid.start(*inputs)
         answers = {}
         while len(answers) < grid.workers:  # Calls go to whichever worker is free.
-            tickets = [grid.submit("info") for _ in range(4 * grid.workers)]
+            tickets = [grid.submit(Info()) for _ in range(4 * grid.workers)]
             for answer in map(grid.result, tickets):
                 answers[answer.pop("pid")] = answer
         found[name] = list(answers.values())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulation.ahead import Ahead
+from simulation.worker.group_trainer import GroupTrainer
 
 TOGETHER = 4
 
@@ -20,19 +20,21 @@ class Recorder:
     def __init__(self, bad: Sequence[int] = ()) -> None:
         self.bad, self.calls = bad, []  # type: ignore[var-annotated]
 
-    def together(self, chunk: Sequence[int]) -> Iterator[list[int]]:
-        for first in range(0, len(chunk), TOGETHER):
-            yield list(chunk[first : first + TOGETHER])
+    def group(self, clients: Sequence[int]) -> int:
+        return min(TOGETHER, len(clients))
 
-    def train_some(self, clients: list[int], order: Any, states: Sequence[Any]) -> list[Any]:
+    def read(self, handle: Any) -> Any:
+        return handle
+
+    def train_clients(self, clients: list[int], inputs: Any, states: Sequence[Any]) -> list[Any]:
         self.calls.append(clients)
         if set(self.bad) & set(clients):
             raise RuntimeError("a client fails")
         return list(zip(clients, states, strict=True))
 
 
-def ahead(executor: Any, count: int) -> Ahead:
-    return Ahead(executor, None, list(range(count)), [f"state {i}" for i in range(count)])  # type: ignore[arg-type]
+def ahead(executor: Any, count: int) -> GroupTrainer:
+    return GroupTrainer(executor, None, list(range(count)), [f"state {i}" for i in range(count)])  # type: ignore[arg-type]
 
 
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=20))

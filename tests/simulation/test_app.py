@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
 import analysis
-from simulation import cli
+from simulation.cli import commands, endings
 
 PROJECT = """
 [project]
@@ -135,7 +135,7 @@ def plain(folder: Path, name: str) -> Path:
 
 
 def sunflower(*args: Any) -> Result:
-    return CliRunner().invoke(cli.main, ["run", *map(str, args)])
+    return CliRunner().invoke(commands.main, ["run", *map(str, args)])
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +205,7 @@ def test_a_client_that_fails_is_told(tmp_path: Path) -> None:
     out, app = tmp_path / "run", plain(tmp_path, "failingapp")
     given = ("--app", app, "--out", out, "--clients", 4, "--engine", "inline")
     result = sunflower(*given, "-c", "rounds=13")
-    assert result.exit_code == cli.LOST, result.output
+    assert result.exit_code == endings.LOST, result.output
     lost = [json.loads(line) for line in (out / "lost.jsonl").read_text().splitlines()]
     assert [(one["round"], one["client"]) for one in lost] == [(1, 2), (2, 2)]
     assert lost[0]["reason"] == "ArithmeticError: client two cannot count"
@@ -218,7 +218,7 @@ def test_a_server_app_that_fails(tmp_path: Path) -> None:
     out, app = tmp_path / "run", write(tmp_path, "brokenapp", CLIENT, server)
     (app / "brokenapp/client.py").write_text(CLIENT.format(imports="", mods=""))
     result = sunflower("--app", app, "--out", out, "--clients", 2, "--engine", "inline")
-    assert result.exit_code == cli.FAILED
+    assert result.exit_code == endings.FAILED
     assert result.stderr == (
         f"sunflower: the run failed: ZeroDivisionError: division by zero; see {out / 'run.log'}\n"
     )

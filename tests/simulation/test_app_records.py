@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from simulation import app_grid
-from simulation.app import parse_app, run_app
-from simulation.app_hooks import AppError
-from simulation.hearing import in_line, named
+from simulation.config.app import parse_app
+from simulation.flower import app as app_grid
+from simulation.flower.app_hooks import AppError
+from simulation.flower.recorder import in_line, named
+from simulation.runs.app_run import run_app
 from tests.simulation.test_app import write
 
 CLIENT = """
@@ -252,7 +253,7 @@ def test_a_wait_for_ever_ends(
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(app_grid, "LOOKS", 4)
-    monkeypatch.setattr(app_grid, "PATIENCE", 0.0)
+    monkeypatch.setattr(app_grid, "LOOKS_PATIENCE", 0.0)
     name = "waits" + request.node.callspec.id
     if name == "waitsold":
         app = write(tmp_path, name, OLD_CLIENT, OLD_SERVER % main + COMPONENTS)

@@ -14,9 +14,11 @@ from flwr.supercore.task_identity import TaskIdentity
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from simulation import app_replies, cli
-from simulation.app import parse_app, run_app
-from simulation.app_replies import Diverged, Replies
+from simulation.cli import commands
+from simulation.config.app import parse_app
+from simulation.flower import app_replies
+from simulation.flower.app_replies import Diverged, Replies
+from simulation.runs.app_run import run_app
 from tests.simulation.test_app import write
 from tests.simulation.test_resume import StopAfter
 
@@ -203,7 +205,7 @@ def test_what_cannot_go_on(tmp_path: Path) -> None:
 
     def sunflower(*more: Any) -> Any:
         given = ("run", "--app", app, "--engine", "inline", *more)
-        return CliRunner().invoke(cli.main, list(map(str, given)))
+        return CliRunner().invoke(commands.main, list(map(str, given)))
 
     def line(*more: Any) -> str:
         result = sunflower("--resume", *more)

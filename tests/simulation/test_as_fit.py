@@ -16,10 +16,11 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from simulation import inputs
-from simulation.client import Trainer
-from simulation.experiment import parse
-from simulation.runtime import prepare_tensorflow
+from simulation.config.experiment import parse
+from simulation.datasets import inputs
+from simulation.training.tensorflow.process import prepare_tensorflow
+from simulation.training.tensorflow.trainer import TensorFlowTrainer
+from tests.simulation.tools import train_one
 
 prepare_tensorflow(1)
 layers, losses, optimizers, metrics = keras.layers, keras.losses, keras.optimizers, keras.metrics
@@ -208,7 +209,7 @@ def build() -> keras.Model:
     return model
 
 
-def twin(trainer: Trainer) -> keras.Model:
+def twin(trainer: TensorFlowTrainer) -> keras.Model:
     """Return another model of the same function and weights."""
     model = build()
     if not model.built:
@@ -218,7 +219,9 @@ def twin(trainer: Trainer) -> keras.Model:
     return model
 
 
-def numbers(trainer: Trainer, states: Any, loss: float, accuracy: float) -> dict[str, float]:
+def numbers(
+    trainer: TensorFlowTrainer, states: Any, loss: float, accuracy: float
+) -> dict[str, float]:
     """Return what we report, by Keras' names."""
     found = trainer.measures.metrics
     named = dict(zip(found.names, found.results(states)[0], strict=True)) if found.size else {}
@@ -242,7 +245,7 @@ def test_one_client_with_all_rows_is_fit(row: str) -> None:
     weights = WEIGHTS if weighted else None
     experiment = parse({"model": f"{__name__}:build", "training": {"batch_size": ROWS}})
     classes = int(y.max()) + 1 if y.dtype.kind in "iu" else 3 if y is HOT else None
-    trainer = Trainer(experiment, x, y, classes, 1.0, weighted=weighted)
+    trainer = TensorFlowTrainer(experiment, x, y, classes, 1.0, weighted=weighted)
     model, start = twin(trainer), trainer.initial
     options = {"sample_weight": weights, "batch_size": ROWS, "verbose": 0}
 
@@ -251,8 +254,8 @@ def test_one_client_with_all_rows_is_fit(row: str) -> None:
     same(ours, model.evaluate(x, y, return_dict=True, **options))
 
     before = trainer.spec.ravel([v.numpy() for v in model.trainable_variables])
-    one = trainer.train(0, 1, start, x, y, weights=weights)
-    all_epochs = trainer.train(0, 1, start, x, y, epochs=EPOCHS, weights=weights)
+    one = train_one(trainer, 0, 1, start, x, y, weights=weights)
+    all_epochs = train_one(trainer, 0, 1, start, x, y, epochs=EPOCHS, weights=weights)
     history = model.fit(x, y, shuffle=False, epochs=EPOCHS, **options).history
     reported = one.update.metrics
     assert one.states is not None

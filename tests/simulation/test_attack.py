@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from flwr.serverapp import strategy as flower
 
-from simulation.attack import attackers
-from simulation.experiment import ConfigError, parse
-from simulation.run import simulate
-from strategies.core import Update
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.population.attackers import attackers
+from simulation.runs.run import simulate
+from strategies.updates import Update
 
 
 def made(clients=50, classes=10, **attack):

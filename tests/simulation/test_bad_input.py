@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from simulation import cli, run
-from simulation.cluster import ResourceError, kinds_of_workers
-from simulation.experiment import Experiment, Resources
+from simulation.cli import commands
+from simulation.config.experiment import Experiment
+from simulation.config.sections import Resources
+from simulation.engines.ray.cluster import ResourceError, kinds_of_workers
+from simulation.runs import run
 from strategies import catalog
 
 MINI = ["--dataset", "fashion-mnist-mini"]
@@ -38,11 +40,11 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_: object) -> None:
         pytest.fail("an engine was started")
 
-    monkeypatch.setattr(run, "_engine", started)
+    monkeypatch.setattr(run, "engine_for", started)
 
 
 def sunflower(*args: str) -> Result:
-    return CliRunner().invoke(cli.main, list(args))
+    return CliRunner().invoke(commands.main, list(args))
 
 
 def assert_refused(result: Result, *lines: str) -> None:

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
-from simulation.client_app import client_app
-from simulation.experiment import Experiment, Resources, parse
-from simulation.inline import InlineGrid
-from simulation.messaging import Messaging
-from simulation.rounds import Folding
-from simulation.run import prepare
-from simulation.states import Shelf
-from simulation.work import Setup
+from simulation.config.experiment import Experiment, parse
+from simulation.config.sections import Resources
+from simulation.flower.client_app import client_app
+from simulation.flower.driver import MessagingDriver
+from simulation.population.deal import prepare
+from simulation.records.client_states import StateFolder
+from simulation.rounds.folding import FoldingDriver
+from simulation.worker.setup import Setup
 from strategies import Algorithm, Cohort, Federated, catalog
 from tests.simulation.flower_nodes import in_memory
+from tests.simulation.tools import answering
 
 CLIENTS, ROUNDS = 8, 2
 EXPERIMENT = parse(
@@ -64,7 +65,7 @@ def given() -> Any:
 
 @pytest.fixture(scope="module")
 def pool(ray_cluster: Any) -> Iterator[Any]:
-    from simulation.pool import Pool
+    from simulation.engines.ray.pool import Pool
 
     shared = Pool(Resources(workers=1))
     yield shared
@@ -86,7 +87,7 @@ def experiment_for(algorithm: Algorithm) -> Experiment:
 
 
 def started(grid: Any, algorithm: Algorithm, given: Any, folder: Path) -> Any:
-    shelf = Shelf(str(folder)) if algorithm.client.own or algorithm.client.local else None
+    shelf = StateFolder(str(folder)) if algorithm.client.own or algorithm.client.local else None
     grid.start(
         Setup(experiment_for(algorithm), algorithm.client, algorithm.reducer, shelf=shelf), *given
     )
@@ -103,27 +104,27 @@ def trained(driver: Any, model: np.ndarray) -> np.ndarray:
 def test_all_engines_agree(
     name: str, given: Any, pool: Any, tmp_path: Path, identity: None
 ) -> None:
-    from simulation.grid import RayGrid
+    from simulation.engines.ray.engine import RayEngine
 
     algorithm, cohort = catalog.build(name), Cohort(seed=EXPERIMENT.seed)
     if algorithm.noise is not None:
         cohort = VARYING
         algorithm = algorithm.prepared(ROUNDS, CLIENTS, 2)
     experiment = experiment_for(algorithm).replace(seed=cohort.seed)
-    inline = started(InlineGrid(), algorithm, given, tmp_path / "inline")
-    ray = started(RayGrid(Resources(), pool=pool), algorithm, given, tmp_path / "ray")
+    inline = started(answering(), algorithm, given, tmp_path / "inline")
+    ray = started(RayEngine(Resources(), pool=pool), algorithm, given, tmp_path / "ray")
     info = inline.info()
     spec, start = info.spec, info.initial
 
     def strategy() -> Federated:
         return Federated(algorithm, cohort, evaluate=None, spec=spec, seeded_noise=True)
 
-    folded = trained(Folding(strategy(), inline, spec, experiment), start)
+    folded = trained(FoldingDriver(strategy(), inline, spec, experiment), start)
     assert np.isfinite(folded).all() and np.abs(folded - start).max() > 1e-4
-    pooled = trained(Folding(strategy(), ray, spec, experiment), start)
+    pooled = trained(FoldingDriver(strategy(), ray, spec, experiment), start)
     ray.close()
     assert pooled.tobytes() == folded.tobytes()
     with in_memory(client_app(lambda _: inline._executor), CLIENTS) as grid:
-        sent = trained(Messaging(strategy(), grid, spec, experiment), start)
+        sent = trained(MessagingDriver(strategy(), grid, spec, experiment), start)
     # The sums are the same, in another order; Adam's kin divide by small numbers.
     np.testing.assert_allclose(sent, folded, atol=2e-5 if name.startswith("feda") else 2e-6)

@@ -10,14 +10,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from simulation import campaign, memory
-from simulation.campaign import Prospect, Rows, adopt, carry_out, survey
-from simulation.experiment import Experiment, parse
-from simulation.forecast import MEASURING, REFERENCE, START, forecast, in_words, parameters, passes
-from simulation.overview import StudyScreen
-from simulation.results import RunFolder
-from simulation.schedule import CLIENT_COST
-from simulation.study import expand, parse_study
+from simulation.config.experiment import Experiment, parse
+from simulation.engines.policy import POLICY
+from simulation.records.run_folder import RunFolder
+from simulation.runs import memory
+from simulation.studies import campaign
+from simulation.studies.campaign import DataSize, Prospect, adopt, carry_out, survey
+from simulation.studies.forecast import (
+    MEASURING,
+    REFERENCE,
+    START,
+    forecast,
+    in_words,
+    parameters,
+    passes,
+)
+from simulation.studies.screen import StudyScreen
+from simulation.studies.study import expand, parse_study
 
 BASE: dict[str, Any] = {
     "dataset": "fashion-mnist-mini",
@@ -88,27 +97,27 @@ def test_nothing_runs_again_when_the_order_of_the_file_changes(
     assert carry_out(plan, tmp_path).complete == list(plan)
 
 
-ROWS = Rows(5400, 600, 1000, 5_000_000, (28, 28, 1), 10)
+ROWS = DataSize(5400, 600, 1000, 5_000_000, (28, 28, 1), 10)
 
 
 def test_passes_count_what_is_trained_and_measured() -> None:
     federated = parse({**BASE, "training": {"local_epochs": 3}, "evaluation": {"every": 2}})
-    trained = 5400 * 3 / 2 + 5 * CLIENT_COST
+    trained = 5400 * 3 / 2 + 5 * POLICY.client_cost
     assert passes(federated, ROWS) == pytest.approx(
         4 * (trained + MEASURING * (1000 + 600 / 2) / 2)
     )
     local = parse({**BASE, "mode": "local"})
     assert passes(local, ROWS) == pytest.approx(
-        4 * (5400 + 10 * CLIENT_COST + MEASURING * (10 * 1000 + 600))
+        4 * (5400 + 10 * POLICY.client_cost + MEASURING * (10 * 1000 + 600))
     )
 
 
 @pytest.mark.parametrize("model", list(REFERENCE))
 def test_the_size_of_built_in_models(model: str) -> None:
-    from simulation import models
+    from simulation.training.tensorflow import models
 
     for shape, classes in (((28, 28, 1), 10), ((32, 32, 3), 7)):
-        rows = Rows(1, 1, 1, 1, shape, classes)
+        rows = DataSize(1, 1, 1, 1, shape, classes)
         built = models.build(model, shape, classes, 0)
         assert parameters(model, rows) == built.count_params()
     assert parameters("mine:model", ROWS) is None

@@ -7,118 +7,17 @@ on the model that the run has saved, from the arrays that the dataset gives.
 from __future__ import annotations
 
 import json
-import os
-import runpy
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from simulation import cli, datasets
+from simulation.datasets import registry
+from tests.simulation.case_tools import FEW, Case, Ran, agree, case, module
 
-CASES = Path(__file__).parents[1] / "cases"
-FEW = ["--clients", "3", "--rounds", "1"]
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A command that was run: how it ended, what it said, and its folder."""
-
-    status: int
-    said: str
-    path: Path
-
-    @property
-    def final(self) -> dict[str, Any]:
-        return dict(json.loads((self.path / "summary.json").read_text())["final"])
-
-    @property
-    def model(self) -> keras.Model:
-        return keras.models.load_model(self.path / "model.keras")
-
-
-class Case:
-    """A case's folder, copied to where it is run."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        for source in CASES.glob(f"{name}-*") if name else ():
-            shutil.copytree(source, folder, dirs_exist_ok=True)
-        self.folder, self.runs = folder, 0
-
-    def make(self) -> None:
-        runpy.run_path("make.py")
-
-    def run(self, *options: str, engine: str = "inline") -> Ran:
-        self.runs += 1
-        out = self.folder / f"run-{self.runs}"
-        command = ["run", "--engine", engine, "--out", str(out), *options]
-        found = CliRunner().invoke(cli.main, command)
-        if found.exception is not None and not isinstance(found.exception, SystemExit):
-            raise found.exception
-        return Ran(found.exit_code, found.output, out)
-
-    def refused(self, *options: str) -> str:
-        """Run what must be refused: status 2 and one line, which is returned."""
-        ran = self.run(*options)
-        last = ran.said.strip().splitlines()[-1]
-        assert ran.status == 2 and last.startswith("sunflower: "), ran.said
-        assert "Traceback" not in ran.said
-        return last.removeprefix("sunflower: ")
-
-    def works(self, *options: str) -> Ran:
-        ran = self.run(*options)
-        assert ran.status == 0, ran.said
-        assert "nan%" not in ran.said
-        return ran
-
-    def agrees(self, dataset: str, *options: str) -> Ran:
-        """Run what works; the saved model, evaluated by Keras, gives what was reported."""
-        ran = self.works("--dataset", dataset, *options)
-        agree(ran, datasets.load(dataset))
-        return ran
-
-
-def agree(ran: Ran, data: datasets.Dataset) -> None:
-    found = ran.model.evaluate(
-        data.x_test, data.y_test, batch_size=500, verbose=0, return_dict=True
-    )
-    assert ran.final["server_loss"] == pytest.approx(found["loss"], rel=1e-4, abs=1e-6)
-    for name in ("accuracy", "binary_accuracy", "auc", "precision", "recall"):
-        if name in found:
-            assert ran.final[f"server_{name}"] == pytest.approx(found[name], abs=1e-6), name
-
-
-@pytest.fixture
-def case(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    quiet_again: None,
-) -> Iterator[Case]:
-    """The case that the test's name begins with, in a folder of its own."""
-    name = request.node.name.removeprefix("test_")[:2]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    made = Case(name, tmp_path)
-    forget(tmp_path)
-    yield made
-    forget(tmp_path)
-
-
-def forget(folder: Path) -> None:
-    """Forget imported modules that are called as those of a folder: other cases have such too."""
-    own = {path.stem for path in folder.iterdir()}
-    for module in [m for m in sys.modules if m.partition(".")[0] in own]:
-        del sys.modules[module]
+__all__ = ["case"]  # a fixture
 
 
 @pytest.mark.parametrize(
@@ -135,7 +34,7 @@ def test_what_is_built_in_is_evaluated_by_keras_alike(
 ) -> None:
     case = Case("", tmp_path)
     ran = case.agrees(dataset, "--model", model, "--clients", "5", "--cohort", "2", "--rounds", "1")
-    data = datasets.load(dataset)
+    data = registry.load(dataset)
     found = ran.model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)
     expected = [ran.final["server_loss"], ran.final["server_accuracy"]]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -145,7 +44,7 @@ def test_01_delimited_tables(case: Case) -> None:
     case.make()
     for name in ("patients.csv", "./patients.csv"):
         ran = case.works("--dataset", name, "--model", "logistic", *FEW)
-        agree(ran, datasets.load(name))
+        agree(ran, registry.load(name))
 
 
 def test_02_an_index_is_no_feature(case: Case) -> None:
@@ -184,15 +83,15 @@ def test_04_ids_of_natural_clients_are_kept(case: Case) -> None:
 
 
 def test_05_one_hot_labels(case: Case) -> None:
-    for dataset, model in (("load", "build"), ("load", "build2"), ("load_int", "build")):
-        case.agrees(f"my_data:{dataset}", "--model", f"my_model:{model}", *FEW)
+    for data, model in (("load", "build"), ("load", "build2"), ("load_int", "build")):
+        case.agrees(f"my_data:{data}", "--model", f"my_model:{model}", *FEW)
     case.agrees("my_data:load", "--model", "my_model:build", "--alpha", "0.5", *FEW)
     case.agrees("my_data:load", "--model", "logistic", *FEW)
 
 
 def test_06_several_labels_at_once(case: Case) -> None:
     ran = case.agrees("my_data:load", "--model", "my_model:build", "--local-epochs", "3", *FEW)
-    _, (x, y) = _module("my_data").load()
+    _, (x, y) = module("my_data").load()
     right = ((ran.model.predict(x, verbose=0) > 0.5) == y).mean()
     assert ran.final["server_accuracy"] == pytest.approx(right, abs=1e-6)
     assert ran.final["server_binary_accuracy"] == ran.final["server_accuracy"]
@@ -257,7 +156,7 @@ def test_14_a_model_that_rescales_is_not_scaled_again(case: Case) -> None:
     # A scale that the user asks for is there, whatever the model does.
     asked = ["--set", "data.scale=0.5"]
     ran = case.works("--dataset", "fashion-mnist-mini", "--model", "my_model:build", *asked, *FEW)
-    data = datasets.load("fashion-mnist-mini")
+    data = registry.load("fashion-mnist-mini")
     loss, _ = ran.model.evaluate(data.x_test, data.y_test, batch_size=500, verbose=0)
     assert ran.final["server_loss"] == pytest.approx(loss, rel=1e-4)
     assert "inputs are multiplied by 0.5" in ran.said or "by 1/2 " in ran.said
@@ -289,7 +188,7 @@ def test_21_losses_of_ones_own(case: Case) -> None:
         assert_binary(ran)
     for loss in ("named", "ordinal"):
         ran = case.works("--dataset", "my_data:load", "--model", f"my_model:m_{loss}", *FEW)
-        _, (x, y) = _module("my_data").load()
+        _, (x, y) = module("my_data").load()
         weights = ran.model if loss == "named" else None
         if weights is not None:
             right = (weights.predict(x, verbose=0).argmax(1) == y).mean()
@@ -297,7 +196,7 @@ def test_21_losses_of_ones_own(case: Case) -> None:
 
 
 def assert_binary(ran: Ran) -> None:
-    _, (x, y) = _module("my_data").load()
+    _, (x, y) = module("my_data").load()
     model = keras.models.load_model(ran.path / "model.keras", compile=False)
     right = ((model.predict(x, verbose=0)[:, 0] > 0.5) == y).mean()
     assert ran.final["server_accuracy"] == pytest.approx(right, abs=1e-6)
@@ -307,9 +206,9 @@ def test_22_what_an_optimizer_leaves_out_of_decay(case: Case) -> None:
     alone = ["--clients", "1", "--rounds", "1", "--set", "partition.validation=0"]
     more = ["--local-epochs", "40", "--batch-size", "160"]
     ran = case.agrees("my_data:load", "--model", "my_model:build", *alone, *more)
-    (x, y), _ = _module("my_data").load()
+    (x, y), _ = module("my_data").load()
     keras.utils.set_random_seed(0)
-    model = _module("my_model").build()
+    model = module("my_model").build()
     model.run_eagerly = True
     model.fit(x, y, batch_size=160, epochs=40, shuffle=False, verbose=0)
     for ours, theirs in zip(ran.model.weights, model.weights, strict=True):
@@ -331,9 +230,9 @@ def test_24_weights_of_examples_and_classes(case: Case) -> None:
 
 
 def test_25_masks(case: Case) -> None:
-    for dataset, model in (("ints", "build"), ("floats", "build"), ("floats", "two")):
-        ran = case.agrees(f"my_data:{dataset}", "--model", f"my_model:{model}", *FEW)
-        _, (x, masks) = _module("my_data").floats()
+    for data, model in (("ints", "build"), ("floats", "build"), ("floats", "two")):
+        ran = case.agrees(f"my_data:{data}", "--model", f"my_model:{model}", *FEW)
+        _, (x, masks) = module("my_data").floats()
         output = ran.model.predict(x.astype(np.float32), verbose=0)
         guess = output.argmax(-1)[..., None] if model == "two" else output > 0.5
         right = (guess == masks).mean()
@@ -355,8 +254,8 @@ def test_48_targets_in_a_column(case: Case) -> None:
 def test_49_overrides_are_honoured_or_refused(case: Case) -> None:
     alone = ["--clients", "1", "--rounds", "1", "--set", "partition.validation=0"]
     alone += ["--dataset", "my_data:load", "--local-epochs", "10", "--batch-size", "160"]
-    (x, y), _ = _module("my_data").load()
-    own = _module("my_model")
+    (x, y), _ = module("my_data").load()
+    own = module("my_model")
     for model, more, optimizer in (
         ("sgd", [], keras.optimizers.SGD(0.01)),
         ("sgd", ["--set", "training.momentum=0.9"], keras.optimizers.SGD(0.01, 0.9)),
@@ -394,134 +293,3 @@ def test_51_files_of_other_kinds(case: Case) -> None:
         case.works("--dataset", name, *options)
     for name in ("objects.npz", "plain.npy", "data.pkl", "nothing.parquet"):
         assert name in case.refused("--dataset", name, "--model", "logistic", *FEW)
-
-
-def test_30_what_a_strategy_tells_its_clients(case: Case) -> None:
-    options = ["--dataset", "fashion-mnist-mini", "--model", "logistic", "--clients", "4"]
-    told = case.works(*options, "--rounds", "2", "--strategy", "my_strategy:Decay")
-    lines = [json.loads(line) for line in (told.path / "rounds.jsonl").read_text().splitlines()]
-    assert [(n["learning_rate"], n["local_epochs"]) for n in lines[1:]] == [
-        (pytest.approx(0.1), 1),
-        (pytest.approx(0.01), 2),
-    ]
-    one = case.works(*options, "--rounds", "1", "--learning-rate", "0.1")
-    assert lines[1]["server_loss"] == pytest.approx(one.final["server_loss"], rel=1e-6)
-
-
-WORST = {
-    "02": ["clean.parquet", "logistic", "--set", "data.owner=site", "--partition", "natural"],
-    "06": ["my_data:load", "my_model:build"],
-    "14": ["fashion-mnist-mini", "my_model:build"],
-    "21": ["my_data:load", "my_model:m_dice"],
-    "22": ["my_data:load", "my_model:build"],
-    "25": ["my_data:floats", "my_model:two"],
-    "30": ["fashion-mnist-mini", "logistic", "--strategy", "my_strategy:Decay"],
-    "48": ["my_data:load", "my_model:build"],
-}
-"""Cases that had a wrong value: dataset, model and further options."""
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("name", WORST)
-def test_the_worst_on_ray(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_again: None
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    case = Case(name, tmp_path)
-    if name == "02":
-        case.make()
-    dataset, model, *more = WORST[name]
-    options = ["--dataset", dataset, "--model", model, *more, "--clients", "4", "--rounds", "2"]
-    found = {}
-    for engine in ("ray", "inline"):
-        # A process of its own, as on a user's machine: the driver loads no Keras.
-        out = tmp_path / engine
-        command = [sys.executable, "-m", "simulation.cli", "run", "--engine", engine, *options]
-        environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
-        subprocess.run([*command, "--out", str(out)], check=True, env=environment)
-        summary = json.loads((out / "summary.json").read_text())
-        found[engine] = summary["weights_sha256"], summary["final"]["server_loss"]
-    assert found["ray"] == found["inline"]
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("script", ["study", "direct", "main_name"])
-def test_a_script_on_ray(script: str, tmp_path: Path) -> None:
-    """Functions of a script, with a guard or without; by name or as they are."""
-    Case("33", tmp_path)
-    command = [sys.executable, f"{script}.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert len(list(tmp_path.glob("runs/*/model.keras"))) == 1
-    assert script == "direct" or "accuracy 0." in done.stdout
-
-
-def test_35_a_run_goes_on_to_more_rounds(case: Case) -> None:
-    options = ["--dataset", "fashion-mnist-mini", "--model", "logistic", "--clients", "10"]
-    options += ["--cohort", "5"]
-    first = case.works(*options, "--rounds", "2")
-    whole = case.works(*options, "--rounds", "4")
-    out = str(first.path)
-    again = CliRunner().invoke(cli.main, ["run", "--resume", "--out", out, "--rounds", "4"])
-    assert again.exit_code == 0, again.output
-    kept = [json.loads((path / "summary.json").read_text()) for path in (first.path, whole.path)]
-    assert kept[0]["weights_sha256"] == kept[1]["weights_sha256"]
-    line = case.refused(*options, "--model", str(first.path / "model.keras"), "--rounds", "1")
-    assert "init" in line
-
-
-def app(case: Case, *options: str) -> Ran:
-    ran = case.run("--app", ".", *options)
-    assert ran.status == 0, ran.said
-    return ran
-
-
-def test_40_an_old_app_leaves_model_and_metrics(case: Case) -> None:
-    ran = app(case, "--clients", "4", "--run-config", "num-server-rounds=2")
-    assert (ran.path / "model.safetensors").is_file()
-    assert ran.final["client_mae"] > 0 and ran.final["train_mse"] > 0
-    assert "train_note" not in ran.final
-
-
-def test_41_an_app_of_another_library(case: Case) -> None:
-    ran = case.run("--app", ".", "--clients", "3")
-    # A client with one class alone fails in scikit-learn: it is named, the others go on.
-    assert ran.status == 3 and "3 client results were lost" in ran.said
-    lost = [json.loads(line) for line in (ran.path / "lost.jsonl").read_text().splitlines()]
-    assert {(one["round"], one["client"]) for one in lost} == {(1, 0), (2, 0), (3, 0)}
-    assert 0 < ran.final["client_accuracy"] <= 1
-
-
-def test_43_an_app_whose_clients_have_no_examples(case: Case) -> None:
-    ran = case.run("--app", ".", "--clients", "4")
-    assert ran.status == 1 and "Traceback" not in ran.said
-    assert "round 1: all weights are 0, as none of its 4 clients has examples" in ran.said
-
-
-def test_46_a_dataset_of_pictures_on_this_disk(case: Case) -> None:
-    case.make()
-    options = ["--model", "logistic", "--clients", "4", "--rounds", "1"]
-    own = ["--set", "data.owner=camera", "--partition", "natural"]
-    ran = case.works("--dataset", "hf:./cams", *own, *options)
-    assert ran.final["clients"] == 4
-    assert "must have one size and type" in case.refused("--dataset", "hf:./odd", *options)
-
-
-def test_47_weights_beside_a_model(case: Case) -> None:
-    case.make()
-    ran = case.agrees("fashion-mnist-mini", "--model", "my_model:loaded", *FEW)
-    assert ran.final["server_accuracy"] > 0.1
-
-
-def test_52_a_cohort_for_a_strategy_of_flowers(case: Case) -> None:
-    options = ["--dataset", "fashion-mnist-mini", "--model", "logistic", "--clients", "8"]
-    options += ["--cohort", "4", "--rounds", "1"]
-    for name in ("mean", "median"):
-        ran = case.works(*options, "--strategy", f"my_strategy:{name}")
-        assert ran.final["clients"] == 4 and "4 of 8 clients" in ran.said
-
-
-def _module(name: str) -> Any:
-    import importlib
-
-    return importlib.import_module(name)

@@ -15,12 +15,15 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from examples.demo import REFERENCE, against_reference
-from simulation import cli, datasets, run
-from simulation.experiment import Experiment, parse
-from simulation.results import read_json, read_rounds
-from simulation.rounds import RoundError
-from simulation.run import Listener
-from simulation.screen import WINDOW, Rate, Screen, describe
+from simulation.cli import commands
+from simulation.config.experiment import Experiment, parse
+from simulation.datasets import registry
+from simulation.listeners.listener import Listener
+from simulation.listeners.terminal import WINDOW, Rate, Screen
+from simulation.listeners.text import describe
+from simulation.records.reading import read_json, read_rounds
+from simulation.rounds.driver import RoundError
+from simulation.runs import run
 from simulation.version import __version__
 from strategies import catalog
 
@@ -41,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_again: None) -
 
 
 def sunflower(*args: str) -> Result:
-    return CliRunner().invoke(cli.main, list(args))
+    return CliRunner().invoke(commands.main, list(args))
 
 
 def modules_after(code: str) -> set[str]:
@@ -64,7 +67,9 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_driver_loads_neither_tensorflow_nor_ray_before_it_must() -> None:
-    loaded = modules_after("import simulation.run, simulation.screen, simulation.study")
+    loaded = modules_after(
+        "import simulation.runs.run, simulation.listeners.terminal, simulation.studies.study"
+    )
     assert loaded & {"tensorflow", "keras", "ray", "matplotlib", "pandas"} == set()
 
 
@@ -89,7 +94,7 @@ def test_lists() -> None:
         assert f" {name} " in shown
         assert catalog.entry(name).citation.arxiv in shown
     shown = sunflower("datasets").stdout
-    for name, _ in datasets.names():
+    for name, _ in registry.names():
         assert f" {name} " in shown
 
 
@@ -335,7 +340,17 @@ def test_nothing_but_ours_is_on_the_screen(folder: Path) -> None:
     """A whole run with Ray in a process of its own: not a line of anybody else's."""
     args = [a for a in TINY if a not in ("--engine", "inline")]
     done = subprocess.run(
-        [sys.executable, "-m", "simulation.cli", "run", *args, "--workers", "1", "--out", "mine"],
+        [
+            sys.executable,
+            "-m",
+            "simulation.cli",
+            "run",
+            *args,
+            "--workers",
+            "1",
+            "--out",
+            "mine",
+        ],
         capture_output=True,
         text=True,
         check=False,

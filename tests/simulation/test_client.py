@@ -9,14 +9,16 @@ import keras
 import numpy as np
 import pytest
 
-from simulation.client import SHUFFLE, Trainer
-from simulation.experiment import parse
-from simulation.graph import Graph
-from simulation.losses import one_kernel
-from simulation.models import ModelError
-from simulation.runtime import prepare_tensorflow
+from simulation.config.experiment import parse
+from simulation.training.backend import ModelError
+from simulation.training.plan import SHUFFLE
+from simulation.training.tensorflow.graph import Graph
+from simulation.training.tensorflow.losses import one_kernel
+from simulation.training.tensorflow.process import prepare_tensorflow
+from simulation.training.tensorflow.trainer import TensorFlowTrainer
 from strategies import ClientRule, proximal
-from strategies.core import stream
+from strategies.random_streams import stream
+from tests.simulation.tools import train_many, train_one
 
 prepare_tensorflow(1)
 RNG = np.random.default_rng(3)
@@ -56,10 +58,10 @@ def dropping() -> keras.Model:
 def trainer(build: Callable[[], keras.Model], rule: ClientRule | None = None, **training: Any):
     name = f"{__name__}:{build.__name__}"
     training = {"batch_size": 16, **training}
-    return Trainer(parse({"model": name, "training": training}), X, Y, 3, 1.0, rule)
+    return TensorFlowTrainer(parse({"model": name, "training": training}), X, Y, 3, 1.0, rule)
 
 
-def by_fit(made: Trainer, epochs: int) -> np.ndarray:
+def by_fit(made: TensorFlowTrainer, epochs: int) -> np.ndarray:
     """Train a copy of the trainer's model with ``fit`` on the same batches in the same order."""
     model = keras.models.clone_model(made.model)
     weights = dict(zip(made.spec.names, made.spec.unravel(made.initial), strict=True))
@@ -83,7 +85,7 @@ def by_fit(made: Trainer, epochs: int) -> np.ndarray:
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adam", "learning_rate": 0.01}])
 def test_one_client_trains_as_keras_fit_does(build: Any, options: dict[str, Any]) -> None:
     made = trainer(build, **options)
-    update = made.train(7, 1, made.initial, X, Y, epochs=2).update
+    update = train_one(made, 7, 1, made.initial, X, Y, epochs=2).update
     assert update.steps == 2 * 3  # 41 examples: two full batches and a short one
     np.testing.assert_allclose(update.delta, by_fit(made, 2), atol=1e-6)
     assert np.abs(update.delta).max() > 1e-3
@@ -91,18 +93,18 @@ def test_one_client_trains_as_keras_fit_does(build: Any, options: dict[str, Any]
 
 def test_momentum_starts_afresh_for_every_client() -> None:
     made = trainer(plain, momentum=0.9)
-    first = made.train(7, 1, made.initial, X, Y, epochs=2).update.delta
-    again = made.train(7, 1, made.initial, X, Y, epochs=2).update.delta
+    first = train_one(made, 7, 1, made.initial, X, Y, epochs=2).update.delta
+    again = train_one(made, 7, 1, made.initial, X, Y, epochs=2).update.delta
     np.testing.assert_array_equal(first, again)
     np.testing.assert_allclose(first, by_fit(made, 2), atol=1e-6)
 
 
 def test_optimizer_goes_on_where_it_was_when_its_slots_are_given() -> None:
     made = trainer(plain, optimizer="adam")
-    one = made.train(7, 1, made.initial, X, Y, slots=made.initial_slots)
+    one = train_one(made, 7, 1, made.initial, X, Y, slots=made.initial_slots)
     model = made.initial + one.update.delta
-    fresh = made.train(7, 2, model, X, Y).update.delta
-    on = made.train(7, 2, model, X, Y, slots=one.slots).update.delta
+    fresh = train_one(made, 7, 2, model, X, Y).update.delta
+    on = train_one(made, 7, 2, model, X, Y, slots=one.slots).update.delta
     assert np.abs(fresh - on).max() > 1e-4
 
 
@@ -112,7 +114,7 @@ def test_moving_statistics_travel_behind_the_trainable_part() -> None:
     assert made.spec.names[made.spec.trainable :] == tuple(
         v.path for v in made.model.non_trainable_weights
     )
-    delta = made.train(7, 1, made.initial, X, Y).update.delta
+    delta = train_one(made, 7, 1, made.initial, X, Y).update.delta
     assert delta[tail].size == 10 and (delta[tail] != 0).all()
 
 
@@ -123,13 +125,15 @@ def test_frozen_layers_stay_at_home() -> None:
 
 def test_dropout_is_drawn_from_seed_round_and_client() -> None:
     made = trainer(dropping)
-    one = made.train(7, 1, made.initial, X[:16], Y[:16]).update.delta
+    one = train_one(made, 7, 1, made.initial, X[:16], Y[:16]).update.delta
     other = trainer(dropping)
-    other.train(1, 1, made.initial, X, Y)
-    np.testing.assert_array_equal(one, other.train(7, 1, made.initial, X[:16], Y[:16]).update.delta)
+    train_one(other, 1, 1, made.initial, X, Y)
+    np.testing.assert_array_equal(
+        one, train_one(other, 7, 1, made.initial, X[:16], Y[:16]).update.delta
+    )
     # One full batch: the order of the rows cannot matter, the dropped units do.
     for client, round in ((8, 1), (7, 2)):
-        changed = other.train(client, round, made.initial, X[:16], Y[:16]).update.delta
+        changed = train_one(other, client, round, made.initial, X[:16], Y[:16]).update.delta
         assert np.abs(changed - one).max() > 1e-4
 
 
@@ -143,7 +147,7 @@ def test_clients_of_any_size_share_one_graph(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Graph, "step", counted)
     made = trainer(plain)
     for n in (1, 2, 15, 16, 17, 32, 41):
-        made.train(0, 1, made.initial, X[:n], Y[:n])
+        train_one(made, 0, 1, made.initial, X[:n], Y[:n])
     assert len(traced) == 1
 
 
@@ -154,10 +158,10 @@ def test_clients_of_one_call_train_as_each_alone(count: int) -> None:
     sizes = [1 + k % 3 for k in range(count)]
     ends = np.cumsum(sizes)
     rows = X[: ends[-1]], Y[: ends[-1]]
-    found = one.train_many(list(range(count)), sizes, 1, one.initial, *rows)
+    found = train_many(one, list(range(count)), sizes, 1, one.initial, *rows)
     assert [done.update.client for done in found] == list(range(count))
     for client, (done, end, n) in enumerate(zip(found, ends, sizes, strict=True)):
-        alone = one.train(client, 1, one.initial, X[end - n : end], Y[end - n : end])
+        alone = train_one(one, client, 1, one.initial, X[end - n : end], Y[end - n : end])
         np.testing.assert_array_equal(done.update.delta, alone.update.delta)
         assert done.update.metrics == alone.update.metrics
 
@@ -166,13 +170,13 @@ def test_a_call_takes_no_more_clients_than_its_graph_gives_back() -> None:
     one = trainer(plain)
     many = one.together + 1
     with pytest.raises(ValueError, match=f"clients must be at most {one.together}, got {many}"):
-        one.train_many(list(range(many)), [1] * many, 1, one.initial, X[:many], Y[:many])
+        train_many(one, list(range(many)), [1] * many, 1, one.initial, X[:many], Y[:many])
 
 
 def test_proximal_hook_inside_the_graph_is_the_formula() -> None:
     mu, rate = 0.7, 0.5
     made = trainer(plain, proximal(mu), learning_rate=rate)
-    update = made.train(7, 1, made.initial, X, Y, shared={"mu": mu}).update
+    update = train_one(made, 7, 1, made.initial, X, Y, shared={"mu": mu}).update
     kernel, bias = (a.astype(np.float64) for a in made.spec.unravel(made.initial))
     start_kernel, start_bias = kernel, bias
     order = stream(0, SHUFFLE, 1, 7).permutation(41)
@@ -190,7 +194,7 @@ def test_proximal_hook_inside_the_graph_is_the_formula() -> None:
 
 def test_full_batch_rule_takes_one_step_on_everything() -> None:
     made = trainer(plain, ClientRule("one", full_batch=True, initial_loss=True))
-    update = made.train(7, 1, made.initial, X, Y, epochs=5).update
+    update = train_one(made, 7, 1, made.initial, X, Y, epochs=5).update
     assert update.steps == 1
     assert update.metrics["initial_loss"] == pytest.approx(update.metrics["loss"], rel=1e-6)
 

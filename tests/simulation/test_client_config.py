@@ -11,11 +11,11 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import strategy as flower
 
-from simulation import client_config
-from simulation.client_config import ClientConfig
-from simulation.experiment import parse
-from simulation.rounds import RoundError
-from simulation.run import simulate
+from simulation.config.experiment import parse
+from simulation.flower import client_config
+from simulation.rounds.driver import RoundError
+from simulation.runs.run import simulate
+from simulation.training.client_config import ClientConfig
 from tests.simulation.conftest import SMALL
 from tests.simulation.test_foreign import seeing_all
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import ray
 
-from simulation.cluster import Cluster
-from simulation.experiment import Resources
-from simulation.faults import WorkerError
+from simulation.config.sections import Resources
+from simulation.engines.ray.cluster import Cluster
+from simulation.worker.faults import WorkerError
 
 LATE = "The current node timed out during startup. This could happen because ..."
 

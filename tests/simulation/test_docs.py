@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from simulation import campaign
-from simulation import run as runs
-from simulation.cli import main
-from simulation.experiment import Experiment
+from simulation.cli.commands import main
+from simulation.config.experiment import Experiment
+from simulation.population import deal
+from simulation.runs import run
+from simulation.studies import campaign
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -109,10 +110,10 @@ def test_blocks_run_and_commands_are_understood(
 
     def prepared(experiment: Experiment, **_: Any) -> Any:
         asked.append(experiment)
-        runs.preflight.check(experiment, Path("runs/x"))
-        runs.make_strategy(experiment)
+        run.preflight.check(experiment, Path("runs/x"))
+        run.make_strategy(experiment)
         if not experiment.dataset.startswith(("hf:", "fashion-mnist")):
-            runs.prepare(experiment)
+            deal.prepare(experiment)
         raise KeyboardInterrupt
 
     for words in play(page):
@@ -122,8 +123,8 @@ def test_blocks_run_and_commands_are_understood(
         elif kind == "run" and "--resume" not in words:
             asked.clear()
             with monkeypatch.context() as patch:
-                patch.setattr(runs, "simulate", prepared)
-                patch.setattr(runs.preflight, "check_address", lambda address: None)
+                patch.setattr(run, "simulate", prepared)
+                patch.setattr(run.preflight, "check_address", lambda address: None)
                 done = CliRunner().invoke(main, words[1:])
             assert asked and done.exit_code == 130, f"{shlex.join(words)}: {done.output}"
         elif kind in ("strategies", "datasets", "--version", "--help"):
@@ -136,12 +137,12 @@ def test_commands_run(
     page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, quiet_again: None
 ) -> None:
     """Every command, cut to a round of few clients in this process, to its end."""
-    whole = runs.simulate
+    whole = run.simulate
 
     def shrunk(experiment: Experiment, *strategy: Any, **more: Any) -> Any:
         return whole(small(experiment), *strategy, **more)
 
-    monkeypatch.setattr(runs, "simulate", shrunk)
+    monkeypatch.setattr(run, "simulate", shrunk)
     monkeypatch.setattr(campaign, "simulate", shrunk)
     for words in play(page):
         invoke(words)

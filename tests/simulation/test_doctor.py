@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from simulation import cli, doctor, sources
-from simulation.doctor import Finding
+from simulation.cli import commands, doctor
+from simulation.cli.doctor import Finding
+from simulation.datasets import fashion_mnist
 
 
 def found(check: Any) -> dict[str, Finding]:
@@ -49,9 +50,9 @@ def test_tensorflow_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_gpus_that_tensorflow_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    from simulation import runtime
+    from simulation.training import process
 
-    monkeypatch.setattr(runtime, "memory_of_gpus", lambda: [16 * 1024])
+    monkeypatch.setattr(process, "memory_of_gpus", lambda: [16 * 1024])
     (one,) = doctor._gpus([])
     assert (one.state, one.found) == ("note", "1 that TensorFlow cannot use")
     (one,) = doctor._gpus(["/physical_device:GPU:0"])
@@ -67,15 +68,15 @@ def test_little_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_data_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("own_cache", "keras_cache"):
-        monkeypatch.setattr(sources, name, lambda: tmp_path)
-    monkeypatch.setattr(sources, "SYSTEM_DIR", tmp_path)
+        monkeypatch.setattr(fashion_mnist, name, lambda: tmp_path)
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path)
     here = found(doctor.data)
     assert here["fashion-mnist-mini"].found == "6000 + 1000 images"
     assert here["fashion-mnist"].state == "note"
 
 
 def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from simulation import cluster
+    from simulation.engines.ray import cluster
 
     def refused(*_: Any) -> Any:
         raise cluster.ResourceError("resources.address must be that of a running Ray cluster")
@@ -105,7 +106,7 @@ def test_the_exit_status(
 ) -> None:
     examine = doctor.examine
     monkeypatch.setattr(doctor, "examine", lambda: examine(checks(*states)))
-    result = CliRunner().invoke(cli.main, ["doctor"])
+    result = CliRunner().invoke(commands.main, ["doctor"])
     assert result.exit_code == status
     assert result.stdout.splitlines()[-1] == ending
     assert ("mend it" in result.stdout) == any(state != "ok" for state in states)
@@ -136,5 +137,5 @@ def test_this_machine_is_well() -> None:
 
 
 def test_the_shell_completes() -> None:
-    shown = CliRunner().invoke(cli.main, ["--help"]).stdout
+    shown = CliRunner().invoke(commands.main, ["--help"]).stdout
     assert "--install-completion" in shown

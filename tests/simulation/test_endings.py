@@ -16,12 +16,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from simulation import checkpoint, results
-from simulation.bookkeeping import DiskError
-from simulation.experiment import Experiment
-from simulation.lock import Terminated, locked
-from simulation.results import RunError, RunFolder, read_rounds
-from simulation.run import Listener, Result, simulate
+from simulation.config.errors import RunError
+from simulation.config.experiment import Experiment
+from simulation.records import checkpoint, run_folder
+from simulation.records.lock import locked
+from simulation.records.log import DiskError
+from simulation.records.reading import read_rounds
+from simulation.records.run_folder import RunFolder
+from simulation.runs.run import Listener, Result, simulate
+from simulation.runs.signals import Terminated
 
 
 class At(Listener):
@@ -38,7 +41,7 @@ class At(Listener):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """The undisturbed run."""
-    from simulation.experiment import parse
+    from simulation.config.experiment import parse
     from tests.simulation.conftest import SMALL
 
     return simulate(parse({**SMALL, "rounds": 4}), out=tmp_path_factory.mktemp("whole") / "run")
@@ -73,7 +76,7 @@ def test_a_folder_has_one_writer(small: Experiment, tmp_path: Path) -> None:
 
 def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, time; from simulation.lock import locked\n"
+        "import sys, pathlib, time; from simulation.records.lock import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(
@@ -246,7 +249,7 @@ def test_a_crash_while_the_parts_are_joined(
         if call == "replace":
             patch.setattr(os, "replace", crashing(os.replace))
         elif call == "rmtree":
-            patch.setattr(results.shutil, "rmtree", crashing(results.shutil.rmtree))
+            patch.setattr(run_folder.shutil, "rmtree", crashing(run_folder.shutil.rmtree))
         else:
             patch.setattr(Path, "unlink", crashing(Path.unlink))
         for _ in range(2):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from flwr.serverapp import strategy as flower
 
-from simulation.experiment import Experiment
-from simulation.run import Result, simulate
+from simulation.config.experiment import Experiment
+from simulation.runs.run import Result, simulate
 from strategies import FedAvg
+from tests.simulation.tools import answering, messaging
 
 
 def run(experiment: Experiment, out: Path, strategy: Any = None, **changes: Any) -> Result:
@@ -20,7 +21,7 @@ def run(experiment: Experiment, out: Path, strategy: Any = None, **changes: Any)
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    from simulation.experiment import parse
+    from simulation.config.experiment import parse
     from tests.simulation.conftest import SMALL
 
     return simulate(parse(SMALL), out=tmp_path_factory.mktemp("reference") / "run")
@@ -63,15 +64,13 @@ def test_flower_strategies_run_unmodified(made: Any, small: Experiment, tmp_path
 def test_our_strategy_by_messages_gives_the_bits_of_the_fast_path(
     reference: Result, small: Experiment, tmp_path: Path
 ) -> None:
-    from simulation.inline import InlineGrid
-    from simulation.messaging import Messaging
-    from simulation.run import prepare
-    from simulation.work import Setup
+    from simulation.population.deal import prepare
+    from simulation.worker.setup import Setup
 
-    grid = InlineGrid()
+    grid = answering()
     grid.start(Setup(small), *prepare(small))
     info = grid.info()
-    driver = Messaging(FedAvg(spec=info.spec), grid, info.spec, small)
+    driver = messaging(FedAvg(spec=info.spec), grid, info.spec, small)
     model = info.initial
     for round in (1, 2):
         model = driver.train(round, model).model

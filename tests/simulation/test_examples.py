@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulation.experiment import parse, read
-from simulation.run import make_strategy, prepare, simulate
-from simulation.study import carry_out, expand, parse_study
+from simulation.config.experiment import parse, read
+from simulation.population.deal import prepare
+from simulation.runs.run import make_strategy, simulate
+from simulation.studies.study import carry_out, expand, parse_study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation.experiment import SKEWED, ConfigError, Experiment, assign, parse, read
-from simulation.options import OPTIONS, overlay, toml_value
+from simulation.cli.options import OPTIONS
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment, assign, parse, read
+from simulation.config.overlay import overlay, toml_value
+from simulation.config.sections import SKEWED
 
 EXAMPLES: list[dict[str, Any]] = [
     {},
@@ -118,7 +121,7 @@ def test_a_law_of_the_partition_has_a_use_or_is_refused() -> None:
 
 def test_the_digest_is_the_same_in_every_process() -> None:
     code = (
-        "from simulation.experiment import parse;"
+        "from simulation.config.experiment import parse;"
         "print(parse({'strategy': {'name': 'fedprox', 'mu': 0.1}}).digest())"
     )
     environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[2])}

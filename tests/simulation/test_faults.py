@@ -12,13 +12,15 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import strategy as flower
 from typer.testing import CliRunner
 
-from simulation import cli, faults
-from simulation.experiment import ConfigError, Experiment, parse
-from simulation.faults import ClientError, TooManyLost
-from simulation.results import read_lines
-from simulation.run import Result, simulate
+from simulation.cli import commands
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment, parse
+from simulation.records.reading import read_lines
+from simulation.runs.run import Result, simulate
+from simulation.worker import faults
+from simulation.worker.faults import ClientError, TooManyLost
 from strategies import WeightedMean
-from strategies.core import Update
+from strategies.updates import Update
 from tests.simulation.failing import Failing
 
 REASONS = {
@@ -31,7 +33,7 @@ REASONS = {
 
 @pytest.fixture(autouse=True)
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulation.inline.Executor", Failing)
+    monkeypatch.setattr("simulation.runs.machinery.MessageExecutor", Failing)
 
 
 def run(small: Experiment, out: Path, fault: str = "", **changes: Any) -> Result:
@@ -74,14 +76,15 @@ def test_survivors_are_averaged_as_if_the_others_were_not(
     bad = " ".join(f"nan:{c}" for c in range(12) if c != 4)
     skip = {"faults.on_client_error": "skip"}
     one = run(small, tmp_path / "one", bad, **skip)
-    from simulation.inline import InlineGrid
-    from simulation.run import prepare
-    from simulation.work import Setup
+    from simulation.engines.cohort import train_cohort
+    from simulation.engines.inline import InlineEngine
+    from simulation.population.deal import prepare
+    from simulation.worker.setup import Setup
 
-    grid = InlineGrid()
+    grid = InlineEngine()
     grid.start(Setup(small, reducer=WeightedMean()), *prepare(small))
     model = grid.info().initial
-    partial, _ = grid.train(1, [4], model, {})
+    partial = train_cohort(grid, 1, [4], model, {}).total
     np.testing.assert_array_equal(
         one.weights, (model + WeightedMean().finish(partial).delta).astype(np.float32)
     )
@@ -155,11 +158,11 @@ def test_messages_of_a_flower_strategy(small: Experiment, tmp_path: Path) -> Non
             reply.content["arrays"] = ArrayRecord({name: type(array)(values)})
         return reply, state
 
-    from simulation import client_app
+    from simulation.flower import client_app
 
     original = client_app.answer
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.client_app.answer", poison)
+        patch.setattr("simulation.flower.executor.answer", poison)
         result = simulate(skip, watched, out=tmp_path / "run")
         with pytest.raises(ClientError, match=r"round 1, client 2: its .* must be finite"):
             simulate(small.replace(rounds=1), Watched(), out=tmp_path / "fails")
@@ -208,23 +211,24 @@ def test_a_message_that_takes_workers_down(
     small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is answered with an error; the others of its call are sent again."""
-    from simulation.folding import Poisoned
-    from simulation.inline import InlineGrid
+    from simulation.engines.calls import Call, Poisoned
+    from simulation.engines.inline import InlineEngine
+    from simulation.flower.grid import Answer
 
-    class Fragile(InlineGrid):
-        def submit(self, call: str, *args: Any, **more: Any) -> Any:
-            ticket: Any = super().submit(call, *args, **more)
-            ticket.args = args
+    class Fragile(InlineEngine):
+        def submit(self, call: Call, *more: Any) -> Any:
+            ticket: Any = super().submit(call, *more)
+            ticket.call = call
             return ticket
 
         def result(self, ticket: Any, timeout: float | None = None) -> Any:
-            if ticket.name == "answer":
-                metas = [m.metadata for m in ticket.args[0]]
+            if isinstance(ticket.call, Answer):
+                metas = [m.metadata for m, _ in ticket.call.asked]
                 if any(m.dst_node_id == 2 and m.message_type == "train" for m in metas):
                     raise Poisoned("its worker died (3 times)")
             return super().result(ticket, timeout)
 
-    monkeypatch.setattr("simulation.inline.InlineGrid", Fragile)
+    monkeypatch.setattr("simulation.engines.inline.InlineEngine", Fragile)
     skip = small.replace(rounds=1, **{"faults.on_client_error": "skip"})
     result = simulate(skip, Watched(), out=tmp_path / "run")
     assert result.rounds[1]["clients"] == 11
@@ -239,12 +243,12 @@ def test_the_command_says_that_clients_were_lost(
     monkeypatch.chdir(tmp_path)
     base = "run --dataset fashion-mnist-mini --model mlp --clients 12 --rounds 1 --engine inline"
     name = ["--set", "name='raise:3'", "--out", "out"]
-    found = CliRunner().invoke(cli.main, [*base.split(), *name])
+    found = CliRunner().invoke(commands.main, [*base.split(), *name])
     assert found.exit_code == 1
     told = "round 1, client 3: KeyError: 'client 3 has no such thing'"
     assert found.stderr == f"sunflower: the run failed: {told}; see out/run.log\n"
     skip = ["run", "--resume", "--out", "out", "--set", "faults.on_client_error=skip"]
-    found = CliRunner().invoke(cli.main, skip)
+    found = CliRunner().invoke(commands.main, skip)
     assert found.exit_code == 3
     assert f"warning: lost: {told}" in " ".join(found.stdout.split())
     assert "Client results lost" in found.stdout

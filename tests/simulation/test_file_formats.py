@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simulation import arrays
-from simulation.datasets import DataError, load
-from simulation.sections import Data
+from simulation.config.sections import Data
+from simulation.datasets import arrays
+from simulation.datasets.registry import DataError, load
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(20, 3)).astype(np.float32)

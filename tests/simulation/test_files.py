@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from simulation import cache, fetch, public
-from simulation.datasets import DataError, load
-from simulation.experiment import parse
-from simulation.run import simulate
-from simulation.sections import Data
+from simulation.config.experiment import parse
+from simulation.config.sections import Data
+from simulation.datasets import archives, cache, download
+from simulation.datasets.registry import DataError, load
+from simulation.runs.run import simulate
 
 RNG = np.random.default_rng(11)
 X = RNG.normal(size=(60, 5)).astype(np.float32)
@@ -326,15 +326,15 @@ def published(name: str) -> tuple[bytes, np.ndarray]:
     return cifar({n: (COLOUR[r], SIX[r]) for n, r in parts.items()}, True), COLOUR
 
 
-@pytest.mark.parametrize("name", sorted(public.ARCHIVES))
+@pytest.mark.parametrize("name", sorted(archives.ARCHIVES))
 def test_public_archives(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content, images = published(name)
-    archive = public.ARCHIVES[name]
+    archive = archives.ARCHIVES[name]
     (tmp_path / archive.file).write_bytes(content)
     with pytest.raises(DataError, match=r"as published: .* wrong sha256"):
         load(name, tmp_path)
     small = replace(archive, digest=cache.sha256(content))
-    monkeypatch.setitem(public.ARCHIVES, name, small)
+    monkeypatch.setitem(archives.ARCHIVES, name, small)
     data = load(name, tmp_path)
     np.testing.assert_array_equal(np.concatenate([data.x_train, data.x_test]), images)
     np.testing.assert_array_equal(np.concatenate([data.y_train, data.y_test]), SIX)
@@ -347,8 +347,8 @@ def test_a_download_is_kept_and_damage_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path, caplog: Any
 ) -> None:
     content, _ = published("mnist")
-    small = replace(public.ARCHIVES["mnist"], digest=cache.sha256(content))
-    monkeypatch.setitem(public.ARCHIVES, "mnist", small)
+    small = replace(archives.ARCHIVES["mnist"], digest=cache.sha256(content))
+    monkeypatch.setitem(archives.ARCHIVES, "mnist", small)
     fetched = []
 
     def retrieve(url: str, digest: str, path: Path) -> bytes:
@@ -356,7 +356,7 @@ def test_a_download_is_kept_and_damage_is_told(
         cache.write(path, lambda file: file.write(content))
         return content
 
-    monkeypatch.setattr(fetch, "retrieve", retrieve)
+    monkeypatch.setattr(download, "retrieve", retrieve)
     assert load("mnist").source == small.url
     assert load("mnist").source == str(own_cache / "mnist" / "mnist.npz")
     (own_cache / "mnist" / "mnist.npz").write_bytes(b"half")
@@ -365,10 +365,10 @@ def test_a_download_is_kept_and_damage_is_told(
 
 
 def test_offline_says_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "reachable", lambda hosts: set())
+    monkeypatch.setattr(download, "reachable", lambda hosts: set())
     with pytest.raises(DataError) as caught:
         load("cifar10")
-    archive = public.ARCHIVES["cifar10"]
+    archive = archives.ARCHIVES["cifar10"]
     assert str(caught.value) == (
         "cifar10 cannot be found or fetched (www.cs.toronto.edu has no address here (offline?)). "
         "Ways out: connect to the internet; or put cifar-10-binary.tar.gz (sha256 "

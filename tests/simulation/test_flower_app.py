@@ -21,11 +21,15 @@ from flwr.common.config import flatten_dict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from simulation import checkpoint, client_app, server_app
-from simulation.experiment import ConfigError, parse
-from simulation.flower import FlowerGrid, experiment_of
-from simulation.numbered import Numbered
-from simulation.run import simulate
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.flower import client_component
+from simulation.flower.executor import experiment_of
+from simulation.flower.nodes import NumberedGrid
+from simulation.flower.runtime import FlowerRuntime
+from simulation.records import checkpoint
+from simulation.runs import flower_server
+from simulation.runs.run import simulate
 from simulation.version import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +62,7 @@ class Nodes(Grid):
             self.asked.append(message.metadata.message_type)
             numbers = {"partition-id": self.numbers[node], "num-partitions": len(self.ids)}
             context = Context(RUN, node, numbers, self.states[node], self.config)
-            replies.append(client_app.app(message, context))
+            replies.append(client_component.app(message, context))
         return replies[::-1]  # Replies come in no order.
 
     def set_run(self, run: Any) -> None: ...
@@ -86,7 +90,7 @@ def test_the_server_app_gives_the_weights_of_a_run(tmp_path: Path, identity: Non
     given = config(set="cohort=3", out=str(tmp_path / "theirs"))
     nodes = Nodes([900, 17, 333, 52, 4], given, late=2)
     context = Context(RUN, 1, {}, RecordDict(), given)
-    server_app.app(nodes, context)
+    flower_server.app(nodes, context)
     assert TaskIdentity.run_id == RUN
     kinds = [kind.partition(".")[0] for kind in nodes.asked]
     assert [kinds.count(k) for k in ("query", "train", "evaluate")] == [5, 6, 10]
@@ -147,12 +151,12 @@ def test_nodes_that_do_not_fit_together(
 
     monkeypatch.setattr(nodes, "send_and_receive", reply)
     with pytest.raises(RuntimeError, match=text):
-        Numbered(nodes).wait()
+        NumberedGrid(nodes).wait()
 
 
 def test_a_lent_grid_starts_no_runtime(identity: None) -> None:
-    grid = FlowerGrid(parse({"clients": 2}), lent=Numbered(Nodes([8, 3], {})))
-    assert list(grid.get_node_ids()) == [0, 1]
+    grid = FlowerRuntime(parse({"clients": 2}), lent=NumberedGrid(Nodes([8, 3], {})))
+    assert list(grid.grid.get_node_ids()) == [0, 1]
     grid.close()
 
 

@@ -13,11 +13,13 @@ from flwr.serverapp import strategy as flower
 from flwr.supercore.task_identity import TaskIdentity
 from typer.testing import CliRunner
 
-from simulation import cli, flower_sampling
-from simulation.experiment import ConfigError, Experiment, parse
-from simulation.flower_sampling import cohort_applied
-from simulation.rounds import RoundError, zero_weights
-from simulation.run import make_strategy, simulate
+from simulation.cli import commands
+from simulation.config import flower_sampling
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment, parse
+from simulation.config.flower_sampling import cohort_applied
+from simulation.rounds.driver import RoundError, zero_weights
+from simulation.runs.run import make_strategy, simulate
 from tests.simulation.conftest import SMALL
 
 PLAIN = parse({**SMALL, "model": "logistic", "rounds": 1})
@@ -170,7 +172,7 @@ def test_the_run_draws_the_cohort_and_says_so(
     def run(out: str, *more: str) -> Any:
         given = ("run", "--dataset", "fashion-mnist-mini", "--model", "logistic", "--clients", "12")
         args = (*given, "--engine", "inline", "--rounds", "1", "--out", out, *more)
-        return CliRunner().invoke(cli.main, args)
+        return CliRunner().invoke(commands.main, args)
 
     result = run("mean", "--strategy", "drawing:mean", "--cohort", "4")
     assert result.exit_code == 0, result.output

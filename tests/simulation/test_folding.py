@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from simulation import folding, leaf
-from simulation.engine import EngineGrid
-from simulation.experiment import parse
-from simulation.faults import ClientError, Lost, WorkerError
-from simulation.folding import Folding, Poisoned, ValueLost, clients_of
-from simulation.inline import InlineGrid
-from simulation.leaf import Part
-from simulation.work import Setup, merge_parts
+from simulation.config.experiment import parse
+from simulation.engines import cohort
+from simulation.engines.calls import Call, Merge, Poisoned, Train, ValueLost
+from simulation.engines.client_ledger import ClientLedger
+from simulation.engines.cohort import CohortTraining, clients_of
+from simulation.engines.engine import Engine
+from simulation.engines.inline import InlineEngine
+from simulation.engines.policy import POLICY
+from simulation.records import rows as tables
+from simulation.worker.chunk import Part, merge_parts
+from simulation.worker.faults import ClientError, Lost, WorkerError
+from simulation.worker.setup import Setup
 from strategies import WeightedMean
-from strategies.core import Update, merge_all, stream
+from strategies.random_streams import stream
+from strategies.reducing import merge_all
+from strategies.updates import Update
 
 POPULATION, SIZE = 2_500, 5
 SIZES = stream(1).integers(1, 200, POPULATION)
@@ -30,7 +37,14 @@ class Numbers:
         self.reducer, self.trained = reducer, 0
 
     def train(
-        self, round: int, node: Any, model: Any, shared: Any, states: Any, skip: Any = None
+        self,
+        round: int,
+        node: Any,
+        model: Any,
+        shared: Any,
+        states: Any,
+        skip: Any = None,
+        *more: Any,
     ) -> Any:
         rows, lost = [], []
 
@@ -47,17 +61,17 @@ class Numbers:
                 metrics = {"loss": 0.0, "accuracy": 0.0}
                 update = Update(client, int(SIZES[client]), delta, metrics=metrics)
                 total = self.reducer.fold(total, update)
-                rows.append(leaf.Row((client, int(SIZES[client]), 1, 0.0, 0.0, 1.0), None))
+                rows.append(tables.Row((client, int(SIZES[client]), 1, 0.0, 0.0, 1.0), None))
             return total
 
         total = partial(node)
-        return Part(total, leaf.columns(rows), tuple(lost)), None
+        return Part(total, tables.columns(rows), tuple(lost)), None
 
     def merge(self, *parts: Part) -> Part:
         return merge_parts(parts, self.reducer)
 
 
-class Fragile(InlineGrid):
+class Fragile(InlineEngine):
     """A pool in which some clients, or some pairs of clients, take their worker down."""
 
     def __init__(self, workers: int = 3, policy: Any = "skip", **bad: Any) -> None:
@@ -68,18 +82,19 @@ class Fragile(InlineGrid):
         self.setup = Setup(experiment, reducer=WeightedMean())
         self.partition: Any = SimpleNamespace(train_sizes=SIZES)
         self._executor: Any = Numbers(WeightedMean())
+        self.ledger = ClientLedger(None, lambda ticket: None)
         self._count, self.bad, self.kills = workers, bad, 0
         self.gone: set[int] = set()
-        self.submitted: list[str] = []
+        self.submitted: list[Call] = []
 
     @property
     def workers(self) -> int:
         return self._count
 
-    def submit(self, call: str, *args: Any, attempts: int | None = None, **more: Any) -> Any:
-        ticket: Any = super().submit(call, *args)
+    def submit(self, call: Call, done: Any = None, attempts: int | None = None) -> Any:
+        ticket: Any = super().submit(call)
         self.submitted.append(call)
-        ticket.args, ticket.most = args, attempts or 3
+        ticket.call, ticket.most = call, attempts or 3
         return ticket
 
     def seconds(self, total: float) -> float:
@@ -87,20 +102,19 @@ class Fragile(InlineGrid):
 
     def result(self, ticket: Any, timeout: float | None = None) -> Any:
         self._check(ticket)
-        if ticket.name == "merge" and self.bad.get("lose"):
+        if isinstance(ticket.call, Merge) and self.bad.get("lose"):
             raise ValueLost("gone with its node")
         return super().result(ticket)
 
     def values_of(self, tickets: Any) -> list[Any]:
         for ticket in tickets:
             self._check(ticket)
-        return [InlineGrid.result(self, t) for t in tickets]
+        return [InlineEngine.result(self, t) for t in tickets]
 
     def _check(self, ticket: Any) -> None:
-        if ticket.name != "train":
+        if not isinstance(ticket.call, Train):
             return
-        skipped = ticket.args[5] if len(ticket.args) > 5 else {}
-        there = set(clients_of(ticket.args[1])) - set(skipped)
+        there = set(clients_of(ticket.call.node)) - set(ticket.call.skip)
         alone = there & set(self.bad.get("alone", ()))
         together = set(self.bad.get("together", ())) <= there and self.bad.get("together")
         if alone or together:
@@ -108,8 +122,8 @@ class Fragile(InlineGrid):
             raise Poisoned("its worker died", ticket.most == 3)
 
 
-def train(grid: EngineGrid) -> Part:
-    return Folding(grid, 4, range(POPULATION), np.zeros(SIZE), {}).result()
+def train(grid: Engine) -> Part:
+    return CohortTraining(grid, 4, range(POPULATION), np.zeros(SIZE), {}).result()
 
 
 @pytest.mark.usefixtures("heavy")
@@ -125,7 +139,7 @@ def test_the_clients_at_fault_are_found_and_the_others_keep_their_bits(
     assert sorted(part.rows["client"].tolist()) == [c for c in range(POPULATION) if c not in bad]
     # What the same tree gives when these clients are left out from the start.
     calm = Fragile(1)
-    direct = Folding(calm, 4, range(POPULATION), np.zeros(SIZE), {})
+    direct = CohortTraining(calm, 4, range(POPULATION), np.zeros(SIZE), {})
     skip = dict.fromkeys(bad, "its worker died")
     wanted, _ = calm._executor.train(4, direct.root, None, None, None, skip)
     np.testing.assert_array_equal(part.partial.delta, wanted.partial.delta)
@@ -140,7 +154,7 @@ def test_the_default_policy_names_the_client() -> None:
 
 
 def test_clients_that_fail_only_together_fail_the_run() -> None:
-    whole = Folding(Fragile(), 4, range(POPULATION), np.zeros(SIZE), {}).root
+    whole = CohortTraining(Fragile(), 4, range(POPULATION), np.zeros(SIZE), {}).root
     first = next(c for c in _leaves(whole) if len(c) > 2)
     with pytest.raises(WorkerError, match="though none of them does so alone"):
         train(Fragile(together=first.tolist()))
@@ -149,12 +163,11 @@ def test_clients_that_fail_only_together_fail_the_run() -> None:
 @pytest.fixture
 def heavy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let partials count as too much for the driver."""
-    monkeypatch.setattr(folding, "LIGHT", 0)
-    monkeypatch.setattr(folding, "RATE", 0)
+    monkeypatch.setattr(cohort, "POLICY", replace(POLICY, driver_bytes=0, driver_rate=0))
 
 
 def merges(grid: Fragile) -> int:
-    return sum(name == "merge" for name in grid.submitted)
+    return sum(isinstance(call, Merge) for call in grid.submitted)
 
 
 def test_many_workers_merge_what_is_too_much_for_the_driver(heavy: None) -> None:
@@ -172,8 +185,8 @@ def test_many_workers_merge_what_is_too_much_for_the_driver(heavy: None) -> None
 def test_the_driver_merges_what_is_little_for_the_time_there_is(
     light: int, rate: int, driver: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folding, "LIGHT", light)
-    monkeypatch.setattr(folding, "RATE", rate)
+    policy = replace(POLICY, driver_bytes=light, driver_rate=rate)
+    monkeypatch.setattr(cohort, "POLICY", policy)
     grid = Fragile(20)
     train(grid)
     assert (merges(grid) == 0) is driver

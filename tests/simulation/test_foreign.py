@@ -12,15 +12,17 @@ import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp import strategy as flower
 
-from simulation import foreign
-from simulation.experiment import parse
-from simulation.inline import InlineGrid
-from simulation.messaging import Messaging
-from simulation.run import prepare, simulate
-from simulation.work import Setup
+from simulation.config.experiment import parse
+from simulation.engines.inline import InlineEngine
+from simulation.flower import their_strategies
+from simulation.flower.grid import MessageGrid
+from simulation.population.deal import prepare
+from simulation.runs.run import simulate
+from simulation.worker.setup import Setup
 from strategies import FedProx, WeightedMean
 from tests.simulation.conftest import SMALL
 from tests.simulation.test_resume import StopAfter
+from tests.simulation.tools import answering, messaging
 
 MADE: dict[str, Any] = {
     "FedAvg": lambda kind=flower.FedAvg: kind(fraction_train=0.5),
@@ -48,19 +50,21 @@ def seeing_all(kind: type) -> type:
 
 
 @pytest.fixture(scope="module")
-def grids() -> dict[bool, InlineGrid]:
+def engines() -> dict[bool, InlineEngine]:
     """One executor for strategies without mu, one with."""
     found = {}
     for told in (False, True):
-        found[told] = InlineGrid()
-        rule = foreign.client_rule(flower.FedProx(proximal_mu=1.0) if told else flower.FedAvg())
+        found[told] = answering()
+        rule = their_strategies.client_rule(
+            flower.FedProx(proximal_mu=1.0) if told else flower.FedAvg()
+        )
         found[told].start(Setup(PLAIN, rule, WeightedMean()), *prepare(PLAIN))
     return found
 
 
-def rounds(strategy: Any, grid: InlineGrid, count: int = 3) -> tuple[np.ndarray, list[Any]]:
-    info = grid.info()
-    driver, model, trained = Messaging(strategy, grid, info.spec, PLAIN), info.initial, []
+def rounds(strategy: Any, engine: InlineEngine, count: int = 3) -> tuple[np.ndarray, list[Any]]:
+    info = engine.info()
+    driver, model, trained = messaging(strategy, engine, info.spec, PLAIN), info.initial, []
     for number in range(1, count + 1):
         trained.append(driver.train(number, model))
         model = trained[-1].model
@@ -68,24 +72,24 @@ def rounds(strategy: Any, grid: InlineGrid, count: int = 3) -> tuple[np.ndarray,
 
 
 def test_the_list_is_of_exact_types() -> None:
-    assert {kind.__name__ for kind in foreign.WEIGHTED_MEANS} == set(MADE)
-    assert all(foreign.needs_only_the_mean(make()) for make in MADE.values())
+    assert {kind.__name__ for kind in their_strategies.WEIGHTED_MEANS} == set(MADE)
+    assert all(their_strategies.needs_only_the_mean(make()) for make in MADE.values())
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_one_reply_with_the_mean_gives_what_all_replies_give(
-    name: str, grids: dict[bool, InlineGrid], monkeypatch: pytest.MonkeyPatch
+    name: str, engines: dict[bool, InlineEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid, kind = grids[name == "FedProx"], getattr(flower, name)
+    engine, kind = engines[name == "FedProx"], getattr(flower, name)
     patient = MADE[name](seeing_all(kind))
-    by_messages, slow = rounds(patient, grid)
+    by_messages, slow = rounds(patient, engine)
     assert patient.seen == 3 * 6
 
     def refuse(*_: object) -> None:
         raise AssertionError("a message was sent")
 
-    monkeypatch.setattr(grid, "send_and_receive", refuse)
-    folded, fast = rounds(MADE[name](), grid)
+    monkeypatch.setattr(MessageGrid, "send_and_receive", refuse)
+    folded, fast = rounds(MADE[name](), engine)
     np.testing.assert_allclose(folded, by_messages, atol=1e-6)
     for ours, theirs in zip(fast, slow, strict=True):
         assert ours.rows["client"].tolist() == theirs.rows["client"].tolist()
@@ -131,27 +135,27 @@ class Rounding(flower.FedAvg):
     ids=lambda value: type(value).__name__,
 )
 def test_who_is_on_the_list(strategy: Any, only_mean: bool) -> None:
-    assert foreign.needs_only_the_mean(strategy) == only_mean
+    assert their_strategies.needs_only_the_mean(strategy) == only_mean
     strategy.aggregate_train = lambda *_: (None, None)
-    assert not foreign.needs_only_the_mean(strategy)
+    assert not their_strategies.needs_only_the_mean(strategy)
 
 
-def test_messages_that_differ_are_sent(grids: dict[bool, InlineGrid]) -> None:
-    folded, _ = rounds(MADE["FedAvg"](), grids[False], 1)
-    sent, _ = rounds(MADE["FedAvg"](Configuring), grids[False], 1)
+def test_messages_that_differ_are_sent(engines: dict[bool, InlineEngine]) -> None:
+    folded, _ = rounds(MADE["FedAvg"](), engines[False], 1)
+    sent, _ = rounds(MADE["FedAvg"](Configuring), engines[False], 1)
     np.testing.assert_allclose(sent, folded, atol=1e-6)
     assert np.any(sent != folded)  # one sums in float64, the other in Flower's float32
 
 
-def test_flowers_fedprox_is_fedprox(grids: dict[bool, InlineGrid], tmp_path: Path) -> None:
+def test_flowers_fedprox_is_fedprox(engines: dict[bool, InlineEngine], tmp_path: Path) -> None:
     strategy = flower.FedProx(proximal_mu=1.0)
-    theirs, _ = rounds(strategy, grids[True], 2)
+    theirs, _ = rounds(strategy, engines[True], 2)
     ours = simulate(PLAIN.replace(strategy={"name": "fedprox", "mu": 1.0}), out=tmp_path / "run")
     np.testing.assert_allclose(theirs, ours.weights, atol=1e-6)
     # Clients of an executor that expects no mu find it in their message.
-    surprised, _ = rounds(seeing_all(flower.FedProx)(proximal_mu=1.0), grids[False], 2)
+    surprised, _ = rounds(seeing_all(flower.FedProx)(proximal_mu=1.0), engines[False], 2)
     np.testing.assert_allclose(surprised, ours.weights, atol=1e-6)
-    plain, _ = rounds(flower.FedAvg(), grids[False], 2)
+    plain, _ = rounds(flower.FedAvg(), engines[False], 2)
     assert np.abs(plain - theirs).max() > 1e-3
 
 
@@ -189,9 +193,11 @@ def test_what_a_strategy_keeps_comes_back() -> None:
     made.strategy.current_arrays = ArrayRecord([np.arange(3.0)])
     made.by_name = {"a/b": np.ones(1)}
     made.clipping_norm = 0.25
-    state = {k: np.array(v) if np.ndim(v) else v for k, v in foreign.state_of(made).items()}
+    state = {
+        k: np.array(v) if np.ndim(v) else v for k, v in their_strategies.state_of(made).items()
+    }
     again = noisy()
-    foreign.restore(again, state)
+    their_strategies.restore(again, state)
     assert again.clipping_norm == 0.25 and again.strategy.server_momentum == 0.9
     assert [v.tolist() for v in again.strategy.momentum_vector] == [[1, 1], [[0, 0]]]
     assert again.by_name.keys() == {"a/b"}
@@ -208,7 +214,7 @@ def test_global_generators_are_given_back() -> None:
     np.random.seed(5)
     drawn = []
     for _ in range(2):
-        with foreign.seeded(0, 1, foreign.CONFIGURE):
+        with their_strategies.seeded(0, 1, their_strategies.CONFIGURE):
             drawn.append((random.random(), np.random.random()))
     assert drawn[0] == drawn[1] != wanted
     assert (random.random(), np.random.random()) == wanted

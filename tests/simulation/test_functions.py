@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import given, plugins, static
-from simulation.experiment import ConfigError, Experiment
-from simulation.fingerprint import LENGTH, fingerprint, modules_used
-from simulation.results import RunError
-from simulation.run import simulate
-from simulation.worker import pickled
+from simulation.config import given, plugins, static
+from simulation.config.errors import ConfigError, RunError
+from simulation.config.experiment import Experiment
+from simulation.config.fingerprint import LENGTH, fingerprint, modules_used
+from simulation.engines.ray import shipping
+from simulation.engines.ray.private import pickled
+from simulation.runs.run import simulate
 
 ROOT = Path(__file__).parents[2]
 UNITS = 3
@@ -104,7 +105,7 @@ def test_a_circle_of_functions_ends() -> None:
 
 SCRIPT = """
 import numpy as np
-from simulation.given import name_of
+from simulation.config.given import name_of
 
 class Layer:
     sizes = {"a", "b", "c"}
@@ -151,7 +152,7 @@ def test_a_function_that_does_not_travel_is_told() -> None:
     lock = __import__("threading").Lock()
     experiment = Experiment(model=lambda: lock)
     with pytest.raises(ValueError, match=r"^tests.*must be a function that can go to the workers"):
-        plugins.handed_over(experiment)
+        shipping.handed_over(experiment)
 
 
 def test_a_run_of_functions_and_its_resume(small: Experiment, tmp_path: Path) -> None:

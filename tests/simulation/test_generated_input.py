@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from simulation import cli, run
+from simulation.cli import commands
+from simulation.runs import run
 
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz_-äß0123456789 ", min_size=1, max_size=12)
 ODD = st.one_of(
@@ -89,14 +90,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_again: None) -
     def started(*_: object) -> None:
         pytest.fail("an engine was started")
 
-    monkeypatch.setattr(run, "_engine", started)
+    monkeypatch.setattr(run, "engine_for", started)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def refuse(folder: Path, *args: str) -> None:
     before = sorted(folder.iterdir())
-    found = CliRunner().invoke(cli.main, ["run", *args])
+    found = CliRunner().invoke(commands.main, ["run", *args])
     assert found.exit_code == 2, (args, found.output)
     assert isinstance(found.exception, SystemExit)
     lines = found.stderr.splitlines()

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from simulation import runtime
-from simulation.cluster import ResourceError, kinds_of_workers
-from simulation.experiment import Resources
-from simulation.seats import MOST_PORTIONS, Seat, Tenant
+from simulation.config.sections import Resources
+from simulation.engines.policy import POLICY
+from simulation.engines.ray.cluster import ResourceError, kinds_of_workers
+from simulation.engines.ray.slots import PoolRun, WorkerSlot
+from simulation.training.process import memory_of_gpus
+from simulation.training.tensorflow import process
 
 
 def test_workers_of_a_share() -> None:
@@ -35,18 +37,18 @@ def test_workers_of_a_share() -> None:
 
 
 def test_portions_follow_the_slowest_worker() -> None:
-    seats, run = [Seat(None) for _ in range(3)], Tenant(())
-    for seat in seats[:2]:
-        run.learn(seat, seconds=1.0, cost=100.0)
-    assert run.portions(seats) == 3  # The third one has not trained yet.
-    run.learn(seats[2], seconds=1.0, cost=60.0)
-    assert run.portions(seats) == 3  # Much the same.
+    slots, run = [WorkerSlot(None) for _ in range(3)], PoolRun(())
+    for slot in slots[:2]:
+        run.learn(slot, seconds=1.0, cost=100.0)
+    assert run.effective_workers(slots) == 3  # The third one has not trained yet.
+    run.learn(slots[2], seconds=1.0, cost=60.0)
+    assert run.effective_workers(slots) == 3  # Much the same.
     for _ in range(20):
-        run.learn(seats[2], seconds=1.0, cost=20.0)
-    assert run.portions(seats) == round((100 + 100 + 20) / 20)
+        run.learn(slots[2], seconds=1.0, cost=20.0)
+    assert run.effective_workers(slots) == round((100 + 100 + 20) / 20)
     for _ in range(20):
-        run.learn(seats[2], seconds=1000.0, cost=20.0)
-    assert run.portions(seats) == MOST_PORTIONS * 3
+        run.learn(slots[2], seconds=1000.0, cost=20.0)
+    assert run.effective_workers(slots) == POLICY.most_units * 3
 
 
 def test_no_node_has_a_gpu() -> None:
@@ -58,10 +60,10 @@ def test_no_node_has_a_gpu() -> None:
 
 @pytest.mark.parametrize(("size", "share"), [(16_000, 0.25), (80_000, 0.1), (2_000, 0.5)])
 def test_the_shares_of_a_gpu_fit_together(size: int, share: float) -> None:
-    limit = runtime.memory_limit(size, share)
+    limit = process.memory_limit(size, share)
     assert 0 < limit <= size * share
-    if size * share >= 2 * runtime.CONTEXT:
-        assert round(1 / share) * (limit + runtime.CONTEXT) <= size
+    if size * share >= 2 * process.CONTEXT:
+        assert round(1 / share) * (limit + process.CONTEXT) <= size
 
 
 NVIDIA = """#!/bin/sh
@@ -84,7 +86,7 @@ def test_a_worker_is_limited_on_what_it_sees(
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
-    assert runtime.memory_of_gpus() == sizes
+    assert memory_of_gpus() == sizes
     limits, grown = [], []
 
     def limit(device: str, parts: list[Any]) -> None:
@@ -97,10 +99,10 @@ def test_a_worker_is_limited_on_what_it_sees(
         experimental=SimpleNamespace(set_memory_growth=lambda d, on: grown.append((d, on))),
     )
     tf = SimpleNamespace(config=config)
-    runtime.share_gpus(tf, 0.25)
-    wanted = [runtime.memory_limit(size, 0.25) for size in sizes]
+    process.share_gpus(tf, 0.25)
+    wanted = [process.memory_limit(size, 0.25) for size in sizes]
     assert limits == [(f"GPU:{i}", size) for i, size in enumerate(wanted)] and not grown
-    runtime.share_gpus(tf, 1)
+    process.share_gpus(tf, 1)
     assert grown == [(f"GPU:{i}", True) for i in range(len(sizes))]
 
 

@@ -10,28 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation.experiment import Experiment
-from simulation.faults import WorkerError
-from simulation.grid import EVEN, HAND_OVER, PIECE, RayGrid
-from simulation.run import prepare
-from simulation.work import Setup
+from simulation.config.experiment import Experiment
+from simulation.engines.cohort import train_cohort
+from simulation.engines.policy import POLICY
+from simulation.engines.ray.engine import RayEngine
+from simulation.population.deal import prepare
+from simulation.worker.faults import WorkerError
+from simulation.worker.setup import Setup
 from strategies import WeightedMean
+from tests.simulation.tools import training
 
 
 @pytest.fixture
-def grid(small: Experiment, ray_cluster: Any) -> Iterator[RayGrid]:
+def engine(small: Experiment, ray_cluster: Any) -> Iterator[RayEngine]:
     resources = small.resources.model_copy(update={"engine": "ray", "workers": 2})
-    made = RayGrid(resources)
+    made = RayEngine(resources)
     made.start(Setup(small, reducer=WeightedMean()), *prepare(small))
     yield made
     made.close()
 
 
-def test_a_killed_worker_is_replaced_and_its_clients_train_again(grid: RayGrid) -> None:
-    model = grid.info().initial
+def test_a_killed_worker_is_replaced_and_its_clients_train_again(engine: RayEngine) -> None:
+    model = engine.info().initial
     everyone = range(12)
-    total, rows = grid.train(1, everyone, model, {})
-    victims = [grid.cluster_pid(seat) for seat in range(2)]
+    total, rows, *_ = train_cohort(engine, 1, everyone, model, {})
+    victims = [engine.cluster_pid(slot) for slot in range(2)]
     done = []
 
     def kill(kind: str, clients: int, examples: int) -> None:
@@ -39,43 +42,43 @@ def test_a_killed_worker_is_replaced_and_its_clients_train_again(grid: RayGrid) 
             done.append(clients)
             os.kill(victims[0], signal.SIGKILL)
 
-    grid.progress = kill
-    again, rows_again = grid.train(1, everyone, model, {})
+    engine.progress = kill
+    again, rows_again, *_ = train_cohort(engine, 1, everyone, model, {})
     assert done
     np.testing.assert_array_equal(again.delta, total.delta)
     assert rows_again["client"].tolist() == rows["client"].tolist() == list(everyone)
-    assert grid.cluster_pid(0) != victims[0] or grid.cluster_pid(1) != victims[1]
+    assert engine.cluster_pid(0) != victims[0] or engine.cluster_pid(1) != victims[1]
 
 
-def test_an_exception_in_a_worker_names_itself(grid: RayGrid) -> None:
+def test_an_exception_in_a_worker_names_itself(engine: RayEngine) -> None:
     with pytest.raises(WorkerError, match="IndexError: client must be between 0 and 11, got 99"):
-        grid.result(grid.submit("train", 1, np.array([99]), grid.info().initial, {}, [None]))
+        engine.do(training([99], engine.info().initial))
 
 
-def test_a_reply_that_does_not_come_in_time(grid: RayGrid) -> None:
-    model = grid.info().initial
-    ticket = grid.submit("train", 1, np.arange(12), model, {}, [None] * 12)
+def test_a_reply_that_does_not_come_in_time(engine: RayEngine) -> None:
+    model = engine.info().initial
+    ticket = engine.submit(training(range(12), model))
     with pytest.raises(TimeoutError):
-        grid.result(ticket, timeout=0.0)
-    assert grid.result(ticket)[1]["client"].size == 12
+        engine.result(ticket, timeout=0.0)
+    assert engine.result(ticket)[1]["client"].size == 12
 
 
-def test_portions_are_worth_a_hand_over(grid: RayGrid) -> None:
+def test_portions_are_worth_a_hand_over(engine: RayEngine) -> None:
     total = 2000.0
-    assert grid.grain(total) == 0.0  # nothing is known of the pace
-    seats = grid.pool.seats
-    model = grid.info().initial
-    first, _ = grid.train(1, range(12), model, {})
+    assert engine.min_cost(total) == 0.0  # nothing is known of the pace
+    slots = engine.pool.slots
+    model = engine.info().initial
+    first = train_cohort(engine, 1, range(12), model, {}).total
     for pace in (100.0, 1e9):  # cost a second
-        grid._tenant.worked = {seat: (2.0, 2.0 * pace) for seat in seats}
-        least = min(PIECE * pace, total / (len(seats) * EVEN))
-        assert grid.grain(total) == pytest.approx(least)
-        assert grid.seconds(total) == pytest.approx(total / (2 * pace))
-        again, _ = grid.train(1, range(12), model, {})
+        engine._pool_run.worked = {slot: (2.0, 2.0 * pace) for slot in slots}
+        least = min(POLICY.unit_seconds * pace, total / (len(slots) * POLICY.units_each))
+        assert engine.min_cost(total) == pytest.approx(least)
+        assert engine.seconds(total) == pytest.approx(total / (2 * pace))
+        again = train_cohort(engine, 1, range(12), model, {}).total
         np.testing.assert_array_equal(first.delta, again.delta)
     # One driver hands out to all: a hundred workers get larger portions.
-    grid.pool.seats = seats * 50
-    grid._tenant.worked = {seat: (2.0, 2.0) for seat in seats}
-    assert HAND_OVER * 100 > PIECE
-    assert grid.grain(1e6) == pytest.approx(HAND_OVER * 100)
-    grid.pool.seats = seats
+    engine.pool.slots = slots * 50
+    engine._pool_run.worked = {slot: (2.0, 2.0) for slot in slots}
+    assert POLICY.driver_seconds * 100 > POLICY.unit_seconds
+    assert engine.min_cost(1e6) == pytest.approx(POLICY.driver_seconds * 100)
+    engine.pool.slots = slots

@@ -19,12 +19,12 @@ import pytest
 from analysis import load, plot, report
 from analysis.figures import FIGURES
 from analysis.verdicts import final_table
-from simulation.attack import chosen
-from simulation.experiment import Experiment, parse
-from simulation.faults import ClientError
-from simulation.results import read_json
-from simulation.rounds import RoundError
-from simulation.run import simulate
+from simulation.config.experiment import Experiment, parse
+from simulation.population.attackers import chosen
+from simulation.records.reading import read_json
+from simulation.rounds.driver import RoundError
+from simulation.runs.run import simulate
+from simulation.worker.faults import ClientError
 from tests.simulation.test_resume import StopAfter
 
 BASE: dict[str, Any] = {

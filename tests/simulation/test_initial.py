@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import initial, preflight
-from simulation.experiment import ConfigError, Experiment, parse
-from simulation.options import overlay
-from simulation.run import simulate
+from simulation.config import initial
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment, parse
+from simulation.config.overlay import overlay
+from simulation.runs import preflight
+from simulation.runs.run import simulate
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simulation.experiment import ConfigError, parse
-from simulation.run import make_strategy, prepare, simulate
-from simulation.study import expand, parse_study
-from simulation.work import Executor, Setup
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.population.deal import prepare
+from simulation.runs.run import make_strategy, simulate
+from simulation.studies.study import expand, parse_study
+from simulation.worker.executor import Executor
+from simulation.worker.setup import Setup
 from strategies import FedAvg
-from strategies.core import ClientRule
+from strategies.client_rule import ClientRule
 from tests.simulation.test_resume import StopAfter
+from tests.simulation.tools import train_one
 
 BASE: dict[str, Any] = {
     "mode": "local",
@@ -46,7 +50,7 @@ def test_every_client_trains_alone_and_the_mean_is_recorded(whole: Any) -> None:
         for c in clients:
             at = parts.train_rows(c)
             x, y = data.x_train[at], data.y_train[at]
-            done = trainer.train(c, round, models[c], x, y, slots=slots[c])
+            done = train_one(trainer, c, round, models[c], x, y, slots=slots[c])
             models[c], slots[c] = models[c] + done.update.delta, done.slots
         line = whole.rounds[round]
         found = [executor.evaluate_test(0, len(data.x_test), models[c]) for c in clients]

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulation import fairness
-from simulation.experiment import ConfigError, Experiment, parse
-from simulation.partition import Partition
-from simulation.processed import examples_seen
-from simulation.results import client_table
-from simulation.run import simulate
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment, parse
+from simulation.population.partition import Partition
+from simulation.records.rows import client_table
+from simulation.rounds import fairness
+from simulation.rounds.processed import examples_seen
+from simulation.runs.run import simulate
 from strategies.personal import local_entries
 
 

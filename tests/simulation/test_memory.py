@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from simulation import cluster, memory
-from simulation.experiment import Resources, parse
-from simulation.memory import MemoryShort
-from simulation.work import Setup
+from simulation.config.experiment import parse
+from simulation.config.sections import Resources
+from simulation.engines.ray import cluster
+from simulation.runs import memory
+from simulation.runs.memory import MemoryShort
+from simulation.worker.setup import Setup
 from strategies import WeightedMean, catalog
 
 GIB = 2**30

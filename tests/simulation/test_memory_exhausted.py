@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 RUN = """
-from simulation.experiment import parse
+from simulation.config.experiment import parse
 from tests.simulation.conftest import SMALL
 from tests.simulation.test_pool_faults import make
 

@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simulation import inputs, models
-from simulation.client import LAYER_SEEDS, SHUFFLE, Trainer
-from simulation.compiling import compile_model, seed_states
-from simulation.experiment import parse
-from simulation.models import ModelError
-from simulation.run import simulate
-from simulation.runtime import prepare_tensorflow
+from simulation.config.experiment import parse
+from simulation.datasets import inputs
+from simulation.runs.run import simulate
+from simulation.training.backend import ModelError
+from simulation.training.plan import LAYER_SEEDS, SHUFFLE
+from simulation.training.tensorflow import models
+from simulation.training.tensorflow.keras_model import compile_model, seed_states
+from simulation.training.tensorflow.process import prepare_tensorflow
+from simulation.training.tensorflow.trainer import TensorFlowTrainer
 from strategies import proximal
-from strategies.core import stream
+from strategies.random_streams import stream
+from tests.simulation.tools import train_many, train_one
 
 prepare_tensorflow(1)
 layers = keras.layers
@@ -159,17 +162,17 @@ def named(function: Any) -> str:
     return f"{__name__}:{function.__name__}"
 
 
-def made(kind: str, **more: Any) -> tuple[Trainer, Any, Any]:
+def made(kind: str, **more: Any) -> tuple[TensorFlowTrainer, Any, Any]:
     build, load = KINDS[kind]
     data = load()
     x, y = data["x_train"], data["y_train"]
     training = {"batch_size": 16, **more.pop("training", {})}
     experiment = parse({"model": named(build), "training": training})
     scale = inputs.each(lambda _: 1.0, x)
-    return Trainer(experiment, x, y, CLASSES, scale, **more), x, y
+    return TensorFlowTrainer(experiment, x, y, CLASSES, scale, **more), x, y
 
 
-def by_fit(trainer: Trainer, kind: str, x: Any, y: Any, epochs: int) -> np.ndarray:
+def by_fit(trainer: TensorFlowTrainer, kind: str, x: Any, y: Any, epochs: int) -> np.ndarray:
     """Train another of the model with Keras' ``fit``, on the same batches in the same order."""
     experiment = parse({"model": named(KINDS[kind][0])})
     like = inputs.each(tf.constant, inputs.rows(x, slice(1)))
@@ -196,8 +199,8 @@ def by_fit(trainer: Trainer, kind: str, x: Any, y: Any, epochs: int) -> np.ndarr
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_client_alone_is_keras_fit(kind: str) -> None:
     trainer, x, y = made(kind)
-    trainer.train(1, 1, trainer.initial, inputs.rows(x, slice(20)), y[:20])  # leaves no trace
-    trained = trainer.train(7, 1, trainer.initial, x, y, epochs=2).update
+    train_one(trainer, 1, 1, trainer.initial, inputs.rows(x, slice(20)), y[:20])  # leaves no trace
+    trained = train_one(trainer, 7, 1, trainer.initial, x, y, epochs=2).update
     np.testing.assert_allclose(trained.delta, by_fit(trainer, kind, x, y, 2), atol=1e-5)
     assert np.abs(trained.delta).max() > 1e-2
 
@@ -249,15 +252,15 @@ def test_a_hook_sees_the_plain_gradient_whatever_the_step(kind: str) -> None:
     )
     plain, _, _ = made(kind, training={"optimizer": "sgd", "learning_rate": rate})
     x, y = inputs.rows(x, slice(16)), y[:16]
-    (first,) = trainer.train_many(
-        [7], [16], 1, trainer.initial, x, y, epochs=2, shared={"mu": mu}, steps=[1]
+    (first,) = train_many(
+        trainer, [7], [16], 1, trainer.initial, x, y, epochs=2, shared={"mu": mu}, steps=[1]
     )
-    (same,) = plain.train_many([7], [16], 1, plain.initial, x, y, epochs=2, steps=[1])
+    (same,) = train_many(plain, [7], [16], 1, plain.initial, x, y, epochs=2, steps=[1])
     np.testing.assert_array_equal(first.update.delta, same.update.delta)  # w = w0: nothing pulls
-    (second,) = trainer.train_many(
-        [7], [16], 1, trainer.initial, x, y, epochs=2, shared={"mu": mu}, steps=[2]
+    (second,) = train_many(
+        trainer, [7], [16], 1, trainer.initial, x, y, epochs=2, shared={"mu": mu}, steps=[2]
     )
-    (free,) = plain.train_many([7], [16], 1, plain.initial, x, y, epochs=2, steps=[2])
+    (free,) = train_many(plain, [7], [16], 1, plain.initial, x, y, epochs=2, steps=[2])
     pulled = free.update.delta - rate * mu * first.update.delta
     np.testing.assert_allclose(second.update.delta, pulled, atol=1e-6)
     assert np.abs(pulled - free.update.delta).max() > 1e-4
@@ -310,12 +313,12 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 def test_models_that_are_refused(build: Any, training: dict[str, Any], message: str) -> None:
     experiment = parse({"model": named(build), "training": training})
     with pytest.raises(ModelError) as caught:
-        trainer = Trainer(experiment, LEFT, Y, CLASSES, 1.0)
-        trainer.train(0, 1, trainer.initial, LEFT[:4], Y[:4])
+        trainer = TensorFlowTrainer(experiment, LEFT, Y, CLASSES, 1.0)
+        train_one(trainer, 0, 1, trainer.initial, LEFT[:4], Y[:4])
     assert str(caught.value).startswith(message)
 
 
 def test_built_in_models_take_one_input() -> None:
     x = {"left": LEFT, "words": WORDS}
     with pytest.raises(ModelError, match="model 'mlp' takes one input, but the dataset has 2: "):
-        Trainer(parse({"model": "mlp"}), x, Y, CLASSES, {"left": 1.0, "words": 1.0})
+        TensorFlowTrainer(parse({"model": "mlp"}), x, Y, CLASSES, {"left": 1.0, "words": 1.0})

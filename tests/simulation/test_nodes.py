@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from simulation.experiment import parse
-from simulation.run import simulate
+from simulation.config.experiment import parse
+from simulation.runs.run import simulate
 from tests.simulation.conftest import SMALL
 
 LISTENERS = """
 import json, psutil
-from simulation.cluster import Cluster
-from simulation.experiment import Resources
+from simulation.engines.ray.cluster import Cluster
+from simulation.config.experiment import Resources
 cluster = Cluster(Resources(workers=1))
 import ray
 ray.get(ray.remote(lambda: 1).remote())

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from simulation import notebook, simulate
-from simulation.experiment import Experiment, parse
-from simulation.notebook import Notebook, in_notebook, without_remarks
+from simulation import simulate
+from simulation.config.experiment import Experiment, parse
+from simulation.engines.ray.cluster import without_remarks
+from simulation.listeners import notebook
+from simulation.listeners.notebook import Notebook, in_notebook
 
 
 class Handle:

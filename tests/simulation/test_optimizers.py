@@ -8,13 +8,16 @@ import keras
 import numpy as np
 import pytest
 
-from simulation.experiment import ConfigError, Experiment, parse
-from simulation.inline import InlineGrid
-from simulation.messaging import Messaging
-from simulation.models import ModelError
-from simulation.run import make_strategy, prepare, simulate
-from simulation.work import Executor, Setup
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment, parse
+from simulation.engines.cohort import train_cohort
+from simulation.population.deal import prepare
+from simulation.runs.run import make_strategy, simulate
+from simulation.training.backend import ModelError
+from simulation.worker.executor import Executor
+from simulation.worker.setup import Setup
 from strategies.steps import step_weight
+from tests.simulation.tools import answering, messaging, train_one
 
 BASE: dict[str, Any] = {
     "dataset": "synthetic(1,1)",
@@ -69,8 +72,8 @@ def test_scaffold_divides_by_the_weight_of_the_steps(changes: Any, momentum: Any
     executor = Executor(Setup(wanted, algorithm.client, algorithm.reducer), data, parts)
     rows, trainer = parts.train_rows(3), executor.trainer
     c = np.linspace(-1, 1, trainer.spec.trainable_size).astype(np.float32)
-    done = trainer.train(
-        3, 1, trainer.initial, data.x_train[rows], data.y_train[rows], shared={"c": c}
+    done = train_one(
+        trainer, 3, 1, trainer.initial, data.x_train[rows], data.y_train[rows], shared={"c": c}
     )
     update = done.update
     assert (update.momentum, update.nesterov) == momentum
@@ -85,17 +88,17 @@ def test_fednova_gets_the_momentum_by_messages_too() -> None:
     wanted = parse(BASE | {"strategy": "fednova"})
     finals = []
     for by_messages in (False, True):
-        grid, strategy = InlineGrid(), make_strategy(wanted)
+        grid, strategy = answering(), make_strategy(wanted)
         algorithm = strategy.algorithm  # type: ignore[attr-defined]
         grid.start(Setup(wanted, algorithm.client, algorithm.reducer), *prepare(wanted))
         info = grid.info()
         model = info.initial
         if by_messages:
             strategy.spec = info.spec  # type: ignore[attr-defined]
-            finals.append(Messaging(strategy, grid, info.spec, wanted).train(1, model).model)
+            finals.append(messaging(strategy, grid, info.spec, wanted).train(1, model).model)
         else:
             cohort = strategy.cohort.sample(1, 30)  # type: ignore[attr-defined]
-            total, rows = grid.train(1, cohort, model, {})
+            total, rows, *_ = train_cohort(grid, 1, cohort, model, {})
             mean = algorithm.reducer.finish(total)
             tau = np.array([step_weight(int(s), 0.9) for s in rows["steps"]])
             p = rows["examples"] / rows["examples"].sum()

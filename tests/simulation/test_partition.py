@@ -1,7 +1,5 @@
-"""Partitions: laws that every kind keeps, the statistics of each, limits, errors, the cache."""
+"""Partitions: laws that every kind keeps, the statistics of each, limits, errors."""
 
-import logging
-import tracemalloc
 import warnings
 
 import numpy as np
@@ -9,10 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulation import partition as partition_module
-from simulation import partitioners
-from simulation.ondemand import OnDemand
-from simulation.partition import KINDS, make
+from simulation.population import laws
+from simulation.population.partition import KINDS, make
 
 DEALT = [kind for kind in KINDS if kind not in ("on-demand", "natural")]
 
@@ -205,8 +201,8 @@ def test_dirichlet_shares_have_their_mean_and_variance():
 
 def test_dirichlet_gives_the_empty_clients_rows_of_the_largest():
     y = labels(each=100)
-    owner = partitioners.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=0)
-    topped = partitioners.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=2)
+    owner = laws.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=0)
+    topped = laws.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=2)
     before, after = (np.bincount(o, minlength=200) for o in (owner, topped))
     assert (before < 2).sum() > 20
     level = after[before > after].max()
@@ -258,7 +254,7 @@ def test_inner_dirichlet_has_the_law_of_dealing_row_by_row():
     y, times = np.repeat([0, 1, 2], [5, 2, 2]), 2500
     rng = np.random.default_rng(5)
     plain = np.stack([inner_dirichlet_plainly(y, 3, rng, 0.6) for _ in range(times)])
-    owners = [partitioners.inner_dirichlet(y, 3, rng, 0.6) for _ in range(times)]
+    owners = [laws.inner_dirichlet(y, 3, rng, 0.6) for _ in range(times)]
     ours = np.stack([[np.bincount(y[o == c], minlength=3) for c in range(3)] for o in owners])
     for k in range(3):
         for count in range(4):
@@ -407,106 +403,6 @@ def test_statistics_are_those_of_flwr_datasets(flower, kind):
     assert np.all(np.abs(theirs.mean(0) - ours.mean(0)) <= 4 * error + 1e-12)
 
 
-# On demand.
-
-
-def test_a_million_clients_cost_no_memory():
-    y = labels(each=6000)
-    tracemalloc.start()
-    made = make("on-demand", y, 1_000_000, 0, alpha=0.3)
-    assert len(made) == 1_000_000
-    assert made.train_sizes.shape == made.validation_sizes.shape == (1_000_000,)
-    assert made.size_of(999_999) == 100
-    made.train_rows(999_999)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 3_000_000  # a byte for each client would be a third of it
-
-
-@quick
-@given(
-    st.integers(0, 2**40),
-    st.integers(1, 60),
-    st.floats(0, 0.95),
-    st.none() | st.floats(-3, 3).map(lambda e: 10.0**e),
-)
-def test_on_demand_clients_hold_distinct_rows(seed, examples, validation, alpha):
-    y = np.repeat([2, 5, 9], [10, 20, 30])
-    made = make(
-        "on-demand",
-        y,
-        1000,
-        seed,
-        alpha=alpha,
-        examples_per_client=examples,
-        validation=validation,
-    )
-    for client in (0, 1, 999):
-        train, rest = made.train_rows(client), made.validation_rows(client)
-        rows = np.concatenate([train, rest])
-        assert len(set(rows.tolist())) == len(rows) == made.size_of(client) == examples
-        assert rows.min() >= 0
-        assert rows.max() < 60
-        assert len(train) == made.train_sizes[client] >= 1
-        assert len(rest) == made.validation_sizes[client]
-        assert abs(len(rest) - validation * examples) <= 0.5 + 1e-9 or len(train) == 1
-
-
-@pytest.mark.parametrize(("law", "total", "effective"), [("symmetric", 10, 3.4), ("prior", 1, 1.4)])
-def test_on_demand_names_its_dirichlet_law(law, total, effective):
-    """q_i ~ Dir(alpha, ..., alpha) or Dir(alpha * p): with concentrations of sum A,
-    E[sum q^2] = (A / K + 1) / (A + 1)."""
-    y, alpha, size = labels(each=3000), 0.3, 1500
-    made = make("on-demand", y, 10**6, 0, alpha=alpha, examples_per_client=size, law=law)
-    q = made.label_counts(y, 10, range(1500)) / size
-    squares = (q**2).sum(axis=1)
-    assert (1 / squares).mean() == pytest.approx(effective, abs=0.1)
-    whole = total * alpha  # what the concentrations add up to
-    expected = (whole / 10 + 1) / (whole + 1)
-    # Counts of a sample have the variance of a sample: the classes of one client are drawn rows.
-    assert squares.mean() == pytest.approx(expected + (1 - expected) / size, rel=0.02)
-
-
-def test_the_prior_is_that_of_the_data():
-    y = np.repeat([0, 1], [1000, 3000])
-    made = make("on-demand", y, 10**6, 0, alpha=2.0, examples_per_client=100, law="prior")
-    share = made.label_counts(y, 2, range(4000))[:, 1] / 100
-    assert share.mean() == pytest.approx(0.75, abs=0.015)
-    # A Beta(0.5, 1.5), and drawing 100 rows from it.
-    beta = 0.75 * 0.25 / 3
-    assert share.var() == pytest.approx(beta + (0.75 * 0.25 - beta) / 100, rel=0.07)
-    for alpha in (1e-300, 5e-324):
-        tiny = make("on-demand", y, 9, 0, alpha=alpha, examples_per_client=100, law="prior")
-        assert set(tiny.label_counts(y, 2)[:, 1]) <= {0, 100}
-
-
-def test_on_demand_depends_on_seed_and_client_only():
-    y = labels()
-    made = make("on-demand", y, 100, 4, alpha=0.5)
-    first = [made.rows(client) for client in range(100)]
-    again = make("on-demand", y, 10_000, 4, alpha=0.5)
-    for client in reversed(range(100)):
-        assert np.array_equal(again.rows(client), first[client])
-    assert not np.array_equal(np.sort(first[0]), np.sort(first[1]))
-    other = make("on-demand", y, 100, 5, alpha=0.5)
-    assert not np.array_equal(np.sort(other.rows(0)), np.sort(first[0]))
-
-
-def test_on_demand_label_counts_of_some_clients():
-    y = labels()
-    made = make("on-demand", y, 1_000_000, 0, alpha=0.1)
-    chosen = [3, 999_999]
-    plain = [np.bincount(y[made.rows(client)], minlength=10).tolist() for client in chosen]
-    assert made.label_counts(y, 10, chosen).tolist() == plain
-
-
-def test_on_demand_without_alpha_draws_rows_evenly():
-    """Each of 60 rows is in a client of 6 with probability 1/10."""
-    made = make("on-demand", labels(each=6), 4000, 0, examples_per_client=6)
-    times = np.bincount(np.concatenate([made.rows(c) for c in range(4000)]), minlength=60)
-    assert np.all(np.abs(times - 400) < 4.5 * np.sqrt(4000 * 0.1 * 0.9))
-
-
 # Limits and errors.
 
 
@@ -602,124 +498,3 @@ def test_a_regression_has_no_classes_to_deal_by(kind):
         "partition must be iid, shards, on-demand or natural for a regression, "
         f"got {kind!r} and float64 targets of shape [N]"
     )
-
-
-def test_a_regression_on_demand_has_no_skew():
-    y = np.linspace(0, 1, 50)
-    assert len(make("on-demand", y, 5, 0, examples_per_client=7).rows(4)) == 7
-    with pytest.raises(ValueError) as caught:
-        make("on-demand", y, 5, 0, examples_per_client=7, alpha=0.5)
-    assert str(caught.value) == (
-        "alpha must be left out for the partition 'on-demand' where an example has no one class, "
-        "got 0.5 and float64 targets of shape [N]"
-    )
-
-
-# The cache.
-
-
-def cached_files(tmp_path):
-    return sorted((tmp_path / "partitions").glob("*"))
-
-
-@pytest.mark.parametrize("kind", DEALT)
-def test_a_cache_hit_gives_equal_arrays_without_dealing(kind, tmp_path, monkeypatch):
-    y = labels()
-    first = make(kind, y, 20, 1)
-    assert len(cached_files(tmp_path)) == 1
-
-    def never(*_, **__):
-        raise AssertionError("dealt again")
-
-    monkeypatch.setattr(partitioners, kind.replace("-", "_"), never)
-    again = make(kind, y, 20, 1)
-    assert same(first, again)
-    assert (again.indices.dtype, again.train.dtype) == (np.int32, np.int32)
-
-
-def test_every_argument_that_matters_has_its_own_file(tmp_path):
-    y = labels()
-    other = y.copy()
-    other[:2] = (other[:2] + 1) % 10
-    base = {"kind": "dirichlet", "y": y, "clients": 20, "seed": 1}
-    changes = [
-        {},
-        {"y": other},
-        {"clients": 21},
-        {"seed": 2},
-        {"alpha": 0.7},
-        {"validation": 0.2},
-        {"min_examples": 2},
-        {"kind": "inner-dirichlet"},
-    ]
-    for number, change in enumerate(changes, 1):
-        values = {**base, **change}
-        make(
-            values.pop("kind"), values.pop("y"), values.pop("clients"), values.pop("seed"), **values
-        )
-        assert len(cached_files(tmp_path)) == number
-    make("dirichlet", y, 20, 1, alpha=0.5, shards_per_client=9)  # the default, and of no matter
-    assert len(cached_files(tmp_path)) == len(changes)
-
-
-def truncated(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def flipped(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
-
-
-def garbage(path):
-    path.write_text("not an archive")
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def other_rows(path):
-    np.savez(path, indices=np.zeros(6000, np.int32), offsets=[0, 6000], train=[5400])
-
-
-def pickled(path):
-    np.savez(path, indices=np.array([{}], dtype=object), offsets=[0, 1], train=[1])
-
-
-@pytest.mark.parametrize("damage", [truncated, flipped, garbage, empty, other_rows, pickled])
-def test_a_damaged_file_is_made_again(damage, tmp_path, caplog):
-    y = labels()
-    first = make("iid", y, 20, 1)
-    (path,) = cached_files(tmp_path)
-    whole = np.load(path)["indices"]
-    damage(path)
-    with caplog.at_level(logging.WARNING, "sunflower.data"):
-        assert same(first, make("iid", y, 20, 1))
-    (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith(f"cache: {path} is damaged (")
-    assert message.endswith("); making the partition again")
-    assert np.array_equal(np.load(path)["indices"], whole)
-
-
-def test_no_temporary_file_is_left(tmp_path, monkeypatch):
-    def broken(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(partition_module.np, "savez", broken)
-    assert len(make("iid", labels(), 20, 1)) == 20
-    assert cached_files(tmp_path) == []
-
-
-def test_old_files_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(partition_module, "_KEPT", 3)
-    for seed in range(5):
-        make("iid", labels(), 20, seed)
-    assert len(cached_files(tmp_path)) == 3
-
-
-def test_on_demand_and_uncached_write_nothing(tmp_path):
-    assert isinstance(make("on-demand", labels(), 20, 1), OnDemand)
-    deal("iid", labels(), 20)
-    assert cached_files(tmp_path) == []

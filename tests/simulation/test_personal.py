@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from simulation.experiment import ConfigError, parse
-from simulation.inline import InlineGrid
-from simulation.messaging import Messaging
-from simulation.results import RunFolder
-from simulation.run import make_strategy, prepare, simulate
-from simulation.work import Executor, Setup
-from strategies.core import ClientRule
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.population.deal import prepare
+from simulation.records.run_folder import RunFolder
+from simulation.runs.run import make_strategy, simulate
+from simulation.worker.executor import Executor
+from simulation.worker.setup import Setup
+from strategies.client_rule import ClientRule
 from strategies.personal import local_entries
 from tests.simulation.test_resume import StopAfter
+from tests.simulation.tools import answering, messaging, train_one
 
 BASE = {
     "dataset": "fashion-mnist-mini",
@@ -59,7 +61,7 @@ def test_the_clients_models_may_be_measured_on_the_test_set(tmp_path):
     for client in make_strategy(wanted).cohort.sample(1, 10):
         rows = parts.train_rows(client)
         x, y = data.x_train[rows], data.y_train[rows]
-        delta = np.asarray(trainer.train(client, 1, trainer.initial, x, y).update.delta)
+        delta = np.asarray(train_one(trainer, client, 1, trainer.initial, x, y).update.delta)
         own = found.weights.copy()
         own[local] = trainer.initial[local] + delta[local]
         one = executor.evaluate_test(0, len(data.y_test), own)
@@ -115,11 +117,11 @@ def test_ray_gives_the_bits_of_inline(whole, tmp_path, ray_cluster):
 
 def test_messages_keep_layers_on_the_clients_too(whole):
     wanted = parse(BASE | {"strategy": "fedper"})
-    grid, strategy = InlineGrid(), make_strategy(wanted)
+    grid, strategy = answering(), make_strategy(wanted)
     rule = strategy.algorithm.client
     grid.start(Setup(wanted, rule, strategy.algorithm.reducer), *prepare(wanted))
     model, strategy.spec = grid.info().initial, whole.spec
-    driver = Messaging(strategy, grid, whole.spec, wanted)
+    driver = messaging(strategy, grid, whole.spec, wanted)
     for number in range(1, wanted.rounds + 1):
         trained = driver.train(number, model)
         model = trained.model

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simulation import realism
-from simulation.experiment import parse
-from simulation.listener import Listener
-from simulation.memory import shared_bytes
-from simulation.run import make_strategy, simulate
-from simulation.work import Setup
+from simulation.config.experiment import parse
+from simulation.listeners.listener import Listener
+from simulation.population import behaviour
+from simulation.runs.memory import shared_bytes
+from simulation.runs.run import make_strategy, simulate
+from simulation.worker.setup import Setup
 from strategies import Algorithm, Cohort, Federated, Median, average, catalog, epsilon, plain
-from strategies.core import stream
 from strategies.privacy import NOISE
+from strategies.random_streams import stream
 from tests.simulation.test_resume import StopAfter
 from tests.simulation.test_sampling import BASE
 
@@ -120,7 +120,7 @@ def test_stragglers_that_stay_do_not_change_who_takes_part():
     cohort = Cohort(3, sampling="poisson")
     for number in range(1, 9):
         drawn = cohort.sample(number, 30)
-        who = realism.cast(wanted, number, 30, partial(lambda c, n, size: c, drawn), len)
+        who = behaviour.cast(wanted, number, 30, partial(lambda c, n, size: c, drawn), len)
         assert who.cohort == drawn and not who.absent
 
 

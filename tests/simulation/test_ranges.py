@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import arrays, checked
-from simulation.datasets import DataError, load
-from simulation.experiment import ConfigError, parse
-from simulation.sections import Data
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.config.sections import Data
+from simulation.datasets import arrays, validate
+from simulation.datasets.registry import DataError, load
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.random((6, 4, 4, 1))
@@ -41,7 +42,7 @@ def own_warnings() -> None:
 )
 def test_images_of_an_odd_range_are_told_once(x: Any, wanted: str | None, caplog: Any) -> None:
     with caplog.at_level(logging.WARNING, "sunflower.data"):
-        first, again = (checked.arrays("mine", made(x)) for _ in range(2))
+        first, again = (validate.arrays("mine", made(x)) for _ in range(2))
     found = [record.getMessage() for record in caplog.records]
     assert first["notes"] == again["notes"] == tuple(found)
     if wanted is None:
@@ -56,8 +57,8 @@ def test_images_of_an_odd_range_are_told_once(x: Any, wanted: str | None, caplog
         f"unless the model scales them, set data.scale, such as {factor:.6g}"
     ]
     assert first["scale"] == 1.0
-    assert checked.arrays("mine", made(x, scale=1.0))["notes"] == ()
-    assert checked.arrays("mine", made(x), scaled=True)["notes"] == ()
+    assert validate.arrays("mine", made(x, scale=1.0))["notes"] == ()
+    assert validate.arrays("mine", made(x), scaled=True)["notes"] == ()
 
 
 def test_data_scale_goes_for_every_dataset(tmp_path: Any, monkeypatch: Any) -> None:

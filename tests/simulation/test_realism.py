@@ -12,14 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from flwr.serverapp import strategy as flower
 
-from simulation import realism
-from simulation.experiment import ConfigError, Experiment
-from simulation.inline import InlineGrid
-from simulation.messaging import Messaging
-from simulation.run import make_strategy, prepare, simulate
-from simulation.work import Setup
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment
+from simulation.engines.cohort import train_cohort
+from simulation.population import behaviour
+from simulation.population.deal import prepare
+from simulation.runs.run import make_strategy, simulate
+from simulation.worker.setup import Setup
 from strategies import Cohort, WeightedMean
-from strategies.core import stream
+from strategies.random_streams import stream
+from tests.simulation.tools import answering, messaging
 
 
 def trained(path: Path) -> dict[int, list[int]]:
@@ -30,32 +32,32 @@ def trained(path: Path) -> dict[int, list[int]]:
     return found
 
 
-def cast(experiment: Experiment, round: int, speed: Any = None) -> realism.Cast:
+def cast(experiment: Experiment, round: int, speed: Any = None) -> behaviour.Cast:
     def sample(clients: Any, size: int | None) -> list[int]:
         wanted = experiment.cohort_size if size is None else size
         return Cohort(size=wanted, seed=experiment.seed).sample(round, clients)
 
     work = speed or (lambda clients: np.ones(len(clients)))
-    return realism.cast(experiment, round, experiment.clients, sample, work)
+    return behaviour.cast(experiment, round, experiment.clients, sample, work)
 
 
 def stragglers(asked: list[int], share: float, round: int) -> dict[int, float]:
     """The exact share with the smallest draws, and which part of its work each does."""
-    draws = {c: stream(0, realism.STRAGGLER, round, c).random(2) for c in asked}
+    draws = {c: stream(0, behaviour.STRAGGLER, round, c).random(2) for c in asked}
     slow = sorted(asked, key=lambda c: draws[c][0])[: len(asked) - round_(len(asked) * (1 - share))]
     return {c: draws[c][1] for c in slow}
 
 
 def test_nothing_simulated_is_the_plain_cohort(small: Experiment) -> None:
     plain = small.replace(cohort=5)
-    assert cast(plain, 3) == realism.Cast(Cohort(size=5).sample(3, 12), 5)
+    assert cast(plain, 3) == behaviour.Cast(Cohort(size=5).sample(3, 12), 5)
 
 
 def test_clients_drop_out(small: Experiment, tmp_path: Path) -> None:
     wanted = small.replace(**{"realism.dropout": 0.4})
     result = simulate(wanted, out=tmp_path / "run")
     silent = {
-        round: [c for c in range(12) if stream(0, realism.DROPOUT, round, c).random() < 0.4]
+        round: [c for c in range(12) if stream(0, behaviour.DROPOUT, round, c).random() < 0.4]
         for round in (1, 2)
     }
     assert silent[1] != silent[2] and all(silent.values())
@@ -84,11 +86,11 @@ def test_the_same_clients_straggle_for_every_strategy(small: Experiment) -> None
     expected = [max(1, math.ceil(slow.get(c, 1.0) * whole[c])) for c in range(12)]
     for name in ("fedavg", "fedprox"):
         chosen_strategy = make_strategy(wanted.replace(strategy=name))
-        grid = InlineGrid()
+        grid = answering()
         rule = chosen_strategy.algorithm.client  # type: ignore[attr-defined]
         grid.start(Setup(wanted, rule, WeightedMean()), data, parts)
         shared = chosen_strategy.algorithm.share({}, 2)  # type: ignore[attr-defined]
-        _, rows = grid.train(2, range(12), grid.info().initial, shared, parts=slow)
+        rows = train_cohort(grid, 2, range(12), grid.info().initial, shared, parts=slow).rows
         assert rows["steps"].tolist() == expected
 
 
@@ -121,11 +123,11 @@ def test_an_exact_share_of_each_cohort_straggles(small: Experiment) -> None:
         )
         assert len(cast(some, 1).cohort) == left == round_(cohort * (1 - share))
     # Which of them straggle is each client's own draw: the cohort decides only how many.
-    parts = realism.parts_of(exact, 4, list(range(30)))
+    parts = behaviour.parts_of(exact, 4, list(range(30)))
     assert parts == stragglers(list(range(30)), 0.9, 4)
-    assert all(parts[c] == p for c, p in realism.parts_of(exact, 4, list(range(9, 19))).items())
-    one_by_one = realism.parts_of(independent, 4, list(range(30)))
-    expected = {c: stream(0, realism.STRAGGLER, 4, c).random(2) for c in range(30)}
+    assert all(parts[c] == p for c, p in behaviour.parts_of(exact, 4, list(range(9, 19))).items())
+    one_by_one = behaviour.parts_of(independent, 4, list(range(30)))
+    expected = {c: stream(0, behaviour.STRAGGLER, 4, c).random(2) for c in range(30)}
     assert one_by_one == {c: part for c, (draw, part) in expected.items() if draw < 0.9}
 
 
@@ -135,17 +137,17 @@ def test_messages_slow_stragglers_down_too(small: Experiment) -> None:
     wanted = small.replace(**world)
     models = []
     for ours in (flower.FedAvg(), flower.FedAvg()):
-        grid, data = InlineGrid(), prepare(wanted)
+        grid, data = answering(), prepare(wanted)
         folds = not models
         grid.start(Setup(wanted, reducer=WeightedMean() if folds else None), *data)
         info = grid.info()
-        driver = Messaging(ours, grid, info.spec, wanted)
+        driver = messaging(ours, grid, info.spec, wanted)
         models.append(driver.train(1, info.initial).model)
     np.testing.assert_allclose(models[0], models[1], atol=1e-6)
-    grid, (data, parts) = InlineGrid(), prepare(wanted)
+    grid, (data, parts) = answering(), prepare(wanted)
     grid.start(Setup(wanted, reducer=WeightedMean()), data, parts)
     slow = stragglers(list(range(12)), 0.5, 1)
-    total, rows = grid.train(1, range(12), grid.info().initial, {}, parts=slow)
+    total, rows, *_ = train_cohort(grid, 1, range(12), grid.info().initial, {}, parts=slow)
     mean = WeightedMean().finish(total)
     np.testing.assert_allclose(grid.info().initial + mean.delta, models[0], atol=1e-6)
     whole = 2 * -(-parts.train_sizes.astype(int) // 8)
@@ -192,7 +194,7 @@ def test_power_of_choice_asks_those_that_are_there(small: Experiment, tmp_path: 
     )
     result = simulate(wanted, out=tmp_path / "run")
     there = [
-        np.flatnonzero(stream(0, realism.AVAILABLE, r).random(12) < 0.8).tolist() for r in (1, 2)
+        np.flatnonzero(stream(0, behaviour.AVAILABLE, r).random(12) < 0.8).tolist() for r in (1, 2)
     ]
     cohorts = trained(tmp_path / "run")
     for round in (1, 2):
@@ -206,12 +208,12 @@ def test_power_of_choice_asks_those_that_are_there(small: Experiment, tmp_path: 
 
 def test_only_available_clients_are_asked(small: Experiment) -> None:
     wanted = small.replace(clients=200, cohort=20, **{"realism.availability": 0.3})
-    there = np.flatnonzero(stream(0, realism.AVAILABLE, 5).random(200) < 0.3).tolist()
+    there = np.flatnonzero(stream(0, behaviour.AVAILABLE, 5).random(200) < 0.3).tolist()
     found = cast(wanted, 5)
     assert found.cohort == Cohort(size=20).sample(5, there)
     assert found.asked == 20 and not found.absent
     few = small.replace(clients=20, cohort=10, **{"realism.availability": 0.05})
-    there = np.flatnonzero(stream(0, realism.AVAILABLE, 1).random(20) < 0.05).tolist()
+    there = np.flatnonzero(stream(0, behaviour.AVAILABLE, 1).random(20) < 0.05).tolist()
     assert cast(few, 1).cohort == there
 
 
@@ -219,7 +221,7 @@ def test_the_fastest_of_an_over_selection_count(small: Experiment) -> None:
     wanted = small.replace(clients=100, cohort=20, **{"realism.over_selection": 0.5})
     asked = Cohort(size=30).sample(2, 100)
     work = {c: 1 + c % 7 for c in asked}
-    time = {c: work[c] * realism.slowness(0, 2, c) for c in asked}
+    time = {c: work[c] * behaviour.slowness(0, 2, c) for c in asked}
     found = cast(wanted, 2, lambda clients: np.array([work[c] for c in clients], float))
     assert found.cohort == sorted(sorted(asked, key=time.__getitem__)[:20])
     assert found.asked == 30
@@ -228,8 +230,8 @@ def test_the_fastest_of_an_over_selection_count(small: Experiment) -> None:
 
 def test_clients_keep_their_own_speed() -> None:
     """Over clients, log-speeds of two rounds correlate as their variances say."""
-    logs = np.log([[realism.slowness(0, r, c) for r in (1, 2)] for c in range(2000)])
-    own, luck = realism.SIGMA**2, (realism.SIGMA / 2) ** 2
+    logs = np.log([[behaviour.slowness(0, r, c) for r in (1, 2)] for c in range(2000)])
+    own, luck = behaviour.SIGMA**2, (behaviour.SIGMA / 2) ** 2
     assert np.corrcoef(logs.T)[0, 1] == pytest.approx(own / (own + luck), abs=0.03)
     assert logs.var() == pytest.approx(own + luck, rel=0.1)
 
@@ -237,14 +239,14 @@ def test_clients_keep_their_own_speed() -> None:
 def test_the_centralised_baseline_knows_no_clients(small: Experiment) -> None:
     world = {"realism.dropout": 0.99, "realism.stragglers": 1}
     pooled = small.replace(mode="centralised", **world)
-    assert realism.cast(pooled, 1, 1, lambda n, size: [0], len).cohort == [0]
-    assert realism.parts_of(pooled, 1, [0]) == {}
+    assert behaviour.cast(pooled, 1, 1, lambda n, size: [0], len).cohort == [0]
+    assert behaviour.parts_of(pooled, 1, [0]) == {}
 
 
 def test_a_flower_strategy_asks_in_vain(small: Experiment, tmp_path: Path) -> None:
     world = small.replace(rounds=1, **{"realism.dropout": 0.4})
     simulate(world, flower.FedAvg(), out=tmp_path / "run")
-    silent = [c for c in range(12) if stream(0, realism.DROPOUT, 1, c).random() < 0.4]
+    silent = [c for c in range(12) if stream(0, behaviour.DROPOUT, 1, c).random() < 0.4]
     assert trained(tmp_path / "run") == {1: [c for c in range(12) if c not in silent]}
 
 

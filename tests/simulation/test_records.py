@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 
 from simulation import Experiment, simulate
-from simulation.run import Result
+from simulation.runs.run import Result
 from strategies import Algorithm, WeightedMean, average, catalog, clipped
-from strategies.core import ClientRule, Update
+from strategies.client_rule import ClientRule
 from strategies.reducers import NormalizedMean
 from strategies.robust import Median, TrimmedMean
 from strategies.sums import DRIFT
+from strategies.updates import Update
 
 T = 50_000
 """More than a block of the sums; six entries behind it are moving statistics."""
@@ -87,11 +88,11 @@ def test_the_line_holds_the_norm_of_the_models_change(small: Experiment, tmp_pat
 
 def test_messages_record_the_same(small: Experiment, tmp_path: Path) -> None:
     """A Flower strategy drives by messages; ours does so on an engine that does not fold."""
-    from simulation.inline import InlineGrid
+    from simulation.engines.inline import InlineEngine
 
     folded = simulate(small, out=tmp_path / "folded").rounds
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InlineGrid, "folds", False)
+        patch.setattr(InlineEngine, "folds", False)
         told = simulate(small, out=tmp_path / "told").rounds
     for a, b in zip(folded[1:], told[1:], strict=True):
         assert b["drift"] == pytest.approx(a["drift"], rel=1e-6)
@@ -113,7 +114,7 @@ def test_every_strategy_records_its_drift() -> None:
 @pytest.fixture(scope="module")
 def on_ray(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Result]:
     """The same run on one worker and on two."""
-    from simulation.experiment import parse
+    from simulation.config.experiment import parse
     from tests.simulation.conftest import SMALL
 
     wanted = parse({**SMALL, "rounds": 3, "resources": {"client_cpus": 1}})

@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 from flwr.serverapp.strategy import FedAvg
 
-from simulation import checkpoint
-from simulation.campaign import carry_out, state_of
-from simulation.experiment import Experiment
-from simulation.results import RunError, RunFolder, is_complete, read_json, read_rounds
-from simulation.run import Listener, simulate
+from simulation.config.errors import RunError
+from simulation.config.experiment import Experiment
+from simulation.records import checkpoint
+from simulation.records.reading import is_complete, read_json, read_rounds
+from simulation.records.run_folder import RunFolder
+from simulation.runs.run import Listener, simulate
+from simulation.studies.campaign import carry_out, state_of
 from strategies import Algorithm, WeightedMean, average, clipped, plain
 from strategies.privacy import GaussianNoise
 

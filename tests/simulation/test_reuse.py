@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from simulation import reuse
-from simulation.runtime import prepare_tensorflow
+from simulation.training.tensorflow import keras_twins
+from simulation.training.tensorflow.process import prepare_tensorflow
 
 prepare_tensorflow(1)
 
@@ -23,14 +23,14 @@ Methods = dict[str, Callable[..., Any]]
 
 
 @pytest.fixture
-def twins() -> reuse.Twins:
-    return reuse.Twins()
+def twins() -> keras_twins.Twins:
+    return keras_twins.Twins()
 
 
 @pytest.fixture
-def lending(twins: reuse.Twins) -> Methods:
+def lending(twins: keras_twins.Twins) -> Methods:
     names = ("fit", "evaluate", "predict")
-    return {n: reuse._lending(twins, n, getattr(keras.Model, n)) for n in names}
+    return {n: keras_twins._lending(twins, n, getattr(keras.Model, n)) for n in names}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def chain(methods: Methods, **options: Any) -> Iterator[list[Any]]:
     ],
 )
 def test_the_bits_are_the_same(
-    optimizer: type, alone: Methods, lending: Methods, twins: reuse.Twins
+    optimizer: type, alone: Methods, lending: Methods, twins: keras_twins.Twins
 ) -> None:
     """Batch statistics, dropout, optimizer slots, shuffling: all as without twins."""
     pairs = zip(chain(alone, optimizer=optimizer), chain(lending, optimizer=optimizer), strict=True)
@@ -97,7 +97,7 @@ def test_the_bits_are_the_same(
     assert len(twins._twins) == 1
 
 
-def test_functions_are_traced_once(lending: Methods, twins: reuse.Twins) -> None:
+def test_functions_are_traced_once(lending: Methods, twins: keras_twins.Twins) -> None:
     for number in range(4):
         message(lending, number, None)
     (twin,) = twins._twins.values()
@@ -106,14 +106,16 @@ def test_functions_are_traced_once(lending: Methods, twins: reuse.Twins) -> None
     assert twin.model.train_function is traced
 
 
-def test_a_model_that_is_kept_needs_no_twin(lending: Methods, twins: reuse.Twins) -> None:
+def test_a_model_that_is_kept_needs_no_twin(lending: Methods, twins: keras_twins.Twins) -> None:
     model = build()
     for _ in range(3):
         lending["fit"](model, X, Y, verbose=0)
     assert not twins._twins
 
 
-def test_models_that_differ_have_different_twins(lending: Methods, twins: reuse.Twins) -> None:
+def test_models_that_differ_have_different_twins(
+    lending: Methods, twins: keras_twins.Twins
+) -> None:
     for _ in range(2):
         lending["evaluate"](build(), X, Y, verbose=0)
         lending["evaluate"](build(rate=0.1), X, Y, verbose=0)
@@ -142,10 +144,10 @@ def functional(kind: type = keras.Model, extra: Any = None, loss: Any = "mse") -
 def test_what_a_configuration_does_not_say_runs_as_it_is() -> None:
     normal = layers.Normalization()
     normal.adapt(X)
-    assert reuse.key_of(functional()) is not None
+    assert keras_twins.key_of(functional()) is not None
     frozen = functional()
     frozen.layers[1].trainable = False
-    assert reuse.key_of(frozen) != reuse.key_of(functional())
+    assert keras_twins.key_of(frozen) != keras_twins.key_of(functional())
     patched = functional()
     patched.train_step = patched.train_step
     plain = [
@@ -157,10 +159,10 @@ def test_what_a_configuration_does_not_say_runs_as_it_is() -> None:
         keras.Sequential([keras.Input((6,)), layers.Dense(3)]),
         patched,
     ]
-    assert [reuse.key_of(model) for model in plain] == [None] * len(plain)
+    assert [keras_twins.key_of(model) for model in plain] == [None] * len(plain)
 
 
-def test_callbacks_see_their_own_model(lending: Methods, twins: reuse.Twins) -> None:
+def test_callbacks_see_their_own_model(lending: Methods, twins: keras_twins.Twins) -> None:
     seen = []
 
     class Watch(keras.callbacks.Callback):

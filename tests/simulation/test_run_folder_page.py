@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from simulation.experiment import Experiment
-from simulation.faults import Lost
-from simulation.results import read_json, read_rounds
-from simulation.run import simulate
-from simulation.timeline import COLUMNS
+from simulation.config.experiment import Experiment
+from simulation.records.reading import read_json, read_rounds
+from simulation.records.timeline import COLUMNS
+from simulation.runs.run import simulate
+from simulation.worker.faults import Lost
 
 PAGE = Path(__file__).parents[2] / "docs/run-folder.md"
 NAME = re.compile(r"`([\w./]+)`")

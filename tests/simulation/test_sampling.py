@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from flwr.serverapp import strategy as flower
 
-from simulation.experiment import ConfigError, parse
-from simulation.listener import Listener
-from simulation.run import make_strategy, prepare, simulate
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.listeners.listener import Listener
+from simulation.population.deal import prepare
+from simulation.runs.run import make_strategy, simulate
 from strategies import epsilon
 from tests.simulation.test_resume import StopAfter
 

@@ -1,49 +1,56 @@
 """A worker's line of calls."""
 
+from dataclasses import replace
+
 import pytest
 
-from simulation.seats import AHEAD, OPEN, Seat, Tenant, Ticket, has_enough
+from simulation.engines.calls import Merge, Train
+from simulation.engines.policy import POLICY
+from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
+from tests.simulation.tools import training
+
+TRAIN = training([0], None)
 
 
 @pytest.mark.parametrize(
-    ("name", "attempts", "most", "taken"),
-    [("train", 0, 3, False), ("train", 2, 3, True), ("train", 0, 1, True), (OPEN, 0, 1, False)],
+    ("call", "attempts", "most", "taken"),
+    [(TRAIN, 0, 3, False), (TRAIN, 2, 3, True), (TRAIN, 0, 1, True), (None, 0, 1, False)],
 )
 def test_no_call_waits_behind_one_that_the_next_death_of_its_worker_would_damn(
-    name: str, attempts: int, most: int, taken: bool
+    call: Train | None, attempts: int, most: int, taken: bool
 ) -> None:
-    seat = Seat(None)
-    assert not seat.taken
-    seat.line.append(Ticket(Tenant(()), name, most=most, attempts=attempts))
-    assert seat.taken is taken
+    slot = WorkerSlot(None)
+    assert not slot.taken
+    slot.line.append(Ticket(PoolRun(()), call, most=most, attempts=attempts))
+    assert slot.taken is taken
 
 
-def line(*costs: float) -> Seat:
-    seat = Seat(None)
-    seat.line.extend(Ticket(Tenant(()), "train", cost=cost) for cost in costs)
-    return seat
+def line(*costs: float) -> WorkerSlot:
+    slot = WorkerSlot(None)
+    slot.line.extend(Ticket(PoolRun(()), replace(TRAIN, cost=cost)) for cost in costs)
+    return slot
 
 
 def test_a_second_call_waits_for_the_first_idle_worker_as_the_round_ends() -> None:
-    seats, call = [line(10.0), line(2.0)], Ticket(Tenant(()), "train", cost=3.0)
+    slots, call = [line(10.0), line(2.0)], Ticket(PoolRun(()), replace(TRAIN, cost=3.0))
     # 15 are left: 7.5 for each, of which 0.7 are 5.25.
-    assert AHEAD == 0.7
-    assert has_enough(seats[0], seats, [call])
-    assert not has_enough(seats[1], seats, [call])
+    assert POLICY.line_share == 0.7
+    assert has_enough(slots[0], slots, [call])
+    assert not has_enough(slots[1], slots, [call])
     # Much is still to be handed out, or nothing is.
-    assert not has_enough(seats[0], seats, [call] * 5)
-    assert not has_enough(seats[0], seats, [])
+    assert not has_enough(slots[0], slots, [call] * 5)
+    assert not has_enough(slots[0], slots, [])
     # Calls of other names are measured otherwise.
-    merge = Ticket(Tenant(()), "merge")
-    assert has_enough(seats[0], seats, [merge])
-    assert not has_enough(seats[0], seats, [merge] * 4)
+    merge = Ticket(PoolRun(()), Merge())
+    assert has_enough(slots[0], slots, [merge])
+    assert not has_enough(slots[0], slots, [merge] * 4)
 
 
 def test_equal_workers_are_not_unequal_for_what_they_did_last() -> None:
     """A client costs less than is reckoned for it, so small ones seem to be trained faster."""
-    seats, run = [line(), line()], Tenant(())
-    for seat in seats:
-        run.learn(seat, seconds=9.0, cost=1800.0)
+    slots, run = [line(), line()], PoolRun(())
+    for slot in slots:
+        run.learn(slot, seconds=9.0, cost=1800.0)
     for _ in range(3):
-        run.learn(seats[0], seconds=0.03, cost=6.0 + 16.0)
-    assert run.portions(seats) == 2
+        run.learn(slots[0], seconds=0.03, cost=6.0 + 16.0)
+    assert run.effective_workers(slots) == 2

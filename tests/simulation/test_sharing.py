@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from simulation.campaign import carry_out
-from simulation.experiment import Experiment, parse
-from simulation.faults import ClientError
-from simulation.pool import Pool
-from simulation.results import is_complete, read_json, read_rounds
-from simulation.run import Listener, simulate
-from simulation.sharing import CALLS, SPARE, runs_at_once, side_by_side
-from simulation.trainers import essence, kind_of
-from simulation.work import Setup
+from simulation.config.experiment import Experiment, parse
+from simulation.engines.ray.pool import Pool
+from simulation.records.reading import is_complete, read_json, read_rounds
+from simulation.runs.run import Listener, simulate
+from simulation.studies.campaign import carry_out
+from simulation.studies.side_by_side import CALLS, SPARE, runs_at_once, side_by_side
+from simulation.training.trainers import essence, kind_of
+from simulation.worker.faults import ClientError
 from strategies import catalog
 
 SMALL: dict[str, Any] = {
@@ -152,14 +151,14 @@ def test_bad_input_that_only_a_worker_finds_ends_the_study(
 
 
 def test_what_decides_a_graph() -> None:
-    from simulation.datasets import load
+    from simulation.datasets.registry import load
 
     data = load("fashion-mnist-mini")
 
     def kind(changes: dict[str, Any]) -> Any:
         one = parse({**SMALL, **changes})
         algorithm = catalog.build(one.strategy.name, **one.strategy.options)
-        return kind_of(Setup(one, algorithm.client), data)
+        return kind_of(one, algorithm.client, data)
 
     plain = kind({})
     for same in (

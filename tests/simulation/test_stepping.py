@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simulation.losses import one_kernel
-from simulation.runtime import ONEDNN, prepare_tensorflow, worker_environment
-from simulation.stepping import apart
+from simulation.training.tensorflow.losses import one_kernel
+from simulation.training.tensorflow.process import ONEDNN, prepare_tensorflow, worker_environment
+from simulation.training.tensorflow.steps import apart
 
 prepare_tensorflow(1)
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from simulation import campaign
-from simulation.experiment import ConfigError, Experiment, parse
-from simulation.results import RunError, RunFolder, is_complete
-from simulation.rounds import RoundError
-from simulation.run import Listener, simulate
-from simulation.study import carry_out, expand, parse_study, read_study, slug, state_of
+from simulation.config.errors import ConfigError, RunError
+from simulation.config.experiment import Experiment, parse
+from simulation.records.reading import is_complete
+from simulation.records.run_folder import RunFolder
+from simulation.rounds.driver import RoundError
+from simulation.runs.run import Listener, simulate
+from simulation.studies import campaign
+from simulation.studies.study import carry_out, expand, parse_study, read_study, slug, state_of
 
 BASE: dict[str, Any] = {
     "dataset": "fashion-mnist-mini",

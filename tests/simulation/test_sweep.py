@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from simulation.experiment import ConfigError, parse
-from simulation.study import expand, parse_study
-from simulation.sweep import counted, points
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.studies.study import expand, parse_study
+from simulation.studies.sweep import counted, points
 
 BASE: dict[str, Any] = {"dataset": "fashion-mnist-mini", "model": "logistic", "clients": 10}
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
-from simulation import synthetic
-from simulation.datasets import DataError, load
-from simulation.experiment import ConfigError, parse
-from simulation.partition import make
-from simulation.run import free_path, prepare, simulate
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.datasets import synthetic
+from simulation.datasets.registry import DataError, load
+from simulation.population.deal import prepare
+from simulation.population.partition import make
+from simulation.records.run_folder import free_path
+from simulation.runs.run import simulate
 
 MANY = [synthetic.draw(1.0, 1.0, seed=seed) for seed in range(8)]
 

@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from simulation import arrays
-from simulation.datasets import DataError, load
-from simulation.experiment import parse
-from simulation.run import simulate
-from simulation.sections import Data
+from simulation.config.experiment import parse
+from simulation.config.sections import Data
+from simulation.datasets import arrays
+from simulation.datasets.registry import DataError, load
+from simulation.runs.run import simulate
 
 RNG = np.random.default_rng(3)
 N = 40

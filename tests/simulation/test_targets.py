@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulation import checked, partition
-from simulation.attack import attackers
-from simulation.datasets import DataError, Dataset
-from simulation.experiment import ConfigError, parse
-from simulation.run import prepare
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.datasets import validate
+from simulation.datasets.dataset import Dataset
+from simulation.datasets.registry import DataError
+from simulation.population import partition
+from simulation.population.attackers import attackers
+from simulation.population.deal import prepare
 
 N = 24
 X = np.arange(N * 3, dtype=np.float32).reshape(N, 3)
@@ -22,7 +25,7 @@ MASKS = np.random.default_rng(1).integers(0, 3, (N, 4, 4))
 
 def dataset(y: Any, **more: Any) -> Dataset:
     parts = {"x_train": X, "y_train": y, "x_test": X, "y_test": y, **more}
-    return Dataset("mine", **checked.arrays("mine", parts), source="here")
+    return Dataset("mine", **validate.arrays("mine", parts), source="here")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ def test_classes_that_are_said() -> None:
 def test_sample_weights_as_a_third_array_or_by_name() -> None:
     w = np.arange(N)
     named = dataset(K, sample_weight=w, sample_weight_test=w + 1.0)
-    made = checked.arrays("mine", ((X, K, w), (X, K, w + 1)))
+    made = validate.arrays("mine", ((X, K, w), (X, K, w + 1)))
     for found, wanted in (
         (named.sample_weight, w),
         (named.sample_weight_test, w + 1),
@@ -82,7 +85,7 @@ def test_sample_weights_as_a_third_array_or_by_name() -> None:
     ):
         assert found is not None and found.dtype == np.float32
         np.testing.assert_array_equal(found, wanted)
-    half = checked.arrays("mine", ((X, K, w), (X, K)))
+    half = validate.arrays("mine", ((X, K, w), (X, K)))
     assert half["sample_weight_test"] is None and dataset(K).sample_weight is None
 
 

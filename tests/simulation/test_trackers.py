@@ -15,10 +15,11 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner, Result
 
-from simulation import ConfigError, Experiment, Listener, cli, simulate
-from simulation.experiment import parse
-from simulation.run import Result as Run
-from simulation.trackers import choice, numbers
+from simulation import ConfigError, Experiment, Listener, simulate
+from simulation.cli import commands
+from simulation.config.experiment import parse
+from simulation.listeners.trackers import choice, numbers
+from simulation.runs.run import Result as Run
 
 TINY = {
     "dataset": "fashion-mnist-mini",
@@ -144,7 +145,7 @@ def test_wandb_reads_back_every_number(folder: Path) -> None:
 def test_the_driver_of_a_tracked_run_never_loads_tensorflow(folder: Path) -> None:
     code = """
 import sys
-from simulation.experiment import parse
+from simulation.config.experiment import parse
 from simulation import simulate
 simulate(parse({"dataset": "fashion-mnist-mini", "model": "logistic", "clients": 4, "rounds": 1,
                 "track": ["tensorboard", "mlflow"]}), out="run")
@@ -228,7 +229,7 @@ def test_tracking_changes_nothing_of_a_run(tracked: Run) -> None:
 
 
 def sunflower(*args: str) -> Result:
-    return CliRunner().invoke(cli.main, list(args))
+    return CliRunner().invoke(commands.main, list(args))
 
 
 def test_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

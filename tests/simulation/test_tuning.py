@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from simulation import campaign
-from simulation.cli import main
-from simulation.experiment import ConfigError, parse
-from simulation.results import read_rounds
-from simulation.study import parse_study
-from simulation.tuning import FACTORS, Choice, Trial, choose, lines, rates, record, trials
+from simulation.cli.commands import main
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.records.reading import read_rounds
+from simulation.studies import campaign
+from simulation.studies.study import parse_study
+from simulation.studies.tuning import FACTORS, Choice, Trial, choose, lines, rates, record, trials
 from strategies import catalog
 
 STUDY = """

@@ -1,13 +1,16 @@
 """What a worker does with its calls' arguments (no Ray is started)."""
 
 from collections import deque
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from simulation import worker
-from simulation.worker import FETCHED, Shared, Worker
+from simulation.engines.calls import Call
+from simulation.engines.policy import POLICY
+from simulation.engines.ray import actor
+from simulation.engines.ray.actor import Shared, Worker
 
 
 def shared(number: int) -> Shared:
@@ -25,7 +28,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         numbers.append(ref.number)
         return [ref.number]
 
-    monkeypatch.setattr(worker.ray, "get", get)
+    monkeypatch.setattr(actor.ray, "get", get)
     return numbers
 
 
@@ -33,40 +36,44 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def idle() -> Worker:
     """Return a worker that holds no run."""
     made = object.__new__(Worker)
-    made._executors, made._fetched = {}, deque(maxlen=FETCHED)
+    made._executors, made._fetched = {}, deque(maxlen=POLICY.values_kept)
     made._node = "here"
     return made
 
 
-class Echo:
-    """An executor that returns what it is given."""
+@dataclass(frozen=True, kw_only=True)
+class Echo(Call):
+    """A call that returns what it holds."""
 
-    def echo(self, *args: Any) -> tuple[Any, ...]:
-        return args
+    one: Any
+    other: Any = None
+
+    def run(self, executor: Any, *inputs: Any) -> tuple[Any, ...]:
+        return self.one, self.other
 
 
 def test_a_shared_value_is_fetched_once(idle: Worker, asked: list[int]) -> None:
-    idle._executors[7] = Echo()
-    first = idle.call(7, "echo", shared(1), "as it is")
-    second = idle.call(7, "echo", shared(1), shared(2))
+    idle._executors[7] = None
+    first = idle.call(7, Echo(one=shared(1), other="as it is"))
+    second = idle.call(7, Echo(one=shared(1), other=shared(2)))
     assert (first[1], second[1]) == (([1], "as it is"), ([1], [2]))
     assert first[1][0] is second[1][0]
     assert asked == [1, 2]
 
 
 def test_only_the_last_values_are_kept(idle: Worker, asked: list[int]) -> None:
-    idle._executors[7] = Echo()
-    for number in range(FETCHED + 1):
-        idle.call(7, "echo", shared(number))
-    assert len(idle._fetched) == FETCHED
-    idle.call(7, "echo", shared(FETCHED))
-    idle.call(7, "echo", shared(0))
-    assert asked == [*range(FETCHED + 1), 0]
+    idle._executors[7] = None
+    for number in range(POLICY.values_kept + 1):
+        idle.call(7, Echo(one=shared(number)))
+    assert len(idle._fetched) == POLICY.values_kept
+    idle.call(7, Echo(one=shared(POLICY.values_kept)))
+    idle.call(7, Echo(one=shared(0)))
+    assert asked == [*range(POLICY.values_kept + 1), 0]
 
 
 def test_nothing_is_kept_of_a_run_that_has_left(idle: Worker, asked: list[int]) -> None:
-    idle._executors[7] = Echo()
-    idle.call(7, "echo", shared(1))
+    idle._executors[7] = None
+    idle.call(7, Echo(one=shared(1)))
     idle.leave(7)
     assert not idle._fetched
     assert not idle._executors
@@ -78,7 +85,7 @@ def test_a_value_that_cannot_be_fetched_fails_the_call(
     def get(ref: Any) -> None:
         raise RuntimeError("gone")
 
-    monkeypatch.setattr(worker.ray, "get", get)
-    idle._executors[7] = Echo()
-    status, value, kept = idle.call(7, "echo", shared(1))
+    monkeypatch.setattr(actor.ray, "get", get)
+    idle._executors[7] = None
+    status, value, kept = idle.call(7, Echo(one=shared(1)))
     assert (status.error, value, kept) == ("RuntimeError: gone", None, None)

@@ -17,11 +17,12 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from simulation.experiment import parse
-from simulation.grid import RayGrid
-from simulation.pool import Pool
-from simulation.run import Listener, simulate
-from simulation.seats import Ticket
+from simulation.config.experiment import parse
+from simulation.engines.calls import Train
+from simulation.engines.ray.engine import RayEngine
+from simulation.engines.ray.pool import Pool
+from simulation.engines.ray.slots import Ticket
+from simulation.runs.run import Listener, simulate
 from tests.simulation.conftest import SMALL
 
 
@@ -45,9 +46,9 @@ class Script(Listener):
         if record["round"] == 4:
             # A worker that was asked for a round ago: wait for its TensorFlow.
             end = time.monotonic() + 120
-            while not all(s.opened for s in self.grid.pool.seats) and time.monotonic() < end:
+            while not all(s.opened for s in self.grid.pool.slots) and time.monotonic() < end:
                 with suppress(TimeoutError):
-                    self.grid.pool.wait(Ticket(self.grid._tenant, "nothing"), 0.5)
+                    self.grid.pool.wait(Ticket(self.grid._pool_run), 0.5)
 
 
 def main(out: Path) -> None:
@@ -58,21 +59,21 @@ def main(out: Path) -> None:
     script = Script(cluster, victim)
     work: Counter[str] = Counter()
     where: dict[Any, str] = {}
-    done, made = Pool._done, RayGrid.start
+    done, made = Pool._done, RayEngine.start
 
-    def count(pool: Pool, seat: Any, ticket: Any, status: Any) -> None:
-        if ticket.name == "train":
-            key = seat.actor._actor_id
+    def count(pool: Pool, slot: Any, ticket: Any, status: Any) -> None:
+        if isinstance(ticket.call, Train):
+            key = slot.actor._actor_id
             if key not in where:
-                where[key] = ray.get(seat.actor.where.remote())[0]
+                where[key] = ray.get(slot.actor.where.remote())[0]
             work[where[key]] += 1
-        done(pool, seat, ticket, status)
+        done(pool, slot, ticket, status)
 
-    def start(grid: RayGrid, *given: Any) -> None:
+    def start(grid: RayEngine, *given: Any) -> None:
         script.grid = grid
         made(grid, *given)
 
-    Pool._done, RayGrid.start = count, start  # type: ignore[method-assign]
+    Pool._done, RayEngine.start = count, start  # type: ignore[method-assign]
     resources = {"engine": "ray", "address": cluster.address}
     experiment = parse({**SMALL, "strategy": "scaffold", "rounds": 7, "resources": resources})
     result = simulate(experiment, out=out, listener=script)
@@ -83,7 +84,7 @@ def main(out: Path) -> None:
         "victim": work[victim.node_id],
         "stayed": work[stays.node_id],
         "joined": work[script.joined],
-        "workers": script.grid.workers if script.grid.pool.seats else 2,
+        "workers": script.grid.workers if script.grid.pool.slots else 2,
     }
     print(json.dumps(found))
     ray.shutdown()

@@ -8,7 +8,9 @@ from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from strategies.core import Algorithm, Local, Update
+from strategies.algorithm import Algorithm
+from strategies.client_rule import Local
+from strategies.updates import Update
 
 Client = Callable[[Message], RecordDict]
 

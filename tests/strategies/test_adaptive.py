@@ -25,7 +25,7 @@ from strategies import (
     proximal,
     proximal_as_told,
 )
-from strategies.core import bound
+from strategies.reducing import bound
 
 UNIFORM = WeightedMean("uniform")
 

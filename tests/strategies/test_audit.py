@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import beta
 
 from strategies import Cohort, Round, Update, catalog, epsilon
-from strategies.core import finish
+from strategies.reducing import finish
 
 pytest.importorskip("dp_accounting")
 

@@ -1,4 +1,4 @@
-"""The laws of strategies.core, over every algorithm of the catalogue."""
+"""The laws of strategies.protocols, over every algorithm of the catalogue."""
 
 import io
 import json
@@ -11,19 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies import catalog
-from strategies.core import (
-    Algorithm,
-    Local,
-    Mean,
-    Round,
-    Spec,
-    State,
-    Update,
-    fold_all,
-    merge_all,
-    stream,
-)
+from strategies.algorithm import Algorithm
+from strategies.client_rule import Local
 from strategies.privacy import NOISE
+from strategies.protocols import Round, State
+from strategies.random_streams import stream
+from strategies.reducing import fold_all, merge_all
+from strategies.spec import Spec
+from strategies.updates import Mean, Update
 
 SIZE, CLIENTS = 7, 12
 SPEC = Spec(("w", "b", "moving"), ((2, 2), (1,), (2,)), trainable=2)

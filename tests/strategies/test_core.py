@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from strategies import Algorithm, Mean, Round, Spec, WeightedMean, average, catalog, plain
-from strategies.core import at_round, stream
+from strategies.random_streams import stream
+from strategies.schedules import at_round
 
 SPEC = Spec(("kernel", "bias", "scalar", "moving"), ((2, 3), (3,), (), (2,)), trainable=3)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from strategies import Cohort, Round, Spec, Update, catalog
-from strategies.core import Local
+from strategies.client_rule import Local
 from strategies.steps import step_weight
 
 DIM, CLIENTS, STEPS, LR = 4, 6, 8, 0.05

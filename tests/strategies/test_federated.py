@@ -23,8 +23,9 @@ from strategies import (
     epsilon,
     proximal,
 )
-from strategies.core import ClientRule, stream
+from strategies.client_rule import ClientRule
 from strategies.privacy import NOISE
+from strategies.random_streams import stream
 
 NODES = {40: (2.0, 10), 7: (-1.0, 30), 23: (5.0, 3), 11: (0.5, 1)}
 

@@ -11,7 +11,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from strategies import Cohort, Federated, Round, Spec, Update, catalog
-from strategies.core import Local, bound
+from strategies.client_rule import Local
+from strategies.reducing import bound
 
 SPEC = Spec(("w", "moving"), ((2, 2), (3,)), trainable=1)
 TRAINED = Spec(SPEC.names, SPEC.shapes, trainable=2)

@@ -5,8 +5,9 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+import strategies
 from examples.my_strategy import Signed, decayed, signed
-from strategies import Algorithm, Federated, Mean, Round, Update, catalog, plugged
+from strategies import Algorithm, Federated, Mean, Round, Update, catalog, core, plugged
 from strategies.citations import MCMAHAN_2017
 from strategies.entries import Entry
 
@@ -75,6 +76,16 @@ def test_plugins_that_do_not_load(value, text, installed):
     with pytest.raises(ValueError) as caught:
         catalog.entry("bad")
     assert str(caught.value) == text
+
+
+def test_plugins_may_import_what_core_has_always_given():
+    """Copies of the example, and whoever named a type or a helper, import it from there."""
+    public = {"Algorithm", "ClientRule", "Mean", "Reducer", "Round", "ServerRule", "Spec", "Update"}
+    types = {"After", "Hook", "Local", "Noise", "Schedule", "State", "Vector"}
+    helpers = {"at_round", "bound", "finish", "fold_all", "merge_all", "stream"}
+    assert set(core.__all__) == public | types | helpers
+    assert all(getattr(core, name) is getattr(strategies, name) for name in public)
+    assert all(hasattr(core, name) for name in types | helpers)
 
 
 def test_the_example_follows_its_formulas():

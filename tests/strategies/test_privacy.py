@@ -28,9 +28,9 @@ from strategies import (
     plain,
     proximal_as_told,
 )
-from strategies.core import finish
 from strategies.drift import Scaffold
 from strategies.privacy import check_model, relative_length
+from strategies.reducing import finish
 
 RNG = np.random.default_rng(6)
 UNIFORM, NOISE = clipped(WeightedMean("uniform"), 1.0), GaussianNoise(1.0)

@@ -15,7 +15,8 @@ from strategies import (
     measuring_loss,
     plain,
 )
-from strategies.core import Round, Spec
+from strategies.protocols import Round
+from strategies.spec import Spec
 
 RNG = np.random.default_rng(2)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from strategies import adagrad, adam, average, momentum, yogi
-from strategies.core import Mean, Round
+from strategies.protocols import Round
+from strategies.updates import Mean
 
 RNG = np.random.default_rng(0)
 START = RNG.normal(size=5)

@@ -1,0 +1,3 @@
+"""The command ``sunflower``."""
+
+from simulation.cli.commands import main as main

@@ -1,0 +1,104 @@
+"""The commands ``sunflower report`` and ``sunflower plot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+STYLE = Annotated[
+    str, typer.Option("--style", metavar="VENUE", help="neurips, icml, ieee and the like")
+]
+
+BAND = Annotated[
+    str, typer.Option("--band", metavar="KIND", help="Over seeds: ci, se, sd or minmax")
+]
+
+TARGET = Annotated[
+    float | None,
+    typer.Option("--target", metavar="ACC", help="Accuracy of rounds to target, as 0.8"),
+]
+
+METRIC = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="What strategies are compared by, as client_accuracy; by default the test accuracy, "
+        "or the clients' where a strategy keeps layers on them",
+    ),
+]
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run or study folders")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where to; RUNS/report for one folder"),
+    ] = None,
+    style: STYLE = "default",
+    band: BAND = "ci",
+    target: TARGET = None,
+    test: Annotated[
+        str, typer.Option("--test", metavar="NAME", help="Paired, over seeds: t or wilcoxon")
+    ] = "t",
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="LABEL", help="What speed-ups are measured against"),
+    ] = None,
+    metric: METRIC = None,
+) -> None:
+    """Draw the figures and tables of runs, and a page that holds them all."""
+    from simulation.cli.endings import bad_input, quiet
+
+    with bad_input():
+        import analysis
+
+        quiet()
+        folder = out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
+        more: Any = {"band": band, "target": target, "test": test, "baseline": baseline}
+        more["metric"] = metric
+        for path in analysis.report(list(runs), folder, style, **more):
+            typer.echo(path)
+
+
+def plot(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The figure; without it, list them")
+    ] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUNS...]", help="Run or study folders")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The folder to write to")
+    ] = Path("figures"),
+    style: STYLE = "default",
+    band: BAND = "ci",
+    target: TARGET = None,
+    setting: Annotated[
+        str | None, typer.Option("--setting", metavar="TEXT", help="One panel alone, by its title")
+    ] = None,
+    metric: METRIC = None,
+) -> None:
+    """Draw one figure of runs; without a name, list the figures."""
+    from simulation.cli.endings import bad_input, quiet
+
+    with bad_input():
+        import analysis
+
+        quiet()
+        if name is None:
+            from rich.console import Console
+            from rich.table import Table
+
+            table = Table("Name", "What it shows")
+            for key, figure in analysis.FIGURES.items():
+                table.add_row(key, figure.about)
+            Console(highlight=False).print(table)
+            return
+        if not runs:
+            raise ValueError("runs must name at least one run folder, got none")
+        more: Any = {"band": band, "target": target, "setting": setting, "metric": metric}
+        for path in analysis.plot(name, list(runs), out, style, **more):
+            typer.echo(path)

@@ -1,0 +1,100 @@
+"""The configuration of a user's own Flower app: where it is, how many clients, what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import assign, explain
+from simulation.config.fields import Count, Positive, Section
+from simulation.config.sections import Resources
+
+
+class AppFaults(Section):
+    """When a worker counts as hung, and how many a call may take down (as in ``Faults``).
+
+    ``keep_replies``: keep the clients' replies on disk while the run lasts, for ``--resume``.
+    """
+
+    chunk_timeout: Positive | None = None
+    attempts: Count = 3
+    keep_replies: bool = True
+
+
+class AppRun(Section):
+    """A run of a user's app: where it is, how many clients, and where it runs.
+
+    ``reuse``: let Keras models of equal configuration share their compiled functions
+    (:mod:`simulation.training.tensorflow.keras_twins`).
+    """
+
+    app: Path
+    clients: Count = 10
+    reuse: bool = True
+    run_config: tuple[str, ...] = ()
+    faults: AppFaults = AppFaults()
+    resources: Resources = Resources()
+
+
+def parse_app(given: Mapping[str, Any]) -> AppRun:
+    """Validate what the command line gives, by dotted key.
+
+    Raises:
+        ConfigError: one line per problem.
+    """
+    data: dict[str, Any] = {}
+    for key, value in given.items():
+        if key.partition(".")[0] not in AppRun.model_fields:
+            raise ConfigError(f"{key} must be left out with --app, which decides it, got {value!r}")
+        assign(data, key, value)
+    try:
+        run = AppRun.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, AppRun))) from None
+    if run.resources.engine == "flower":
+        raise ConfigError("resources.engine must be 'ray' or 'inline' with --app, got 'flower'")
+    return run
+
+
+@dataclass(frozen=True)
+class FlowerApp:
+    """What an app's ``pyproject.toml`` says: its name, components and run configuration."""
+
+    name: str
+    server: str
+    client: str
+    run_config: dict[str, Any]
+
+
+def read_app(run: AppRun) -> FlowerApp:
+    """Read and check an app's ``pyproject.toml``, as ``flwr run`` would.
+
+    Raises:
+        ConfigError: naming what is wrong with it.
+    """
+    import click
+    from flwr.cli.config_utils import load_and_validate
+    from flwr.common.config import get_fused_config_from_dir, parse_config_args
+
+    folder = run.app.resolve()
+    if not (folder / "pyproject.toml").is_file():
+        raise ConfigError(f"app must be a folder with a pyproject.toml, got {str(run.app)!r}")
+    try:
+        config, _ = load_and_validate(folder / "pyproject.toml")
+    except (ValueError, ImportError, SyntaxError) as error:
+        raise ConfigError(f"app: {' '.join(str(error).split())}") from None
+    try:
+        overrides = parse_config_args(list(run.run_config))
+        fused = get_fused_config_from_dir(folder, overrides)
+    except (ValueError, OSError, click.ClickException) as error:
+        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        raise ConfigError(f"run_config: {text}, got {' '.join(run.run_config)!r}") from None
+    parts = config["tool"]["flwr"]["app"]["components"]
+    if "serverapp" not in parts or "clientapp" not in parts:
+        raise ConfigError(f"app must have a serverapp and a clientapp, got {sorted(parts)}")
+    return FlowerApp(config["project"]["name"], parts["serverapp"], parts["clientapp"], dict(fused))

@@ -1,0 +1,339 @@
+"""Sections of the configuration about who takes part, faults and realism; types of all fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from simulation.config.explain import explain as explain
+from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
+from simulation.config.initial import sha256_of
+from strategies import checks
+
+SKEWED = ("dirichlet", "inner-dirichlet", "on-demand")
+"""Kinds of partition that a concentration alpha shapes."""
+
+
+class PartitionConfig(Section):
+    """How examples are dealt to clients (see :mod:`simulation.population.partition`)."""
+
+    kind: Literal[
+        "iid", "dirichlet", "inner-dirichlet", "pathological", "shards", "on-demand", "natural"
+    ] = "iid"
+    alpha: Positive | None = None
+    classes_per_client: Count = 2
+    shards_per_client: Count = 2
+    examples_per_client: Count = 100
+    law: Literal["symmetric", "prior"] = "symmetric"
+    validation: Annotated[Float, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alpha_means_dirichlet(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            data = dict(data)
+            if data.get("alpha") is not None and "kind" not in data:
+                data["kind"] = "dirichlet"
+            elif data.get("kind") in ("dirichlet", "inner-dirichlet") and data.get("alpha") is None:
+                data["alpha"] = 0.5
+        return data
+
+    @model_validator(mode="after")
+    def _alpha_has_a_use(self) -> PartitionConfig:
+        if self.alpha is not None and self.kind not in SKEWED:
+            raise ValueError(
+                f"partition.alpha must be left out for the partition {self.kind!r}, "
+                f"got {self.alpha!r}"
+            )
+        if self.law != "symmetric" and (self.kind != "on-demand" or self.alpha is None):
+            raise ValueError(
+                "partition.law must be left out unless the partition is 'on-demand' with an alpha, "
+                f"got {self.law!r}"
+            )
+        return self
+
+
+def _class_number(value: Any) -> Any:
+    # Keys of a TOML table are text.
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+ClassNumber = Annotated[Int, Field(ge=0), BeforeValidator(_class_number)]
+
+NotNegative = Annotated[Float, Field(ge=0)]
+
+
+class Training(Section):
+    """Local training. ``None`` means: what the model was compiled with, else the default.
+
+    ``class_weight``: weights of classes in the training loss, by number; 1 for those left out.
+    """
+
+    local_epochs: Count = 1
+    batch_size: Count = 32
+    optimizer: str | None = None
+    learning_rate: Positive | None = None
+    momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    loss: str | None = None
+    class_weight: dict[ClassNumber, NotNegative] | None = None
+
+
+class StrategyConfig(BaseModel):
+    """The strategy by name, with its options as further keys; validated by the catalogue."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = "fedavg"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the options given for the strategy."""
+        return dict(self.model_extra or {})
+
+
+class Resources(Section):
+    """Where it runs. Nothing here changes a bit of the result, as long as all compute alike.
+
+    ``cpu_nodes``: with GPUs, nodes that have none hold workers too, which compute on processors.
+    """
+
+    engine: Literal["ray", "flower", "inline"] = "ray"
+    workers: Count | None = None
+    client_cpus: Annotated[Float, Field(ge=0)] = 1.0
+    client_gpus: Annotated[Float, Field(ge=0)] = 0.0
+    cpu_nodes: bool = False
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _some_resource(self) -> Resources:
+        if self.client_cpus == 0 and self.client_gpus == 0:
+            raise ValueError("client_cpus or client_gpus must be greater than 0, got 0 for both")
+        if self.cpu_nodes and not (self.client_gpus and self.client_cpus):
+            raise ValueError(
+                "cpu_nodes must be left out unless client_gpus and client_cpus are greater than 0, "
+                f"got {self.client_gpus:g} and {self.client_cpus:g}"
+            )
+        return self
+
+
+def _named(value: Any) -> Any:
+    # The names of columns may be numbers: --set data.label=3 is the column "3".
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Column = Annotated[str, BeforeValidator(_named)]
+
+
+class Data(Section):
+    """How a dataset that comes from files or from Hugging Face is read; ``scale`` goes for all.
+
+    ``features``, ``label``, ``owner``, ``weight``: names of columns. ``label_type``: labels are
+    taken as ``classes`` or as ``numbers`` to predict. ``encode``: ``categories`` makes of a text
+    column one input per text. ``test``: the part held out for testing where the dataset has none.
+    ``subset``: a configuration of a Hugging Face dataset. ``scale``: the inputs' factor.
+    """
+
+    features: Annotated[tuple[Column, ...], Field(min_length=1)] | None = None
+    label: Column | None = None
+    label_type: Literal["classes", "numbers"] | None = None
+    owner: Column | None = None
+    weight: Column | None = None
+    encode: Literal["categories"] | None = None
+    test: Annotated[Float, Field(gt=0, lt=1)] = 0.1
+    subset: str | None = None
+    scale: Annotated[Float, Field(gt=0)] | None = None
+
+    @property
+    def reads(self) -> bool:
+        """Whether anything is said that only a dataset from files has."""
+        return self.model_copy(update={"scale": None}) != Data()
+
+
+class Evaluation(Section):
+    """What is measured, and how often.
+
+    ``personal``: on the server's test set, measure the clients' own models and record their mean.
+    Where layers stay on clients the server's model is not whole: without it nothing is measured.
+    ``all_clients``: every client at the end (see :mod:`simulation.rounds.fairness`); ``"auto"``:
+    where it costs less than a tenth of the run.
+    """
+
+    server: bool = True
+    personal: bool = False
+    clients: bool = True
+    every: Count = 1
+    batch_size: Count = 500
+    all_clients: bool | Literal["auto"] = "auto"
+
+    def is_due(self, round: int, rounds: int) -> bool:
+        """Tell whether a model is measured after a round, in a run of so many."""
+        return round % self.every == 0 or round == rounds
+
+
+def _policy(value: Any) -> Any:
+    if value in ("fail", "skip") or (is_number(value) and 0 < value < 1):
+        return value if isinstance(value, str) else float(value)
+    raise ValueError("must be 'fail', 'skip' or a fraction in (0, 1)")
+
+
+class Faults(Section):
+    """What to do when something fails. Nothing here changes a bit of a run without faults.
+
+    ``on_client_error``: ``fail``, ``skip``, or the fraction of a cohort that may be lost.
+    ``chunk_timeout``: seconds after which a call counts as hung; None learns them from the run.
+    ``attempts``: how many workers a call may take down. ``checkpoint_every``: rounds.
+    """
+
+    on_client_error: Annotated[str | float, BeforeValidator(_policy)] = "fail"
+    min_replies: Count = 1
+    chunk_timeout: Positive | None = None
+    attempts: Count = 3
+    checkpoint_every: Count = 1
+
+
+Probability = Annotated[Float, Field(ge=0, lt=1)]
+
+
+class Realism(Section):
+    """Clients as they are outside (see :mod:`simulation.population.behaviour`).
+
+    ``dropout``: probability that a client that was asked never answers. ``stragglers``: share of
+    the clients asked in a round that do only a part of their local work.
+    ``straggler_draws``: with ``exact``, round(K (1 - stragglers)) of the K asked keep up, with
+    ``independent`` each straggles with that probability. ``drop_stragglers``: for all strategies,
+    or those named, such clients do not count.
+    ``availability``: probability that a client can be asked in a round.
+    ``over_selection``: how many more are asked; the fastest of them count, and stragglers, which
+    work until the deadline, after all others.
+    """
+
+    dropout: Probability = 0.0
+    stragglers: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    straggler_draws: Literal["exact", "independent"] = "exact"
+    drop_stragglers: bool | tuple[str, ...] = False
+    availability: Annotated[Float, Field(gt=0, le=1)] = 1.0
+    over_selection: Annotated[Float, Field(ge=0, le=10)] = 0.0
+
+    @field_validator("drop_stragglers", mode="before")
+    @classmethod
+    def _some(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        raise ValueError("must be true, false or a list of strategies' names")
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is simulated."""
+        return self.model_copy(update={"straggler_draws": "exact"}) != Realism()
+
+    def asked(self, cohort: int, there: int) -> int:
+        """Return how many clients are asked for a cohort, of those that are there."""
+        return min(there, math.ceil(cohort * (1 + self.over_selection)))
+
+    def drops(self, strategy: str) -> bool:
+        """Tell whether this strategy leaves stragglers out."""
+        drop = self.drop_stragglers
+        return drop if isinstance(drop, bool) else strategy in drop
+
+
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+"""Names of the built-in trackers (see :mod:`simulation.listeners.trackers`)."""
+
+
+class Track(BaseModel):
+    """A tracker by name, with its options as further keys."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the options given for the tracker."""
+        return dict(self.model_extra or {})
+
+
+def _tracks(value: Any) -> Any:
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",")]
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a name, or a list of names and tables with a name")
+    tracks = tuple({"name": one} if isinstance(one, str) else one for one in value)
+    for name in [one.get("name") for one in tracks if isinstance(one, dict)]:
+        if isinstance(name, str) and ":" not in name:
+            checks.one_of("track", name, [*TRACKERS, "module:Class"])
+    return tracks
+
+
+Tracks = Annotated[tuple[Track, ...], BeforeValidator(_tracks)]
+
+
+class Sampling(Section):
+    """Who takes part in a round (see :class:`strategies.Cohort`).
+
+    ``kind``: None for ``poisson`` where the strategy adds noise for differential privacy, and for
+    ``uniform`` elsewhere.
+    """
+
+    kind: Literal["uniform", "poisson", "by-size", "round-robin", "power-of-choice"] | None = None
+    candidates: Count | None = None
+
+    @model_validator(mode="after")
+    def _candidates_have_a_use(self) -> Sampling:
+        if self.candidates is not None and self.kind != "power-of-choice":
+            raise ValueError(
+                f"sampling.candidates must be left out for the sampling "
+                f"{self.kind or 'uniform'!r}, "
+                f"got {self.candidates}"
+            )
+        return self
+
+
+class Init(Section):
+    """Weights to start from (see :mod:`simulation.config.initial`).
+
+    ``path``: of the file. ``sha256``: of its content, found when it is left out.
+    """
+
+    path: Path
+    sha256: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _content(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and not data.get("sha256") and "path" in data:
+            return {**data, "sha256": sha256_of(Path(str(data["path"])))}
+        return data
+
+
+class Attack(Section):
+    """Clients that attack (see :mod:`simulation.population.attackers`).
+
+    ``kind``: None for no attack. ``fraction``: of the registered clients. ``strength``: None for
+    that of :data:`simulation.population.attackers.STRENGTH`.
+    """
+
+    kind: Literal["label-flip", "sign-flip", "noise", "scale"] | None = None
+    fraction: Annotated[Float, Field(gt=0, le=1)] = 0.2
+    strength: Annotated[Float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _options_have_a_use(self) -> Attack:
+        if self.kind is None and (self.fraction, self.strength) != (0.2, None):
+            raise ValueError("attack.kind must be given where attack has options, got none")
+        if self.kind == "label-flip" and self.strength is not None:
+            raise ValueError(
+                f"attack.strength must be left out for 'label-flip', got {self.strength!r}"
+            )
+        return self

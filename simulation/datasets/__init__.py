@@ -1,0 +1,1 @@
+"""Arrays from a name: built-in datasets, files, Hugging Face, the user's own."""

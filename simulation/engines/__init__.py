@@ -1,0 +1,1 @@
+"""How calls reach workers, and how a cohort is folded."""

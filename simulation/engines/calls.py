@@ -1,0 +1,251 @@
+"""What workers are asked to do, as values: typed calls, how they went, and how they fail.
+
+A call is a frozen dataclass that travels to a worker and is carried out there on the run's
+executor. What an engine must know of it (how large it is, whom it is about) is part of it, so that
+no engine knows any call in particular.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.records.client_states import StateError, as_driver_error
+from simulation.records.rows import Rows
+from simulation.training.client_config import AS_CONFIGURED, ClientConfig
+from simulation.training.measured import Measured, ModelInfo
+from simulation.worker.faults import ClientError, WorkerError
+from simulation.worker.tree import Tree
+
+if TYPE_CHECKING:
+    from simulation.records.client_states import Handle
+    from simulation.worker.chunk import Part
+    from simulation.worker.executor import Executor
+
+
+class Poisoned(RuntimeError):
+    """A call took down as many workers as it may.
+
+    Args:
+        text: how.
+        final: whether it had all attempts (the parts of a split unit have one).
+    """
+
+    def __init__(self, text: str, final: bool = True) -> None:
+        super().__init__(text)
+        self.final = final
+
+
+class ValueLost(RuntimeError):
+    """A value went down with the node that held it, and must be made again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A call. Fields that hold what :meth:`Engine.share` returned are read where it is carried out.
+
+    Args:
+        cost: its size, compared with other calls of its name: says when it counts as hung.
+        clients: how many clients it is about.
+        examples: how many examples it is about.
+        inputs: handles from :meth:`Engine.values_of`, whose values ``run`` gets.
+    """
+
+    name: ClassVar[str] = "call"
+    """What logs and Ray's dashboard call it."""
+    kind: ClassVar[str | None] = None
+    """Its kind of work in ``timeline.parquet``; None where it belongs to no round."""
+    first: ClassVar[bool] = False
+    """Whether it goes before all that is queued."""
+    low_priority: ClassVar[bool] = False
+    """Whether it yields to all other work."""
+    tells_speed: ClassVar[bool] = False
+    """Whether cost and time together say how fast a worker is."""
+    keeps_states: ClassVar[bool] = False
+    """Whether ``run`` returns a pair: the value, and what is told of the clients' states."""
+
+    cost: float = 1.0
+    clients: int = 0
+    examples: int = 0
+    inputs: tuple[Any, ...] = ()
+
+    @property
+    def of_round(self) -> int | None:
+        """The round that it belongs to; None: the one under way."""
+        return None
+
+    def run(self, executor: Any, *inputs: Any) -> Any:
+        """Carry it out in a worker."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info(Call):
+    """Ask for the model's layout and initial weights."""
+
+    name: ClassVar[str] = "info"
+
+    def run(self, executor: Executor, *inputs: Any) -> ModelInfo:
+        """Return them."""
+        return executor.info()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Call):
+    """Train the clients below a node of the merge tree (see :meth:`Executor.train`)."""
+
+    name: ClassVar[str] = "train"
+    kind: ClassVar[str | None] = "train"
+    tells_speed: ClassVar[bool] = True
+    keeps_states: ClassVar[bool] = True
+
+    round: int
+    node: Tree[NDArray[np.int64]]
+    model: Any
+    shared: Any
+    states: list[Handle | None]
+    skip: Mapping[int, str] = field(default_factory=dict)
+    config: ClientConfig = AS_CONFIGURED
+    parts: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def of_round(self) -> int | None:
+        """Its own round."""
+        return self.round
+
+    def run(self, executor: Executor, *inputs: Any) -> tuple[Part, Any]:
+        """Return the node's part, and what is told of states."""
+        return executor.train(
+            self.round, self.node, self.model, self.shared, self.states, self.skip, self.config,
+            self.parts,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge(Call):
+    """Merge the parts of a node's children, its inputs, from the left."""
+
+    name: ClassVar[str] = "merge"
+    kind: ClassVar[str | None] = "merge"
+    first: ClassVar[bool] = True
+
+    def run(self, executor: Executor, *inputs: Any) -> Part:
+        """Return the node's part."""
+        return executor.merge(*inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateClients(Call):
+    """Measure a model on clients' validation examples; of each its own, where it keeps layers."""
+
+    name: ClassVar[str] = "evaluate_clients"
+    kind: ClassVar[str | None] = "evaluate"
+    low_priority: ClassVar[bool] = True
+
+    ids: NDArray[np.int64]
+    model: Any
+    states: list[Handle | None] | None = None
+
+    def run(self, executor: Executor, *inputs: Any) -> Rows:
+        """Return a row for each client."""
+        if self.states is None:
+            return executor.evaluate_clients(self.ids, self.model)
+        return executor.evaluate_own(self.ids, self.model, self.states)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateTest(Call):
+    """Measure a model on rows ``start`` to ``stop`` of the server's test set."""
+
+    name: ClassVar[str] = "evaluate_test"
+    kind: ClassVar[str | None] = "test"
+    low_priority: ClassVar[bool] = True
+
+    start: int
+    stop: int
+    model: Any
+
+    def run(self, executor: Executor, *inputs: Any) -> Measured:
+        """Return what the rows give."""
+        return executor.evaluate_test(self.start, self.stop, self.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateTestOwn(Call):
+    """Measure clients' own models on the whole test set."""
+
+    name: ClassVar[str] = "evaluate_test_own"
+    kind: ClassVar[str | None] = "test"
+    low_priority: ClassVar[bool] = True
+
+    model: Any
+    states: list[Handle | None]
+
+    def run(self, executor: Executor, *inputs: Any) -> dict[str, float]:
+        """Return sums over the clients."""
+        return executor.evaluate_test_own(self.model, self.states)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricResults(Call):
+    """Turn the variables [S] of the model's own metrics into values."""
+
+    name: ClassVar[str] = "metric_results"
+    first: ClassVar[bool] = True
+
+    variables: NDArray[Any]
+
+    def run(self, executor: Executor, *inputs: Any) -> dict[str, float]:
+        """Return the values by name."""
+        return executor.metric_results(self.variables)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Save(Call):
+    """Return a model as the bytes of a ``.keras`` file."""
+
+    name: ClassVar[str] = "save"
+
+    model: Any
+
+    def run(self, executor: Executor, *inputs: Any) -> bytes:
+        """Return the bytes."""
+        return executor.save(self.model)
+
+
+BAD_INPUT = ("ModelError", "PluginError", "ConfigError")
+"""Errors that say what is wrong with what the user has given."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a call went: when it ran (seconds since the epoch), the error if it failed, where."""
+
+    started: float
+    ended: float
+    error: str | None = None
+    trace: str = ""
+    node: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Name of the error's class."""
+        return (self.error or "").partition(": ")[0]
+
+    @property
+    def exception(self) -> Exception | None:
+        """The error as the driver raises it."""
+        if self.error is None:
+            return None
+        text = self.error.partition(": ")[2]
+        if self.kind == ClientError.__name__:
+            return ClientError(text)
+        if self.kind == StateError.__name__:
+            return as_driver_error(text)
+        if self.kind in BAD_INPUT:
+            return ValueError(text)
+        return WorkerError(f"{self.error}\n{self.trace}")

@@ -1,0 +1,87 @@
+"""The engine without Ray: everything in this process, one call after the other.
+
+For tests and debugging: breakpoints work, and the bits are those of the Ray engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from simulation.datasets.dataset import Dataset
+from simulation.engines.calls import Call
+from simulation.engines.client_ledger import ClientLedger
+from simulation.engines.engine import Engine, Progress
+from simulation.population.partition import AnyPartition
+from simulation.records.client_states import StateError, as_driver_error
+from simulation.worker.executor import Executor
+from simulation.worker.setup import Setup
+
+
+class InlineTicket:
+    """A call that is carried out when its result is asked for."""
+
+    def __init__(self, call: Call, executor: Any, done: Callable[[], None] | None) -> None:
+        self._call: Call | None = call
+        self._executor, self._done = executor, done
+        self._value: Any = None
+        self._kept: Any = None
+
+    def value(self) -> Any:
+        """Return what the call returned (of training: without states)."""
+        if self._call is not None:
+            try:
+                found = self._call.run(self._executor, *self._call.inputs)
+            except StateError as error:
+                raise as_driver_error(str(error)) from error
+            self._value, self._kept = found if self._call.keeps_states else (found, None)
+            self._call = None
+            if self._done is not None:
+                self._done()
+        return self._value
+
+    def kept(self) -> Any:
+        """Return what the call told of its clients' states."""
+        self.value()
+        return self._kept
+
+
+class InlineEngine(Engine):
+    """Run every call in this process.
+
+    Args:
+        progress: called as clients finish.
+        executor: the class of what does the work.
+    """
+
+    def __init__(self, progress: Progress | None = None, executor: Any = Executor) -> None:
+        super().__init__(progress)
+        self._class = executor
+
+    def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
+        """Build the executor (imports TensorFlow here)."""
+        self._class.prepare(setup.threads, 0.0)
+        self.setup, self.data, self.partition = setup, data, partition
+        self.ledger = ClientLedger(setup.shelf, InlineTicket.kept)
+        self._executor = self._class(setup, data, partition)
+
+    def share(self, value: Any) -> Any:
+        """Return the value itself."""
+        return value
+
+    def submit(
+        self, call: Call, done: Callable[[], None] | None = None, attempts: int | None = None
+    ) -> InlineTicket:
+        """Note the call."""
+        return InlineTicket(call, self._executor, done)
+
+    def result(self, ticket: InlineTicket, timeout: float | None = None) -> Any:
+        """Carry out the call."""
+        return ticket.value()
+
+    def values_of(self, tickets: Sequence[InlineTicket]) -> list[Any]:
+        """Return the values themselves."""
+        return [self.result(ticket) for ticket in tickets]
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,100 @@
+"""How work is cut, handed out and watched: every number of the scheduler, in one table.
+
+Those of the first part decide chunks and the merge tree, and with them the order of floating-point
+sums: another value gives other last bits. All others change how long a run takes, and no bit of it.
+
+===================== ======= ===================================================================
+what decides bits
+-------------------------------------------------------------------------------------------------
+``chunk_share``       1/128   A chunk takes at most this part of the work that is left: enough for
+                              that many workers.
+``client_cost``       16      What a client costs beyond its examples, counted in examples.
+``merge_arity``       4       Children of a node of the merge tree.
+``test_rows``         2,000   Rows that are evaluated in one call.
+--------------------- ------- -------------------------------------------------------------------
+what is handed out whole
+-------------------------------------------------------------------------------------------------
+``unit_share``        1/2     A worker is handed at most this part of its share of the work that is
+                              left at a time. Source: Hummel, Schonberg and Flynn (1992),
+                              "Factoring", Communications of the ACM 35(8).
+``unit_least``        1/128   A unit need not be smaller than this part of a worker's share of all
+                              work: the hand-over takes the driver and Ray some 9 ms of a core.
+``unit_seconds``      0.2     Nor smaller than so many seconds of training, however few workers.
+``driver_seconds``    0.01    Nor than so many seconds for each worker: with more hand-overs the
+                              workers would wait for the driver.
+``shared_seconds``    0.5     Seconds of training where several runs share the pool.
+``units_each``        16      Units that every worker gets in spite of that, so that all end at
+                              about the same time.
+``messages``          8       Flower messages that travel in one call, at most.
+--------------------- ------- -------------------------------------------------------------------
+who merges
+-------------------------------------------------------------------------------------------------
+``driver_workers``    8       Workers up to which the driver merges partials itself.
+``driver_bytes``      2**27   Bytes of partials that it merges itself, however many workers.
+``driver_rate``       2**27   Bytes more for each second of the round: fetching and adding so many
+                              takes the driver a tenth of its time, and less than calls of workers
+                              that merge them would.
+--------------------- ------- -------------------------------------------------------------------
+the workers' lines
+-------------------------------------------------------------------------------------------------
+``depth``             2       Calls with a worker at a time: the next is there when one ends.
+``line_share``        0.7     A worker's calls are at most this part of its share of what is left;
+                              beyond, a call waits for the first worker that has nothing to do.
+``values_kept``       2       Shared values that a worker keeps at hand: a round's model, and what
+                              the server shares.
+``unequal``           2       Workers count as different when one is so many times as fast.
+``pace_memory``       0.9     What is left of a worker's past after each unit. Costs are estimates,
+                              good for large clients and less so for small ones: the last few alone
+                              would make equal workers look unequal.
+``most_units``        8       Units for each worker at most, where workers differ: each costs the
+                              driver some work.
+--------------------- ------- -------------------------------------------------------------------
+who hangs
+-------------------------------------------------------------------------------------------------
+``hung_after``        10      A call counts as hung after so many times what the slowest one so far
+                              would have taken ...
+``hung_least``        60      ... and at least so many seconds.
+``glance``            1       Seconds between looks at the cluster's nodes, and at hung calls.
+===================== ======= ===================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The numbers of the scheduler: see the table of this module."""
+
+    chunk_share: float = 1 / 128
+    client_cost: float = 16.0
+    merge_arity: int = 4
+    test_rows: int = 2000
+
+    unit_share: float = 1 / 2
+    unit_least: float = 1 / 128
+    unit_seconds: float = 0.2
+    driver_seconds: float = 0.01
+    shared_seconds: float = 0.5
+    units_each: int = 16
+    messages: int = 8
+
+    driver_workers: int = 8
+    driver_bytes: int = 2**27
+    driver_rate: int = 2**27
+
+    depth: int = 2
+    line_share: float = 0.7
+    values_kept: int = 2
+    unequal: float = 2.0
+    pace_memory: float = 0.9
+    most_units: int = 8
+
+    hung_after: float = 10.0
+    hung_least: float = 60.0
+    glance: float = 1.0
+
+
+POLICY = Policy()
+"""The numbers that hold: measured on the benchmarks of ``benchmarks/``."""

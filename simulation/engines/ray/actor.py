@@ -1,0 +1,116 @@
+"""The Ray actor: one process that trains chunks of clients, of one run or of several in turn."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from simulation.engines.calls import Call, Status
+from simulation.engines.policy import POLICY
+from simulation.records.client_states import StateError
+
+if TYPE_CHECKING:
+    from simulation.datasets.dataset import Dataset
+    from simulation.population.partition import AnyPartition
+    from simulation.worker.setup import Setup
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Stands for a value in Ray's object store that many calls take.
+
+    Ray fetches what a call takes anew for each call, which keeps the worker waiting for some 2 ms:
+    as a part of an argument it is left to the worker, which fetches it once.
+
+    Args:
+        ref: Ray's reference.
+    """
+
+    ref: ray.ObjectRef
+
+
+class Worker:
+    """Run calls of an :class:`~simulation.worker.executor.Executor` for each run, one at a time.
+
+    Args:
+        threads: TensorFlow threads.
+        gpus: share of a GPU, 0 for none.
+        paths: the driver's import path, so that the user's modules are found here too.
+        executor: ``module:class`` of what does the work.
+    """
+
+    def __init__(self, threads: int, gpus: float, paths: Sequence[str], executor: str) -> None:
+        sys.path.extend(p for p in paths if p not in sys.path)
+        from simulation.config import plugins
+        from simulation.training.backend import backend
+        from simulation.training.process import keep_memory
+
+        keep_memory()
+
+        # Ray has set OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES for this actor; ours hold for the
+        # rest, and for a worker without GPU.
+        for name, value in backend().environment(threads, gpus).items():
+            if name != "CUDA_VISIBLE_DEVICES" or gpus == 0:
+                os.environ[name] = value
+        self._class: Any = plugins.find("executor", executor)
+        self._class.prepare(threads, gpus)
+        self._executors: dict[int, Any] = {}
+        self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=POLICY.values_kept)
+        self._node = ray.get_runtime_context().get_node_id()
+
+    def open(self, pool_run: int, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
+        """Build a run's model and take its data (read from shared memory, not copied)."""
+        started = time.time()
+        try:
+            self._executors[pool_run] = self._class(setup, data, partition)
+        except Exception as error:
+            return _failed(started, error)
+        return Status(started, time.time())
+
+    def leave(self, pool_run: int) -> None:
+        """Forget a run."""
+        self._executors.pop(pool_run, None)
+        self._fetched.clear()
+
+    def call(self, pool_run: int, call: Call, *inputs: Any) -> tuple[Status, Any, Any]:
+        """Carry out a call of a run; return (status, value, what is told of states)."""
+        started, kept = time.time(), None
+        try:
+            value = self._with_values(call).run(self._executors[pool_run], *inputs)
+            if call.keeps_states:
+                value, kept = value
+        except (Exception, StateError) as error:
+            return _failed(started, error), None, None
+        return Status(started, time.time(), node=self._node), value, kept
+
+    def _with_values(self, call: Call) -> Call:
+        """Return a call with what is shared in the place of what stands for it."""
+        given = {field.name: getattr(call, field.name) for field in fields(call)}
+        found = {name: self._fetch(v) for name, v in given.items() if isinstance(v, Shared)}
+        return replace(call, **found) if found else call
+
+    def _fetch(self, value: Shared) -> Any:
+        """Return what is shared, from shared memory if it is not at hand."""
+        key = value.ref.binary()
+        found = [kept for name, kept in self._fetched if name == key]
+        if not found:
+            found = [ray.get(value.ref)]
+            self._fetched.append((key, found[0]))
+        return found[0]
+
+    def where(self) -> tuple[str, int]:
+        """Return the node's id and the process id."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+
+def _failed(started: float, error: BaseException) -> Status:
+    text = f"{type(error).__name__}: {error}"
+    return Status(started, time.time(), text, traceback.format_exc())

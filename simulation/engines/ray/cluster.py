@@ -1,0 +1,239 @@
+"""Ray itself: start it here or join a running cluster, and count what it offers."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from simulation.config.errors import ConfigError
+from simulation.config.sections import Resources
+from simulation.engines.ray.quiet import without_remarks
+from simulation.engines.ray.shipping import runtime_env
+from simulation.worker.faults import WorkerError
+
+log = logging.getLogger("sunflower.cluster")
+
+SPARE = ("start_log_monitor", "start_monitor", "start_api_server")
+"""Methods of Ray's ``Node`` that start processes which a Ray of our own can do without."""
+
+LOOPBACK = "127.0.0.1"
+
+LATE = "timed out during startup"
+"""What Ray says when its processes took too long: without byte code the first start is slow."""
+
+ATTEMPTS = 2
+"""Starts of Ray."""
+
+NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch for systems on which it has clusters of several machines or not."""
+
+_NUMBERS = itertools.count(1)
+"""Numbers of the workers that this process makes: Ray wants no name twice."""
+
+
+class ResourceError(ConfigError):
+    """Resources asked for that no node has."""
+
+
+class Cluster:
+    """A Ray cluster, joined or started for as long as this object is open.
+
+    Args:
+        resources: what each worker needs, and where the cluster is.
+        ship: files and folders with modules that the nodes of a cluster must have.
+
+    Raises:
+        ResourceError: when no node can hold one worker, or the address does not answer.
+        WorkerError: when Ray does not start here within its time.
+    """
+
+    def __init__(self, resources: Resources, ship: Sequence[str] = ()) -> None:
+        with without_remarks():
+            import ray
+
+        # Ray would report usage over the network, and warn about variables we set on purpose.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        self._owner = not ray.is_initialized()
+        address = address_of(resources)
+        if self._owner:
+            self._init(ray, resources, address, ship)
+        self._resources = resources
+        self.nodes = alive()
+        self.grows = address is not None or len(self.nodes) > 1
+        try:
+            self.workers = kinds_of_workers(resources, [n["Resources"] for n in self.nodes])
+        except ResourceError:
+            self.close()
+            raise
+
+    @property
+    def memory(self) -> list[float]:
+        """Memory of each node that can hold workers, in bytes, object store included."""
+        cpus = self._resources.client_cpus
+        return [
+            node["Resources"].get("memory", 0.0) + node["Resources"].get("object_store_memory", 0.0)
+            for node in self.nodes
+            if node["Resources"].get("CPU", 0.0) >= cpus and "memory" in node["Resources"]
+        ]
+
+    def room(self) -> list[float]:
+        """Return the GPUs of each worker that the nodes there now can hold; nothing if none can."""
+        try:
+            return kinds_of_workers(self._resources, [n["Resources"] for n in alive()])
+        except ResourceError:
+            return []
+
+    def share(self, gpus: float) -> dict[str, Any]:
+        """Return the options of a new worker's actor: what it holds, and its name in Ray."""
+        # Ray keeps actors without GPUs away from nodes with some, as long as others have room.
+        return {
+            "name": f"sunflower worker {next(_NUMBERS)}",
+            "num_cpus": self._resources.client_cpus,
+            "num_gpus": gpus,
+        }
+
+    def _init(
+        self, ray: Any, resources: Resources, address: str | None, ship: Sequence[str]
+    ) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address is not None:
+            try:
+                ray.init(address=address, runtime_env=runtime_env(ship) or None, **quiet)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                if "ersion mismatch" in str(error):
+                    raise ResourceError(
+                        "resources.address must be that of a cluster with the same Ray and "
+                        f"Python, got {address!r} ({' '.join(str(error).split())})"
+                    ) from None
+                raise ResourceError(
+                    f"resources.address must be that of a running Ray cluster, "
+                    f"got {address!r} ({str(error).splitlines()[0]})"
+                ) from None
+            return
+        cpus = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+        if resources.client_cpus > cpus:
+            raise ResourceError(
+                f"resources.client_cpus must be at most the CPUs of a node ({cpus:g}), "
+                f"got {resources.client_cpus:g}"
+            )
+        wanted = (resources.workers or 0) * resources.client_cpus
+        if wanted > cpus:
+            log.warning("%g CPUs for workers on a machine of %g: they will share", wanted, cpus)
+        local = {"address": "local", "include_dashboard": False, "_node_ip_address": LOOPBACK}
+        count = max(1, round(max(cpus, wanted)))
+        with loopback(), lean():
+            for attempt in range(ATTEMPTS):
+                try:
+                    ray.init(num_cpus=count, **local, **quiet)
+                    return
+                except Exception as error:  # Ray raises no class of its own here.
+                    if LATE not in str(error):
+                        raise
+                    if attempt + 1 == ATTEMPTS:
+                        raise WorkerError(
+                            f"Ray did not start within its time, {ATTEMPTS} times; "
+                            "is this machine busy with something else?"
+                        ) from None
+                    log.warning("Ray did not start within its time; trying once more")
+
+    def close(self) -> None:
+        """Leave the cluster; stop it if it was started here."""
+        import ray
+
+        if self._owner:
+            ray.shutdown()
+
+
+def address_of(resources: Resources) -> str | None:
+    """Return the address of the cluster to join: given, or Ray's own setting; None starts one.
+
+    ``ray job submit`` and ``ray up`` set ``RAY_ADDRESS`` for what they start.
+    """
+    set_by_ray = os.environ.get("RAY_ADDRESS")
+    if resources.address is not None or not set_by_ray or set_by_ray.startswith("http"):
+        return resources.address
+    return set_by_ray
+
+
+@contextmanager
+def loopback() -> Iterator[None]:
+    """Let a Ray that is started meanwhile listen on the loopback address only.
+
+    On Linux, Ray replaces 127.0.0.1 by an address that other machines reach; not so where it has
+    no support for clusters, which is what this switch tells it. (A Ray of its own needs none.)
+    """
+    from ray._private import ray_constants
+
+    before = os.environ.get(NO_CLUSTER), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[NO_CLUSTER], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        if before[0] is None:
+            del os.environ[NO_CLUSTER]
+        else:
+            os.environ[NO_CLUSTER] = before[0]
+
+
+@contextmanager
+def lean() -> Iterator[None]:
+    """Let a Ray that is started meanwhile do without processes that are of no use here.
+
+    The log monitor brings workers' output to a driver that wants it, the autoscaler's monitor asks
+    for more nodes, and the API server is what the dashboard talks to. Ray has no switch for them.
+    To start them takes 2 CPU seconds, and Ray waits for the last.
+    """
+    from ray._private.node import Node
+
+    kept = {name: vars(Node)[name] for name in SPARE if name in vars(Node)}
+    for name in kept:
+        setattr(Node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(Node, name, method)
+
+
+def alive() -> list[dict[str, Any]]:
+    """Return Ray's description of every node that is part of the cluster."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def kinds_of_workers(resources: Resources, nodes: list[dict[str, float]]) -> list[float]:
+    """Return the GPUs of each worker to start: one for each share, at most as many as asked for.
+
+    With ``cpu_nodes`` the nodes that have no GPU hold workers of none, which come last.
+
+    Raises:
+        ResourceError: naming the resource that no node has enough of.
+    """
+    needs = {"CPU": ("client_cpus", resources.client_cpus)}
+    needs["GPU"] = ("client_gpus", resources.client_gpus)
+    for kind, (field, need) in needs.items():
+        most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+        if need > most:
+            raise ResourceError(
+                f"resources.{field} must be at most the {kind}s of a node ({most:g}), got {need:g}"
+            )
+    found: list[float] = []
+    for node in nodes:
+        shares = [node.get(k, 0.0) / need for k, (_, need) in needs.items() if need > 0]
+        found += int(min(shares) + 1e-6) * [resources.client_gpus]
+    if resources.cpu_nodes:
+        without = [node.get("CPU", 0.0) for node in nodes if not node.get("GPU")]
+        found += sum(int(cpus / resources.client_cpus + 1e-6) for cpus in without) * [0.0]
+    if resources.workers is not None and resources.workers > len(found):
+        raise ResourceError(
+            f"resources.workers must be at most what the cluster has room for ({len(found)}), "
+            f"got {resources.workers}"
+        )
+    return found[: resources.workers]

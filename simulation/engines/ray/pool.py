@@ -1,0 +1,382 @@
+"""The pool of Ray actors, which one run has for itself or several runs share.
+
+A run is a :class:`PoolRun`: every worker opens an executor for it, next to those of others.
+Calls wait in one queue and go to the workers in turn, so that a worker without work of one run
+does that of another. Any number of threads may wait for their calls: one of them listens for all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from simulation.config.sections import Resources
+from simulation.engines.calls import BAD_INPUT, Poisoned, Status, ValueLost
+from simulation.engines.policy import POLICY
+from simulation.engines.ray.actor import Worker
+from simulation.engines.ray.cluster import Cluster
+from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
+from simulation.worker.faults import WorkerError
+
+log = logging.getLogger("sunflower.grid")
+
+GONE = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
+"""What Ray says of a worker that is no more."""
+
+EXECUTOR = "simulation.worker.executor:Executor"
+"""What does the work in the actors, unless another class is named."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The pool was told to stop: ends every run on it as Ctrl-C does."""
+
+
+class Pool:
+    """Workers for one run or several.
+
+    Args:
+        resources: workers, CPUs and GPUs for each, the cluster's address.
+        executor: ``module:class`` of what does the work in the actors.
+        ship: files and folders with modules that the nodes of a cluster must have.
+
+    Raises:
+        ResourceError: when no node has what one worker needs.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        executor: str = EXECUTOR,
+        ship: Sequence[str] = (),
+    ) -> None:
+        self._executor, self._resources = executor, resources
+        self._turn = threading.Condition(threading.RLock())
+        self._listening = self._stopping = False
+        self._events: queue.SimpleQueue[tuple[WorkerSlot, Ticket, Any] | None] = queue.SimpleQueue()
+        self._queue: deque[Ticket] = deque()
+        self._later: deque[Ticket] = deque()
+        self._pool_runs: list[PoolRun] = []
+        self._shared: dict[int, tuple[Any, Any]] = {}
+        self._looked = time.monotonic()
+        self.cluster = Cluster(resources, ship)
+        self.slots = [WorkerSlot(self._new_actor(gpus), gpus) for gpus in self.cluster.workers]
+
+    @property
+    def runs(self) -> int:
+        """How many runs share the pool."""
+        return len(self._pool_runs)
+
+    def share(self, value: Any) -> Any:
+        """Put a value that several runs read into Ray's object store, once."""
+        with self._turn:
+            if id(value) not in self._shared:
+                self._shared[id(value)] = (value, ray.put(value))
+            return self._shared[id(value)][1]
+
+    def enter(self, pool_run: PoolRun) -> None:
+        """Let every worker open an executor for a run."""
+        with self._turn:
+            self._pool_runs.append(pool_run)
+            for slot in self.slots:
+                self._open(slot, pool_run)
+
+    def leave(self, pool_run: PoolRun) -> None:
+        """Forget a run; what workers still do for it is of no use to anybody."""
+        with self._turn:
+            if pool_run not in self._pool_runs:
+                return
+            self._pool_runs.remove(pool_run)
+            for waiting in (self._queue, self._later):
+                for ticket in [t for t in waiting if t.owner is pool_run]:
+                    waiting.remove(ticket)
+            for slot in self.slots:
+                slot.opened.discard(pool_run)
+                slot.actor.leave.remote(pool_run.number)
+
+    def submit(self, ticket: Ticket, first: bool = False) -> None:
+        """Queue a call, before all others of its kind if it is to be the ``first``."""
+        with self._turn:
+            waiting = self._later if ticket.waits else self._queue
+            (waiting.appendleft if first else waiting.append)(ticket)
+            self._hand_out()
+
+    def again(self, ticket: Ticket) -> None:
+        """Queue a call whose value was lost once more."""
+        ticket.status, ticket.refs, ticket.failure = None, None, None
+        self.submit(ticket, first=True)
+
+    def wait(self, ticket: Ticket, timeout: float | None = None) -> None:
+        """Wait for a call, handing out others meanwhile.
+
+        Raises:
+            Stopped: the pool was told to stop.
+            TimeoutError: when ``timeout`` seconds have passed.
+            Exception: what its run failed of.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._turn:
+            while not ticket.over:
+                if self._stopping:
+                    raise Stopped
+                if ticket.owner.failure is not None:
+                    raise ticket.owner.failure
+                left = POLICY.glance if end is None else min(POLICY.glance, end - time.monotonic())
+                if self._listening:
+                    self._turn.wait(max(0.0, left))
+                else:
+                    self._listen(max(0.0, left))
+                if end is not None and time.monotonic() >= end and not ticket.over:
+                    raise TimeoutError(f"{ticket.name}: no result within {timeout} s")
+
+    def stop(self) -> None:
+        """End every run that waits for a call, or will, by :class:`Stopped`."""
+        with self._turn:
+            self._stopping = True
+            self._turn.notify_all()
+        self._events.put(None)
+
+    def refresh(self) -> None:
+        """Give workers to nodes that have joined, or that have room again."""
+        with self._turn:
+            now = time.monotonic()
+            if not self.cluster.grows or now - self._looked < POLICY.glance:
+                return
+            self._looked = now
+            missing = Counter(self.cluster.room())
+            missing.subtract(slot.gpus for slot in self.slots)
+            for gpus in missing.elements():
+                log.info("the cluster has room for another worker")
+                self.slots.append(WorkerSlot(self._new_actor(gpus), gpus))
+                for pool_run in self._pool_runs:
+                    self._open(self.slots[-1], pool_run)
+
+    def close(self) -> None:
+        """Stop the workers, and Ray if it was started here."""
+        with self._turn:
+            for slot in self.slots:
+                ray.kill(slot.actor)
+            self.slots, self._pool_runs, self._shared = [], [], {}
+            self._queue.clear()
+            self._later.clear()
+            self.cluster.close()
+
+    def _new_actor(self, gpus: float) -> Any:
+        resources = self._resources
+        threads = max(1, int(resources.client_cpus))
+        paths = [p or os.getcwd() for p in sys.path]
+        return (
+            ray.remote(Worker)
+            .options(**self.cluster.share(gpus))
+            .remote(threads, gpus, paths, self._executor)
+        )
+
+    def _open(self, slot: WorkerSlot, pool_run: PoolRun) -> None:
+        ticket = Ticket(pool_run)
+        self._give(slot, ticket, (slot.actor.open.remote(pool_run.number, *pool_run.inputs),))
+
+    def _give(self, slot: WorkerSlot, ticket: Ticket, refs: tuple[Any, ...]) -> None:
+        if not slot.line:
+            slot.since = time.monotonic()
+        slot.line.append(ticket)
+        ticket.refs = refs
+        ref = refs[0]
+        # Called by one of Ray's own threads, which must not wait for anything.
+        ref.future().add_done_callback(lambda done: self._events.put((slot, ticket, (ref, done))))
+
+    def _hand_out(self) -> None:
+        # First one call for every worker, then the next one, so that none has two while one idles.
+        for depth in range(POLICY.depth):
+            for slot in self.slots:
+                if not (self._queue or self._later):
+                    return
+                if slot.calls != depth or slot.taken:
+                    continue
+                if depth and has_enough(slot, self.slots, self._queue):
+                    continue
+                ticket = self._next(slot, self._queue) or self._next(slot, self._later)
+                if ticket is not None:
+                    call = slot.actor.call.options(num_returns=3, name=ticket.title)
+                    refs = call.remote(ticket.owner.number, ticket.call, *ticket.inputs)
+                    self._give(slot, ticket, tuple(refs))
+
+    @staticmethod
+    def _next(slot: WorkerSlot, waiting: deque[Ticket]) -> Ticket | None:
+        for place, ticket in enumerate(waiting):
+            if ticket.owner in slot.opened:
+                del waiting[place]
+                return ticket
+        return None
+
+    def _listen(self, timeout: float) -> None:
+        """Wait until something happens on the cluster, and react to it for all runs."""
+        self._listening = True
+        event, heard = None, False
+        self._turn.release()
+        try:
+            event = self._events.get(timeout=timeout)
+            heard = True
+        except queue.Empty:
+            pass
+        finally:
+            self._turn.acquire()
+            self._listening = False
+            self._turn.notify_all()
+        while heard:
+            if event is not None:
+                self._react(*event)
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                heard = False
+        self._look_for_hung()
+        self._hand_out()
+
+    def _react(self, slot: WorkerSlot, ticket: Ticket, answer: tuple[Any, Any]) -> None:
+        ref, future = answer
+        if ticket.refs is None or ticket.refs[0] is not ref or ticket not in slot.line:
+            return  # Of an actor that has been replaced.
+        error = future.exception()
+        if error is None:
+            self._ended(slot, ticket, future.result())
+        elif isinstance(error, GONE):
+            self._replace(slot, "died", error)
+        elif isinstance(error, ObjectLostError | RayTaskError):
+            self._failed(slot, ticket, error)
+        else:
+            ticket.owner.failure = WorkerError(f"{ticket.name}: {error}")
+            self._advance(slot, ticket)
+
+    def _ended(self, slot: WorkerSlot, ticket: Ticket, status: Status) -> None:
+        self._advance(slot, ticket)
+        if ticket.opens:
+            self._opened(slot, ticket.owner, status)
+        else:
+            self._done(slot, ticket, status)
+
+    def _catch_up(self, slot: WorkerSlot) -> None:
+        """Take note of calls that ended before their worker did, though we hear of them later."""
+        for ticket in list(slot.line):
+            ref = ticket.refs[0] if ticket.refs else None
+            if ref is None or not ray.wait([ref], timeout=0)[0]:
+                return
+            try:
+                status = ray.get(ref)
+            except RayError:
+                return
+            self._ended(slot, ticket, status)
+
+    @staticmethod
+    def _advance(slot: WorkerSlot, ticket: Ticket) -> None:
+        slot.line.remove(ticket)
+        slot.since = time.monotonic()
+
+    def _done(self, slot: WorkerSlot, ticket: Ticket, status: Status) -> None:
+        seconds, owner = status.ended - status.started, ticket.owner
+        ticket.status = status
+        owner.busy += seconds
+        if owner.hear is not None:
+            owner.hear(self.slots.index(slot), ticket, status)
+        if status.error is None:
+            pace = seconds / ticket.cost
+            owner.slowest[ticket.name] = max(pace, owner.slowest.get(ticket.name, 0.0))
+            if ticket.call is not None and ticket.call.tells_speed:
+                owner.learn(slot, seconds, ticket.cost)
+            done, ticket.done = ticket.done, None
+            if done is not None:
+                try:
+                    done()
+                except Exception as error:  # It is that run's to end of it, not this thread's.
+                    owner.failure = error
+
+    def _failed(self, slot: WorkerSlot, ticket: Ticket, error: RayError) -> None:
+        """React to a call that Ray could not carry out, though the worker lives."""
+        cause = getattr(error, "cause", error)
+        self._advance(slot, ticket)
+        if ticket.opens:
+            ticket.owner.failure = WorkerError(f"a worker could not start: {error}")
+        elif isinstance(cause, ObjectLostError) and ticket.inputs:
+            ticket.failure = ValueLost(str(cause))
+        else:
+            ticket.failure = WorkerError(f"{ticket.name}: {error}")
+
+    def deadline(self, ticket: Ticket) -> float | None:
+        """Return how many seconds a call may take; None while nothing is known."""
+        owner = ticket.owner
+        if ticket.opens:
+            return None
+        if owner.faults.chunk_timeout is not None:
+            return owner.faults.chunk_timeout
+        pace = owner.slowest.get(ticket.name)
+        return (
+            None if pace is None else max(POLICY.hung_least, POLICY.hung_after * pace * ticket.cost)
+        )
+
+    def _look_for_hung(self) -> None:
+        now = time.monotonic()
+        for slot in self.slots:
+            limit = self.deadline(slot.line[0]) if slot.line else None
+            if limit is not None and now - slot.since > limit:
+                ray.kill(slot.actor)
+                self._replace(slot, f"gave no answer for {limit:.3g} s", None)
+
+    def _opened(self, slot: WorkerSlot, pool_run: PoolRun, status: Status) -> None:
+        slot.failures = 0
+        if status.error is None:
+            if pool_run in self._pool_runs:
+                slot.opened.add(pool_run)
+            return
+        kind, _, text = status.error.partition(": ")
+        if kind in BAD_INPUT:
+            pool_run.failure = ValueError(text)
+        else:
+            pool_run.failure = WorkerError(f"{status.error}\n{status.trace}")
+
+    def _replace(self, slot: WorkerSlot, how: str, error: RayError | None) -> None:
+        """Put a new worker into a slot; what the old one had not finished goes to others."""
+        self._catch_up(slot)
+        line, slot.line, slot.opened = list(slot.line), deque(), set()
+        if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
+            how = "ran out of memory"
+        calls = [ticket for ticket in line if not ticket.opens]
+        if line and line[0].opens:
+            slot.failures += 1
+            owner = line[0].owner
+            if slot.failures >= owner.faults.attempts:
+                text = f"{slot.failures} workers {how} before they were ready: {error}"
+                owner.failure = WorkerError(text)
+                slot.failures = 0
+        log.warning("a worker %s; %d calls go to others", how, len(calls))
+        if calls and calls[0] is line[0]:
+            first = calls[0]
+            first.attempts += 1
+            if first.attempts >= first.most:
+                times = f"{first.attempts} times" if first.attempts > 1 else "once"
+                final = first.most >= first.owner.faults.attempts
+                first.failure = Poisoned(f"its worker {how} ({times})", final)
+                calls = calls[1:]
+        for ticket in reversed(calls):
+            if ticket.owner in self._pool_runs:
+                ticket.refs = None
+                (self._later if ticket.waits else self._queue).appendleft(ticket)
+        slot.actor = self._new_actor(slot.gpus)
+        for pool_run in self._pool_runs:
+            if pool_run.failure is None:
+                self._open(slot, pool_run)

@@ -1,0 +1,181 @@
+"""What a pool is made of: runs, calls, and the workers' places."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from simulation.config.sections import Faults
+from simulation.engines.calls import Call
+from simulation.engines.policy import POLICY
+
+if TYPE_CHECKING:
+    from simulation.engines.calls import Status
+
+
+@dataclass(eq=False)
+class PoolRun:
+    """A run in the pool.
+
+    Args:
+        inputs: what its executors are made of: references to setup, data and partition.
+        faults: its policy.
+        number: tells it from others.
+        slowest: the slowest pace of a call so far, by name.
+        busy: seconds that workers have worked for it.
+        failure: why it cannot go on.
+        hear: called with the worker's place, a call that is over, and how it went.
+        worked: seconds and cost of the training that each worker did lately.
+    """
+
+    inputs: tuple[Any, ...]
+    faults: Faults = field(default_factory=Faults)
+    number: int = field(default_factory=itertools.count().__next__)
+    slowest: dict[str, float] = field(default_factory=dict)
+    busy: float = 0.0
+    failure: Exception | None = None
+    hear: Callable[[int, Ticket, Status], None] | None = None
+    worked: dict[WorkerSlot, tuple[float, float]] = field(default_factory=dict)
+
+    def learn(self, slot: WorkerSlot, seconds: float, cost: float) -> None:
+        """Note how fast a worker trains; what is long past counts less and less."""
+        before = self.worked.get(slot, (0.0, 0.0))
+        self.worked[slot] = (
+            POLICY.pace_memory * before[0] + seconds,
+            POLICY.pace_memory * before[1] + cost,
+        )
+
+    def cost_of(self, seconds: float) -> float:
+        """Return the cost of so many seconds of training; 0 while that is not known."""
+        spent = sum(time for time, _ in self.worked.values())
+        return seconds * sum(cost for _, cost in self.worked.values()) / spent if spent else 0.0
+
+    def effective_workers(self, slots: Sequence[WorkerSlot]) -> int:
+        """Return how many workers as slow as the slowest would make up the pool.
+
+        This is their number where all are about equally fast, or not all are known yet.
+        """
+        known = [self.worked[slot] for slot in slots if slot in self.worked]
+        speeds = [cost / seconds for seconds, cost in known if seconds > 0]
+        if len(speeds) < len(slots) or max(speeds) < POLICY.unequal * min(speeds):
+            return len(slots)
+        return min(round(sum(speeds) / min(speeds)), POLICY.most_units * len(slots))
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A call, from the queue to its end.
+
+    Args:
+        owner: the run that it is for.
+        call: what to do; None: make the run's executor.
+        done: called when it has succeeded.
+        most: how many workers it may take down.
+        title: what Ray's dashboard calls it.
+        refs: Ray's references to status, value and what is told of states.
+        status: how it went.
+        attempts: how many workers it has taken down.
+        revived: how often it went again as the clients' states were lost.
+        failure: why it cannot be done.
+    """
+
+    owner: PoolRun
+    call: Call | None = None
+    done: Callable[[], None] | None = None
+    most: int = 1
+    title: str = ""
+    refs: tuple[Any, ...] | None = None
+    status: Status | None = None
+    attempts: int = 0
+    revived: int = 0
+    failure: Exception | None = None
+
+    @property
+    def opens(self) -> bool:
+        """Whether it makes a run's executor."""
+        return self.call is None
+
+    @property
+    def name(self) -> str:
+        """What logs call it; calls of one name are compared by their cost."""
+        return "open" if self.call is None else self.call.name
+
+    @property
+    def cost(self) -> float:
+        """Its size, compared with other calls of its name."""
+        return 1.0 if self.call is None else self.call.cost
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """References to the values that it is carried out with."""
+        return () if self.call is None else self.call.inputs
+
+    @property
+    def waits(self) -> bool:
+        """Whether it yields to all other work."""
+        return self.call is not None and self.call.low_priority
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to wait for any more."""
+        return self.status is not None or self.failure is not None
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other call may wait behind this one.
+
+        It is blamed for good if its worker dies once more. A worker that dies at the start of the
+        next call may take the answer to this one with it, which is then blamed for nothing.
+        """
+        return not self.opens and self.attempts + 1 >= self.most
+
+
+@dataclass(eq=False)
+class WorkerSlot:
+    """A worker's place in the pool; its actor may be replaced.
+
+    Args:
+        actor: the Ray actor.
+        gpus: what it holds of them.
+        line: what it was given to do, in order: the first of it is under way.
+        opened: the pool_runs that it has executors for.
+        since: when the first of the line began.
+        failures: actors in a row that were gone before they had opened an executor.
+    """
+
+    actor: Any
+    gpus: float = 0.0
+    line: deque[Ticket] = field(default_factory=deque)
+    opened: set[PoolRun] = field(default_factory=set)
+    since: float = 0.0
+    failures: int = 0
+
+    @property
+    def calls(self) -> int:
+        """How many calls of runs it has."""
+        return sum(not ticket.opens for ticket in self.line)
+
+    @property
+    def taken(self) -> bool:
+        """Whether nothing more may be put into its line, however short."""
+        return any(ticket.alone for ticket in self.line)
+
+
+def has_enough(slot: WorkerSlot, slots: Sequence[WorkerSlot], queue: Sequence[Ticket]) -> bool:
+    """Tell whether a worker that has a call should not get the next one too, as a round ends.
+
+    Args:
+        slot: the worker's place.
+        slots: all places.
+        queue: calls that wait, the next one first.
+    """
+    if not queue or len(queue) > POLICY.depth * len(slots):
+        return False
+    name = queue[0].name
+    waiting = itertools.chain(queue, *(other.line for other in slots))
+    left = sum(ticket.cost for ticket in waiting if ticket.name == name)
+    mine = sum(ticket.cost for ticket in slot.line if ticket.name == name)
+    return mine + queue[0].cost > POLICY.line_share * left / len(slots)

@@ -1,0 +1,1 @@
+"""Everything that knows Flower: messages, strategies, apps, its runtime."""

@@ -1,0 +1,1 @@
+"""Who hears a run: the terminal, the notebook, trackers."""

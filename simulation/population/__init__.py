@@ -1,0 +1,1 @@
+"""Who the clients are and how they behave: partitions, attackers, stragglers."""

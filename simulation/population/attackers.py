@@ -1,0 +1,114 @@
+"""Clients that attack: the same seeded ones in every round, for studies of robustness.
+
+With c the number of classes and s the strength, an attacker trains on labels ``c - 1 - y``
+(``label-flip``) or trains as all others do and sends, in place of its delta::
+
+    sign-flip    -s * delta
+    noise        s * N(0, 1) in every entry
+    scale        s * delta
+
+Moving statistics are sent like any weight; extras that a client rule uploads stay honest.
+
+Source: label flipping, Fang et al. (2020), arXiv 1911.11815; noise, Blanchard et al. (2017),
+arXiv 1703.02757; sign flipping, Li et al. (2019), arXiv 1811.03761. Scaling is no backdoor: it is
+the boost alone of model replacement (Bagdasaryan et al., 2020, arXiv 1807.00459), by clients that
+train on their own data as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.config.experiment import Experiment
+from strategies.checks import part_of
+from strategies.random_streams import stream
+from strategies.spec import Vector
+from strategies.updates import Update
+
+ATTACKERS, NOISE = 0x4174, 0x416E
+"""Purposes of the random streams: who attacks, and the noise that an attacker sends."""
+
+STRENGTH = {"sign-flip": 1.0, "noise": 1.0, "scale": 10.0}
+"""The strength of each attack unless it is given."""
+
+
+@dataclass(frozen=True)
+class Attackers:
+    """The clients that attack, and how.
+
+    Args:
+        clients: their numbers.
+        kind: of the attack.
+        strength: s.
+        classes: number of classes, for ``label-flip``; one-hot rows are reversed.
+        seed: of the experiment.
+    """
+
+    clients: frozenset[int]
+    kind: str
+    strength: float
+    classes: int
+    seed: int
+
+    def labels(self, clients: Sequence[int], sizes: Sequence[int], y: NDArray[Any]) -> NDArray[Any]:
+        """Return the labels that clients train on, whose rows are joined in ``y`` [sum sizes]."""
+        if self.kind != "label-flip" or self.clients.isdisjoint(clients):
+            return y
+        bad = np.repeat([client in self.clients for client in clients], sizes)
+        one_hot = y.ndim == 2 and y.shape[1] > 1
+        flipped = y[bad, ::-1] if one_hot else (self.classes - 1 - y[bad].astype(np.int64))
+        y = y.copy()
+        y[bad] = flipped
+        return y
+
+    def sent(self, update: Update, round: int) -> Update:
+        """Return the update that a client sends in a round."""
+        if self.kind == "label-flip" or update.client not in self.clients:
+            return update
+        return replace(update, delta=self._delta(update, round).astype(update.delta.dtype))
+
+    def _delta(self, update: Update, round: int) -> Vector:
+        if self.kind == "noise":
+            rng = stream(self.seed, NOISE, round, update.client)
+            return self.strength * rng.normal(size=update.delta.size)
+        return (-self.strength if self.kind == "sign-flip" else self.strength) * update.delta
+
+
+def chosen(experiment: Experiment, clients: int) -> frozenset[int]:
+    """Return which clients attack, in all rounds: ``floor(fraction * clients)`` of them."""
+    plan = experiment.attack
+    if plan.kind is None or experiment.mode != "federated":
+        return frozenset()
+    order = stream(experiment.seed, ATTACKERS).permutation(clients)
+    return frozenset(order[: part_of(plan.fraction, clients)].tolist())
+
+
+def attackers(experiment: Experiment, clients: int, classes: int | None) -> Attackers | None:
+    """Return who attacks: ``floor(fraction * clients)`` clients; None if there are none.
+
+    Args:
+        experiment: the experiment.
+        clients: how many there are.
+        classes: number of classes; None where an example has no one class.
+
+    Raises:
+        ValueError: for labels that cannot be flipped.
+    """
+    plan = experiment.attack
+    if plan.kind is None or experiment.mode != "federated":
+        return None
+    if plan.kind == "label-flip" and classes is None:
+        raise ValueError(
+            "attack.kind must be another than 'label-flip' where an example has no one class, "
+            "as in a regression, got 'label-flip'"
+        )
+    who = chosen(experiment, clients)
+    strength = STRENGTH.get(plan.kind, 0.0) if plan.strength is None else plan.strength
+    if not who:
+        return None
+    return Attackers(who, plan.kind, strength, classes or 0, experiment.seed)

@@ -1,0 +1,74 @@
+"""Load an experiment's data and deal it to its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import MODELS, Experiment
+from simulation.config.sections import Data
+from simulation.datasets import registry, targets
+from simulation.datasets.dataset import Dataset
+from simulation.population import partition
+from simulation.population.attackers import attackers
+from simulation.population.partition import AnyPartition
+
+
+def check_targets(experiment: Experiment, data: Dataset) -> None:
+    """Raise ConfigError when a built-in model, which classifies, cannot learn what is to be learnt.
+
+    Args:
+        experiment: the experiment.
+        data: its data.
+    """
+    if experiment.model not in MODELS or data.labels is not None:
+        return
+    y = data.y_train
+    whole = y.dtype.kind != "f" or bool((y == np.floor(y)).all() and (y >= 0).all())
+    if not whole or y.shape[1:] not in ((), (1,)):
+        hint = "a model of yours, module:function, may learn it"
+    elif data.target == "y_train":
+        hint = "cast to integers, its whole numbers are classes"
+    else:
+        hint = "data.label_type = 'classes' takes its whole numbers as classes"
+    raise ConfigError(
+        f"model {experiment.model!r} tells one class for each example, but {data.target} holds "
+        f"{targets.looks(y)}: {hint}"
+    )
+
+
+Load = Callable[[str, Path | None, Data | None], Dataset]
+"""Loads a dataset: :func:`simulation.datasets.registry.load`."""
+
+
+def prepare(experiment: Experiment, load: Load = registry.load) -> tuple[Dataset, AnyPartition]:
+    """Load an experiment's data and deal it to the clients.
+
+    The centralised baseline is one client that holds the training rows of all.
+    """
+    data = load(experiment.dataset, experiment.data_dir, experiment.data)
+    check_targets(experiment, data)
+    plan, labels = experiment.partition, data.labels
+    attackers(experiment, experiment.clients, None if labels is None else data.classes)
+    parts = partition.make(
+        plan.kind,
+        data.y_train if labels is None else labels,
+        experiment.clients,
+        experiment.seed,
+        alpha=plan.alpha,
+        classes_per_client=plan.classes_per_client,
+        shards_per_client=plan.shards_per_client,
+        examples_per_client=plan.examples_per_client,
+        law=plan.law,
+        validation=plan.validation,
+        owners=data.owners,
+    )
+    if experiment.mode == "centralised":
+        pooled = np.sort(np.concatenate([parts.train_rows(c) for c in range(len(parts))]))
+        rows = np.unique(pooled).astype(np.int32)
+        size = np.array([0, len(rows)], np.int64)
+        parts = partition.Partition(rows, size, np.array([len(rows)], np.int32))
+    return data, parts

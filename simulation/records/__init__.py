@@ -1,0 +1,1 @@
+"""What stays on disk: run folders, checkpoints, clients' states, logs."""

@@ -1,0 +1,148 @@
+"""Checkpoints: model, server state, what clients keep, and the round's own figures.
+
+A checkpoint is one safetensors file with its sha256 beside it. It is written under another name,
+flushed to the disk and renamed; the last two are kept, so that a damaged one costs one round. What
+clients keep is in files of its own (see :mod:`simulation.states`), which a checkpoint lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
+
+from simulation.records import client_states, files
+from simulation.records.client_states import StateFile
+from simulation.records.rows import Rows
+from strategies.protocols import State
+from strategies.spec import Vector
+
+log = logging.getLogger("sunflower.checkpoint")
+
+KEPT_CHECKPOINTS = 2
+
+CLIENTS = "clients"
+"""Folder of what clients keep, in that of the checkpoints."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on as if nothing had happened."""
+
+    position: Position
+    state: State
+    clients: Mapping[int, StateFile]
+    seconds: float
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Add a checkpoint to ``folder``; drop those before the last two, and what only they list."""
+    folder.mkdir(exist_ok=True)
+    position = checkpoint.position
+    earlier = [number for path in _all(folder) if (number := _round(path)) < position.round]
+    # What the one before lists is on the disk already.
+    new = [s for s in checkpoint.clients.values() if s.round > max(earlier, default=-1)]
+    client_states.sync(new)
+    arrays: dict[str, Any] = {"model": position.model}
+    arrays |= {f"state.{k}": np.asarray(v) for k, v in checkpoint.state.items()}
+    arrays |= {f"rows.{k}": np.asarray(v) for k, v in (position.rows or {}).items()}
+    if checkpoint.clients:
+        kept = [stored for _, stored in sorted(checkpoint.clients.items())]
+        arrays["clients.id"] = np.array([s.client for s in kept], np.int64)
+        arrays["clients.round"] = np.array([s.round for s in kept], np.int64)
+        arrays["clients.sha256"] = np.array([np.frombuffer(s.digest, np.uint8) for s in kept])
+    about = {"round": position.round, "line": position.line, "seconds": checkpoint.seconds}
+    data = save(
+        {k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()},
+        metadata={"sunflower": files.to_json(about)},
+    )
+    name = folder / f"round-{position.round:06d}.safetensors"
+    files.replace(name, data)
+    digest = hashlib.sha256(data).hexdigest()
+    files.replace(name.with_suffix(".sha256"), f"{digest}  {name.name}\n".encode())
+    for old in _all(folder)[:-KEPT_CHECKPOINTS]:
+        old.with_suffix(".sha256").unlink(missing_ok=True)
+        old.unlink()
+    listed = {(s.round, s.client) for s in checkpoint.clients.values()}
+    client_states.sweep(folder / CLIENTS, listed.union(*map(_listed, _all(folder))))
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """Return the newest undamaged checkpoint, with a warning for each damaged one."""
+    for path in reversed(_all(folder)):
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    data = path.read_bytes()
+    expected = path.with_suffix(".sha256").read_text(encoding="ascii").split()[0]
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise ValueError("its sha256 is not the recorded one")
+    arrays = load(data)
+    length = int.from_bytes(data[:8], "little")
+    about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["sunflower"])
+    rows = _prefixed(arrays, "rows.")
+    clients = _stored(path.parent.resolve() / CLIENTS, arrays) if "clients.id" in arrays else {}
+    client_states.check(clients.values())
+    position = Position(about["round"], arrays["model"], about["line"], rows or None)
+    state = {k: v if v.ndim else v.item() for k, v in _prefixed(arrays, "state.").items()}
+    return Checkpoint(position, state, clients, float(about["seconds"]))
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(folder.glob("round-*.safetensors"))
+
+
+def _round(path: Path) -> int:
+    return int(path.stem.partition("-")[2])
+
+
+def _stored(folder: Path, arrays: Mapping[str, Any]) -> dict[int, StateFile]:
+    """Return what a checkpoint lists of its clients."""
+    columns = (arrays[f"clients.{name}"] for name in ("id", "round", "sha256"))
+    return {
+        int(client): StateFile(str(folder), int(client), int(round), digest.tobytes())
+        for client, round, digest in zip(*columns, strict=True)
+    }
+
+
+def _listed(path: Path) -> set[tuple[int, int]]:
+    """Return (round, client) of all states that a checkpoint lists; none if it is damaged."""
+    try:
+        with safe_open(path, "numpy") as file:
+            if "clients.id" not in file.keys():  # noqa: SIM118 - no mapping
+                return set()
+            rounds, clients = (file.get_tensor(f"clients.{n}").tolist() for n in ("round", "id"))
+    except (OSError, SafetensorError):
+        return set()
+    return set(zip(rounds, clients, strict=True))
+
+
+def _prefixed(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: after ``round`` rounds, with this model.
+
+    ``line`` and ``rows`` are what the round's training gave: the evaluation that completes them
+    may still be under way when the position is saved.
+    """
+
+    round: int
+    model: Vector
+    line: Mapping[str, Any] = field(default_factory=dict)
+    rows: Rows | None = None

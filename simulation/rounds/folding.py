@@ -1,0 +1,127 @@
+"""Rounds of our strategies on our engines: updates are folded where they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from simulation.config.experiment import WEIGHTED, Experiment
+from simulation.engines import schedule
+from simulation.engines.cohort import train_cohort
+from simulation.engines.engine import Engine
+from simulation.engines.evaluation import Evaluations, Pending
+from simulation.population import behaviour
+from simulation.population.behaviour import Cast
+from simulation.records.rows import column_means, columns
+from simulation.rounds import fairness
+from simulation.rounds.driver import RoundResult, zero_weights
+from simulation.worker.faults import check_losses
+from strategies import Federated
+from strategies.personal import local_entries
+from strategies.protocols import Round, State
+from strategies.reducing import bound, finish
+from strategies.reports import Reports, apart
+from strategies.spec import Spec, Vector
+from strategies.sums import DRIFT
+
+FLOAT_BYTES = 4
+"""Bytes of a weight on the wire."""
+
+
+class FoldingDriver:
+    """Our strategies on our engines: updates are folded where they are made."""
+
+    def __init__(
+        self, strategy: Federated, engine: Engine, spec: Spec, experiment: Experiment
+    ) -> None:
+        self.strategy, self.engine, self.spec = strategy, engine, spec
+        self.experiment, self.seed = experiment, experiment.seed
+        self._state: State | None = None
+        self._reports = Reports()
+        rule = strategy.algorithm.client
+        self.full_batch = rule.full_batch
+        self._travelling = spec.size - len(local_entries(spec, rule.local) if rule.local else ())
+
+    @property
+    def state(self) -> State:
+        """The server rule's state and what clients reported; empty before round 1."""
+        return self._reports.beside(self._state or {})
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state, self._reports = apart(state)
+
+    def train(self, round: int, model: Vector) -> RoundResult:
+        """Sample a cohort, train and fold it, step the server rule."""
+        algorithm, population = self.strategy.algorithm, len(self.engine.partition)
+        if self._state is None:
+            self._state = algorithm.init(self.spec, model)
+        who = self._cast(round)
+        cohort = who.cohort
+        shared = algorithm.share(self._state, round)
+        if cohort:
+            partial, rows, lost, measured = train_cohort(
+                self.engine, round, cohort, model, shared, parts=who.parts
+            )
+            replies = len(rows["client"])
+            check_losses(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
+        else:
+            partial, rows, lost, measured, replies = None, columns([]), (), {}, 0
+        with zero_weights(round, rows):
+            mean = finish(bound(algorithm.reducer, shared), partial, model.size)
+        if mean is None:  # Everybody is late or away: the server keeps its model.
+            down = FLOAT_BYTES * self._travelling * who.asked
+            return RoundResult(model, rows, 0, down, lost, who.absent)
+        loss = column_means(rows, ("train_loss",))["train_loss"]
+        if loss is not None:
+            mean = replace(mean, metrics={"loss": loss, **mean.metrics})
+        if self.strategy.cohort.kind == "power-of-choice":
+            self._reports.add(rows["client"], rows["train_loss"])
+        after, self._state = algorithm.step(
+            self.spec, model, self._state, mean, Round(round, population, self.seed)
+        )
+        # Layers that stay on the clients travel neither way.
+        down = FLOAT_BYTES * (self._travelling + sum(np.size(v) for v in shared.values()))
+        up = FLOAT_BYTES * (self._travelling + sum(v.size for v in mean.extras.values()))
+        notes = algorithm.notes(shared, round)
+        notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT}
+        notes |= measured
+        if self.experiment.mode != "federated":
+            up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
+        return RoundResult(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
+
+    def _cast(self, round: int) -> Cast:
+        """Decide who takes part: the cohort, and what the simulated world makes of it."""
+
+        def sample(clients: int | Sequence[int], size: int | None) -> list[int]:
+            cohort = self.strategy.cohort
+            if size is not None:
+                cohort = replace(cohort, size=size, fraction=None)
+            sizes = None
+            if cohort.kind in WEIGHTED:
+                every = self.engine.partition.train_sizes
+                sizes = every if isinstance(clients, int) else every[np.sort(np.asarray(clients))]
+            there = clients if isinstance(clients, int) else len(clients)
+            if cohort.candidates is not None and cohort.candidates > there:
+                cohort = replace(cohort, candidates=there)  # Who is away is no candidate.
+            return cohort.sample(round, clients, sizes=sizes, losses=self._reports.losses)
+
+        def work(clients: Sequence[int]) -> np.ndarray:
+            sizes = self.engine.partition.train_sizes[np.asarray(clients, np.int64)]
+            epochs = self.experiment.training.local_epochs
+            return schedule.weights(sizes.astype(np.int64), epochs)
+
+        population = len(self.engine.partition)
+        return behaviour.cast(self.experiment, round, population, sample, work)
+
+    def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
+        """Measure the model on the cohort's validation examples, while others train."""
+        return Evaluations(self.engine).on_clients(clients, model)
+
+    def evaluate_all(self, model: Vector) -> Pending | None:
+        """Measure the model on every client, if the run is to."""
+        if not fairness.is_wanted(self.experiment, self.engine.partition):
+            return None
+        return Evaluations(self.engine).on_clients(range(len(self.engine.partition)), model)

@@ -1,0 +1,199 @@
+"""The round loop: sample, train, step, evaluate, record, checkpoint. Written once.
+
+Two ways to train a round: :class:`Folding` (our strategies on our engines: partials folded on the
+workers) and :mod:`simulation.messaging` (any Flower strategy on any Flower ``Grid``). The loop is
+the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.config.experiment import Experiment
+from simulation.engines.evaluation import NOT_TESTED, ServerEvaluation
+from simulation.population import attackers
+from simulation.records.checkpoint import Position
+from simulation.records.rows import Rows, client_table, column_means
+from simulation.records.run_folder import RunFolder
+from simulation.records.timeline import Timeline
+from simulation.rounds import fairness
+from simulation.rounds.driver import DivergedError, Driver, RoundResult
+from simulation.rounds.processed import examples_seen
+from simulation.worker.faults import Lost, is_divergence
+from strategies.spec import Vector
+from strategies.sums import squared_norm
+
+log = logging.getLogger("sunflower.rounds")
+
+EMPTY_LINE: dict[str, Any] = {
+    "round": 0,
+    "seconds": 0.0,
+    **dict.fromkeys(("clients", "examples", "examples_seen", "train_loss", "train_accuracy")),
+    "bytes_up": 0,
+    "bytes_down": 0,
+    "update_norm": None,
+    "drift": None,
+    "clients_lost": 0,
+    "clients_evaluated": None,
+}
+"""Round 0: the initial model, nothing trained yet."""
+
+WHO = ("train", "client", "server")
+"""What a metric is measured on, as its name begins."""
+
+Observer = Callable[[Mapping[str, Any]], None]
+"""Called with every line of ``rounds.jsonl``."""
+
+
+class Loop:
+    """Run rounds and record them.
+
+    The evaluation of a round overlaps the training of the next where the engine can do so; its
+    line is written when both are done.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        driver: Driver,
+        evaluate_server: ServerEvaluation,
+        folder: RunFolder,
+        observe: Observer,
+        timeline: Timeline,
+        alias: str = "",
+    ) -> None:
+        self.alias = alias  # the model's own name for its accuracy
+        self.experiment, self.driver, self.folder = experiment, driver, folder
+        self.timeline = timeline
+        self.evaluate_server, self.observe = evaluate_server, observe
+        self.attackers = attackers.chosen(experiment, experiment.clients)
+
+    def run(
+        self, position: Position, recorded: bool, saved: Callable[[Position], None]
+    ) -> Position:
+        """Run from ``position`` to the last round.
+
+        Args:
+            position: where to begin.
+            recorded: whether the line of that round is written already.
+            saved: called after every round: the moment for a checkpoint.
+        """
+        measured = _nothing if recorded else self._measure(position)
+        started, last = time.perf_counter(), self.experiment.rounds
+        while position.round < last:
+            round = position.round + 1
+            self.timeline.round = round
+            try:
+                trained = self.driver.train(round, position.model)
+            except RuntimeError as error:
+                if is_divergence(error):
+                    measured()  # Where the numbers were last finite belongs to the result.
+                raise
+            measured()
+            if not np.isfinite(trained.model).all():
+                raise DivergedError(
+                    f"round {round}: the model is no longer finite; "
+                    "the learning rate may be too high"
+                )
+            now = time.perf_counter()
+            line = self._line(round, now - started, trained, position.model)
+            started = now
+            position = Position(round, trained.model, line, trained.rows)
+            self._report(trained.lost)
+            measured = self._measure(position)
+            if round % self.experiment.faults.checkpoint_every == 0 or round == last:
+                saved(position)
+        measured()
+        return position
+
+    def _line(
+        self, round: int, seconds: float, trained: RoundResult, before: Vector
+    ) -> dict[str, Any]:
+        rows, cut = trained.rows, self.driver.spec.trainable_size
+        change = np.subtract(trained.model[:cut], before[:cut], dtype=np.float64)
+        return {
+            "round": round,
+            "seconds": seconds,
+            "clients": len(rows["client"]),
+            "examples": int(rows["examples"].sum()),
+            "examples_seen": examples_seen(rows, self._batch(rows)),
+            **column_means(rows, ("train_loss", "train_accuracy")),
+            "bytes_up": trained.bytes_up,
+            "bytes_down": trained.bytes_down,
+            "update_norm": squared_norm(change) ** 0.5,
+            **trained.notes,
+            "clients_lost": len(trained.lost),
+            **self._absences(trained),
+        }
+
+    def _batch(self, rows: Rows) -> int | NDArray[Any] | None:
+        """Examples of a local step, of each client where it was told; None: all that it has."""
+        if self.driver.full_batch:
+            return None
+        return rows.get("batch", self.experiment.training.batch_size)
+
+    def _absences(self, trained: RoundResult) -> dict[str, int]:
+        if not self.experiment.realism.active:
+            return {}
+        return {"clients_absent": len(trained.absent)}
+
+    def _report(self, lost: Sequence[Lost]) -> None:
+        """Record the clients that a round lost, before the checkpoint that goes on without them."""
+        for one in lost:
+            log.warning("lost: %s", one)
+        self.folder.add_lost([asdict(one) for one in lost])
+
+    def _measure(self, position: Position) -> Callable[[], None]:
+        """Start a round's evaluations; return what waits for them and writes the line."""
+        plan, round, rows = self.experiment.evaluation, position.round, position.rows
+        due = plan.is_due(round, self.experiment.rounds)
+        server = self.evaluate_server(position.model) if plan.server and due else None
+        clients = None
+        if rows is not None and len(rows["client"]) and plan.clients and due:
+            clients = self.driver.evaluate(round, position.model, rows["client"].tolist())
+        all_clients = None
+        if rows is not None and round == self.experiment.rounds:
+            whole = clients is not None and len(rows["client"]) == self.experiment.clients
+            # Where all took part they have just been measured.
+            wanted = whole and self.experiment.evaluation.all_clients is not False
+            all_clients = clients if wanted else self.driver.evaluate_all(position.model)
+
+        def finish() -> None:
+            tested: Mapping[str, Any] = server.result() if server else NOT_TESTED
+            found, means = clients.result() if clients else (None, {})
+            record = {
+                **EMPTY_LINE,
+                **position.line,
+                **{f"server_{name}": _number(value) for name, value in tested.items()},
+                **{f"client_{name}": means.get(name) for name in ("loss", "accuracy", *means)},
+                "clients_evaluated": None if found is None else int(np.sum(found["examples"] > 0)),
+            }
+            if self.alias:
+                record |= {f"{w}_{self.alias}": record[f"{w}_accuracy"] for w in WHO}
+            if rows is not None:
+                part = client_table(round, rows, found, self.attackers)
+                self.folder.add_part("clients.parquet", part)
+                self.folder.add_part("timeline.parquet", self.timeline.take(round))
+            if all_clients is not None:
+                every = found if found and all_clients is clients else all_clients.result()[0]
+                self.folder.add_all_clients(fairness.table(round, every, self.attackers))
+            self.folder.add_round(record)
+            self.observe(record)
+
+        return finish
+
+
+def _number(value: float | None) -> float | None:
+    """Return a number, or None for NaN: where there is no accuracy, none is told."""
+    return None if value is None or np.isnan(value) else value
+
+
+def _nothing() -> None:
+    """Stand for an evaluation that is not needed."""

@@ -1,0 +1,1 @@
+"""From an experiment, or a Flower app, to a run folder."""

@@ -1,0 +1,92 @@
+"""What can be found wrong with a run before Ray, TensorFlow or a folder is touched."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from flwr.serverapp.strategy import Strategy
+
+from simulation.config import initial, static
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import Experiment
+from strategies import Federated
+from strategies.client_rule import ClientRule
+
+ANSWER = 10.0
+"""Seconds within which a cluster must answer."""
+
+
+def check(experiment: Experiment, path: Path) -> None:
+    """Check the run folder, the model's name and the cluster's address.
+
+    Raises:
+        ConfigError: naming the field, the rule and the value received.
+    """
+    check_writable(path)
+    if ":" in experiment.model:
+        static.find("model", experiment.model)
+    if experiment.init is not None:
+        try:
+            initial.read(experiment.init.path, experiment.init.sha256)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    resources = experiment.resources
+    if resources.engine == "ray" and resources.address is not None:
+        check_address(resources.address)
+
+
+def check_address(address: str) -> None:
+    """Raise ConfigError when nothing answers at ``host:port``: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto" and the like, which Ray looks up
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            "resources.address must be that of a running Ray cluster, "
+            f"got {address!r} ({getattr(error, 'strerror', None) or error})"
+        ) from None
+
+
+def check_writable(path: Path) -> None:
+    """Raise ConfigError when a run folder could not be made at ``path``."""
+    nearest = next(p for p in [path, *path.absolute().parents] if p.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"out must be a folder, got {path} ({nearest} is a file)")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"out must be a folder, got {path} ({nearest} is not writable)")
+
+
+def check_realism(experiment: Experiment, ours: bool) -> None:
+    """Raise ConfigError when what ``realism`` simulates cannot be had with an engine or strategy.
+
+    Args:
+        experiment: the experiment.
+        ours: whether the strategy is one of our algorithms, not a Flower object.
+    """
+    plan = experiment.realism
+    if plan.active and experiment.resources.engine == "flower":
+        raise ConfigError("realism must be left out with resources.engine 'flower'")
+    if plan.over_selection and not ours:
+        raise ConfigError(
+            "realism.over_selection must be 0 with a Flower strategy, which draws its own cohort, "
+            f"got {plan.over_selection:g}"
+        )
+
+
+def check_resume(experiment: Experiment, strategy: Strategy) -> None:
+    """Raise ConfigError when what clients keep is not in the checkpoint.
+
+    Args:
+        experiment: the experiment.
+        strategy: what it runs.
+    """
+    rule = strategy.algorithm.client if isinstance(strategy, Federated) else ClientRule()
+    if experiment.resources.engine == "flower" and (rule.own or rule.local):
+        raise ConfigError(
+            "resources.engine must be 'ray' or 'inline' to resume a run whose clients keep state, "
+            "got 'flower', which does not give it out"
+        )

@@ -1,0 +1,135 @@
+"""What may go on in a run folder: the same experiment, or the same one with more rounds.
+
+A run of more rounds equals one of so many from the start, to the bit: the last checkpoint of a
+complete run stays, with all that the server and the clients keep. What depends on the number of
+rounds itself is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp.strategy import Strategy
+
+from simulation.config.errors import RunError
+from simulation.config.experiment import Experiment
+from simulation.config.sections import Evaluation
+from simulation.config.strategy import make_strategy
+from simulation.flower import their_strategies
+from simulation.records import reading
+from strategies import Algorithm, Federated
+from strategies.optional_protocols import PreparedForRun
+
+UNDECISIVE = ("resources", "faults", "name", "data_dir", "track", "init.path")
+"""Tables and keys that a resumed run may change."""
+
+PREPARED = ("client", "reducer", "server", "noise")
+"""Parts of an algorithm that may be prepared for a number of rounds."""
+
+
+def check_same(path: Path, experiment: Experiment) -> None:
+    """Raise RunError unless ``path`` holds a run of this experiment, of as many rounds or others.
+
+    The text says what differs.
+    """
+    config = reading.read_json(path / "config.json")
+    if config is None:
+        raise RunError(f"resume: {path} holds no run")
+    old, new = config.get("experiment", {}), experiment.model_dump(mode="json")
+    rounds = old.get("rounds", experiment.rounds)
+    if config.get("hash") not in (experiment.digest(), _of(experiment, rounds).digest()):
+        changed = [
+            f"{key} was {a!r}, is {b!r}"
+            for key, a, b in differences(old, new)
+            if not key.startswith(UNDECISIVE)
+        ] or ["this version computes these settings otherwise"]
+        raise RunError(f"resume: {path} is a run of another experiment: {'; '.join(changed)}")
+
+
+def rounds_of(path: Path) -> int | None:
+    """Return how many rounds the run in ``path`` was to have; None if that is not known."""
+    config = reading.read_json(path / "config.json") or {}
+    rounds = config.get("experiment", {}).get("rounds")
+    return rounds if isinstance(rounds, int) else None
+
+
+def check_rounds(
+    path: Path,
+    experiment: Experiment,
+    strategy: Strategy | Algorithm | None = None,
+    saved: int | None = None,
+) -> None:
+    """Raise RunError if the run in ``path`` cannot go on to another number of rounds.
+
+    Args:
+        path: the run folder.
+        experiment: the run, with the rounds that it is to have.
+        strategy: an object that is used in the place of the experiment's strategy.
+        saved: round of the last checkpoint; None: taken from what is recorded.
+    """
+    before = rounds_of(path)
+    if before is None or before == experiment.rounds:
+        return
+    lines = reading.read_rounds(path)
+    done = max(saved or 0, lines[-1]["round"] if lines else 0)
+    if experiment.rounds < done:
+        raise RunError(
+            f"rounds must be at least those that {path} has done ({done}), got {experiment.rounds}"
+        )
+    was = make_strategy(_of(experiment, before), strategy)
+    now = make_strategy(experiment, strategy)
+    reason = _depends(was, now)
+    if reason is None and _has_seen_more(now, experiment, before, done):
+        reason = f"its strategy has seen an evaluation in round {done}, its last"
+    if reason is not None:
+        raise RunError(f"rounds must stay {before} in {path}, as {reason}, got {experiment.rounds}")
+
+
+def last_line(path: Path, experiment: Experiment, saved: int) -> int:
+    """Return the last round whose record stays when the run goes on after round ``saved``.
+
+    The last round of a shorter run was measured where a longer run does not, or the other way
+    round: it is measured again as the experiment says.
+    """
+    before = rounds_of(path) or experiment.rounds
+    kept = _undisturbed(experiment.evaluation, before, saved, experiment.rounds)
+    return saved if kept else saved - 1
+
+
+def _has_seen_more(strategy: Strategy, experiment: Experiment, before: int, done: int) -> bool:
+    """Tell whether a strategy may have learned from a measurement that a longer run leaves out."""
+    plan = experiment.evaluation
+    if isinstance(strategy, Federated) or not plan.clients:
+        return False
+    left_out = not _undisturbed(plan, before, done, experiment.rounds)
+    return left_out and not their_strategies.evaluates_plainly(strategy)
+
+
+def _undisturbed(evaluation: Evaluation, before: int, round: int, after: int) -> bool:
+    return evaluation.is_due(round, before) == evaluation.is_due(round, after)
+
+
+def _of(experiment: Experiment, rounds: int) -> Experiment:
+    return experiment.model_copy(update={"rounds": rounds})
+
+
+def _depends(was: Strategy, now: Strategy) -> str | None:
+    """Return what of a strategy depends on the number of rounds; None if nothing does."""
+    if not isinstance(was, Federated) or not isinstance(now, Federated):
+        return None
+    for part in PREPARED:
+        old, new = getattr(was.algorithm, part), getattr(now.algorithm, part)
+        if isinstance(new, PreparedForRun) and old != new:
+            return f"the {part} of {now.algorithm.name!r} is made for that many rounds"
+    return None
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield ``(dotted key, old, new)`` wherever two nested mappings differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(n for n in new if n not in old)]:
+            yield from differences(old.get(name), new.get(name), f"{key}.{name}".strip("."))
+    elif old != new:
+        yield key, old, new

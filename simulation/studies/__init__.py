@@ -1,0 +1,1 @@
+"""Many runs: strategies, settings and seeds, side by side."""

@@ -1,0 +1,314 @@
+"""A study: one experiment repeated with several strategies, settings and seeds.
+
+:func:`expand` turns a study into a plan, a list of named experiments, which
+:func:`simulation.campaign.carry_out` runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import explain, parse, read
+from simulation.config.fields import Count, Int, Positive, Section, is_number
+from simulation.config.overlay import overlay
+from simulation.studies import sweep
+from simulation.studies.campaign import Outcome, Plan, State, carry_out, state_of
+from simulation.studies.sweep import Point
+from strategies import catalog
+
+__all__ = [
+    "Outcome", "Plan", "State", "Study", "carry_out", "expand", "parse_study", "read_study", "slug",
+    "state_of",
+]  # fmt: skip
+
+SWEPT = ("name", "mode", "seed", "strategy")
+"""Keys of an experiment that a study decides."""
+
+CLIENT_RATE = "training.learning_rate"
+"""The clients' learning rate, which tuning chooses for each strategy."""
+
+StrategyTable = str | dict[str, Any]
+"""A strategy as a study names it: its name, or a table with its options."""
+
+Rates = list[tuple[StrategyTable, Point]]
+"""For each strategy of a study: with which options, and what else it is to be run."""
+
+OPTION = "strategy."
+"""How swept options of strategies begin."""
+
+UNUSED = {
+    "centralised": ("strategy", "cohort", "sampling", "attack", "realism", "clients", "partition"),
+    "local": ("strategy", "cohort", "sampling", "attack", "realism"),
+}
+"""Keys and tables that a baseline does not depend on: it runs once for all their values."""
+
+KEPT = "partition.validation"
+"""What of the partition every baseline depends on: the rows that nobody trains on."""
+
+
+def some_and_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a list of the user's; raise ValueError when it is empty or says something twice."""
+    if not values:
+        raise ValueError("must have at least one entry")
+    if any(value in values[:i] for i, value in enumerate(values)):
+        raise ValueError("must name nothing twice")
+    return values
+
+
+def _number(value: Any) -> Any:
+    if not is_number(value):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = Annotated[int | float, BeforeValidator(_number)]
+"""A number as it is: options that are counts take no 5.0."""
+
+
+class Tune(Section):
+    """The grid of ``sunflower tune`` (see :mod:`simulation.studies.tuning`).
+
+    ``learning_rates``: of clients. ``server_learning_rates``: of strategies that have one.
+    ``options``: of strategies by name, each a table of options and their values, in place of the
+    catalogue's (an empty one tunes none).
+    ``rounds`` and ``seeds`` of the tuning runs; None: those of the study, of which the first seed.
+    """
+
+    learning_rates: tuple[Positive, ...] | None = None
+    server_learning_rates: tuple[Positive, ...] | None = None
+    options: dict[str, dict[str, tuple[Number, ...]]] = Field(default_factory=dict)
+    rounds: Count | None = None
+    seeds: tuple[Int, ...] | None = None
+
+    @field_validator("learning_rates", "server_learning_rates", "seeds")
+    @classmethod
+    def _some(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        return values if values is None else some_and_distinct(values)
+
+    @field_validator("options")
+    @classmethod
+    def _some_values(cls, tables: dict[str, dict[str, tuple[Any, ...]]]) -> Any:
+        for name, grids in tables.items():
+            for key, values in grids.items():
+                try:
+                    some_and_distinct(values)
+                except ValueError as reason:
+                    raise ValueError(f"tune.options.{name}.{key} {reason}") from None
+        return tables
+
+
+class Study(Section):
+    """What to compare.
+
+    Args:
+        name: names the folder under ``runs/``.
+        experiment: the base, as in an experiment file.
+        strategies: names, or tables with a ``name`` and options.
+        sweep: dotted keys and the values they take (see :mod:`simulation.studies.sweep`).
+        seeds: one run of every strategy and setting for each.
+        baselines: ``centralised`` training on the pooled data, ``local`` training of every
+            client for itself; once for each seed and each setting that they depend on.
+        centralised: the same as ``"centralised"`` among the baselines.
+        tune: the grid of ``sunflower tune``.
+        at_once: how many runs share the pool of workers; found from their cohorts when None.
+    """
+
+    name: str | None = None
+    experiment: dict[str, Any] = Field(default_factory=dict)
+    strategies: tuple[StrategyTable, ...] = ("fedavg", "fedprox", "fedadam")
+    sweep: dict[str, Any] = Field(default_factory=dict)
+    seeds: tuple[Int, ...] = (0,)
+    baselines: tuple[Literal["centralised", "local"], ...] = ()
+    centralised: bool = False
+    tune: Tune = Tune()
+    at_once: Count | None = None
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _names_or_tables(cls, values: Any) -> Any:
+        if not isinstance(values, list | tuple) or any(
+            not isinstance(value, str | Mapping) for value in values
+        ):
+            raise ValueError("must be a list of names and tables")
+        return values
+
+    @field_validator("strategies", "seeds")
+    @classmethod
+    def _some(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return some_and_distinct(values)
+
+    @field_validator("sweep")
+    @classmethod
+    def _counts(cls, table: dict[str, Any]) -> dict[str, Any]:
+        sweep.axes(table)
+        return table
+
+    @field_validator("experiment")
+    @classmethod
+    def _without_what_is_swept(cls, base: dict[str, Any]) -> dict[str, Any]:
+        for key in SWEPT:
+            if key in base:
+                raise ValueError(f"experiment.{key} must be left out of a study, got {base[key]!r}")
+        return base
+
+    @property
+    def points(self) -> list[Point]:
+        """Every combination of the values that are swept."""
+        return sweep.points(self.sweep)
+
+    @property
+    def wanted_baselines(self) -> tuple[str, ...]:
+        """The baselines, whichever way they were asked for."""
+        asked = {*self.baselines, *(("centralised",) if self.centralised else ())}
+        return tuple(mode for mode in UNUSED if mode in asked)
+
+
+def parse_study(data: Mapping[str, Any]) -> Study:
+    """Validate a mapping. Raises ConfigError with one line per problem."""
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, Study))) from None
+
+
+def read_study(path: Path) -> Study:
+    """Read a study from a TOML file; without a name it is called like the file."""
+    return parse_study({"name": path.stem, **read(path)})
+
+
+def expand(
+    study: Study, given: Mapping[str, Any] | None = None, rates: Rates | None = None
+) -> Plan:
+    """Return the runs of a study.
+
+    Args:
+        study: the study.
+        given: dotted keys that replace those of the base experiment.
+        rates: what tuning has chosen for each strategy.
+
+    Raises:
+        ConfigError: with the problems of all runs, each once.
+    """
+    given = given or {}
+    points = study.points
+    for key, value in given.items():
+        if key.partition(".")[0] in SWEPT:
+            raise ConfigError(f"{key} must be left out of a study, got {value!r}")
+        if any(key == k or key.startswith(f"{k}.") or k.startswith(f"{key}.") for k in points[0]):
+            raise ConfigError(f"{key} must be left out where the study sweeps it, got {value!r}")
+    _check_options(study, points)
+    plan: Plan = {}
+    problems: dict[str, None] = {}
+    chosen = rates or [(strategy, {}) for strategy in study.strategies]
+    runs = list(_runs(study, points, chosen))
+    shorter = _short_names(points[0])
+    for about, told in runs:
+        try:
+            experiment = parse(overlay(study.experiment, {**given, **about}))
+        except ConfigError as error:
+            problems.update(dict.fromkeys(str(error).splitlines()))
+        else:
+            parts = [f"{shorter[key]}-{_text(told[key])}" for key in told]
+            name = slug("-".join([experiment.label, *parts, f"seed{experiment.seed}"]))
+            if name in plan and told:
+                problems[f"sweep must give runs different names, got {name!r} twice"] = None
+            plan[name] = experiment
+    if problems:
+        raise ConfigError("\n".join(problems))
+    if len(plan) < len(runs):
+        raise ConfigError(f"strategies must have different labels, got {list(study.strategies)!r}")
+    return plan
+
+
+def _runs(study: Study, points: list[Point], chosen: Rates) -> Iterator[tuple[Point, Point]]:
+    """Yield what each run sets, and what of it its name tells."""
+    seen: set[str] = set()
+    # Where a baseline does not depend on a key, that key stands at the same value whatever the
+    # order of the study's lists: its run is to be recognised.
+    usual = min(points, key=lambda point: repr(sorted(point.items())))
+    for seed in study.seeds:
+        for point in points:
+            for strategy, rates in chosen:
+                rest = {k: v for k, v in point.items() if not k.startswith(OPTION)}
+                own = _with_options(strategy, point)
+                about = {**rest, **rates, "strategy": own, "seed": seed}
+                # A strategy without an option that is swept runs once, not once for each value.
+                if len(rest) == len(point) or _first(about, seen):
+                    yield about, rest
+            for mode in study.wanted_baselines:
+                told = {k: v for k, v in point.items() if not _is_unused(k, mode)}
+                about = {**usual, **told, "mode": mode, "seed": seed}
+                about = {k: v for k, v in about.items() if not k.startswith(OPTION)}
+                if _first(about, seen):
+                    yield about, told
+
+
+def _first(about: Point, seen: set[str]) -> bool:
+    """Tell whether this is new, and note it."""
+    text = repr(sorted(about.items()))
+    new = text not in seen
+    seen.add(text)
+    return new
+
+
+def _is_unused(key: str, mode: str) -> bool:
+    return key != KEPT and key.partition(".")[0] in UNUSED[mode]
+
+
+def _with_options(strategy: StrategyTable, point: Point) -> StrategyTable:
+    """Return a strategy with those swept options that it has and does not fix itself."""
+    table = {"name": strategy} if isinstance(strategy, str) else strategy
+    swept = {k.removeprefix(OPTION): v for k, v in point.items() if k.startswith(OPTION)}
+    taken = {k: v for k, v in swept.items() if k not in table and _has(table.get("name"), k)}
+    return {**table, **taken} if taken else strategy
+
+
+def _has(name: Any, option: str) -> bool:
+    if name not in catalog.names():
+        return isinstance(name, str) and ":" in name  # Only one's own function can tell.
+    return option in catalog.entry(name).options
+
+
+def _check_options(study: Study, points: list[Point]) -> None:
+    for key in (k for k in points[0] if k.startswith(OPTION)):
+        if all(_with_options(s, {key: points[0][key]}) == s for s in study.strategies):
+            raise ConfigError(
+                f"sweep.{key} must be an option that a strategy of the study has and leaves open, "
+                f"got {list(study.strategies)!r}"
+            )
+
+
+def _short_names(keys: Mapping[str, Any]) -> dict[str, str]:
+    """Return each dotted key's last part, or more of it where two end alike."""
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        size = next(
+            n
+            for n in range(1, len(parts) + 1)
+            if n == len(parts)
+            or not any(k != key and k.split(".")[-n:] == parts[-n:] for k in keys)
+        )
+        names[key] = "-".join(parts[-size:]).replace("_", "-")
+    return names
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, Mapping):
+        return "-".join(f"{k}-{_text(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return "-".join(map(_text, value))
+    return str(value)
+
+
+def slug(text: str) -> str:
+    """Return ``text`` as the name of a folder."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")

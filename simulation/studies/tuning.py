@@ -1,0 +1,341 @@
+"""Tuning before a comparison: learning rates and options, by a grid on validation data.
+
+Strategies compared with one learning rate for all are compared in how well it suits them, and so
+they are with options that nobody chose. Here each is trained with all combinations of a small grid
+(client and server learning rates, and the options that the catalogue says are to be tuned), and
+measured on the validation examples of its clients; the server's test set is not even looked at.
+What is chosen goes into a file next to the study, which ``compare`` then uses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import tomli_w
+
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import read
+from simulation.records import files, reading
+from simulation.records.reading import read_rounds
+from simulation.studies.campaign import Plan
+from simulation.studies.study import CLIENT_RATE, OPTION, Rates, StrategyTable, Study, expand
+from strategies import catalog
+
+SERVER_RATE = "learning_rate"
+"""The strategies' option that is their server's learning rate."""
+
+FACTORS = (10**-0.5, 1.0, 10**0.5)
+"""The grid where none is given: half a decade to each side of the learning rate as it is."""
+
+SCORED_PART = 5
+"""A run's score is the mean of the last 1/SCORED_PART of its measured rounds."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the grid.
+
+    Args:
+        strategy: the strategy's place in the study.
+        client: the clients' learning rate.
+        server: the server's; None where it is left as it is.
+        runs: the names of its runs: one for each setting and seed.
+        options: further options of the strategy, with their values.
+    """
+
+    strategy: int
+    client: float
+    server: float | None
+    runs: tuple[str, ...]
+    options: tuple[tuple[str, float], ...] = ()
+
+
+def trials(study: Study, given: Mapping[str, Any] | None = None) -> tuple[list[Trial], Plan]:
+    """Return the grid of every strategy, and all its runs.
+
+    Args:
+        study: the study; its table ``tune`` may give the grid.
+        given: dotted keys that replace those of the base experiment.
+
+    Raises:
+        ConfigError: what cannot be tuned, naming the key.
+    """
+    given, wanted = dict(given or {}), study.tune
+    for key in (CLIENT_RATE, f"{OPTION}{SERVER_RATE}"):
+        if any(key in axis for axis in study.points[0]):
+            raise ConfigError(f"sweep.{key} must be left out where it is tuned")
+    if wanted.rounds is not None:
+        given.setdefault("rounds", wanted.rounds)
+    given["evaluation.server"] = False
+    seeds = wanted.seeds or study.seeds[:1]
+    found: list[Trial] = []
+    plan: Plan = {}
+    _check_option_grids(study)
+    for number, strategy in enumerate(study.strategies):
+        for options, server in _strategy_grid(study, strategy):
+            one = study.model_copy(
+                update={
+                    "strategies": (_with(strategy, options, server),),
+                    "seeds": seeds,
+                    "baselines": (),
+                    "centralised": False,
+                }
+            )
+            for client in _client_grid(study, given):
+                part = expand(one, {**given, CLIENT_RATE: client})
+                named = {f"{name}-rate-{client:g}": run for name, run in part.items()}
+                plan |= named
+                found.append(Trial(number, client, server, tuple(named), options))
+    for experiment in plan.values():
+        if not experiment.partition.validation:
+            raise ConfigError(
+                "partition.validation must be > 0 for tuning, which measures on the clients' "
+                "validation examples, got 0.0"
+            )
+        if not experiment.evaluation.clients:
+            raise ConfigError("evaluation.clients must be true for tuning, got False")
+    return found, plan
+
+
+def _client_grid(study: Study, given: Mapping[str, Any]) -> Sequence[float]:
+    if study.tune.learning_rates is not None:
+        return study.tune.learning_rates
+    rate = given.get(CLIENT_RATE, study.experiment.get("training", {}).get("learning_rate"))
+    if rate is None:
+        raise ConfigError(
+            "tune.learning_rates must be given where training.learning_rate is not, got none"
+        )
+    return [_short(rate * factor) for factor in FACTORS]
+
+
+Options = tuple[tuple[str, float], ...]
+"""Options of a strategy and their values."""
+
+
+def _strategy_grid(study: Study, strategy: StrategyTable) -> Iterator[tuple[Options, float | None]]:
+    """Yield the options and server's learning rates to try, all combinations."""
+    table = _table(strategy)
+    grids = option_grids(study, table)
+    for values in itertools.product(*grids.values()):
+        options = tuple(zip(grids, values, strict=True))
+        rates = study.tune.server_learning_rates
+        for server in _server_grid({**table, **dict(options)}, rates):
+            yield options, server
+
+
+def option_grids(study: Study, table: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    """Return the options of a strategy that are tuned, each with its values.
+
+    They are those that the study's table ``tune.options`` gives, else those of the catalogue. An
+    option that the study itself sets or sweeps is left alone.
+    """
+    name = str(table.get("name"))
+    of_catalogue = catalog.entry(name).grids if name in catalog.names() else {}
+    grids: Mapping[str, Sequence[float]] = study.tune.options.get(name, of_catalogue)
+    swept = {key.removeprefix(OPTION) for key in study.points[0] if key.startswith(OPTION)}
+    return {key: grid for key, grid in grids.items() if key not in table and key not in swept}
+
+
+def _check_option_grids(study: Study) -> None:
+    """Raise ConfigError for a grid that no strategy of the study has a use for."""
+    tables = [_table(strategy) for strategy in study.strategies]
+    for name, grids in study.tune.options.items():
+        mine = [table for table in tables if table.get("name") == name]
+        if not mine:
+            raise ConfigError(
+                f"tune.options.{name} must be a strategy of the study, "
+                f"got {[str(table.get('name')) for table in tables]!r}"
+            )
+        for key in grids:
+            if not any(key in option_grids(study, table) for table in mine):
+                raise ConfigError(
+                    f"tune.options.{name}.{key} must be left out where the study sets or sweeps it"
+                )
+
+
+def _server_grid(table: Mapping[str, Any], given: Sequence[float] | None) -> Sequence[float | None]:
+    """Return the server's learning rates to try: those of servers that have a step size to tune.
+
+    A server that moves the model by the mean update (learning rate 1) is left at that, unless a
+    grid is given. One with a gain, such as momentum's 1 / (1 - beta), moves it by more: then rates
+    are tried from that whose step is 1 up to 1.
+    """
+    name = str(table.get("name"))
+    known = catalog.entry(name) if name in catalog.names() else None
+    options = {**(known.options if known else {}), **table}
+    rate = options.get(SERVER_RATE)
+    if not isinstance(rate, int | float):
+        return [None]
+    if given is not None:
+        return given
+    gain = known.gain(options) if known and known.gain else 1.0
+    if rate != 1.0:
+        return [_short(rate * factor) for factor in FACTORS]
+    return [None] if gain == 1.0 else [_short(rate * gain**-part) for part in (1.0, 0.5, 0.0)]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _table(strategy: StrategyTable) -> dict[str, Any]:
+    return {"name": strategy} if isinstance(strategy, str) else strategy
+
+
+def _with(strategy: StrategyTable, options: Options, rate: float | None) -> StrategyTable:
+    rates = {} if rate is None else {SERVER_RATE: rate}
+    return {**_table(strategy), **dict(options), **rates} if options or rates else strategy
+
+
+def score(folder: Path) -> float | None:
+    """Return a finished run's score: the accuracy on its clients' validation examples.
+
+    The mean over the last fifth of its measured rounds, as each round measures its own cohort;
+    for a regression the loss, negative. None for a run that is not complete.
+    """
+    if (reading.read_json(folder / "summary.json") or {}).get("status") != "complete":
+        return None
+    records = read_rounds(folder)
+    for key, sign in (("client_accuracy", 1), ("client_loss", -1)):
+        values = [record[key] for record in records if record.get(key) is not None]
+        if values:
+            return sign * fmean(values[-max(1, len(values) // SCORED_PART) :])
+    return None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a strategy.
+
+    Args:
+        strategy: as the study names it.
+        best: the trial.
+        scores: of all its trials; None where a run failed.
+    """
+
+    strategy: StrategyTable
+    best: Trial
+    scores: dict[Trial, float | None]
+
+    @property
+    def at_edge(self) -> dict[str, str]:
+        """Names of what lies at the end of its grid, each with the grid's key in ``tune``."""
+        best, tried = self.best, list(self.scores)
+        # With other options a server may have other rates.
+        alike = [trial.server for trial in tried if trial.options == best.options]
+        axes: list[tuple[str, str, float | None, Sequence[float | None]]] = [
+            ("learning_rate", "learning_rates", best.client, [trial.client for trial in tried]),
+            ("server_learning_rate", "server_learning_rates", best.server, alike),
+        ]
+        strategy = _table(self.strategy).get("name")
+        for key, value in best.options:
+            values = [dict(trial.options)[key] for trial in tried]
+            axes.append((key, f"options.{strategy}.{key}", value, values))
+        edges = {}
+        for name, grid, mine, values_tried in axes:
+            known = sorted({value for value in values_tried if value is not None})
+            if len(known) > 1 and mine in (known[0], known[-1]):
+                edges[name] = grid
+        return edges
+
+
+def choose(study: Study, found: Sequence[Trial], out: Path) -> list[Choice]:
+    """Return the best trial of every strategy: the mean score over settings and seeds decides.
+
+    Raises:
+        RuntimeError: when no trial of a strategy could be finished.
+    """
+    choices = []
+    for number, strategy in enumerate(study.strategies):
+        scores: dict[Trial, float | None] = {}
+        for trial in (t for t in found if t.strategy == number):
+            parts = [score(out / name) for name in trial.runs]
+            known = [part for part in parts if part is not None]
+            scores[trial] = fmean(known) if len(known) == len(parts) else None
+        finished = {trial: value for trial, value in scores.items() if value is not None}
+        if not finished:
+            raise RuntimeError(f"no learning rate of the grid lets {strategy!r} finish")
+        choices.append(Choice(strategy, max(finished, key=finished.__getitem__), scores))
+    return choices
+
+
+def fingerprint(study: Study) -> str:
+    """Return what a choice is good for: the sha256 of the study's experiment and sweep."""
+    text = json.dumps([study.experiment, study.sweep], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_of(study: Path) -> Path:
+    """Return the file next to a study's that holds the choice."""
+    return study.with_suffix(".tuned.toml")
+
+
+def record(study: Study, choices: Sequence[Choice], plan: Plan, path: Path) -> None:
+    """Write a choice, with the scores and the hashes of the runs that it is made from."""
+    chosen = []
+    for choice in choices:
+        grid = [
+            _line(trial) | ({"score": value} if value is not None else {"failed": True})
+            | {"runs": [plan[name].digest() for name in trial.runs]}
+            for trial, value in choice.scores.items()
+        ]  # fmt: skip
+        best = choice.scores[choice.best]
+        chosen.append(
+            {"strategy": choice.strategy, **_line(choice.best), "score": best, "grid": grid}
+        )
+    data = {
+        "study": fingerprint(study),
+        "measured": "mean accuracy (for a regression: minus the loss) on clients' validation data",
+        "chosen": chosen,
+    }
+    files.replace(path, tomli_w.dumps(data).encode())
+
+
+def _line(trial: Trial) -> dict[str, Any]:
+    line: dict[str, Any] = {"learning_rate": trial.client}
+    if trial.server is not None:
+        line["server_learning_rate"] = trial.server
+    return line | ({"options": dict(trial.options)} if trial.options else {})
+
+
+def rates(study: Study, path: Path) -> Rates:
+    """Read a choice; return what each strategy of a study is to be run with.
+
+    Raises:
+        ConfigError: when the file does not belong to the study as it is now.
+    """
+    again = "run 'sunflower tune' again, or compare with --untuned"
+    data = read(path)
+    if data.get("study") != fingerprint(study):
+        raise ConfigError(
+            f"{path} must be made for this experiment and sweep, which have changed; {again}"
+        )
+    found: Rates = []
+    known = {repr(entry["strategy"]): entry for entry in data.get("chosen", [])}
+    for strategy in study.strategies:
+        entry = known.get(repr(strategy))
+        if entry is None:
+            raise ConfigError(
+                f"{path} must name the strategies of the study, got no {strategy!r}; {again}"
+            )
+        server, options = entry.get("server_learning_rate"), entry.get("options", {})
+        table = _with(strategy, tuple(options.items()), server)
+        found.append((table, {CLIENT_RATE: entry["learning_rate"]}))
+    return found
+
+
+def lines(choices: Sequence[Choice]) -> Iterator[str]:
+    """Yield a warning for every choice at the edge of its grid."""
+    for choice in choices:
+        for name, grid in choice.at_edge.items():
+            yield (
+                f"{name} of {choice.strategy!r} is the last of its grid; "
+                f"a wider one may hold a better: tune.{grid}"
+            )

@@ -1,0 +1,121 @@
+"""The seam between training backends and all that uses them.
+
+A backend computes; what it computes is decided once for all of them (:mod:`.plan`): which rows a
+step takes, how many steps a client does, which seeds it has. Nothing outside of a backend's own
+package knows which library it is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
+
+from simulation.datasets.inputs import Inputs
+from simulation.records.rows import Rows
+from simulation.training.measured import Measured, ModelInfo, TrainedClient
+from simulation.training.plan import Job, Plan
+from strategies.client_rule import ClientRule
+from strategies.spec import Spec, Vector
+
+if TYPE_CHECKING:
+    from simulation.config.experiment import Experiment
+    from simulation.datasets.dataset import Dataset
+
+DEFAULT = "tensorflow"
+"""The backend that computes where nothing else is said."""
+
+
+class ModelError(ValueError):
+    """A model that cannot be built or does not fit the data."""
+
+
+class ModelMetrics(Protocol):
+    """The metrics that a model reports beside loss and accuracy."""
+
+    names: tuple[str, ...]
+    size: int
+    """S: how many numbers their variables are."""
+
+    def results(self, states: NDArray[Any]) -> NDArray[Any]:
+        """Return the values of ``names`` [K, M] for variables [K, S]."""
+
+    def columns(self, states: NDArray[Any], prefix: str = "") -> Rows:
+        """Return a column for each metric, and one of their variables [K, S]."""
+
+
+class Trainer(Protocol):
+    """Trains and measures clients of one experiment with one model."""
+
+    spec: Spec
+    plan: Plan
+    initial_slots: Vector
+    sgd: tuple[float, bool] | None
+    """Momentum of the clients' SGD, and whether it is Nesterov's; None for other optimisers."""
+    learning_rate: float | None
+    """Of the clients' optimiser; None where it follows a schedule."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model's layout and initial weights."""
+
+    @property
+    def metrics(self) -> ModelMetrics:
+        """The model's own metrics."""
+
+    @property
+    def optimizer(self) -> str:
+        """What the optimiser is called."""
+
+    def of(self, experiment: Experiment, rule: ClientRule) -> Trainer:
+        """Return a trainer of another run of the same kind, which shares what was compiled."""
+
+    def group(self, sizes: Sequence[int]) -> int:
+        """Return how many of some clients, from the first on, one call of :meth:`train` takes.
+
+        Args:
+            sizes: examples of each client.
+        """
+
+    def place(self, model: Vector) -> Any:
+        """Put a model [P] where training reads it, once for many calls."""
+
+    def train(self, model: Any, job: Job) -> list[TrainedClient]:
+        """Train the clients of a job, each from ``model`` (or what :meth:`place` returned)."""
+
+    def evaluate(
+        self, model: Vector, x: Inputs, y: NDArray[Any], rows: NDArray[Any],
+        sizes: Sequence[int] | None = None, batch: int = 500,
+        weights: NDArray[Any] | None = None,
+    ) -> Measured:  # fmt: skip
+        """Measure a model on rows of the data, in segments of ``sizes``."""
+
+    def save(self, model: Vector) -> bytes:
+        """Return a model of weights [P] as the bytes of a ``.keras`` file."""
+
+
+class Backend(Protocol):
+    """A library that trains: how its processes are set up, and its trainers."""
+
+    def environment(self, threads: int, gpus: float) -> dict[str, str]:
+        """Return the environment of a training process; set before the library is imported."""
+
+    def prepare(self, threads: int, gpus: float) -> None:
+        """Make this process ready: import the library, bound it, make it deterministic."""
+
+    def trainer(
+        self, experiment: Experiment, rule: ClientRule, data: Dataset, weighted: bool
+    ) -> Trainer:
+        """Return a new trainer.
+
+        Raises:
+            ModelError: when the model cannot be built or does not fit the data.
+        """
+
+
+def backend(name: str = DEFAULT) -> Backend:
+    """Return a backend by name; its library is imported when it prepares a process."""
+    found: Backend = import_module(f"simulation.training.{name}.backend")
+    return found

@@ -1,0 +1,212 @@
+"""What clients train with, decided once for all backends: rows of every step, steps, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.datasets.inputs import Inputs
+from simulation.training.measured import TrainedClient
+from strategies.client_rule import ClientRule, Local
+from strategies.random_streams import stream
+from strategies.spec import Vector
+from strategies.updates import Update
+
+# Purposes of the random streams: the first key after the seed.
+SHUFFLE, LAYER_SEEDS = 11, 12
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of a job's clients, joined: inputs, labels, and weights where they have any."""
+
+    x: Inputs
+    y: NDArray[Any]
+    weights: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a job's clients beside their examples; what is None stays as it is usual.
+
+    Args:
+        epochs: local epochs.
+        steps: optimiser steps of each client, fewer than its epochs have; None: all.
+        learning_rate: the optimiser's.
+        batch_size: examples of a step.
+        shared: what the server shares: vectors [T] or numbers, by name.
+        lazy_delta: whether deltas may be computed when they are read (see
+            :class:`~strategies.sums.Difference`).
+    """
+
+    epochs: int = 1
+    steps: Sequence[int | None] | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    shared: Mapping[str, Any] | None = None
+    lazy_delta: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """K clients of one call, with N examples in all.
+
+    Args:
+        clients: their numbers.
+        sizes: how many examples each has.
+        round: the round, from 1.
+        examples: of all of them, joined.
+        order: rows of ``examples`` in the order of training [E, N], for each local epoch.
+        starts: where each client's rows start [K + 1].
+        batches: examples of a step of each [K].
+        steps: optimiser steps of each [K].
+        seeds: of the model's random layers [K, G, 2].
+        shared: what the server shares, as float32.
+        own: each client's state, by name.
+        slots: the optimiser's state to go on from; a fresh one when None.
+        learning_rate: the optimiser's; its own when None.
+        lazy_delta: whether deltas may be computed when they are read.
+    """
+
+    clients: Sequence[int]
+    sizes: Sequence[int]
+    round: int
+    examples: Examples
+    order: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    batches: NDArray[np.int32]
+    steps: NDArray[np.int32]
+    seeds: NDArray[np.uint32]
+    shared: Mapping[str, NDArray[np.float32]]
+    own: Sequence[Mapping[str, Vector]]
+    slots: Vector | None
+    learning_rate: float | None
+    lazy_delta: bool
+
+    def rows_seen(self, place: int) -> int:
+        """Return how many examples a client trains on; the last batch of an epoch is a short one.
+
+        Args:
+            place: of the client in the job.
+        """
+        size, batch = self.sizes[place], int(self.batches[place])
+        epochs, rest = divmod(int(self.steps[place]), -(-size // batch))
+        return max(1, epochs * size + min(size, rest * batch))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides the jobs of an experiment.
+
+    Args:
+        seed: the experiment's.
+        batch: examples of a step.
+        rule: the client rule.
+        trainable: T, how many weights are trained.
+        layer_seeds: G, how many random layers the model has.
+    """
+
+    seed: int
+    batch: int
+    rule: ClientRule
+    trainable: int
+    layer_seeds: int
+
+    def job(
+        self,
+        clients: Sequence[int],
+        sizes: Sequence[int],
+        round: int,
+        examples: Examples,
+        asked: Asked,
+        own: Sequence[Mapping[str, Vector]] | None = None,
+        slots: Vector | None = None,
+    ) -> Job:
+        """Return the job of some clients in a round.
+
+        Args:
+            clients: their numbers, which with seed and round decide their random streams.
+            sizes: how many examples each has.
+            round: the round, from 1.
+            examples: of all of them, joined.
+            asked: what they are to do.
+            own: each client's state from its last round; zeros when None.
+            slots: the optimiser's state to go on from (one client only).
+        """
+        full = self.rule.full_batch
+        epochs = 1 if full else asked.epochs
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+        batches = [n if full else asked.batch_size or self.batch for n in sizes]
+        whole = [epochs * -(-n // b) for n, b in zip(sizes, batches, strict=True)]
+        limits = asked.steps or whole
+        steps = [w if s is None else min(w, s) for w, s in zip(whole, limits, strict=True)]
+        order = np.empty((epochs, len(examples.y)), np.int32)
+        for client, n, start, b in zip(clients, sizes, starts.tolist(), batches, strict=False):
+            if n <= b:  # A batch has no order.
+                order[:, start : start + n] = np.arange(start, start + n)
+                continue
+            shuffle = stream(self.seed, SHUFFLE, round, client)
+            for epoch in range(epochs):
+                order[epoch, start : start + n] = shuffle.permutation(n)
+                order[epoch, start : start + n] += start
+        zeros = {name: np.zeros(self.trainable, np.float32) for name in self.rule.own}
+        return Job(
+            clients=clients,
+            sizes=sizes,
+            round=round,
+            examples=examples,
+            order=order,
+            starts=starts,
+            batches=np.asarray(batches, np.int32),
+            steps=np.asarray(steps, np.int32),
+            seeds=self._seeds(round, clients),
+            shared={k: np.asarray(v, np.float32) for k, v in (asked.shared or {}).items()},
+            own=own or [zeros] * len(clients),
+            slots=slots,
+            learning_rate=asked.learning_rate,
+            lazy_delta=asked.lazy_delta,
+        )
+
+    def _seeds(self, round: int, clients: Sequence[int]) -> NDArray[np.uint32]:
+        if not self.layer_seeds:
+            return np.zeros((len(clients), 0, 2), np.uint32)
+        streams = (stream(self.seed, LAYER_SEEDS, round, client) for client in clients)
+        return np.stack([s.integers(0, 2**32, (self.layer_seeds, 2), np.uint32) for s in streams])
+
+
+def trained_client(
+    plan: Plan, job: Job, place: int, delta: Any, measured: Sequence[float],
+    states: NDArray[np.float32], slots: Vector | None, rate: float,
+    sgd: tuple[float, bool] | None, initial_loss: float | None = None,
+) -> TrainedClient:  # fmt: skip
+    """Return what a client's training gives, from what a backend has computed.
+
+    Args:
+        plan: of the experiment.
+        job: that the client is of.
+        place: of the client in it.
+        delta: what training added to the model [P].
+        measured: sums of losses, of what is right, and of what counts for the accuracy.
+        states: variables [S] of the model's own metrics.
+        slots: the optimiser's state after training, where it is kept.
+        rate: the learning rate that was used.
+        sgd: momentum, and whether it is Nesterov's, where the optimiser is SGD.
+        initial_loss: of the received model on the client's examples, where the rule asks for it.
+    """
+    client, size, steps = job.clients[place], job.sizes[place], int(job.steps[place])
+    seen, (loss, right, count) = job.rows_seen(place), measured
+    metrics = {"loss": loss / seen, "accuracy": right / count if count else np.nan}
+    if initial_loss is not None:
+        metrics["initial_loss"] = initial_loss
+    momentum = sgd or (0.0, False)
+    extras: Mapping[str, Vector] = {}
+    own = job.own[place]
+    if plan.rule.after is not None:
+        local = Local(steps, rate, *momentum)
+        extras, own = plan.rule.after(delta[: plan.trainable], job.shared, own, local)
+    update = Update(client, size, delta, steps, extras, metrics, rate, plan.trainable, *momentum)
+    return TrainedClient(update, own, slots, count / seen * size, states)

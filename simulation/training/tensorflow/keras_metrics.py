@@ -1,0 +1,116 @@
+"""The metrics that a model reports beside loss and accuracy, in the graph.
+
+What a Keras metric has seen is in its variables, and those of two sets of examples add up, as
+Keras' distributed training takes it too. So clients and pieces of a test set are added, and the
+value over all examples is one that no mean of values could give (AUC, precision).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from simulation.records.rows import STATES, Rows
+from simulation.training.tensorflow.accuracy import PLAIN, Accuracy
+
+
+class KerasMetrics:
+    """Metrics of a model, with their variables as one vector [S].
+
+    Args:
+        model: a compiled model whose metrics are built.
+        accuracy: the one that is measured anyway.
+    """
+
+    def __init__(self, model: keras.Model, accuracy: Accuracy | None) -> None:
+        self.model = model
+        found = [m for m in model.metrics if m is not model._loss_tracker]
+        compiled = model._compile_metrics
+        known = {*PLAIN, accuracy.alias or "accuracy"} if accuracy is not None else set()
+        plain = all(
+            one is compiled and {m.name for m in compiled.metrics} <= known for one in found
+        )
+        self.metrics = [] if plain else found
+        self._known = {"loss", *known}
+        self.variables = [v for m in self.metrics for v in m.variables]
+        self.size = sum(int(np.prod(v.shape)) for v in self.variables)
+        self._results: Any = None
+        self.names: tuple[str, ...] = ()
+        if self.metrics:
+            self.reset()
+            self.names = tuple(_flat(self._values(), self._known))
+
+    def reset(self) -> None:
+        """Let every metric have seen nothing."""
+        for metric in self.model.metrics:
+            metric.reset_state()
+
+    def take(self) -> tf.Tensor:
+        """Return the variables [S]."""
+        parts = [tf.reshape(tf.cast(v.value, tf.float32), [-1]) for v in self.variables]
+        return tf.concat([tf.zeros([0]), *parts], 0)
+
+    def put(self, flat: tf.Tensor) -> None:
+        """Set the variables from a vector [S]."""
+        if not self.variables:
+            return
+        parts = tf.split(flat, [int(np.prod(v.shape)) for v in self.variables])
+        for variable, part in zip(self.variables, parts, strict=True):
+            variable.assign(tf.cast(tf.reshape(part, variable.shape), variable.dtype))
+
+    def update(self, x: Any, y: Any, output: Any, weights: Any) -> None:
+        """Let the metrics see a batch."""
+        if self.metrics:
+            self.model.compute_metrics(x, y, output, sample_weight=weights)
+
+    def results(self, states: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the values of :attr:`names` [K, M] for variables [K, S]."""
+        if self._results is None:
+
+            def results(flat: tf.Tensor) -> tf.Tensor:
+                self.put(flat)
+                values = _flat(self._values(), self._known)
+                return tf.stack([tf.cast(v, tf.float32) for v in values.values()])
+
+            signature = [tf.TensorSpec([self.size], tf.float32)]
+            graph = tf.function(results, input_signature=signature, autograph=False)
+            self._results = graph.get_concrete_function()
+        rows = [self._results(tf.constant(row, tf.float32)).numpy() for row in states]
+        return np.array(rows, np.float64).reshape(len(states), len(self.names))
+
+    def columns(self, states: NDArray[Any], prefix: str = "") -> Rows:
+        """Return a column for each metric, and one of their variables [K, S]; {} without any."""
+        if not self.size:
+            return {}
+        values = self.results(states)
+        named = {f"{prefix}{n}": v for n, v in zip(self.names, values.T, strict=True)}
+        return {**named, STATES: states}
+
+    def _values(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for metric in self.metrics:
+            value = metric.result()
+            found |= value if isinstance(value, dict) else {metric.name: value}
+        return found
+
+
+def _flat(values: dict[str, Any], without: set[str]) -> dict[str, Any]:
+    """Return numbers by name; of a metric with several, each with its place in its name."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in without:
+            continue
+        if isinstance(value, dict):
+            flat |= _flat({f"{name}_{k}": v for k, v in value.items()}, without)
+            continue
+        value = tf.convert_to_tensor(value)
+        if value.shape.rank == 0:
+            flat[name] = value
+        else:
+            parts = tf.unstack(tf.reshape(value, [-1]), num=value.shape.num_elements())
+            flat |= {f"{name}_{i}": part for i, part in enumerate(parts)}
+    return flat

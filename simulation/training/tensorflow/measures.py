@@ -1,0 +1,111 @@
+"""What is measured of a model: its loss, which accuracy, which further metrics; decided once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from simulation.config.sections import Training
+from simulation.training.backend import ModelError
+from simulation.training.measured import Described
+from simulation.training.tensorflow import accuracy, default_loss, losses, steps
+from simulation.training.tensorflow.keras_metrics import KerasMetrics
+
+
+class Measures:
+    """Accuracy and metrics of a compiled model.
+
+    Args:
+        model: the model.
+        x: an example as it takes it [1, ...].
+        y: its target.
+        output: what it gives for it.
+        weights: the example's weight [1], where examples have one.
+        classes: number of classes of the dataset, None where it has none.
+        chosen: whether Sunflower chose the loss.
+
+    Raises:
+        ModelError: when loss or metrics do not fit output and targets.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Any,
+        y: NDArray[Any],
+        output: tf.Tensor,
+        weights: NDArray[Any] | None,
+        classes: int | None,
+        chosen: bool,
+    ) -> None:
+        self.chosen = chosen
+        target = tf.constant(y)
+        try:
+            self._try(model, x, target, output, weights)
+            self.loss, _ = losses.resolved(model, target, output)
+            self.accuracy = accuracy.choose(model, target, output, classes)
+            self.metrics = KerasMetrics(model, self.accuracy)
+            each = losses.by_example(model, target, output, weights)
+        except ModelError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(
+                f"model {model.name!r} must have a loss and metrics that fit its output of shape "
+                f"{tuple(output.shape[1:])} and targets of shape {tuple(y.shape[1:])} ({y.dtype}), "
+                f"got {type(error).__name__}: {reason}"
+            ) from error
+        self.by_batches = not each or self.metrics.size > 0
+        """Whether evaluation takes batch by batch of one client, as Keras' ``evaluate`` does."""
+
+    @staticmethod
+    def _try(model: keras.Model, x: Any, y: Any, output: Any, weights: Any) -> None:
+        """Compute loss and metrics once; metrics make their variables when they see a batch."""
+        compiled = model._compile_metrics
+        if compiled is not None and not compiled.built:
+            compiled.build(y, output)
+        if not steps.is_own(model):
+            losses.total(model, x, y, output, weights, training=False)
+        if type(model).test_step is keras.Model.test_step:
+            model.compute_metrics(x, y, output, sample_weight=weights)
+
+    def right(self, y: Any, output: Any, weights: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return what is right of each example and what counts [n]; NaN without an accuracy."""
+        if self.accuracy is not None:
+            return self.accuracy.of(y, output, weights)
+        rows = [tf.shape(output)[0]]
+        return tf.fill(rows, float("nan")), tf.ones(rows)
+
+    def described(self, scale: Any) -> Described:
+        """Return what a run says of its model."""
+        loss = None if self.loss is None else default_loss.in_words(self.loss)
+        found = self.accuracy
+        name, alias = (found.name, found.alias) if found is not None else (None, "")
+        return Described(loss, self.chosen, name, alias, self.metrics.names, scale)
+
+
+def loss_for(
+    model: keras.Model, training: Training, y: NDArray[Any], output: Any, classes: int | None
+) -> keras.losses.Loss | None:
+    """Return the loss for a model that is compiled with none; None where there is one already.
+
+    Raises:
+        ModelError: when no loss fits its output and the targets.
+    """
+    if training.loss or getattr(model, "_compile_loss", None) is not None:
+        return None
+    if model.compiled and _adds_losses(model):
+        return None  # It learns from these alone, as in Keras' fit.
+    some = y[: min(len(y), 1000)]
+    return default_loss.fitting(model, some, tuple(output.shape[1:]), classes)
+
+
+def _adds_losses(model: keras.Model) -> bool:
+    """Tell whether a model calls ``add_loss``; regularisers of activities do so for layers."""
+    return any(
+        layer._losses and getattr(layer, "activity_regularizer", None) is None
+        for layer in model._flatten_layers()
+    )

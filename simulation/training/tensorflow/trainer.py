@@ -1,0 +1,277 @@
+"""Local training with Keras on TensorFlow: the host's side of it.
+
+A :class:`TensorFlowTrainer` builds the model once per process and compiles one graph
+(:mod:`.graph`) that runs the whole local training of several clients.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from simulation.config.experiment import Experiment
+from simulation.datasets import inputs
+from simulation.datasets.inputs import Inputs
+from simulation.training.backend import ModelError
+from simulation.training.measured import Measured, ModelInfo, TrainedClient
+from simulation.training.plan import Job, Plan, trained_client
+from simulation.training.tensorflow import measures, models, rescaling
+from simulation.training.tensorflow import steps as stepping
+from simulation.training.tensorflow.evaluator import Evaluator
+from simulation.training.tensorflow.graph import Graph, scaled
+from simulation.training.tensorflow.keras_metrics import KerasMetrics
+from simulation.training.tensorflow.keras_model import (
+    at_rate,
+    compile_model,
+    other_states,
+    plain_learning_rate,
+    seed_states,
+    sgd_of,
+    statistics,
+)
+from simulation.training.tensorflow.measures import Measures
+from strategies.client_rule import ClientRule
+from strategies.spec import Spec, Vector
+from strategies.sums import Difference
+
+MOST_TOGETHER = 16
+"""Clients that one call of the graph trains, at most: a call costs as much as half a client of 6
+images."""
+
+ROWS_TOGETHER = 4096
+"""Examples of the clients that one call of the graph trains, at most (unless one has more)."""
+
+DELTA_BYTES = 2**25
+"""Memory for the deltas of one call."""
+
+
+class TensorFlowTrainer:
+    """Train and evaluate clients of one experiment with one Keras model.
+
+    Args:
+        experiment: the experiment.
+        x: examples, only for their shape and dtype.
+        y: labels, only for their shape and dtype.
+        classes: number of classes, None for regression.
+        scale: inputs are multiplied by it in the graph (1/255 for uint8 images); for several
+            inputs one for each, in their structure.
+        rule: the client rule; plain when None.
+        weighted: whether examples have weights.
+
+    Raises:
+        ModelError: when the model cannot be built or does not fit the data.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        x: Inputs,
+        y: NDArray[Any],
+        classes: int | None,
+        scale: Any,
+        rule: ClientRule | None = None,
+        weighted: bool = False,
+    ) -> None:
+        rule = rule or ClientRule()
+        one = inputs.rows(x, slice(1))
+        like = self._scaled(one, scale)
+        self._build = (experiment.model, inputs.shapes(x), classes)
+        self._init = experiment.init
+        self.model = models.build(*self._build, experiment.seed, like, self._init)
+        self.scale = rescaling.effective(self.model, scale)
+        self._example = like = self._scaled(one, self.scale)
+        output = self._try_forward(like, one, y[:1], classes)
+        default = measures.loss_for(self.model, experiment.training, y, output, classes)
+        compile_model(self.model, experiment.training, default)
+        stepping.check(self.model)
+        weights = {"weights": np.ones(1, np.float32)} if weighted else {}
+        self._like = (one, y[:1], weights)
+        self.measures = Measures(
+            self.model, like, y[:1], output, weights.get("weights"), classes, default is not None
+        )
+        trainable = self.model.trainable_variables
+        tracked = [*trainable, *statistics(self.model)]
+        self.spec = Spec(
+            tuple(v.path for v in tracked), tuple(tuple(v.shape) for v in tracked), len(trainable)
+        )
+        self._initial: Vector | None = self.spec.ravel([v.numpy() for v in tracked])
+        self.learning_rate = plain_learning_rate(self.model.optimizer)
+        self.sgd = sgd_of(self.model.optimizer)
+        rate = self.model.optimizer.learning_rate
+        slots = [v for v in self.model.optimizer.variables if v is not rate]
+        self.plan = Plan(
+            experiment.seed, experiment.training.batch_size, rule, self.spec.trainable_size,
+            len(seed_states(self.model)),
+        )  # fmt: skip
+        self.graph = Graph(
+            self.model, self.spec, tracked, slots, seed_states(self.model), rule.hook,
+            self.scale, self.measures, other_states(self.model), self.together,
+        )  # fmt: skip
+        self.initial_slots = self.graph.initial_slots
+        self._fresh_slots = tf.constant(self.initial_slots)
+        self._fits: dict[Any, Any] = {}
+        self.evaluator = Evaluator(self.graph, self._like)
+
+    def of(self, experiment: Experiment, rule: ClientRule) -> TensorFlowTrainer:
+        """Return a trainer of another run of the same kind, which shares model and graphs.
+
+        Args:
+            experiment: as this one's but for seed, batch size and what no trainer depends on.
+            rule: a client rule with the same hook.
+        """
+        other = copy.copy(self)
+        other.plan = replace(
+            self.plan, seed=experiment.seed, batch=experiment.training.batch_size, rule=rule
+        )
+        if experiment.seed != self.plan.seed:
+            other._initial = None
+        return other
+
+    @property
+    def initial(self) -> Vector:
+        """The model's initial weights [P]: built where somebody asks, which one worker is."""
+        if self._initial is None:
+            fresh = models.build(*self._build, self.plan.seed, self._example, self._init)
+            weights = [*fresh.trainable_variables, *statistics(fresh)]
+            self._initial = self.spec.ravel([v.numpy() for v in weights])
+        return self._initial
+
+    @property
+    def info(self) -> ModelInfo:
+        """Return the model's layout and initial weights."""
+        return ModelInfo(
+            self.spec, self.initial, self.learning_rate or 0.0, self.measures.described(self.scale)
+        )
+
+    @property
+    def metrics(self) -> KerasMetrics:
+        """The model's own metrics."""
+        return self.measures.metrics
+
+    @property
+    def optimizer(self) -> str:
+        """The class of the model's optimiser."""
+        return type(self.model.optimizer).__name__
+
+    @property
+    def together(self) -> int:
+        """How many clients one call of the graph should train, as far as their deltas fit."""
+        return max(1, min(MOST_TOGETHER, DELTA_BYTES // (4 * max(1, self.spec.size))))
+
+    def group(self, sizes: Sequence[int]) -> int:
+        """Return how many clients one call trains: as far as deltas fit, not too many examples."""
+        most, rows = min(self.together, len(sizes)), np.cumsum(sizes[: self.together])
+        return max(1, min(most, int(np.searchsorted(rows, ROWS_TOGETHER, side="right"))))
+
+    def place(self, model: Vector) -> tf.Tensor:
+        """Return a model [P] as a tensor, which many calls read."""
+        return tf.constant(model)
+
+    def train(self, model: Vector | tf.Tensor, job: Job) -> list[TrainedClient]:
+        """Train clients one after the other in one call of the graph.
+
+        Args:
+            model: global weights [P].
+            job: the clients and what they train with.
+
+        Raises:
+            ValueError: for more clients than :attr:`together`, or a learning rate where the
+                optimiser follows a schedule.
+        """
+        count, examples = len(job.clients), job.examples
+        if count > self.together:
+            raise ValueError(f"clients must be at most {self.together}, got {count}")
+        stacked = {name: np.stack([own[name] for own in job.own]) for name in self.plan.rule.own}
+        shapes = tuple((name, np.shape(job.shared[name])) for name in sorted(job.shared))
+        if shapes not in self._fits:
+            self._fits[shapes] = self.graph.compile_fit(*self._like, job.shared, stacked)
+        arguments = (
+            model,
+            self._fresh_slots if job.slots is None else job.slots,
+            examples.x,
+            examples.y,
+            {} if examples.weights is None else {"weights": examples.weights},
+            job.order,
+            job.starts,
+            job.batches,
+            job.steps,
+            job.seeds,
+            job.shared,
+            stacked,
+        )
+        given = tf.nest.map_structure(tf.constant, arguments)
+        with at_rate(self.model.optimizer, job.learning_rate) as used:
+            ends, sums, seen, after = self._fits[shapes](*given)
+        # Not by numpy(), which copies: the weights are the largest thing here.
+        before, *found = [np.asarray(memoryview(t)) for t in (given[0], *ends[:count])]
+        deltas: list[Any] = [Difference(e, before) if job.lazy_delta else e - before for e in found]
+        measured, states = sums.numpy().astype(np.float64).tolist(), seen.numpy()
+        rate = self.learning_rate or 0.0 if used is None else used
+        slots = None if job.slots is None else after.numpy()
+        return [
+            trained_client(
+                self.plan, job, k, deltas[k], measured[k], states[k], slots, rate, self.sgd,
+                self._initial_loss(model, job, k),
+            )
+            for k in range(count)
+        ]  # fmt: skip
+
+    def _initial_loss(self, model: Vector | tf.Tensor, job: Job, place: int) -> float | None:
+        """Return the received model's loss on a client's examples, where the rule asks for it."""
+        if not self.plan.rule.initial_loss:
+            return None
+        at = np.arange(job.starts[place], job.starts[place + 1])
+        of = job.examples
+        first = self.evaluator.evaluate(model, of.x, of.y, at, weights=of.weights)
+        return float(first.loss[0] / job.sizes[place])
+
+    def evaluate(
+        self, model: Vector, x: Inputs, y: NDArray[Any], rows: NDArray[Any],
+        sizes: Sequence[int] | None = None, batch: int = 500,
+        weights: NDArray[np.float32] | None = None,
+    ) -> Measured:  # fmt: skip
+        """Measure a model on rows of the data (see :meth:`Evaluator.evaluate`)."""
+        return self.evaluator.evaluate(model, x, y, rows, sizes, batch, weights)
+
+    def save(self, model: Vector) -> bytes:
+        """Return a model of weights [P] as a ``.keras`` file; it takes inputs as the dataset's."""
+        self.evaluator.assign(model)
+        accuracy = self.measures.accuracy
+        metric = None if accuracy is None else accuracy.metric
+        whole = rescaling.to_save(self.model, self.scale, self._like[0], metric)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.keras"
+            whole.save(str(path))
+            return path.read_bytes()
+
+    @staticmethod
+    def _scaled(x: Inputs, scale: Any) -> Any:
+        return inputs.each(lambda part, by: scaled(tf.constant(part), by), x, scale)
+
+    def _try_forward(self, like: Any, x: Inputs, y: NDArray[Any], classes: int | None) -> tf.Tensor:
+        try:
+            out = self.model(like, training=False)
+        except Exception as error:
+            raise ModelError(
+                f"model {self.model.name!r} cannot take examples of shape {inputs.shapes(x)}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        if not isinstance(out, tf.Tensor):
+            raise ModelError(
+                f"model {self.model.name!r} must have one output, got a {type(out).__name__}"
+            )
+        several = classes is not None and classes > 2 and y.dtype.kind in "iu"
+        if several and 1 < out.shape[-1] < classes and y.shape[1:] != out.shape[1:]:
+            raise ModelError(
+                f"model output must have at least {classes} units (classes of the dataset), "
+                f"got {out.shape[-1]}"
+            )
+        return out

@@ -1,0 +1,149 @@
+"""Train one chunk of clients and fold their updates; find out which of them fails, if one does.
+
+The first attempt takes no precautions and costs nothing beyond training. Only when it fails, or
+its total is not finite, the chunk is trained again client by client, with a look at each update:
+training is deterministic, so the clients that are well give the same bits again.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from simulation.records.client_states import Handle
+from simulation.records.rows import Row, Rows, join
+from simulation.training.measured import TrainedClient
+from simulation.worker import faults
+from simulation.worker.faults import ClientError, Lost
+from simulation.worker.group_trainer import ClientTrainer, GroupTrainer, RoundInputs
+from strategies.protocols import Reducer
+from strategies.reducing import bound, fold_all, merge_all
+
+
+class Part(NamedTuple):
+    """What training a node of the merge tree gives.
+
+    Args:
+        partial: the node's partial; None when no client contributed.
+        rows: a row for each client that contributed.
+        lost: those that did not.
+    """
+
+    partial: Any
+    rows: Rows
+    lost: tuple[Lost, ...] = ()
+
+
+@dataclass
+class Chunk:
+    """A trained chunk: its total, and per client a row and what it keeps."""
+
+    total: Any = None
+    rows: list[Row] = field(default_factory=list)
+    kept: list[Any] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    doubtful: bool = False
+
+
+def train_chunk(
+    trainer: ClientTrainer,
+    clients: Sequence[int],
+    states: Sequence[Handle | None],
+    inputs: RoundInputs,
+    skip: Mapping[int, str],
+    group: GroupTrainer,
+) -> Chunk:
+    """Train a chunk.
+
+    Args:
+        trainer: of the process.
+        clients: the chunk.
+        states: what each kept from its last round.
+        inputs: round, model and what is shared.
+        skip: clients to leave out, with the reason.
+        group: the unit's clients, without those to leave out.
+
+    Raises:
+        ClientError: naming the first client that fails, if none may.
+    """
+    gone = {c: skip[c] for c in clients if c in skip} if skip else {}
+    try:
+        chunk = _attempt(trainer, len(clients) - len(gone), inputs, group)
+    except Exception:
+        chunk = None
+    if chunk is None or chunk.doubtful:
+        chunk = _carefully(trainer, clients, states, inputs, gone)
+    chunk.lost = [Lost(inputs.round, client, reason) for client, reason in gone.items()]
+    return chunk
+
+
+def _attempt(trainer: ClientTrainer, count: int, inputs: RoundInputs, group: GroupTrainer) -> Chunk:
+    reducer, keeps = bound(trainer.setup.reducer, inputs.shared), trainer.setup.keeps_state
+    assert reducer is not None
+    chunk, shape = Chunk(), (trainer.size,)
+    for done in group.take(count):
+        chunk.total = fold_all(reducer, chunk.total, [trained.update for trained in done])
+        for trained in done:
+            chunk.doubtful |= trained.update.delta.shape != shape
+            chunk.rows.append(row(trained))
+            if keeps:
+                chunk.kept.append(trainer.put_away(trained, inputs.round))
+    chunk.doubtful = chunk.doubtful or not faults.is_finite(chunk.total)
+    return chunk
+
+
+def _carefully(
+    trainer: ClientTrainer,
+    clients: Sequence[int],
+    states: Sequence[Handle | None],
+    inputs: RoundInputs,
+    gone: dict[int, str],
+) -> Chunk:
+    """Train one by one; add to ``gone`` who fails and why."""
+    setup = trainer.setup
+    reducer = bound(setup.reducer, inputs.shared)
+    fails = setup.experiment.faults.on_client_error == "fail"
+    assert reducer is not None
+    chunk, again = Chunk(), False
+    for client, state in zip(clients, states, strict=True):
+        if client in gone:
+            continue
+        trace = ""
+        try:
+            (trained,) = trainer.train_clients([client], inputs, [trainer.read(state)])
+            reason = faults.flaw(trained.update, trainer.size)
+            if reason is None:
+                again = True
+                chunk.total = reducer.fold(chunk.total, trained.update)
+                again = False
+        except Exception as error:
+            reason, trace = faults.reason_of(error), f"\n{traceback.format_exc()}"
+        if reason is not None:
+            gone[client] = reason
+            if fails:
+                raise ClientError(f"{Lost(inputs.round, client, reason)}{trace}")
+            if again:  # The fold may have left a part of this client in the total.
+                return _carefully(trainer, clients, states, inputs, gone)
+            continue
+        chunk.rows.append(row(trained))
+        if setup.keeps_state:
+            chunk.kept.append(trainer.put_away(trained, inputs.round))
+    return chunk
+
+
+def row(trained: TrainedClient) -> Row:
+    """Return a client's row."""
+    update = trained.update
+    metrics = update.metrics
+    measured = (metrics["loss"], metrics["accuracy"], trained.counted)
+    return Row((update.client, update.examples, update.steps, *measured), trained.states)
+
+
+def merge_parts(parts: Sequence[Part], reducer: Reducer) -> Part:
+    """Merge the parts of a node's children, from the left."""
+    parts = [Part(*part) for part in parts]
+    total = merge_all(reducer, (p.partial for p in parts))
+    lost = tuple(lost for p in parts for lost in p.lost)
+    return Part(total, join([p.rows for p in parts]), lost)

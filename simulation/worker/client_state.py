@@ -1,0 +1,82 @@
+"""What a client keeps from round to round, and how it is put into one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.training.measured import TrainedClient
+from simulation.worker.setup import Setup
+from strategies.personal import local_entries
+from strategies.spec import Spec, Vector
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """What a client keeps.
+
+    Args:
+        own: the client rule's vectors [T], by name.
+        local: weights that stay on the client [L]; None where none do.
+        slots: the optimiser's state, where it goes on from round to round.
+    """
+
+    own: Mapping[str, Vector] = field(default_factory=dict)
+    local: Vector | None = None
+    slots: Vector | None = None
+
+
+def state_after(trained: TrainedClient) -> ClientState:
+    """Return what a client keeps after training."""
+    return ClientState(trained.own, trained.local, trained.slots)
+
+
+class StateLayout:
+    """Where the parts of a client's state are in its vector, and in the model.
+
+    Args:
+        setup: of the run.
+        spec: layout of the model.
+    """
+
+    def __init__(self, setup: Setup, spec: Spec) -> None:
+        rule = setup.rule
+        self.local: NDArray[np.int64] | None = (
+            local_entries(spec, rule.local) if rule.local else None
+        )
+        self._names, self._size = rule.own, spec.trainable_size
+        self._keeps_slots = setup.keeps_slots
+
+    def pack(self, state: ClientState) -> Vector:
+        """Return a state as one vector: own vectors, slots, weights that stay."""
+        parts = [state.own[name] for name in self._names]
+        parts += [part for part in (state.slots, state.local) if part is not None]
+        return np.concatenate(parts).astype(np.float32)
+
+    def unpack(self, vector: Vector) -> ClientState:
+        """Return the state that a vector holds."""
+        local = None
+        if self.local is not None:
+            vector, local = vector[: -len(self.local)], vector[-len(self.local) :]
+        size = self._size
+        own = {name: vector[i * size : (i + 1) * size] for i, name in enumerate(self._names)}
+        slots = vector[len(self._names) * size :] if self._keeps_slots else None
+        return ClientState(own, local, slots)
+
+    def personal(self, model: Vector, state: ClientState | None) -> Vector:
+        """Put the weights that stay on a client into ``model`` [P], and return it."""
+        if self.local is not None and state is not None and state.local is not None:
+            model[self.local] = state.local
+        return model
+
+    def keep_local(self, trained: TrainedClient, start: Vector) -> TrainedClient:
+        """Take the weights that stay on the client out of its update."""
+        if self.local is None:
+            return trained
+        delta = trained.update.delta.copy()
+        kept = start[self.local] + delta[self.local]
+        delta[self.local] = 0.0
+        return replace(trained, update=replace(trained.update, delta=delta), local=kept)

@@ -1,0 +1,276 @@
+"""One process's share of the work: train chunks of clients, evaluate, save.
+
+An :class:`Executor` lives in every Ray worker, and in the driver with the inline engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.config.given import admit
+from simulation.datasets import inputs as arrays
+from simulation.datasets.dataset import Dataset
+from simulation.population import behaviour
+from simulation.population.attackers import attackers
+from simulation.population.partition import AnyPartition
+from simulation.records.client_states import Handle, StateError
+from simulation.records.rows import Row, Rows, columns, join
+from simulation.training.backend import Trainer, backend
+from simulation.training.client_config import AS_CONFIGURED, ClientConfig
+from simulation.training.measured import Measured, ModelInfo, TrainedClient
+from simulation.training.plan import Asked, Examples
+from simulation.training.trainers import example_weights, trainer_for
+from simulation.worker import tree
+from simulation.worker.chunk import Part, merge_parts, train_chunk
+from simulation.worker.client_state import ClientState, StateLayout, state_after
+from simulation.worker.faults import Lost
+from simulation.worker.group_trainer import GroupTrainer, RoundInputs
+from simulation.worker.setup import Setup
+from strategies.reducing import merge_all
+from strategies.spec import Vector
+from strategies.sums import Streaming
+
+GROUP = 64
+"""Clients whose sizes are looked at to see how many one call trains."""
+
+
+class Executor:
+    """Do the work of one process. Building it builds the model."""
+
+    def __init__(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
+        admit(setup.given)
+        self.setup = setup
+        self.data = data
+        self.partition = partition
+        self.trainer = trainer_for(setup.experiment, setup.rule, setup.reducer, data)
+        self.layout = StateLayout(setup, self.trainer.spec)
+        classes = None if data.labels is None else data.classes
+        self.attackers = attackers(setup.experiment, len(partition), classes)
+        # Where deltas are only ever summed up, they need not be written.
+        streams = isinstance(setup.reducer, Streaming)
+        self.lazy_delta = streams and self.layout.local is None and self.attackers is None
+        self.weights = example_weights(setup.experiment, data)
+
+    @staticmethod
+    def prepare(threads: int, gpus: float) -> None:
+        """Make the process ready, before there is anything to do."""
+        backend().prepare(threads, gpus)
+
+    @property
+    def size(self) -> int:
+        """P, how many weights the model has."""
+        return self.trainer.spec.size
+
+    def info(self) -> ModelInfo:
+        """Return the model's layout and initial weights."""
+        return self.trainer.info
+
+    def train(
+        self,
+        round: int,
+        node: tree.Tree[NDArray[np.int64]],
+        model: Vector,
+        shared: Mapping[str, Any],
+        states: Sequence[Handle | None],
+        skip: Mapping[int, str] | None = None,
+        config: ClientConfig = AS_CONFIGURED,
+        parts: Mapping[int, float] | None = None,
+    ) -> tuple[Part, Any]:
+        """Train the clients below a node of the merge tree, and merge their updates as it says.
+
+        Args:
+            round: the round, from 1.
+            node: a chunk (the numbers of its clients), or a tuple of nodes.
+            model: global weights [P].
+            shared: what the server shares.
+            states: of each client what stands for its state, None where it is its first round.
+            skip: clients to leave out, with the reason.
+            config: what the strategy decides of local training in this round.
+            parts: of stragglers, which part of their local work they do.
+
+        Returns:
+            ``(part, kept)``: the node's :class:`~simulation.worker.chunk.Part`, and of each client
+            that contributed the sha256 of its state's file, or, where there is no shelf, the state
+            itself: an array [clients, ...] (None if clients keep nothing).
+        """
+        assert self.setup.reducer is not None
+        reducer, left, skip = self.setup.reducer, iter(states), skip or {}
+        placed = self.trainer.place(model)
+        inputs = RoundInputs(round, placed, shared, config, parts or {}, self.lazy_delta)
+        ids = np.concatenate(list(tree.leaves(node))).tolist()
+        there = [place for place, client in enumerate(ids) if client not in skip]
+        group = GroupTrainer(self, inputs, [ids[i] for i in there], [states[i] for i in there])
+        rows: list[Row] = []
+        kept: list[Any] = []
+        lost: list[Lost] = []
+
+        def partial(node: tree.Tree[NDArray[np.int64]]) -> Any:
+            if isinstance(node, tuple):
+                return merge_all(reducer, (partial(child) for child in node), own=True)
+            ids = node.tolist()
+            done = train_chunk(self, ids, [next(left) for _ in ids], inputs, skip, group)
+            rows.extend(done.rows)
+            kept.extend(done.kept)
+            lost.extend(done.lost)
+            return done.total
+
+        total = partial(node)
+        part = Part(total, columns(rows, self.trainer.metrics), tuple(lost))
+        return part, kept if self.setup.shelf or not kept else np.stack(kept)
+
+    def group(self, clients: Sequence[int]) -> int:
+        """Return how many clients, from the first on, are trained in one call."""
+        if self.setup.keeps_state:
+            return 1
+        return self.trainer.group([len(self.partition.train_rows(c)) for c in clients[:GROUP]])
+
+    def read(self, handle: Handle | None) -> ClientState | None:
+        """Return the state that a handle stands for."""
+        return None if handle is None else self.layout.unpack(handle.load())
+
+    def train_clients(
+        self,
+        clients: Sequence[int],
+        inputs: RoundInputs,
+        states: Sequence[ClientState | None],
+        trainer: Trainer | None = None,
+    ) -> list[TrainedClient]:
+        """Train clients in one call of the backend: the only way in which a client is trained.
+
+        Args:
+            clients: their numbers; one where clients keep states.
+            inputs: round, model and what is shared.
+            states: what each kept from its last round.
+            trainer: another one than the run's.
+        """
+        trainer, config = trainer or self.trainer, inputs.config
+        parts = [self.partition.train_rows(client) for client in clients]
+        at = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        sizes, y = [len(p) for p in parts], self.data.y_train[at]
+        if self.attackers is not None:
+            y = self.attackers.labels(clients, sizes, y)
+        state, model = states[0], inputs.model
+        if self.layout.local is not None:
+            model = self.layout.personal(np.array(model), state)
+        slots = None
+        if self.setup.keeps_slots:
+            slots = trainer.initial_slots if state is None else state.slots
+        weights = None if self.weights is None else self.weights[at]
+        job = trainer.plan.job(
+            clients,
+            sizes,
+            inputs.round,
+            Examples(arrays.rows(self.data.x_train, at), y, weights),
+            Asked(
+                epochs=config.epochs or self.setup.experiment.training.local_epochs,
+                steps=self.limits(clients, sizes, inputs.parts, config),
+                learning_rate=config.learning_rate,
+                batch_size=config.batch_size,
+                shared=inputs.shared,
+                lazy_delta=inputs.lazy_delta,
+            ),
+            own=None if state is None else [state.own],
+            slots=slots,
+        )
+        done = [self.layout.keep_local(one, model) for one in trainer.train(model, job)]
+        if self.attackers is None:
+            return done
+        return [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
+
+    def limits(
+        self,
+        clients: Sequence[int],
+        sizes: Sequence[int],
+        parts: Mapping[int, float],
+        config: ClientConfig = AS_CONFIGURED,
+    ) -> list[int | None] | None:
+        """Return how many steps each straggler takes, None for others; None where all keep up."""
+        if not parts:
+            return None
+        experiment = self.setup.experiment
+        epochs = config.epochs or experiment.training.local_epochs
+        batch = config.batch_size or experiment.training.batch_size
+        return [
+            behaviour.steps_of(parts[client], epochs * -(-n // batch)) if client in parts else None
+            for client, n in zip(clients, sizes, strict=True)
+        ]
+
+    def merge(self, *results: Part) -> Part:
+        """Merge the results of a node's children, from the left."""
+        assert self.setup.reducer is not None
+        return merge_parts(results, self.setup.reducer)
+
+    def evaluate_clients(self, clients: NDArray[np.int64], model: Vector) -> Rows:
+        """Return loss and accuracy of a model on each client's validation examples."""
+        parts = [self.partition.validation_rows(c) for c in clients.tolist()]
+        sizes = np.array([len(p) for p in parts], np.int64)
+        at = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
+        batch = self.setup.experiment.evaluation.batch_size
+        found = self.trainer.evaluate(
+            model, self.data.x_train, self.data.y_train, at, sizes.tolist(), batch,
+            self.data.sample_weight,
+        )  # fmt: skip
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rows = {
+                "client": clients,
+                "examples": sizes,
+                "loss": found.loss / sizes,
+                "accuracy": found.right / found.count,
+                "counted": found.count,
+            }
+        return rows | self.trainer.metrics.columns(found.states)
+
+    def evaluate_own(
+        self, clients: NDArray[np.int64], model: Vector, states: Sequence[Handle | None]
+    ) -> Rows:
+        """Return loss and accuracy of each client's personal model on its validation examples."""
+        found = []
+        for client, state in zip(np.split(clients, len(clients)), states, strict=True):
+            own = self.layout.personal(np.array(model), self.read(state))
+            found.append(self.evaluate_clients(client, own))
+        return join(found)
+
+    def evaluate_test(self, start: int, stop: int, model: Vector) -> Measured:
+        """Return what rows of the server's test set give."""
+        at = np.arange(start, stop)
+        batch = self.setup.experiment.evaluation.batch_size
+        return self.trainer.evaluate(
+            model, self.data.x_test, self.data.y_test, at, None, batch,
+            self.data.sample_weight_test,
+        )  # fmt: skip
+
+    def evaluate_test_own(self, model: Vector, states: Sequence[Handle | None]) -> dict[str, float]:
+        """Return sums over clients: loss, accuracy and further metrics of each on the test set."""
+        rows, total = len(self.data.y_test), dict[str, float]()
+        for state in states:
+            own = self.layout.personal(np.array(model), self.read(state))
+            found = self.evaluate_test(0, rows, own)
+            values = {"loss": found.loss[0] / rows, "accuracy": found.right[0] / found.count[0]}
+            values |= self.metric_results(found.states[0])
+            total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}
+        return total
+
+    def metric_results(self, states: NDArray[Any]) -> dict[str, float]:
+        """Return the values of the model's own metrics, by name, for their variables [S]."""
+        metrics = self.trainer.metrics
+        values = metrics.results(states[None])[0] if metrics.size else ()
+        return {name: float(value) for name, value in zip(metrics.names, values, strict=True)}
+
+    def save(self, model: Vector) -> bytes:
+        """Return a model of weights [P] as the bytes of a ``.keras`` file."""
+        return self.trainer.save(model)
+
+    def put_away(self, trained: TrainedClient, round: int) -> Any:
+        """Put what a client keeps on the shelf and return its sha256; without one, return it."""
+        state = self.layout.pack(state_after(trained))
+        if self.setup.shelf is None:
+            return state
+        try:
+            return self.setup.shelf.put(trained.update.client, round, state).digest
+        except OSError as error:
+            raise StateError(str(error)) from error

@@ -1,0 +1,69 @@
+"""The client rule: what a client does differently from plain local training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from strategies.schedules import Schedule, at_round
+from strategies.spec import Vector
+
+
+@dataclass(frozen=True)
+class Local:
+    """How a client trained: its steps, and learning rate and momentum of its SGD."""
+
+    steps: int
+    learning_rate: float
+    momentum: float = 0.0
+    nesterov: bool = False
+
+
+Hook = Callable[[Any, Any, Any, Mapping[str, Any], Mapping[str, Any]], Any]
+"""``hook(g, w, w0, shared, own) -> g'``: elementwise, in plain operators, one weight at a time."""
+
+After = Callable[
+    [Vector, Mapping[str, Any], Mapping[str, Vector], Local],
+    tuple[Mapping[str, Vector], Mapping[str, Vector]],
+]
+"""``after(delta, shared, own, local) -> (extras, own')``: all vectors are [T]."""
+
+
+@dataclass(frozen=True)
+class ClientRule:
+    """What a client does differently from plain local training.
+
+    Args:
+        name: for logs and configuration files.
+        hook: changes the gradient. It gets the gradient ``g`` and the weights ``w`` now and
+            ``w0`` as received, what the server shares and the client's own state, both by name
+            and cut to the weight at hand (numbers stay numbers). It must use plain operators
+            only, so that it runs inside the compiled graph and on NumPy arrays alike.
+        after: makes the extra uploads and the client's next state, once per local training.
+        scalars: numbers shared with every client, by name; a function of the round is a schedule.
+        own: names of the state vectors that a client keeps between rounds; they start at zero.
+        uploads: names of the extras that ``after`` makes.
+        uses: names of what the hook or ``after`` needs the server rule to share.
+        full_batch: take one step on all local examples, whatever epochs and batch size are set.
+        local: patterns of the names of weights that stay on the client (see strategies.personal).
+        initial_loss: measure the mean training loss of the received model before training and
+            report it as the metric ``initial_loss``.
+        sgd: clients must train with SGD; momentum is allowed for.
+    """
+
+    name: str = "plain"
+    hook: Hook | None = None
+    after: After | None = None
+    scalars: Mapping[str, float | Schedule] = field(default_factory=dict)
+    own: tuple[str, ...] = ()
+    uploads: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    full_batch: bool = False
+    initial_loss: bool = False
+    local: tuple[str, ...] = ()
+    sgd: bool = False
+
+    def share(self, round: int) -> dict[str, float]:
+        """Return the shared numbers of a round."""
+        return {name: at_round(value, round) for name, value in self.scalars.items()}

@@ -1,0 +1,143 @@
+"""What a part may have besides its protocol: each a protocol of its own, looked for by its method.
+
+A reducer, server rule or noise needs none of them. One that has the method has the protocol,
+whatever it inherits from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from strategies.protocols import Noise, Reducer
+from strategies.updates import Mean, Update
+
+if TYPE_CHECKING:
+    from strategies.algorithm import Algorithm
+
+
+@runtime_checkable
+class Refuses(Protocol):
+    """A reducer, server rule or noise that does not work with every other part."""
+
+    def refuse(self, algorithm: Algorithm) -> str | None:
+        """Return why it cannot be a part of ``algorithm``; None if it can."""
+
+
+@runtime_checkable
+class FoldsMany(Protocol):
+    """A reducer that folds several updates faster than one by one.
+
+    Law: ``fold_many(p, [u, v])`` has the bits of ``fold(fold(p, u), v)``.
+    """
+
+    def fold_many(self, partial: Any | None, updates: Sequence[Update]) -> Any:
+        """Add updates to a partial of one's own, which may be changed; None starts one."""
+
+
+@runtime_checkable
+class MergesInPlace(Protocol):
+    """A reducer that merges without allocating a new partial.
+
+    Law: ``absorb(a, b)`` has the bits of ``merge(a, b)``; it may change a, but not b.
+    """
+
+    def absorb(self, a: Any, b: Any) -> Any:
+        """Join two partials, the first one of one's own."""
+
+
+@runtime_checkable
+class AdaptsToRound(Protocol):
+    """A reducer that depends on what the server shares (an adaptive clipping norm)."""
+
+    def at(self, shared: Mapping[str, Any]) -> Reducer:
+        """Return the reducer of a round in which the server shares ``shared``."""
+
+
+@runtime_checkable
+class DividesByFixedNumber(Protocol):
+    """A reducer that can divide by a number of clients fixed beforehand, whoever comes."""
+
+    def over(self, clients: int) -> Reducer:
+        """Return the reducer whose mean is over so many clients."""
+
+
+@runtime_checkable
+class AveragesNobody(Protocol):
+    """A reducer that has a mean of an empty cohort, as it divides by a fixed number."""
+
+    def nobody(self, size: int) -> Mean | None:
+        """Return the mean [P] of an empty cohort; None while the number is not known."""
+
+
+@runtime_checkable
+class WrapsReducer(Protocol):
+    """A reducer that changes what goes to another one, or comes from it."""
+
+    @property
+    def reducer(self) -> Reducer:
+        """The reducer behind it."""
+
+
+@runtime_checkable
+class WeighsClients(Protocol):
+    """A reducer that weighs clients by their examples, or all alike."""
+
+    @property
+    def by(self) -> str | None:
+        """``"examples"`` or ``"uniform"``; None leaves it to how cohorts are drawn."""
+
+
+@runtime_checkable
+class NeedsSGD(Protocol):
+    """A client rule or reducer that may take clients' steps for those of SGD."""
+
+    @property
+    def sgd(self) -> bool:
+        """Whether it does: clients with other optimisers are refused."""
+
+
+@runtime_checkable
+class ToldMomentum(NeedsSGD, Protocol):
+    """A reducer whose formula has the momentum of the clients' SGD."""
+
+    @property
+    def momentum(self) -> float | None:
+        """The momentum; None takes what each client reports."""
+
+
+@runtime_checkable
+class ShowsNumbers(Protocol):
+    """A server rule with numbers for the round's record among those that it shares."""
+
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """The names of these numbers."""
+
+
+@runtime_checkable
+class PreparedForRun(Protocol):
+    """Noise that depends on how long a run is (to keep a target epsilon)."""
+
+    def prepared(self, rounds: int, population: int, cohort: int, sampling: str) -> Noise:
+        """Return the noise of a run; for the arguments see :meth:`Algorithm.prepared`."""
+
+
+@runtime_checkable
+class AccountsForPrivacy(Protocol):
+    """Noise that knows what privacy it has cost."""
+
+    def notes(self, rounds: int) -> dict[str, float]:
+        """Return numbers for the record of a round (epsilon, delta), after so many rounds."""
+
+
+def refusal(part: Any, algorithm: Algorithm) -> str | None:
+    """Return why ``part`` cannot be one of ``algorithm``; None if it can, or never refuses."""
+    return part.refuse(algorithm) if isinstance(part, Refuses) else None
+
+
+def innermost(reducer: Any) -> Any:
+    """Return the reducer behind all that wrap it."""
+    while isinstance(reducer, WrapsReducer):
+        reducer = reducer.reducer
+    return reducer
