@@ -5,6 +5,7 @@ For tests and debugging: breakpoints work, and the bits are those of the Ray eng
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from simulation.population.partition import AnyPartition
 from simulation.records.client_states import StateError, as_driver_error
 from simulation.worker.executor import Executor
 from simulation.worker.setup import Setup
+
+_ONE_AT_A_TIME = threading.RLock()
+"""A process has one model of each kind, whose weights a call sets: runs in threads take turns."""
 
 
 class InlineTicket:
@@ -31,7 +35,8 @@ class InlineTicket:
         """Return what the call returned (of training: without states)."""
         if self._call is not None:
             try:
-                found = self._call.run(self._executor, *self._call.inputs)
+                with _ONE_AT_A_TIME:
+                    found = self._call.run(self._executor, *self._call.inputs)
             except StateError as error:
                 raise as_driver_error(str(error)) from error
             self._value, self._kept = found if self._call.keeps_states else (found, None)
@@ -63,7 +68,8 @@ class InlineEngine(Engine):
         self._class.prepare(setup.threads, 0.0)
         self.setup, self.data, self.partition = setup, data, partition
         self.ledger = ClientLedger(setup.shelf, InlineTicket.kept)
-        self._executor = self._class(setup, data, partition)
+        with _ONE_AT_A_TIME:
+            self._executor = self._class(setup, data, partition)
 
     def share(self, value: Any) -> Any:
         """Return the value itself."""

@@ -8,6 +8,7 @@ mean. All other strategies see every reply.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -88,21 +89,26 @@ def client_rule(strategy: Strategy) -> ClientRule:
     return proximal_as_told() if hasattr(inner, "proximal_mu") else ClientRule()
 
 
+_GENERATORS = threading.RLock()
+"""The process has one of each: runs in threads beside each other use them in turn."""
+
+
 @contextmanager
 def seeded(seed: int, round: int, purpose: int) -> Iterator[None]:
     """Seed Python's and NumPy's global generators meanwhile, and give them back as they were.
 
     Flower's strategies sample clients and draw noise from them.
     """
-    python, numpy = random.getstate(), np.random.get_state()
     number = int(stream(seed, GLOBALS, purpose, round).integers(2**32))
-    random.seed(number)
-    np.random.seed(number)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+    with _GENERATORS:
+        python, numpy = random.getstate(), np.random.get_state()
+        random.seed(number)
+        np.random.seed(number)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 def state_of(strategy: Strategy) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class RunProgress:
     @property
     def elapsed(self) -> float:
         """Seconds that the run has taken here."""
-        return self.seconds if self.since is None else time.monotonic() - self.since
+        since = self.since  # the run's own thread may end it meanwhile
+        return self.seconds if since is None else time.monotonic() - since
 
 
 class RunLine(Listener):
@@ -214,14 +215,14 @@ class StudyScreen:
         for name in names:
             if name in shown:
                 row = self.rows[name]
-                record = row.record or {}
+                record, elapsed = row.record or {}, row.elapsed
                 table.add_row(
                     name,
                     row.state,
                     f"{row.done}/{row.rounds}",
                     percent(record.get("server_accuracy")) or "",
                     decimal(record.get("server_loss")) or "",
-                    f"{row.elapsed:.0f} s" if row.elapsed else "",
+                    f"{elapsed:.0f} s" if elapsed else "",
                     style=COLOURS.get(row.state, "dim"),
                 )
         hidden = [self.rows[n].state for n in names if n not in shown]

@@ -111,8 +111,12 @@ def side_by_side(
 
     def work() -> None:
         try:
-            while waiting and not errors:
-                attempt(waiting.popleft())
+            while not errors:
+                try:
+                    name = waiting.popleft()
+                except IndexError:  # Another thread has taken the last one.
+                    return
+                attempt(name)
         except BaseException as error:
             errors.append(error)
             waiting.clear()

@@ -15,6 +15,8 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import ray
@@ -69,7 +71,8 @@ class Pool:
     ) -> None:
         self._executor, self._resources = executor, resources
         self._turn = threading.Condition(threading.RLock())
-        self._listening = self._stopping = False
+        self._listener: int | None = None  # the thread that listens for all
+        self._stopping = False
         self._events: queue.SimpleQueue[tuple[WorkerSlot, Ticket, Any] | None] = queue.SimpleQueue()
         self._queue: deque[Ticket] = deque()
         self._later: deque[Ticket] = deque()
@@ -132,19 +135,34 @@ class Pool:
             Exception: what its run failed of.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        with self._turn:
-            while not ticket.over:
-                if self._stopping:
-                    raise Stopped
-                if ticket.owner.failure is not None:
-                    raise ticket.owner.failure
-                left = POLICY.glance if end is None else min(POLICY.glance, end - time.monotonic())
-                if self._listening:
-                    self._turn.wait(max(0.0, left))
-                else:
-                    self._listen(max(0.0, left))
-                if end is not None and time.monotonic() >= end and not ticket.over:
-                    raise TimeoutError(f"{ticket.name}: no result within {timeout} s")
+        owner, me = ticket.owner, threading.get_ident()
+        try:
+            while True:
+                owner.deliver()  # Not under the lock: what hears it may take its time.
+                with self._turn:
+                    if owner.news:
+                        continue
+                    if ticket.over:
+                        return
+                    if self._stopping:
+                        raise Stopped
+                    if owner.failure is not None:
+                        raise owner.failure
+                    if end is not None and time.monotonic() >= end:
+                        raise TimeoutError(f"{ticket.name}: no result within {timeout} s")
+                    left = (
+                        POLICY.glance if end is None else min(POLICY.glance, end - time.monotonic())
+                    )
+                    if self._listener is not None:
+                        self._turn.wait(max(0.0, left))
+                        continue
+                    self._listener = me
+                self._listen(me, max(0.0, left))
+        finally:
+            with self._turn:
+                if self._listener == me:  # A signal came before it listened.
+                    self._listener = None
+                    self._turn.notify_all()
 
     def stop(self) -> None:
         """End every run that waits for a call, or will, by :class:`Stopped`."""
@@ -225,29 +243,29 @@ class Pool:
                 return ticket
         return None
 
-    def _listen(self, timeout: float) -> None:
-        """Wait until something happens on the cluster, and react to it for all runs."""
-        self._listening = True
-        event, heard = None, False
-        self._turn.release()
+    def _listen(self, me: int, timeout: float) -> None:
+        """Wait until something happens on the cluster, and react to it for all runs.
+
+        Args:
+            me: the thread that listens, for all that wait.
+            timeout: how long, in seconds.
+        """
+        events: list[Any] = []
         try:
-            event = self._events.get(timeout=timeout)
-            heard = True
-        except queue.Empty:
-            pass
-        finally:
-            self._turn.acquire()
-            self._listening = False
-            self._turn.notify_all()
-        while heard:
-            if event is not None:
-                self._react(*event)
-            try:
-                event = self._events.get_nowait()
-            except queue.Empty:
-                heard = False
-        self._look_for_hung()
-        self._hand_out()
+            with suppress(queue.Empty):
+                events.append(self._events.get(timeout=timeout))
+        finally:  # Whatever comes between, a signal even: others listen, and what was heard counts.
+            with self._turn:
+                if self._listener == me:
+                    self._listener = None
+                self._turn.notify_all()
+                while events:
+                    if (event := events.pop()) is not None:
+                        self._react(*event)
+                    with suppress(queue.Empty):
+                        events.append(self._events.get_nowait())
+                self._look_for_hung()
+                self._hand_out()
 
     def _react(self, slot: WorkerSlot, ticket: Ticket, answer: tuple[Any, Any]) -> None:
         ref, future = answer
@@ -293,7 +311,7 @@ class Pool:
         ticket.status = status
         owner.busy += seconds
         if owner.hear is not None:
-            owner.hear(self.slots.index(slot), ticket, status)
+            owner.news.append(partial(owner.hear, self.slots.index(slot), ticket, status))
         if status.error is None:
             pace = seconds / ticket.cost
             owner.slowest[ticket.name] = max(pace, owner.slowest.get(ticket.name, 0.0))
@@ -301,10 +319,15 @@ class Pool:
                 owner.learn(slot, seconds, ticket.cost)
             done, ticket.done = ticket.done, None
             if done is not None:
-                try:
-                    done()
-                except Exception as error:  # It is that run's to end of it, not this thread's.
-                    owner.failure = error
+                owner.news.append(done)
+
+    @staticmethod
+    def _note_death(line: Sequence[Ticket], how: str) -> None:
+        """Let the runs that a worker was working for log that it is no more."""
+        for owner in dict.fromkeys(ticket.owner for ticket in line):
+            calls = sum(ticket.owner is owner and not ticket.opens for ticket in line)
+            text = "a worker %s; %d calls go to others"
+            owner.news.append(partial(log.warning, text, how, calls))
 
     def _failed(self, slot: WorkerSlot, ticket: Ticket, error: RayError) -> None:
         """React to a call that Ray could not carry out, though the worker lives."""
@@ -363,7 +386,7 @@ class Pool:
                 text = f"{slot.failures} workers {how} before they were ready: {error}"
                 owner.failure = WorkerError(text)
                 slot.failures = 0
-        log.warning("a worker %s; %d calls go to others", how, len(calls))
+        self._note_death(line, how)
         if calls and calls[0] is line[0]:
             first = calls[0]
             first.attempts += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class PoolRun:
         busy: seconds that workers have worked for it.
         failure: why it cannot go on.
         hear: called with the worker's place, a call that is over, and how it went.
+        news: what is to be told of this run, by a thread of its own.
         worked: seconds and cost of the training that each worker did lately.
     """
 
@@ -39,6 +41,22 @@ class PoolRun:
     failure: Exception | None = None
     hear: Callable[[int, Ticket, Status], None] | None = None
     worked: dict[WorkerSlot, tuple[float, float]] = field(default_factory=dict)
+    news: deque[Callable[[], Any]] = field(default_factory=deque)
+    _telling: threading.RLock = field(default_factory=threading.RLock)
+
+    def deliver(self) -> None:
+        """Tell the news, in order, on the thread that asks: it must be one of this run's.
+
+        Raises:
+            Exception: what a listener raises; it is this run's to end of it.
+        """
+        with self._telling:
+            while self.news:
+                try:
+                    self.news.popleft()()
+                except Exception as error:
+                    self.failure = error
+                    raise
 
     def learn(self, slot: WorkerSlot, seconds: float, cost: float) -> None:
         """Note how fast a worker trains; what is long past counts less and less."""
