@@ -29,7 +29,7 @@ def ray_cluster() -> Iterator[Any]:
     """One Ray for all tests that need it: four logical CPUs."""
     import ray
 
-    from simulation.engines.ray.cluster import lean
+    from simulation.engines.ray.private import lean
 
     # "local": while a test beside this one has a cluster of nodes, Ray would join that otherwise.
     with lean():
