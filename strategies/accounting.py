@@ -136,7 +136,7 @@ def _one_round(multiplier: float, rate: float, sampling: str) -> tuple[Any, Any]
         event = dp.SampledWithoutReplacementDpEvent(part.denominator, part.numerator, noise)
     with _quiet():
         accountant.compose(event)
-    return accountant._orders, accountant._rdp
+    return accountant.orders, accountant.rdp
 
 
 def epsilon(

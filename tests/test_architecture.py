@@ -120,6 +120,68 @@ def test_no_module_imports_itself_by_a_detour() -> None:
             del left[module]
 
 
+PUBLIC = {
+    "flwr": (
+        "flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy",
+        "flwr.simulation", "flwr.server", "flwr.server.workflow",
+        "flwr.supercore",  # for its log alone, which strategies need
+    ),
+    "ray": ("ray", "ray.exceptions"),
+    "keras": ("keras",),
+    "tensorflow": ("tensorflow",),
+    "dp_accounting": ("dp_accounting",),
+}  # fmt: skip
+"""Modules of libraries that may be imported anywhere."""
+
+
+def own_names() -> set[str]:
+    """Every name with an underscore before it that our own code gives to something."""
+    found: set[str] = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                found.add(node.target.id)
+    return found
+
+
+OWN = own_names()
+
+NOT_THEIRS = {"_is_twin", "_lends", "_is_heard", "_accuracy", "_abc_impl"}
+"""Marks that we write on objects of libraries, ends of words, names of Python itself."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if p.name != "private.py" and p.relative_to(ROOT).parts[0] != "analysis"],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_private_names_of_libraries_are_in_private_py(path: Path) -> None:
+    used: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            names = [node.attr]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value] if node.value.isidentifier() else []
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [alias.name for alias in node.names]
+            top = node.module.partition(".")[0]
+            if node.module not in PUBLIC.get(top, (node.module,)):
+                used.append(node.module)
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+            used += [m for m in modules if m not in PUBLIC.get(m.partition(".")[0], (m,))]
+            continue
+        else:
+            continue
+        hidden = [n for n in names if n.startswith("_") and n.strip("_") and n[-2:] != "__"]
+        used += [n for n in hidden if n not in OWN | NOT_THEIRS]
+    assert not used, f"private names of libraries belong into a private.py: {used}"
+
+
 def loaded_after(code: str) -> set[str]:
     """Top-level modules in a fresh process that ran ``code``."""
     text = f"import sys\n{code}\nprint(*{{m.partition('.')[0] for m in sys.modules}})"

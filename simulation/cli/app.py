@@ -11,8 +11,9 @@ import click
 from rich.console import Console
 
 from simulation.cli.endings import bad_input, endings, quiet
-from simulation.config.app import parse_app, read_app
+from simulation.config.app import parse_app
 from simulation.config.errors import RunError
+from simulation.flower.app_settings import read_app
 from simulation.listeners.listener import Listener
 from simulation.records.reading import read_json
 from simulation.runs.app_run import AppResult, free_path, run_app

@@ -16,8 +16,9 @@ def quiet() -> None:
     """Keep the log lines and warnings of libraries off the screen; a run has them in run.log."""
     import logging
 
-    import flwr.common.logger  # noqa: F401  (it sets up a handler, which is taken away here)
+    from simulation.flower import private
 
+    private.logger()  # Flower gives it a handler first, which is taken away here.
     logging.captureWarnings(True)
     for name in ("flwr", "py.warnings", "ray"):
         logger = logging.getLogger(name)

@@ -1,9 +1,8 @@
-"""The configuration of a user's own Flower app: where it is, how many clients, what it says."""
+"""The configuration of a run of a user's own Flower app: where it is, how many clients."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,42 +58,3 @@ def parse_app(given: Mapping[str, Any]) -> AppRun:
     if run.resources.engine == "flower":
         raise ConfigError("resources.engine must be 'ray' or 'inline' with --app, got 'flower'")
     return run
-
-
-@dataclass(frozen=True)
-class FlowerApp:
-    """What an app's ``pyproject.toml`` says: its name, components and run configuration."""
-
-    name: str
-    server: str
-    client: str
-    run_config: dict[str, Any]
-
-
-def read_app(run: AppRun) -> FlowerApp:
-    """Read and check an app's ``pyproject.toml``, as ``flwr run`` would.
-
-    Raises:
-        ConfigError: naming what is wrong with it.
-    """
-    import click
-    from flwr.cli.config_utils import load_and_validate
-    from flwr.common.config import get_fused_config_from_dir, parse_config_args
-
-    folder = run.app.resolve()
-    if not (folder / "pyproject.toml").is_file():
-        raise ConfigError(f"app must be a folder with a pyproject.toml, got {str(run.app)!r}")
-    try:
-        config, _ = load_and_validate(folder / "pyproject.toml")
-    except (ValueError, ImportError, SyntaxError) as error:
-        raise ConfigError(f"app: {' '.join(str(error).split())}") from None
-    try:
-        overrides = parse_config_args(list(run.run_config))
-        fused = get_fused_config_from_dir(folder, overrides)
-    except (ValueError, OSError, click.ClickException) as error:
-        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        raise ConfigError(f"run_config: {text}, got {' '.join(run.run_config)!r}") from None
-    parts = config["tool"]["flwr"]["app"]["components"]
-    if "serverapp" not in parts or "clientapp" not in parts:
-        raise ConfigError(f"app must have a serverapp and a clientapp, got {sorted(parts)}")
-    return FlowerApp(config["project"]["name"], parts["serverapp"], parts["clientapp"], dict(fused))

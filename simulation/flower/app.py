@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.clientapp.client_app import LoadClientAppError
-from flwr.supercore.object_ref import load_app
 
 from simulation.engines.engine import Engine
 from simulation.engines.inline import InlineEngine
 from simulation.engines.policy import POLICY
 from simulation.engines.ray import shipping
 from simulation.engines.ray.engine import RayEngine
+from simulation.flower import private
 from simulation.flower.app_hooks import AppError
 from simulation.flower.app_replies import Diverged
 from simulation.flower.client_app import answer
 from simulation.flower.grid import MessageGrid
-from simulation.flower.private import set_message_id
 
 if TYPE_CHECKING:
     from simulation.config.app import AppRun
@@ -73,9 +71,10 @@ class AppExecutor:
         if setup.backend is not None:
             os.environ["KERAS_BACKEND"] = setup.backend
         self._setup, self._population = setup, len(partition)
-        self._app = load_app(setup.component, LoadClientAppError, setup.folder)
+        load_error, _ = private.load_errors()
+        self._app = private.app_loader()(setup.component, load_error, setup.folder)
         if not isinstance(self._app, ClientApp):
-            raise LoadClientAppError(
+            raise load_error(
                 f"clientapp must be a ClientApp, got {type(self._app).__name__} "
                 f"for {setup.component}"
             )
@@ -180,7 +179,7 @@ class AppGrid(MessageGrid):
             names = []
             for message, digest, kept in zip(batch, digests, known, strict=True):
                 if kept is not None:
-                    set_message_id(message, f"k{next(self._numbers)}")
+                    private.set_message_id(message, f"k{next(self._numbers)}")
                 name = next(fresh) if kept is None else message.metadata.message_id
                 if kept is not None:
                     self._known[name] = kept

@@ -15,15 +15,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from flwr.app import ArrayRecord, MetricRecord
-from flwr.compat.common.recorddict_compat import parameters_to_arrayrecord
-from flwr.server import server as servers
-from flwr.server.client_manager import SimpleClientManager
-from flwr.server.history import History
+from flwr.server import History, Server, SimpleClientManager
 from flwr.server.workflow import DefaultWorkflow
-from flwr.server.workflow.constant import MAIN_PARAMS_RECORD
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config.flower_sampling import impossible
+from simulation.flower import private
 from simulation.flower.recorder import Recorder
 
 AGGREGATES = {"aggregate_train": "train", "aggregate_evaluate": "evaluate"}
@@ -68,12 +65,13 @@ class Hooks:
         for kind in with_subclasses(Strategy):
             if "start" in vars(kind):
                 yield kind, "start", self._start
-        for server in with_subclasses(servers.Server):
+        for server in with_subclasses(Server):
             if "fit" in vars(server):
                 yield server, "fit", self._fit
         # Replies come in a set there: sums of floats, and with them the bits, would go by chance.
-        yield servers, "fit_clients", in_order
-        yield servers, "evaluate_clients", in_order
+        module, asking = private.asking_functions()
+        for name in asking:
+            yield module, name, in_order
         yield DefaultWorkflow, "__call__", self._workflow
         yield SimpleClientManager, "wait_for", self._wait_for
         for name, measured in HISTORY.items():
@@ -141,7 +139,7 @@ class Hooks:
         def fit(server: Any, *args: Any, **options: Any) -> Any:
             self._check(server.strategy)
             result = original(server, *args, **options)
-            self.final.append(parameters_to_arrayrecord(server.parameters, keep_input=True))
+            self.final.append(private.arrays_of_parameters(server.parameters))
             return result
 
         return fit
@@ -151,7 +149,7 @@ class Hooks:
         def run(workflow: Any, grid: Any, context: Any) -> None:
             self._check(getattr(context, "strategy", None))
             original(workflow, grid, context)
-            self.final.append(context.state.array_records[MAIN_PARAMS_RECORD])
+            self.final.append(context.state.array_records[private.name_of_model()])
 
         return run
 

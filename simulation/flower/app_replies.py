@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
-from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
-from flwr.proto.recorddict_pb2 import RecordDict as Wire
+
+from simulation.flower import private
 
 log = logging.getLogger("sunflower.app")
 
@@ -225,11 +225,13 @@ def read_file(path: Path) -> Iterator[Kept]:
 
 def to_bytes(content: RecordDict) -> bytes:
     """Return a record dictionary as Flower sends it."""
-    return bytes(recorddict_to_proto(content).SerializeToString())
+    to_wire, _, _ = private.wire_format()
+    return bytes(to_wire(content).SerializeToString())
 
 
 def from_bytes(data: bytes) -> RecordDict:
     """Return the record dictionary that :func:`to_bytes` was given."""
-    wire = Wire()
+    _, from_wire, kind = private.wire_format()
+    wire = kind()
     wire.ParseFromString(data)
-    return recorddict_from_proto(wire)
+    return from_wire(wire)

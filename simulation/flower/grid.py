@@ -7,17 +7,19 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from simulation.engines.calls import Call, Poisoned
 from simulation.engines.engine import Engine
 from simulation.engines.policy import POLICY
 from simulation.flower.codec import CLIENT_FAILED
-from simulation.flower.private import set_identity, set_message_id
+from simulation.flower.private import new_run, set_identity, set_message_id
+
+if TYPE_CHECKING:
+    from simulation.flower.private import Run
 
 Asked = list[tuple[Message, RecordDict | None]]
 """Messages, or replies, each with its node's state."""
@@ -76,7 +78,7 @@ class MessageGrid(Grid):
     def run(self) -> Run:
         """The run that messages belong to."""
         if self._run is None:
-            self.set_run(Run.create_empty(1))
+            self.set_run(new_run(1))
         assert self._run is not None
         return self._run
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from simulation.flower.private import set_source
+
+if TYPE_CHECKING:
+    from simulation.flower.private import Run
 
 LOOK = 0.5
 """Seconds between looks for nodes that have not connected yet."""

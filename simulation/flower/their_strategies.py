@@ -17,8 +17,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
-from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
+from simulation.flower import private
 from strategies import proximal_as_told
 from strategies.client_rule import ClientRule
 from strategies.random_streams import stream
@@ -33,9 +33,9 @@ WEIGHTED_MEANS: tuple[type[Strategy], ...] = (
 )
 """Strategies whose ``aggregate_train`` uses replies only through the mean by ``num-examples``."""
 
-TRAINING = ("aggregate_train", "_check_and_log_replies")
+TRAINING = ("aggregate_train", private.checking_method())
 
-EVALUATION = ("configure_evaluate", "aggregate_evaluate", "_check_and_log_replies")
+EVALUATION = ("configure_evaluate", "aggregate_evaluate", private.checking_method())
 
 WEIGHT = "num-examples"
 
@@ -54,7 +54,7 @@ def needs_only_the_mean(strategy: Strategy) -> bool:
     return (
         _untouched(strategy, TRAINING)
         and getattr(strategy, "weighted_by_key", None) == WEIGHT
-        and getattr(strategy, "train_metrics_aggr_fn", None) is aggregate_metricrecords
+        and getattr(strategy, "train_metrics_aggr_fn", None) is private.mean_of_metrics()
     )
 
 
@@ -62,7 +62,7 @@ def evaluates_plainly(strategy: Strategy) -> bool:
     """Tell whether a strategy does nothing with what clients measure but to average it."""
     return (
         _untouched(strategy, EVALUATION)
-        and getattr(strategy, "evaluate_metrics_aggr_fn", None) is aggregate_metricrecords
+        and getattr(strategy, "evaluate_metrics_aggr_fn", None) is private.mean_of_metrics()
     )
 
 
@@ -166,5 +166,5 @@ def _place(item: tuple[tuple[int, str], Any]) -> int:
 
 def mean_reply(request: Message, arrays: ArrayRecord, metrics: Any) -> Message:
     """Return the one reply that stands for all of a round."""
-    request.metadata.__dict__["_message_id"] = "folded"
+    private.set_message_id(request, "folded")
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=request)

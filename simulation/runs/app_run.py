@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, Context, RecordDict
 from flwr.serverapp import ServerApp
-from flwr.serverapp.server_app import LoadServerAppError
-from flwr.supercore.object_ref import load_app
 from numpy.typing import NDArray
 
-from simulation.config.app import AppRun, FlowerApp, read_app
+from simulation.config.app import AppRun
 from simulation.config.errors import RunError
+from simulation.flower import private
 from simulation.flower.app_hooks import AppError, Hooks
 from simulation.flower.app_replies import Diverged, Replies
+from simulation.flower.app_settings import FlowerApp, read_app
 from simulation.flower.recorder import Recorder
 from simulation.listeners.listener import Listener
 from simulation.records import files, reading, run_folder
@@ -153,15 +153,16 @@ def _serve(
 ) -> AppResult:
     path, began, status = hearing.folder.path, time.perf_counter(), "failed"
     grid.listen(hearing)
-    context = Context(grid.run.run_id, 1, {}, RecordDict(), app.run_config)
+    context = Context(grid.run.run_id, private.SERVER_NODE, {}, RecordDict(), app.run_config)
     listener.stage(f"running {app.name}")
     hooks = Hooks(hearing, run.clients)
     try:
         with disk(path):
             seed_globally(seed)
-            server = load_app(app.server, LoadServerAppError, run.app.resolve())
+            _, load_error = private.load_errors()
+            server = private.app_loader()(app.server, load_error, run.app.resolve())
             if not isinstance(server, ServerApp):
-                raise LoadServerAppError(
+                raise load_error(
                     f"serverapp must be a ServerApp, got {type(server).__name__} for {app.server}"
                 )
             seed_globally(seed)  # again: imports may have drawn, and are done once in a process

@@ -13,10 +13,10 @@ from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore import log
 
 from simulation.config.experiment import Experiment
 from simulation.datasets import registry
+from simulation.flower import private
 from simulation.flower.executor import experiment_of
 from simulation.flower.nodes import NumberedGrid
 from simulation.flower.runtime import FlowerRuntime
@@ -29,6 +29,8 @@ TOLD = {
     "seconds": "seconds",
 }
 """What a log line tells of a round: its key, and what it is called."""
+
+log = private.logger().log
 
 app = ServerApp()
 

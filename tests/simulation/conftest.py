@@ -30,7 +30,7 @@ def local_ray() -> Iterator[Any]:
     """Start a Ray of this machine alone, of four logical CPUs."""
     import ray
 
-    from simulation.engines.ray.cluster import lean
+    from simulation.engines.ray.private import lean
 
     # "local": while a test beside this one has a cluster of nodes, Ray would join that otherwise.
     with lean():

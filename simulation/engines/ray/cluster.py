@@ -5,31 +5,20 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from simulation.config.errors import ConfigError
 from simulation.config.sections import Resources
+from simulation.engines.ray.private import AT_LOOPBACK, LATE, OTHER_VERSION, lean, loopback
 from simulation.engines.ray.quiet import without_remarks
 from simulation.engines.ray.shipping import runtime_env
 from simulation.worker.faults import WorkerError
 
 log = logging.getLogger("sunflower.cluster")
 
-SPARE = ("start_log_monitor", "start_monitor", "start_api_server")
-"""Methods of Ray's ``Node`` that start processes which a Ray of our own can do without."""
-
-LOOPBACK = "127.0.0.1"
-
-LATE = "timed out during startup"
-"""What Ray says when its processes took too long: without byte code the first start is slow."""
-
 ATTEMPTS = 2
 """Starts of Ray."""
-
-NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray's switch for systems on which it has clusters of several machines or not."""
 
 _NUMBERS = itertools.count(1)
 """Numbers of the workers that this process makes: Ray wants no name twice."""
@@ -105,7 +94,7 @@ class Cluster:
             try:
                 ray.init(address=address, runtime_env=runtime_env(ship) or None, **quiet)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                if "ersion mismatch" in str(error):
+                if OTHER_VERSION in str(error):
                     raise ResourceError(
                         "resources.address must be that of a cluster with the same Ray and "
                         f"Python, got {address!r} ({' '.join(str(error).split())})"
@@ -124,7 +113,7 @@ class Cluster:
         wanted = (resources.workers or 0) * resources.client_cpus
         if wanted > cpus:
             log.warning("%g CPUs for workers on a machine of %g: they will share", wanted, cpus)
-        local = {"address": "local", "include_dashboard": False, "_node_ip_address": LOOPBACK}
+        local = {"address": "local", "include_dashboard": False, **AT_LOOPBACK}
         count = max(1, round(max(cpus, wanted)))
         with loopback(), lean():
             for attempt in range(ATTEMPTS):
@@ -158,47 +147,6 @@ def address_of(resources: Resources) -> str | None:
     if resources.address is not None or not set_by_ray or set_by_ray.startswith("http"):
         return resources.address
     return set_by_ray
-
-
-@contextmanager
-def loopback() -> Iterator[None]:
-    """Let a Ray that is started meanwhile listen on the loopback address only.
-
-    On Linux, Ray replaces 127.0.0.1 by an address that other machines reach; not so where it has
-    no support for clusters, which is what this switch tells it. (A Ray of its own needs none.)
-    """
-    from ray._private import ray_constants
-
-    before = os.environ.get(NO_CLUSTER), ray_constants.ENABLE_RAY_CLUSTER
-    os.environ[NO_CLUSTER], ray_constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before[1]
-        if before[0] is None:
-            del os.environ[NO_CLUSTER]
-        else:
-            os.environ[NO_CLUSTER] = before[0]
-
-
-@contextmanager
-def lean() -> Iterator[None]:
-    """Let a Ray that is started meanwhile do without processes that are of no use here.
-
-    The log monitor brings workers' output to a driver that wants it, the autoscaler's monitor asks
-    for more nodes, and the API server is what the dashboard talks to. Ray has no switch for them.
-    To start them takes 2 CPU seconds, and Ray waits for the last.
-    """
-    from ray._private.node import Node
-
-    kept = {name: vars(Node)[name] for name in SPARE if name in vars(Node)}
-    for name in kept:
-        setattr(Node, name, lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        for name, method in kept.items():
-            setattr(Node, name, method)
 
 
 def alive() -> list[dict[str, Any]]:

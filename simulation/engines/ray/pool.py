@@ -35,6 +35,7 @@ from simulation.engines.calls import BAD_INPUT, Poisoned, Status, ValueLost
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Worker
 from simulation.engines.ray.cluster import Cluster
+from simulation.engines.ray.private import LOW_MEMORY
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
 from simulation.worker.faults import WorkerError
 
@@ -376,7 +377,7 @@ class Pool:
         """Put a new worker into a slot; what the old one had not finished goes to others."""
         self._catch_up(slot)
         line, slot.line, slot.opened = list(slot.line), deque(), set()
-        if isinstance(error, OutOfMemoryError) or "running low on memory" in str(error):
+        if isinstance(error, OutOfMemoryError) or LOW_MEMORY in str(error):
             how = "ran out of memory"
         calls = [ticket for ticket in line if not ticket.opens]
         if line and line[0].opens:

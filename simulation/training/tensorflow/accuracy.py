@@ -14,7 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from simulation.training.tensorflow.losses import mask_of, resolved
+from simulation.training.tensorflow import private
+from simulation.training.tensorflow.losses import resolved
 
 BINARY = keras.metrics.binary_accuracy
 
@@ -79,7 +80,7 @@ class Accuracy:
             weights: weights of the examples [n], or None.
         """
         values = tf.cast(self.function(y, output), tf.float32)
-        mask, counts = mask_of(output), None
+        mask, counts = private.mask_of(output), None
         if mask is not None:
             counts = tf.cast(mask, tf.float32)
         if self.weighted and weights is not None:
@@ -135,15 +136,15 @@ def _by_shapes(loss: Any, y: Any, output: Any, classes: int | None) -> Accuracy 
 
 
 def _compiled(model: keras.Model) -> Accuracy | None:
-    whole = model._compile_metrics
+    whole = private.compiled_metrics(model)
     if whole is None:
         return None
-    weighted = [m for group in whole._flat_weighted_metrics if group for m in group.metrics]
+    weighted = private.weighted_metrics(whole)
     for metric in whole.metrics:
-        function = getattr(metric, "_fn", None)
+        function, options = private.metric_function(metric)
         if function in (BINARY, SPARSE, ONE_HOT):
             alias = "" if metric.name in PLAIN else metric.name
-            chosen = partial(function, **metric._fn_kwargs)
+            chosen = partial(function, **options)
             return Accuracy(function.__name__, chosen, metric in weighted, alias)
     return None
 

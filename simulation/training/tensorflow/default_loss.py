@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.training.backend import ModelError
+from simulation.training.tensorflow import private
 
 losses = keras.losses
 
@@ -26,10 +27,9 @@ def activation_of(model: keras.Model) -> str:
 
 def _last(model: keras.Model) -> Any:
     outputs = getattr(model, "outputs", None)
-    if outputs and hasattr(outputs[0], "_keras_history"):
-        made_by = outputs[0]._keras_history.operation
-        if made_by is not model:
-            return made_by
+    made_by = private.maker_of(outputs[0]) if outputs else None
+    if made_by is not None and made_by is not model:
+        return made_by
     return model.layers[-1] if model.layers else None
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from simulation.records.rows import STATES, Rows
+from simulation.training.tensorflow import private
 from simulation.training.tensorflow.accuracy import PLAIN, Accuracy
 
 
@@ -28,8 +29,9 @@ class KerasMetrics:
 
     def __init__(self, model: keras.Model, accuracy: Accuracy | None) -> None:
         self.model = model
-        found = [m for m in model.metrics if m is not model._loss_tracker]
-        compiled = model._compile_metrics
+        loss = private.loss_tracker(model)
+        found = [m for m in model.metrics if m is not loss]
+        compiled = private.compiled_metrics(model)
         known = {*PLAIN, accuracy.alias or "accuracy"} if accuracy is not None else set()
         plain = all(
             one is compiled and {m.name for m in compiled.metrics} <= known for one in found

@@ -10,6 +10,7 @@ import keras
 
 from simulation.config.sections import Training
 from simulation.training.backend import ModelError
+from simulation.training.tensorflow import private
 
 DEFAULT_RATE = 0.05
 """Learning rate of the default optimiser, plain SGD."""
@@ -40,20 +41,13 @@ def compile_model(model: keras.Model, training: Training, loss: Any = None) -> N
                 f"training.loss must be left out for model {model.name!r}, which has a compile of "
                 f"its own, got {training.loss!r}"
             )
-    kept, metrics = (getattr(model, name, None) for name in ("_compile_loss", "_compile_metrics"))
+    own = private.compile_arguments(model)
     if training.loss is not None:
-        loss = named_loss(training.loss)
-    elif kept is not None:
-        loss = kept._user_loss
+        own |= {"loss": named_loss(training.loss), "loss_weights": None}
+    elif private.compiled_loss(model) is None:
+        own["loss"] = loss
     # Keras' own compile: one of the user's may want more arguments, which it has had already.
-    keras.Model.compile(
-        model,
-        optimizer=optimizer,
-        loss=loss,
-        loss_weights=None if kept is None or training.loss else kept._user_loss_weights,
-        metrics=None if metrics is None else metrics._user_metrics,
-        weighted_metrics=None if metrics is None else metrics._user_weighted_metrics,
-    )
+    keras.Model.compile(model, optimizer=optimizer, **own)
     # Mixed precision may have put a loss scale around it.
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
@@ -73,15 +67,16 @@ def optimizer_for(
         )
     rate: Any = training.learning_rate
     inner = getattr(given, "inner_optimizer", given)
-    schedule = not isinstance(inner._learning_rate, keras.Variable)
+    setting = private.rate_setting(inner)
+    schedule = not isinstance(setting, keras.Variable)
     if rate is not None and schedule:
         raise ModelError(
             f"training.learning_rate must be left out for model {model.name!r}, whose optimizer "
-            f"follows {type(inner._learning_rate).__name__}, got {rate!r}"
+            f"follows {type(setting).__name__}, got {rate!r}"
         )
     if training.optimizer is not None:
         # The model's own learning rate still holds: only the optimiser is another.
-        own = inner._learning_rate if schedule else float(inner.learning_rate.numpy())
+        own = setting if schedule else float(inner.learning_rate.numpy())
         return make_optimizer(training.optimizer, own if rate is None else rate, training.momentum)
     return fresh(model, given, rate, training.momentum)
 
@@ -116,9 +111,8 @@ def fresh(
     if rate is not None:
         made.learning_rate = rate
     # Weights without decay are no part of the settings that an optimiser tells.
-    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
-        if hasattr(given, name):
-            setattr(made, name, getattr(given, name))
+    for name, value in private.exclusions(given).items():
+        setattr(made, name, value)
     return made
 
 
@@ -218,7 +212,7 @@ def statistics(model: keras.Model) -> list[keras.Variable]:
     Weights of frozen layers stay as built on every worker and do not travel.
     """
     frozen = {
-        id(v) for layer in model._flatten_layers() if not layer.trainable for v in layer.weights
+        id(v) for layer in private.layers_of(model) if not layer.trainable for v in layer.weights
     }
     return [
         v
@@ -234,7 +228,7 @@ def other_states(model: keras.Model) -> list[keras.Variable]:
     """
     travelling = {id(v) for v in [*model.trainable_variables, *statistics(model)]}
     frozen = {
-        id(v) for layer in model._flatten_layers() if not layer.trainable for v in layer.weights
+        id(v) for layer in private.layers_of(model) if not layer.trainable for v in layer.weights
     }
     return [v for v in model.weights if id(v) not in travelling | frozen]
 

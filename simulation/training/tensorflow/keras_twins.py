@@ -26,6 +26,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from simulation.training.tensorflow import private
+
 KEPT_TWINS = 8
 """Twins that a process keeps: those used last."""
 
@@ -125,24 +127,21 @@ def _copy(source: Any, target: Any) -> None:
 @contextmanager
 def _same_randomness() -> Iterator[None]:
     """Leave the global random generators as they were: a twin must not shift an app's numbers."""
-    from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-
     python, numpy = random.getstate(), np.random.get_state()
-    shared = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    state = None if shared is None else np.array(shared.state)
+    shared = private.global_seed()
+    state = None if shared is None else np.array(shared)
     try:
         yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
         if shared is not None:
-            shared.state.assign(state)
+            shared.assign(state)
 
 
 def key_of(model: Any) -> str | None:
     """Return what a model is made of, as a digest; None where a configuration does not say it."""
-    if type(model) not in (keras.Sequential, keras.Model, _functional()):
+    if type(model) not in (keras.Sequential, keras.Model, private.functional()):
         return None
     if not (model.built and model.compiled) or model.run_eagerly or set(OWN) & set(vars(model)):
         return None
@@ -161,21 +160,14 @@ def key_of(model: Any) -> str | None:
     return hashlib.sha256(f"{text}{trainable}".encode()).hexdigest()
 
 
-def _functional() -> type:
-    from keras.src.models.functional import Functional
-
-    found: type = Functional
-    return found
-
-
 def _layers(model: Any) -> list[Any]:
-    return [model, *model._flatten_layers(include_self=False)]
+    return [model, *private.layers_of(model, include_self=False)]
 
 
 def _keeps_more(layer: Any) -> bool:
     """Tell whether a layer keeps what is no variable: what preprocessing layers have learned."""
     module = type(layer).__module__
-    return ".preprocessing." in module and type(layer).__name__ != "Rescaling"
+    return private.PREPROCESSING in module and type(layer) is not keras.layers.Rescaling
 
 
 def _is_plain(value: Any) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from simulation.training.tensorflow import private
+
 EACH = ("sum_over_batch_size", "mean", "none", None)
 """Reductions under which what Keras reports is the mean of the examples' losses."""
 
@@ -24,13 +26,13 @@ def resolved(model: keras.Model, y: Any, output: Any) -> tuple[keras.losses.Loss
         y: targets [n, ...], only for their shape.
         output: the model's output for them, only for its shape.
     """
-    whole = model._compile_loss
+    whole = private.compiled_loss(model)
     if whole is None:
         return None, 1.0
     if not whole.built:
         whole.build(y, output)
-    first = whole._flat_losses[0]
-    return first.loss, 1.0 if first.loss_weights is None else float(first.loss_weights)
+    loss, weight = private.loss_of_output(whole)
+    return loss, 1.0 if weight is None else float(weight)
 
 
 def total(model: keras.Model, x: Any, y: Any, output: Any, weights: Any, training: bool) -> Any:
@@ -56,10 +58,10 @@ def by_example(model: keras.Model, y: Any, output: Any, weights: Any) -> bool:
     each = loss.reduction in EACH
     if not each and (loss.reduction != "mean_with_sample_weight" or weights is not None):
         return False
-    if isinstance(loss, keras.losses.Circle) or mask_of(output) is not None:
+    if isinstance(loss, keras.losses.Circle) or private.mask_of(output) is not None:
         return False
     values = _values(loss, y, output)
-    return len(values.shape) > 0 and mask_of(values) is None
+    return len(values.shape) > 0 and private.mask_of(values) is None
 
 
 def per_example(model: keras.Model, y: Any, output: Any, weights: Any) -> tf.Tensor:
@@ -70,11 +72,6 @@ def per_example(model: keras.Model, y: Any, output: Any, weights: Any) -> tf.Ten
     values = tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
     values = values if factor == 1.0 else values * factor
     return values if weights is None else values * weights
-
-
-def mask_of(tensor: Any) -> Any:
-    """Return the mask that Keras' layers have put on a tensor, if any."""
-    return getattr(tensor, "_keras_mask", None)
 
 
 def _values(loss: keras.losses.Loss, y: Any, output: Any) -> Any:
@@ -95,8 +92,8 @@ def one_kernel(loss: Any) -> Iterator[None]:
         loss: the loss object.
     """
     loss = keras.losses.get(loss) if isinstance(loss, str) else loss
-    if type(loss).__name__ == "LossFunctionWrapper":  # Keras' own around a plain function
-        loss = loss.fn
+    function = private.wrapped_function(loss)
+    loss = loss if function is None else function
     known = type(loss) is keras.losses.SparseCategoricalCrossentropy
     if not known and loss is not keras.losses.sparse_categorical_crossentropy:
         yield

@@ -8,10 +8,11 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from simulation.config.libraries import LibraryError
 from simulation.config.sections import Training
 from simulation.training.backend import ModelError
 from simulation.training.measured import Described
-from simulation.training.tensorflow import accuracy, default_loss, losses, steps
+from simulation.training.tensorflow import accuracy, default_loss, losses, private, steps
 from simulation.training.tensorflow.keras_metrics import KerasMetrics
 
 
@@ -49,7 +50,7 @@ class Measures:
             self.accuracy = accuracy.choose(model, target, output, classes)
             self.metrics = KerasMetrics(model, self.accuracy)
             each = losses.by_example(model, target, output, weights)
-        except ModelError:
+        except (ModelError, LibraryError):
             raise
         except Exception as error:
             reason = " ".join(str(error).split())
@@ -64,7 +65,7 @@ class Measures:
     @staticmethod
     def _try(model: keras.Model, x: Any, y: Any, output: Any, weights: Any) -> None:
         """Compute loss and metrics once; metrics make their variables when they see a batch."""
-        compiled = model._compile_metrics
+        compiled = private.compiled_metrics(model)
         if compiled is not None and not compiled.built:
             compiled.build(y, output)
         if not steps.is_own(model):
@@ -95,7 +96,7 @@ def loss_for(
     Raises:
         ModelError: when no loss fits its output and the targets.
     """
-    if training.loss or getattr(model, "_compile_loss", None) is not None:
+    if training.loss or private.compiled_loss(model) is not None:
         return None
     if model.compiled and _adds_losses(model):
         return None  # It learns from these alone, as in Keras' fit.
@@ -106,6 +107,6 @@ def loss_for(
 def _adds_losses(model: keras.Model) -> bool:
     """Tell whether a model calls ``add_loss``; regularisers of activities do so for layers."""
     return any(
-        layer._losses and getattr(layer, "activity_regularizer", None) is None
-        for layer in model._flatten_layers()
+        private.added_losses(layer) and getattr(layer, "activity_regularizer", None) is None
+        for layer in private.layers_of(model)
     )

@@ -8,15 +8,10 @@ from typing import Any
 import keras
 
 from simulation.datasets import inputs
+from simulation.training.tensorflow import private
 
 BY_LAYER = (keras.layers.Rescaling, keras.layers.Normalization)
 """Layers that a model rescales its inputs with."""
-
-PASSING = ("Cast", "GetItem", "Reshape", "Transpose", "ExpandDims", "Concatenate", "Stack", "Flip")
-"""Operations that leave values as they are: what follows them may still rescale the inputs."""
-
-ARITHMETIC = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide")
-"""Operations that rescale inputs, as Keras' ``preprocess_input`` functions use them."""
 
 BYTES = 1 / 255
 """The factor proposed for images of bytes."""
@@ -24,18 +19,18 @@ BYTES = 1 / 255
 
 def rescales(model: keras.Model) -> bool:
     """Tell whether a model rescales its inputs: by a layer, or by arithmetic on its inputs."""
-    if any(isinstance(layer, BY_LAYER) for layer in model._flatten_layers()):
+    if any(isinstance(layer, BY_LAYER) for layer in private.layers_of(model)):
         return True
     seen = {id(tensor) for tensor in getattr(model, "inputs", None) or []}
     for operation in getattr(model, "operations", ()):
-        for node in operation._inbound_nodes:
-            if not any(id(tensor) in seen for tensor in node.input_tensors):
+        for taken, given in private.applications(operation):
+            if not any(id(tensor) in seen for tensor in taken):
                 continue
             kind = type(operation).__name__
-            if kind in ARITHMETIC:
+            if kind in private.ARITHMETIC:
                 return True
-            if kind in PASSING:
-                seen |= {id(tensor) for tensor in node.outputs}
+            if kind in private.PASSING:
+                seen |= {id(tensor) for tensor in given}
     return False
 
 
@@ -61,31 +56,24 @@ def to_save(
         accuracy: the metric of a model that is compiled with none.
     """
     scaled = any(by != 1.0 for by in inputs.arrays(scale))
-    loss, metrics = model._compile_loss, model._compile_metrics
-    accuracy = None if metrics is not None or loss is None else accuracy
+    own, metrics = private.compile_arguments(model), private.compiled_metrics(model)
+    if metrics is not None or private.compiled_loss(model) is None:
+        accuracy = None
     if type(model) is keras.Sequential and (scaled or accuracy is not None):
         first = [_layer(scale)] if scaled else []
         shape, kind = tuple(like.shape[1:]), "float32" if scaled else model.inputs[0].dtype
         whole = keras.Sequential([keras.Input(shape, dtype=kind), *first, *model.layers])
     elif scaled:
         whole = _in_front(model, scale, like)
-    elif accuracy is not None and type(model).__name__ == "Functional":
-        whole = keras.Model(model._inputs_struct, model._outputs_struct)
+    elif accuracy is not None and type(model) is private.functional():
+        whole = keras.Model(model.input, model.output)
     else:
         return model
     whole.name = model.name
-    whole.compile(
-        optimizer=model.optimizer,
-        loss=None if loss is None else loss._user_loss,
-        loss_weights=None if loss is None else loss._user_loss_weights,
-        metrics=[accuracy] if metrics is None and accuracy is not None else _user(metrics),
-        weighted_metrics=None if metrics is None else metrics._user_weighted_metrics,
-    )
+    if accuracy is not None:
+        own["metrics"] = [accuracy]
+    whole.compile(optimizer=model.optimizer, **own)
     return whole
-
-
-def _user(metrics: Any) -> Any:
-    return None if metrics is None else metrics._user_metrics
 
 
 def _layer(scale: float, number: int = 0) -> keras.layers.Layer:
