@@ -34,12 +34,10 @@ def weights(sizes: NDArray[np.int64], epochs: int) -> NDArray[np.float64]:
     return (sizes * float(epochs) + CLIENT_COST).astype(np.float64)
 
 
-def cut(
-    clients: Sequence[int], cost: NDArray[np.float64], spread: int = SPREAD
-) -> list[NDArray[np.int64]]:
+def cut(clients: Sequence[int], cost: NDArray[np.float64]) -> list[NDArray[np.int64]]:
     """Cut a cohort into chunks for guided self-scheduling.
 
-    Clients are taken by falling cost; each chunk takes the next ones up to 1/spread of the work
+    Clients are taken by falling cost; each chunk takes the next ones up to 1/SPREAD of the work
     that is left. So the first chunks are large (few hand-overs) and the last are single small
     clients (no worker waits long for another). Source: Polychronopoulos and Kuck (1987),
     "Guided self-scheduling", IEEE Trans. Computers C-36(12).
@@ -47,7 +45,6 @@ def cut(
     Args:
         clients: the cohort.
         cost: cost of each, same order.
-        spread: the larger, the smaller the chunks.
     """
     ids = np.asarray(clients, np.int64)
     order = np.lexsort((ids, -cost))
@@ -55,7 +52,7 @@ def cut(
     before = np.concatenate([[0.0], np.cumsum(cost)])
     chunks, first = [], 0
     while first < len(ids):
-        goal = before[first] + (before[-1] - before[first]) / spread
+        goal = before[first] + (before[-1] - before[first]) / SPREAD
         # Rounding must not decide: a client belongs to the chunk if it ends within the goal.
         last = max(first + 1, int(np.searchsorted(before, goal * (1 + 1e-12), side="right")) - 1)
         chunks.append(ids[first:last])
@@ -67,13 +64,12 @@ def units(
     root: Tree[T],
     cost: Callable[[T], float],
     workers: int,
-    share: int = UNITS,
     least: float = 0.0,
 ) -> list[Tree[T]]:
     """Cut the merge tree into the nodes that are handed out whole, in order.
 
     A worker that trains all below a node also merges it, and one partial travels instead of
-    many. A node is handed out whole when it is at most 1/(workers x share) of the work that is
+    many. A node is handed out whole when it is at most 1/(workers x UNITS) of the work that is
     left from it on: coarse at first, fine at the end, where it is not worth while to hand out
     less than 1/(workers x GRAIN) of all, nor less than ``least``. The pool decides this, and only
     this: the tree, and so every sum, stays the same.
@@ -85,7 +81,7 @@ def units(
     def visit(node: Tree[T]) -> None:
         nonlocal left
         own = sum(cost(leaf) for leaf in leaves(node))
-        if not isinstance(node, tuple) or own <= max(least, left / (workers * share)):
+        if not isinstance(node, tuple) or own <= max(least, left / (workers * UNITS)):
             found.append(node)
             left -= own
         else:

@@ -253,7 +253,8 @@ def _run(
         if not existed and parts.train_sizes.size <= LABELLED:
             labels = data.labels
             if labels is not None and data.classes is not None:
-                folder.add_labels(parts.label_counts(labels, data.classes))
+                who = range(len(parts))
+                folder.add_labels(partition.label_counts(parts, who, labels, data.classes))
         natural = experiment.partition.kind == "natural" and experiment.mode != "centralised"
         if not existed and natural and data.owner_names is not None:
             folder.add_owners(data.owner_names)

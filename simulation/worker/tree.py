@@ -14,7 +14,7 @@ ARITY = 4
 """Children of a node of the merge tree."""
 
 
-def tree(leaves: Sequence[T], arity: int = ARITY) -> Tree[T]:
+def tree(leaves: Sequence[T]) -> Tree[T]:
     """Return the merge tree over ``leaves``: neighbours in groups, the groups in groups, ...
 
     Raises:
@@ -24,7 +24,7 @@ def tree(leaves: Sequence[T], arity: int = ARITY) -> Tree[T]:
         raise ValueError("there must be at least one chunk to merge, got none")
     nodes: list[Any] = list(leaves)
     while len(nodes) > 1:
-        nodes = [tuple(nodes[i : i + arity]) for i in range(0, len(nodes), arity)]
+        nodes = [tuple(nodes[i : i + ARITY]) for i in range(0, len(nodes), ARITY)]
     return nodes[0]
 
 
