@@ -11,7 +11,6 @@ import pandas as pd
 from analysis.summarise import check_columns, per_seed
 
 FAIRNESS = ("mean", "std", "worst", "best", "jain")
-COSTS = ("rounds", "seconds", "seconds_round", "bytes_up", "bytes_down", "examples")
 
 
 def spread_over_clients(values: pd.Series, share: float = 0.1) -> dict[str, float]:

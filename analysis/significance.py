@@ -45,7 +45,10 @@ class Comparison:
     Args:
         best: its label: the best mean over ``seeds``; None: it cannot be told.
         seeds: those that all rivals share.
-        rows: a row per other strategy, see :func:`against_best`.
+        rows: a row per other strategy: label, best, n (common seeds), difference (mean of label
+            minus best), low and high (Student's 95% interval of this pair alone), statistic, p (of
+            the pair alone), p_holm (corrected over all pairs), tie (the test could reject and did
+            not).
         ahead: the best differs from each of the others.
         closest: the largest p against any of them; NaN where one was not tested.
         caveats: what could not be tested and what it would take, a sentence each.
@@ -178,7 +181,7 @@ def compare(
 
 
 def _rows(shared: pd.DataFrame, best: str, test: str, resolution: float) -> pd.DataFrame:
-    """Return the table of :func:`against_best` but for the ties."""
+    """Return the rows of a :class:`Comparison` but for the ties."""
     values = {label: shared[label].to_numpy(np.float64) for label in shared.columns}
     pairs = list(combinations(values, 2))
     tested = [paired(values[a], values[b], test, resolution) for a, b in pairs]
@@ -224,23 +227,6 @@ def seeds_needed(strategies: int, test: str, level: float = LEVEL) -> int:
     pairs = max(1, strategies * (strategies - 1) // 2)
     needed = max(LEAST_PAIRS, ceil(1 + log2(pairs / level)))
     return needed if pairs * 2.0 ** (1 - needed) < level else needed + 1
-
-
-def against_best(
-    rounds: pd.DataFrame,
-    metric: str = "server_accuracy",
-    test: str = "t",
-    level: float = LEVEL,
-    resolution: float = 0.0,
-) -> pd.DataFrame:
-    """Return a row per label other than the best of :func:`compare`.
-
-    Returns:
-        Columns label, best, n (common seeds), difference (mean of label minus best), low and high
-        (Student's 95% interval of this pair alone), statistic, p (of the pair alone), p_holm
-        (corrected over all pairs), tie (the test could reject and did not).
-    """
-    return compare(rounds, metric, test, level, resolution).rows
 
 
 def resolution_of(counts: Any) -> float:

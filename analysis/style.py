@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -248,10 +248,3 @@ def order(labels: Iterable[str]) -> list[str]:
         return (0, KNOWN.index(name), label) if name in KNOWN else (1, 0, label)
 
     return sorted(set(map(str, labels)), key=key)
-
-
-def look_of(label: str, table: Mapping[str, Look] | None, labels: Iterable[str]) -> Look:
-    """Return the look of ``label`` from ``table``, or from :func:`looks` of all ``labels``."""
-    if table is not None and label in table:
-        return table[label]
-    return looks(labels)[label]

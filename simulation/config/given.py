@@ -1,8 +1,8 @@
 """What the driver hands to its workers by value: functions of a script or a notebook, and files.
 
 What can be imported travels by its name, ``module:function``. The rest is kept here under a name
-with a :func:`~simulation.fingerprint.fingerprint`, such as ``__main__:net@0f3a9c1b22d4``, and goes
-along with a run's :class:`~simulation.work.Setup`.
+with a :func:`~simulation.config.fingerprint.fingerprint`, such as ``__main__:net@0f3a9c1b22d4``,
+and goes along with a run's :class:`~simulation.worker.setup.Setup`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from functools import partial
 from typing import Any
 
 from simulation.config import initial
+from simulation.config.errors import ConfigError
 from simulation.config.fingerprint import fingerprint, is_importable
 
 _functions: dict[str, Callable[..., Any]] = {}
 
 _opened: dict[str, bytes] = {}
-
-
-class PluginError(ValueError):
-    """A function that does not travel."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def admit(given: Given) -> None:
     """Take what the driver has handed over, in a worker.
 
     Raises:
-        PluginError: a function that cannot be had here.
+        ConfigError: a function that cannot be had here.
     """
     initial.keep(given.files)
     for name, data in given.functions.items():
@@ -69,7 +66,7 @@ def admit(given: Given) -> None:
             _functions[name] = pickle.loads(data)
         except Exception as error:  # it may import modules of the user's, which may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise PluginError(
+            raise ConfigError(
                 f"{name.partition('@')[0]} must be a function that workers can take over, "
                 f"got {name!r} ({reason})"
             ) from error

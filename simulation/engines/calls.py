@@ -217,7 +217,7 @@ class Save(Call):
         return executor.save(self.model)
 
 
-BAD_INPUT = ("ModelError", "PluginError", "ConfigError")
+BAD_INPUT = ("ModelError", "ConfigError")
 """Errors that say what is wrong with what the user has given."""
 
 

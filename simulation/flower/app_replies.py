@@ -69,14 +69,13 @@ class Replies:
 
     Args:
         folder: where they are.
-        room: bytes that they may take; None: as many as the disk allows.
     """
 
-    def __init__(self, folder: Path, room: int | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         free = int(SHARE_OF_DISK * shutil.disk_usage(folder).free)
-        self.room = min(MOST_BYTES, free) if room is None else room
+        self.room = min(MOST_BYTES, free)  # bytes that they may still take
         self._kept: dict[Key, deque[Kept]] = {}
         self._left: Counter[int] = Counter()
         self._file: tuple[int, BinaryIO] | None = None

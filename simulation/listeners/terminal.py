@@ -96,12 +96,10 @@ class Screen(Listener):
 
     Args:
         console: where to; standard output when None.
-        title: put before every line, to tell the runs of a study apart.
     """
 
-    def __init__(self, console: Console | None = None, title: str = "") -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
-        self.title = f"{title}: " if title else ""
         self.live = self.console.is_terminal
         self.begun = False
         self._stages = Progress(
@@ -143,7 +141,7 @@ class Screen(Listener):
 
     def stage(self, text: str) -> None:
         """Show what is being done before and after the rounds."""
-        self._stages.reset(self._stage, description=f"{self.title}{text}", visible=True)
+        self._stages.reset(self._stage, description=text, visible=True)
         if not self.live:
             self.print(text)
 
@@ -169,7 +167,7 @@ class Screen(Listener):
         )
         self._stages.update(self._stage, visible=False)
         self._bar = self._bars.add_task(
-            f"{self.title}rounds", total=self._rounds, completed=done, rate=self._rate
+            "rounds", total=self._rounds, completed=done, rate=self._rate
         )
         self._inner = self._bars.add_task("clients", total=self._cohort, visible=not central)
 
@@ -210,7 +208,7 @@ class Screen(Listener):
 
     def print(self, text: str) -> None:
         """Print a line above the bars."""
-        self.console.print(f"{self.title}{text}", soft_wrap=True, markup=False)
+        self.console.print(text, soft_wrap=True, markup=False)
 
 
 def result_table(summary: Mapping[str, Any]) -> Table:

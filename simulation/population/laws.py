@@ -50,13 +50,11 @@ def shards(y: NDArray[Any], clients: int, rng: np.random.Generator, per_client: 
     return owner
 
 
-def dirichlet(
-    y: NDArray[Any], clients: int, rng: np.random.Generator, alpha: float, least: int = 1
-) -> Owners:
+def dirichlet(y: NDArray[Any], clients: int, rng: np.random.Generator, alpha: float) -> Owners:
     """Deal each class k in proportions ``p_k ~ Dirichlet(alpha, ..., alpha)`` over the clients.
 
-    Client sizes vary. A client left with fewer than ``least`` rows is given rows of the largest
-    clients, which are cut to a common level: with thousands of clients some are always empty.
+    Client sizes vary. A client left without a row is given one of the largest clients, which are
+    cut to a common level: with thousands of clients some are always empty.
 
     Source: Yurochkin et al. (2019), arXiv 1905.12022; Li et al. (2022), arXiv 2102.02079. (Hsu et
     al. (2019), arXiv 1909.06335, draw proportions per client: see :func:`inner_dirichlet`.)
@@ -69,17 +67,17 @@ def dirichlet(
         counts = np.diff(ends, prepend=0, append=size)
         rows = rng.permutation(np.flatnonzero(numbered == k))
         owner[rows] = np.repeat(np.arange(clients, dtype=np.int32), counts)
-    return _top_up(owner, clients, least, rng)
+    return _fill_empty(owner, clients, rng)
 
 
-def _top_up(owner: Owners, clients: int, least: int, rng: np.random.Generator) -> Owners:
+def _fill_empty(owner: Owners, clients: int, rng: np.random.Generator) -> Owners:
     sizes = np.bincount(owner, minlength=clients)
-    lacking = np.maximum(least - sizes, 0)
+    lacking = (sizes == 0).astype(np.int64)
     need = int(lacking.sum())
     if need == 0:
         return owner
     # The highest level such that what stands out above it covers the need.
-    low, high = least, int(sizes.max())
+    low, high = 1, int(sizes.max())
     while low < high:
         level = (low + high + 1) // 2
         if int(np.maximum(sizes - level, 0).sum()) >= need:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,10 +103,6 @@ class OnDemand:
         """Return the rows that a client keeps for validation, int32, perhaps none."""
         return self.rows(client)[self._train :]
 
-    def size_of(self, client: int) -> int:
-        """Return how many rows a client has, training and validation, without drawing them."""
-        return self.examples
-
     @property
     def _train(self) -> int:
         return self.examples - validation_size(self.examples, self.validation)
@@ -121,17 +116,3 @@ class OnDemand:
     def validation_sizes(self) -> NDArray[np.int32]:
         """Validation rows of every client, int32 [clients]."""
         return np.broadcast_to(np.int32(self.examples - self._train), (self.clients,))
-
-    def label_counts(
-        self, y: NDArray[np.int64], classes: int, clients: Iterable[int] | None = None
-    ) -> NDArray[np.int64]:
-        """Return how many rows of each class the clients hold, int64 [clients, classes].
-
-        Args:
-            y: labels, int64 [N].
-            classes: number of classes.
-            clients: which clients; all by default, which draws every one of them.
-        """
-        chosen = range(self.clients) if clients is None else clients
-        counts = [np.bincount(y[self.rows(client)], minlength=classes) for client in chosen]
-        return np.array(counts, np.int64).reshape(-1, classes)

@@ -87,10 +87,6 @@ class Partition:
         """Return the rows that a client keeps for validation, int32 (a view), perhaps none."""
         return self.rows(client)[int(self.train[client]) :]
 
-    def size_of(self, client: int) -> int:
-        """Return how many rows a client has, training and validation."""
-        return int(self.offsets[client + 1]) - self._start(client)
-
     @property
     def train_sizes(self) -> NDArray[np.int32]:
         """Training rows of every client, int32 [clients]."""
@@ -100,21 +96,6 @@ class Partition:
     def validation_sizes(self) -> NDArray[np.int32]:
         """Validation rows of every client, int32 [clients]."""
         return (np.diff(self.offsets) - self.train).astype(np.int32)
-
-    def label_counts(
-        self, y: NDArray[np.int64], classes: int, clients: Iterable[int] | None = None
-    ) -> NDArray[np.int64]:
-        """Return how many rows of each class the clients hold, int64 [clients, classes].
-
-        Args:
-            y: labels, int64 [N].
-            classes: number of classes.
-            clients: which clients; all by default.
-        """
-        owner = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        cells = np.bincount(owner * classes + y[self.indices], minlength=len(self) * classes)
-        counts = cells.reshape(len(self), classes).astype(np.int64)
-        return counts if clients is None else counts[list(clients)]
 
 
 AnyPartition = Partition | OnDemand
@@ -133,7 +114,6 @@ def make(
     examples_per_client: int = 100,
     law: str = "symmetric",
     validation: float = 0.1,
-    min_examples: int = 1,
     owners: NDArray[np.int32] | None = None,
     cached: bool = True,
 ) -> AnyPartition:
@@ -156,7 +136,6 @@ def make(
             ``prior``, Dirichlet(alpha * the classes' shares); see :class:`OnDemand`.
         validation: which part of a client's rows is for validation, in [0, 1), to the nearest
             whole row; one row at least is for training.
-        min_examples: rows that every client must have, training and validation together.
         owners: for ``natural``: the client that each row belongs to, [N]; see Dataset.
         cached: look in the cache folder first, and keep there what is made.
 
@@ -167,13 +146,13 @@ def make(
     if y.shape[1:] == (1,):
         y = y[:, 0]
     checks.one_of("partition", kind, KINDS)
-    _check(kind, y, clients, seed, validation, min_examples)
+    _check(kind, y, clients, seed, validation)
     if kind in ("dirichlet", "inner-dirichlet") and alpha is None:
         alpha = 0.5
     options: dict[str, Any] = {}
     if kind == "natural":
         owner = _checked_owners(owners, clients)
-        return _split(kind, owner, clients, stream(seed, DEAL), validation, min_examples)
+        return _split(owner, clients, stream(seed, DEAL), validation)
     if kind == "on-demand":
         checks.one_of("law", law, LAWS)
         made = _on_demand(y, clients, seed, examples_per_client, validation, alpha)
@@ -197,12 +176,10 @@ def make(
                 f"({len(y)}), got {clients} x {shards_per_client}"
             )
         options["per_client"] = int(shards_per_client)
-    if kind == "dirichlet":
-        options["least"] = int(min_examples)
-    deal = partial(_deal, kind, y, clients, seed, options, validation, min_examples)
+    deal = partial(_deal, kind, y, clients, seed, options, validation)
     if not cached:
         return deal()
-    key = [_VERSION, kind, int(clients), int(seed), options, float(validation), int(min_examples)]
+    key = [_VERSION, kind, int(clients), int(seed), options, float(validation)]
     return _from_cache(key, y, clients, deal)
 
 
@@ -221,6 +198,21 @@ def _from_cache(
     return found
 
 
+def label_counts(
+    parts: AnyPartition, clients: Iterable[int], y: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Return how many rows of each class some clients hold, int64 [clients, classes].
+
+    Args:
+        parts: the partition.
+        clients: which clients; an on-demand partition draws the rows of each.
+        y: labels, int64 [N].
+        classes: number of classes.
+    """
+    counts = [np.bincount(y[parts.rows(client)], minlength=classes) for client in clients]
+    return np.array(counts, np.int64).reshape(-1, classes)
+
+
 def tell_unmeasured(parts: AnyPartition, validation: float) -> None:
     """Log how many clients have no validation row: a warning where none of them has any."""
     without = int((parts.validation_sizes == 0).sum())
@@ -230,13 +222,10 @@ def tell_unmeasured(parts: AnyPartition, validation: float) -> None:
         log.log(level, text, without, len(parts), validation)
 
 
-def _check(
-    kind: str, y: NDArray[Any], clients: int, seed: int, validation: float, min_examples: int
-) -> None:
+def _check(kind: str, y: NDArray[Any], clients: int, seed: int, validation: float) -> None:
     checks.integer("clients", clients, ">= 1")
     checks.integer("seed", seed, ">= 0")
     checks.number("validation", validation, "in [0, 1)")
-    checks.integer("min_examples", min_examples, ">= 1")
     if y.ndim < 1 or not 1 <= len(y) < 2**31:
         raise ValueError(f"labels must be [N] with 1 <= N < 2**31, got shape {y.shape}")
     if kind not in ("iid", "on-demand", "natural") and y.ndim != 1:
@@ -255,11 +244,6 @@ def _check(
         raise ValueError(
             f"clients must be at most the number of training examples ({len(y)}), got {clients}"
         )
-    if min_examples > len(y) // clients:
-        raise ValueError(
-            f"min_examples must be at most the mean size of a client ({len(y) // clients}), "
-            f"got {min_examples}"
-        )
 
 
 def _checked_alpha(alpha: Any) -> float:
@@ -276,12 +260,11 @@ def _deal(
     seed: int,
     options: dict[str, Any],
     validation: float,
-    min_examples: int,
 ) -> Partition:
     rng = stream(seed, DEAL)
     law = getattr(laws, kind.replace("-", "_"))
     owner = law(y, clients, rng, **options)
-    return _split(kind, owner, clients, rng, validation, min_examples)
+    return _split(owner, clients, rng, validation)
 
 
 def _checked_owners(owners: NDArray[np.int32] | None, clients: int) -> NDArray[np.int32]:
@@ -300,20 +283,10 @@ def _checked_owners(owners: NDArray[np.int32] | None, clients: int) -> NDArray[n
 
 
 def _split(
-    kind: str,
-    owner: NDArray[Any],
-    clients: int,
-    rng: np.random.Generator,
-    validation: float,
-    min_examples: int,
+    owner: NDArray[Any], clients: int, rng: np.random.Generator, validation: float
 ) -> Partition:
     """Shuffle the rows of each client and cut off those for validation."""
     sizes = np.bincount(owner, minlength=clients)
-    if sizes.min() < min_examples:
-        raise ValueError(
-            f"min_examples must be at most the smallest client of the partition {kind!r} "
-            f"({sizes.min()}), got {min_examples}"
-        )
     shuffled = rng.permutation(len(owner))
     indices = shuffled[np.argsort(owner[shuffled], kind="stable")].astype(np.int32)
     kept = np.minimum((validation * sizes + 0.5).astype(np.int64), sizes - 1)

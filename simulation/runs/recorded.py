@@ -160,7 +160,8 @@ class RecordedRun:
             return
         labels = data.labels
         if parts.train_sizes.size <= LABELLED and labels is not None and data.classes is not None:
-            folder.add_labels(parts.label_counts(labels, data.classes))
+            who = range(len(parts))
+            folder.add_labels(partition.label_counts(parts, who, labels, data.classes))
         natural = experiment.partition.kind == "natural" and experiment.mode != "centralised"
         if natural and data.owner_names is not None:
             folder.add_owners(data.owner_names)

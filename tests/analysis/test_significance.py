@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.significance import against_best, compare, holm, paired, seeds_needed
+from analysis.significance import compare, holm, paired, seeds_needed
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
@@ -50,7 +50,7 @@ def test_equal_differences_are_as_uncertain_as_one_test_example() -> None:
     assert np.isnan(paired(a, b)).all()  # nobody knows on how many examples
     t = 0.01 / (0.01 / np.sqrt(3))  # one example of 100
     assert paired(a, b, resolution=0.01) == pytest.approx((t, 2 * stats.t.sf(t, 2)))
-    out = against_best(made(a=dict(enumerate(a)), b=dict(enumerate(b))), resolution=0.01)
+    out = compare(made(a=dict(enumerate(a)), b=dict(enumerate(b))), resolution=0.01).rows
     assert out["p"][0] > 0.05 and out["tie"][0]
     half = stats.t.ppf(0.975, 2) * 0.01 / np.sqrt(3)
     assert [out["low"][0], out["high"][0]] == pytest.approx([-0.01 - half, -0.01 + half])
@@ -105,7 +105,7 @@ def test_a_lucky_pair_of_seeds_makes_nobody_best() -> None:
 
 
 def test_the_best_loss_is_the_lowest_and_one_seed_gives_no_test() -> None:
-    out = against_best(made("server_loss", a={0: 0.5}, b={0: 0.4}), "server_loss")
+    out = compare(made("server_loss", a={0: 0.5}, b={0: 0.4}), "server_loss").rows
     assert out["best"].tolist() == ["b"]
     assert out["p"].isna().all()
     assert not out["tie"].any()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulation.population.partition import make
-from tests.simulation.test_partition import labels, quick
+from simulation.population.partition import label_counts, make
+from tests.simulation.test_partition import counts_of, labels, quick
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +22,7 @@ def test_a_million_clients_cost_no_memory():
     made = make("on-demand", y, 1_000_000, 0, alpha=0.3)
     assert len(made) == 1_000_000
     assert made.train_sizes.shape == made.validation_sizes.shape == (1_000_000,)
-    assert made.size_of(999_999) == 100
-    made.train_rows(999_999)
+    assert len(made.rows(999_999)) == 100
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3_000_000  # a byte for each client would be a third of it
@@ -50,7 +49,7 @@ def test_on_demand_clients_hold_distinct_rows(seed, examples, validation, alpha)
     for client in (0, 1, 999):
         train, rest = made.train_rows(client), made.validation_rows(client)
         rows = np.concatenate([train, rest])
-        assert len(set(rows.tolist())) == len(rows) == made.size_of(client) == examples
+        assert len(set(rows.tolist())) == len(rows) == examples
         assert rows.min() >= 0
         assert rows.max() < 60
         assert len(train) == made.train_sizes[client] >= 1
@@ -64,7 +63,7 @@ def test_on_demand_names_its_dirichlet_law(law, total, effective):
     E[sum q^2] = (A / K + 1) / (A + 1)."""
     y, alpha, size = labels(each=3000), 0.3, 1500
     made = make("on-demand", y, 10**6, 0, alpha=alpha, examples_per_client=size, law=law)
-    q = made.label_counts(y, 10, range(1500)) / size
+    q = label_counts(made, range(1500), y, 10) / size
     squares = (q**2).sum(axis=1)
     assert (1 / squares).mean() == pytest.approx(effective, abs=0.1)
     whole = total * alpha  # what the concentrations add up to
@@ -76,14 +75,14 @@ def test_on_demand_names_its_dirichlet_law(law, total, effective):
 def test_the_prior_is_that_of_the_data():
     y = np.repeat([0, 1], [1000, 3000])
     made = make("on-demand", y, 10**6, 0, alpha=2.0, examples_per_client=100, law="prior")
-    share = made.label_counts(y, 2, range(4000))[:, 1] / 100
+    share = label_counts(made, range(4000), y, 2)[:, 1] / 100
     assert share.mean() == pytest.approx(0.75, abs=0.015)
     # A Beta(0.5, 1.5), and drawing 100 rows from it.
     beta = 0.75 * 0.25 / 3
     assert share.var() == pytest.approx(beta + (0.75 * 0.25 - beta) / 100, rel=0.07)
     for alpha in (1e-300, 5e-324):
         tiny = make("on-demand", y, 9, 0, alpha=alpha, examples_per_client=100, law="prior")
-        assert set(tiny.label_counts(y, 2)[:, 1]) <= {0, 100}
+        assert set(counts_of(tiny, y, 2)[:, 1]) <= {0, 100}
 
 
 def test_on_demand_depends_on_seed_and_client_only():
@@ -96,14 +95,6 @@ def test_on_demand_depends_on_seed_and_client_only():
     assert not np.array_equal(np.sort(first[0]), np.sort(first[1]))
     other = make("on-demand", y, 100, 5, alpha=0.5)
     assert not np.array_equal(np.sort(other.rows(0)), np.sort(first[0]))
-
-
-def test_on_demand_label_counts_of_some_clients():
-    y = labels()
-    made = make("on-demand", y, 1_000_000, 0, alpha=0.1)
-    chosen = [3, 999_999]
-    plain = [np.bincount(y[made.rows(client)], minlength=10).tolist() for client in chosen]
-    assert made.label_counts(y, 10, chosen).tolist() == plain
 
 
 def test_on_demand_without_alpha_draws_rows_evenly():

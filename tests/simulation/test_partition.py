@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulation.population import laws
-from simulation.population.partition import KINDS, make
+from simulation.population.partition import KINDS, label_counts, make
 
 DEALT = [kind for kind in KINDS if kind not in ("on-demand", "natural")]
 
@@ -28,6 +28,10 @@ def deal(kind, y, clients, seed=0, **options):
 
 def all_rows(made):
     return [made.rows(client) for client in range(len(made))]
+
+
+def counts_of(made, y, classes):
+    return label_counts(made, range(len(made)), y, classes)
 
 
 def same(a, b):
@@ -96,7 +100,6 @@ def test_each_client_is_split_in_training_and_validation(case):
             made.validation_rows(client),
         )
         assert np.array_equal(np.concatenate([train, rest]), rows)
-        assert made.size_of(client) == len(rows)
         assert made.train_sizes[client] == len(train)
         assert made.validation_sizes[client] == len(rest)
         wanted = options["validation"] * len(rows)
@@ -120,10 +123,10 @@ def test_label_counts_are_those_of_the_rows(case):
     kind, y, clients, seed, options = case
     made = deal(kind, y, clients, seed, **options)
     classes = int(y.max()) + 1
-    counts = made.label_counts(y, classes)
+    counts = counts_of(made, y, classes)
     plain = [[int((y[rows] == k).sum()) for k in range(classes)] for rows in all_rows(made)]
     assert counts.tolist() == plain
-    assert made.label_counts(y, classes, [clients - 1]).tolist() == plain[-1:]
+    assert label_counts(made, [clients - 1], y, classes).tolist() == plain[-1:]
 
 
 @quick
@@ -178,9 +181,7 @@ def test_smallest_training_sets(kind, clients):
 def test_iid_labels_are_hypergeometric():
     """Drawing n of N rows without replacement: known mean and variance of a class' count."""
     y, clients = labels(), 100
-    counts = np.concatenate(
-        [deal("iid", y, clients, seed).label_counts(y, 10) for seed in range(20)]
-    )
+    counts = np.concatenate([counts_of(deal("iid", y, clients, seed), y, 10) for seed in range(20)])
     n, part, total = 60, 0.1, 6000
     variance = n * part * (1 - part) * (total - n) / (total - 1)
     assert np.all(np.abs(counts.mean(0) - n * part) < 4 * np.sqrt(variance / len(counts)))
@@ -191,7 +192,7 @@ def test_dirichlet_shares_have_their_mean_and_variance():
     """p_k ~ Dir(alpha, ..., alpha) over J clients: mean 1/J, variance (1 - 1/J) / J / (J a + 1)."""
     y, clients, alpha = labels(each=1000), 20, 0.7
     counts = [
-        deal("dirichlet", y, clients, seed, alpha=alpha).label_counts(y, 10) for seed in range(40)
+        counts_of(deal("dirichlet", y, clients, seed, alpha=alpha), y, 10) for seed in range(40)
     ]
     shares = np.stack(counts) / 1000
     variance = (1 - 1 / clients) / clients / (clients * alpha + 1)
@@ -199,24 +200,25 @@ def test_dirichlet_shares_have_their_mean_and_variance():
     assert shares.var() == pytest.approx(variance, rel=0.1)
 
 
-def test_dirichlet_gives_the_empty_clients_rows_of_the_largest():
+def test_dirichlet_gives_the_empty_clients_rows_of_the_largest(monkeypatch):
     y = labels(each=100)
-    owner = laws.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=0)
-    topped = laws.dirichlet(y, 200, np.random.default_rng(3), 0.05, least=2)
+    topped = laws.dirichlet(y, 200, np.random.default_rng(3), 0.05)
+    monkeypatch.setattr(laws, "_fill_empty", lambda owner, *_: owner)
+    owner = laws.dirichlet(y, 200, np.random.default_rng(3), 0.05)
     before, after = (np.bincount(o, minlength=200) for o in (owner, topped))
-    assert (before < 2).sum() > 20
+    assert (before < 1).sum() > 20
     level = after[before > after].max()
-    # Small clients are filled up to two, large ones cut to one level, the others left alone.
-    assert np.array_equal(after[before < 2], np.full((before < 2).sum(), 2))
+    # Empty clients get one, large ones are cut to one level, the others left alone.
+    assert np.array_equal(after[before < 1], np.ones((before < 1).sum()))
     cut = before > level
     assert set(after[cut].tolist()) <= {level - 1, level}
     assert after.max() == level
     assert np.array_equal(
-        after[~cut & (before >= 2) & (before < level)],
-        before[~cut & (before >= 2) & (before < level)],
+        after[~cut & (before >= 1) & (before < level)],
+        before[~cut & (before >= 1) & (before < level)],
     )
     moved = owner != topped
-    assert moved.sum() == np.maximum(2 - before, 0).sum()
+    assert moved.sum() == (before < 1).sum()
 
 
 @pytest.mark.parametrize("kind", ["dirichlet", "inner-dirichlet", "on-demand"])
@@ -225,7 +227,7 @@ def test_larger_alpha_comes_closer_to_uniform(kind):
     distances = []
     for alpha in (0.01, 0.1, 1.0, 10.0, 1000.0):
         made = deal(kind, y, 30, alpha=alpha, examples_per_client=200)
-        counts = made.label_counts(y, 10)
+        counts = counts_of(made, y, 10)
         shares = counts / counts.sum(1, keepdims=True)
         distances.append(np.abs(shares - 0.1).sum(1).mean() / 2)
     assert np.all(np.diff(distances) < -0.02)
@@ -267,7 +269,7 @@ def test_inner_dirichlet_has_the_law_of_dealing_row_by_row():
 def test_inner_dirichlet_survives_alphas_that_underflow():
     y = labels(each=60)
     made = deal("inner-dirichlet", y, 60, alpha=1e-300)
-    counts = made.label_counts(y, 10)
+    counts = counts_of(made, y, 10)
     assert counts.sum(1).tolist() == [10] * 60
     assert counts.sum(0).tolist() == [60] * 10
     # Every client wants one class only, and when that has run out takes what there is.
@@ -281,7 +283,7 @@ def test_pathological_clients_hold_exactly_k_classes(k, clients):
     y = np.repeat(np.arange(10), np.arange(1, 11) * 100)
     if clients * k > np.minimum(np.bincount(y), clients).sum():
         clients = 100  # the smallest class has no more examples
-    counts = deal("pathological", y, clients, classes_per_client=k).label_counts(y, 10)
+    counts = counts_of(deal("pathological", y, clients, classes_per_client=k), y, 10)
     held = counts > 0
     assert np.all(held.sum(1) == k)
     # A class is cut in equal parts, and large classes go to more clients.
@@ -296,7 +298,7 @@ def test_pathological_clients_hold_exactly_k_classes(k, clients):
 
 def test_pathological_pairs_of_classes_are_all_likely():
     y = labels()
-    held = deal("pathological", y, 900).label_counts(y, 10) > 0
+    held = counts_of(deal("pathological", y, 900), y, 10) > 0
     pairs = (held.T.astype(int) @ held)[np.triu_indices(10, 1)]
     # 45 pairs, 20 clients each on average; the deviation of a free draw is sqrt(20).
     assert pairs.sum() == 900
@@ -318,7 +320,7 @@ def test_pathological_deals_whenever_it_is_possible(sizes, clients, k):
         ):
             deal("pathological", y, clients, classes_per_client=k)
         return
-    counts = deal("pathological", y, clients, classes_per_client=k).label_counts(y, len(sizes))
+    counts = counts_of(deal("pathological", y, clients, classes_per_client=k), y, len(sizes))
     assert np.all((counts > 0).sum(1) == k)
     assert counts.sum(0).tolist() == sizes
 
@@ -326,7 +328,7 @@ def test_pathological_deals_whenever_it_is_possible(sizes, clients, k):
 @pytest.mark.parametrize("s", [1, 2, 5])
 def test_shards_are_runs_of_the_sorted_labels(s):
     y, clients = labels(each=60), 30
-    counts = deal("shards", y, clients, shards_per_client=s).label_counts(y, 10)
+    counts = counts_of(deal("shards", y, clients, shards_per_client=s), y, 10)
     sizes = np.diff(np.arange(clients * s + 1) * 600 // (clients * s))
     assert counts.sum(1).min() >= s * sizes.min()
     assert counts.sum(1).max() <= s * sizes.max()
@@ -390,10 +392,7 @@ def test_statistics_are_those_of_flwr_datasets(flower, kind):
         [features(flower(name, y, clients, seed=s, **count, **options)) for s in range(seeds)]
     )
     ours = np.stack(
-        [
-            features(deal(kind, y, clients, s, alpha=0.5).label_counts(y, 10))
-            for s in range(4 * seeds)
-        ]
+        [features(counts_of(deal(kind, y, clients, s, alpha=0.5), y, 10)) for s in range(4 * seeds)]
     )
     error = np.sqrt(theirs.var(0, ddof=1) / seeds + ours.var(0, ddof=1) / len(ours))
     if kind == "pathological":
@@ -427,17 +426,6 @@ BAD = [
     ("iid", {"seed": -1}, "seed must be >= 0, got -1"),
     ("iid", {"validation": 1.0}, "validation must be in [0, 1), got 1.0"),
     ("iid", {"validation": -0.1}, "validation must be in [0, 1), got -0.1"),
-    (
-        "dirichlet",
-        {"min_examples": 601},
-        "min_examples must be at most the mean size of a client (600), got 601",
-    ),
-    (
-        "pathological",
-        {"min_examples": 857, "classes_per_client": 3, "clients": 7},
-        "min_examples must be at most the smallest client of the partition 'pathological' ({size}),"
-        " got 857",
-    ),
     ("dirichlet", {"alpha": 0}, "alpha must be > 0, got 0"),
     ("inner-dirichlet", {"alpha": -1.0}, "alpha must be > 0, got -1.0"),
     ("dirichlet", {"alpha": float("nan")}, "alpha must be > 0, got nan"),
@@ -479,12 +467,6 @@ BAD = [
 def test_bad_arguments(kind, options, text):
     y = labels()
     options = dict(options)
-    if "{size}" in text:
-        free = {k: v for k, v in options.items() if k not in ("min_examples", "clients")}
-        made = deal(kind, y, options["clients"], **free)
-        smallest = min(made.size_of(client) for client in range(len(made)))
-        assert smallest < options["min_examples"]
-        text = text.replace("{size}", str(smallest))
     with pytest.raises(ValueError) as caught:
         make(kind, y, options.pop("clients", 10), options.pop("seed", 0), **options)
     assert str(caught.value) == text.replace("{kinds}", ", ".join(KINDS))

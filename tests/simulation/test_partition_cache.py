@@ -47,7 +47,6 @@ def test_every_argument_that_matters_has_its_own_file(tmp_path):
         {"seed": 2},
         {"alpha": 0.7},
         {"validation": 0.2},
-        {"min_examples": 2},
         {"kind": "inner-dirichlet"},
     ]
     for number, change in enumerate(changes, 1):

@@ -199,10 +199,6 @@ class RayEngine(Engine):
             worker, status.node, call.kind, times, call.of_round, call.clients, call.examples
         )
 
-    def cluster_pid(self, slot: int) -> int:
-        """Return the process id of the worker in a slot."""
-        return int(ray.get(self.pool.slots[slot].actor.where.remote())[1])
-
     def close(self) -> None:
         """Leave the pool, or stop it where it is this run's own."""
         self._last = (None, None)

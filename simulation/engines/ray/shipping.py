@@ -12,7 +12,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulation.config import given, initial
+from simulation.config import initial
+from simulation.config.errors import ConfigError
 from simulation.config.given import Given
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def handed_over(experiment: Experiment) -> Given:
     """Return what the workers of a run get by value.
 
     Raises:
-        PluginError: a function that does not travel.
+        ConfigError: a function that does not travel.
         ValueError: a file that has changed.
     """
     init = experiment.init
@@ -47,7 +48,7 @@ def handed_over(experiment: Experiment) -> Given:
             functions[name] = pickled(function)
         except Exception as error:  # whatever it holds may refuse to be pickled in its own way
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise given.PluginError(
+            raise ConfigError(
                 f"{name} must be a function that can go to the workers, got one that cannot "
                 f"({reason}); name it module:function"
             ) from error
