@@ -16,8 +16,9 @@ from simulation.config.libraries import LibraryError
 from simulation.engines.ray import private as of_ray
 from simulation.flower import private as of_flower
 from simulation.training.tensorflow import private as of_keras
-from tests.simulation import test_private, test_private_keras
+from tests.simulation import test_private_keras
 from tests.simulation.contracts import entries, library_of, users
+from tests.simulation.training import test_private
 
 PRIVATE = (of_flower, of_ray, of_keras)
 

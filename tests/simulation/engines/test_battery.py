@@ -1,0 +1,130 @@
+"""Every entry of the catalogue runs under ray, inline and Flower's own in-memory grid, alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.supercore.task_identity import TaskIdentity
+
+from simulation.config.experiment import Experiment, parse
+from simulation.config.sections import Resources
+from simulation.flower.client_app import client_app
+from simulation.flower.driver import MessagingDriver
+from simulation.population.deal import prepare
+from simulation.records.client_states import StateFolder
+from simulation.rounds.folding import FoldingDriver
+from simulation.worker.setup import Setup
+from strategies import Algorithm, Cohort, Federated, catalog
+from tests.simulation.flower.flower_nodes import in_memory
+from tests.simulation.tools import answering
+
+CLIENTS, ROUNDS = 8, 2
+EXPERIMENT = parse(
+    {
+        "dataset": "fashion-mnist-mini",
+        "model": "tests.simulation.engines.test_battery:tiny",
+        "clients": CLIENTS,
+        "rounds": ROUNDS,
+        "partition": {"kind": "on-demand", "examples_per_client": 12},
+    }
+)
+
+VARYING = Cohort(2, seed=173, sampling="poisson")
+"""A cohort for noise: nobody in round 1, some in round 2."""
+
+
+def tiny(shape: tuple[int, ...], classes: int) -> Any:
+    """Return a model of few weights, with layers to keep and with moving statistics."""
+    import keras
+
+    layers = keras.layers
+    pooled = [keras.Input(shape), layers.AveragePooling2D(7), layers.Flatten()]
+    dense = [layers.Dense(4), layers.BatchNormalization(), layers.Dense(classes)]
+    return keras.Sequential([*pooled, *dense], name="tiny")
+
+
+def trainable(shape: tuple[int, ...], classes: int) -> Any:
+    """Return a model without moving statistics, which noise would spoil."""
+    import keras
+
+    layers = keras.layers
+    return keras.Sequential(
+        [keras.Input(shape), layers.AveragePooling2D(7), layers.Flatten(), layers.Dense(classes)],
+        name="trainable",
+    )
+
+
+@pytest.fixture(scope="module")
+def given() -> Any:
+    return prepare(EXPERIMENT)
+
+
+@pytest.fixture(scope="module")
+def pool(ray_cluster: Any) -> Iterator[Any]:
+    from simulation.engines.ray.pool import Pool
+
+    shared = Pool(Resources(workers=1))
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give Flower's identity of the process back."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+def experiment_for(algorithm: Algorithm) -> Experiment:
+    """Return the experiment, with the model that an algorithm can have."""
+    if algorithm.noise is None:
+        return EXPERIMENT
+    return EXPERIMENT.replace(model="tests.simulation.engines.test_battery:trainable")
+
+
+def started(grid: Any, algorithm: Algorithm, given: Any, folder: Path) -> Any:
+    shelf = StateFolder(str(folder)) if algorithm.client.own or algorithm.client.local else None
+    grid.start(
+        Setup(experiment_for(algorithm), algorithm.client, algorithm.reducer, shelf=shelf), *given
+    )
+    return grid
+
+
+def trained(driver: Any, model: np.ndarray) -> np.ndarray:
+    for number in range(1, ROUNDS + 1):
+        model = driver.train(number, model).model
+    return model
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_all_engines_agree(
+    name: str, given: Any, pool: Any, tmp_path: Path, identity: None
+) -> None:
+    from simulation.engines.ray.engine import RayEngine
+
+    algorithm, cohort = catalog.build(name), Cohort(seed=EXPERIMENT.seed)
+    if algorithm.noise is not None:
+        cohort = VARYING
+        algorithm = algorithm.prepared(ROUNDS, CLIENTS, 2)
+    experiment = experiment_for(algorithm).replace(seed=cohort.seed)
+    inline = started(answering(), algorithm, given, tmp_path / "inline")
+    ray = started(RayEngine(Resources(), pool=pool), algorithm, given, tmp_path / "ray")
+    info = inline.info()
+    spec, start = info.spec, info.initial
+
+    def strategy() -> Federated:
+        return Federated(algorithm, cohort, evaluate=None, spec=spec, seeded_noise=True)
+
+    folded = trained(FoldingDriver(strategy(), inline, spec, experiment), start)
+    assert np.isfinite(folded).all() and np.abs(folded - start).max() > 1e-4
+    pooled = trained(FoldingDriver(strategy(), ray, spec, experiment), start)
+    ray.close()
+    assert pooled.tobytes() == folded.tobytes()
+    with in_memory(client_app(lambda _: inline._executor), CLIENTS) as grid:
+        sent = trained(MessagingDriver(strategy(), grid, spec, experiment), start)
+    # The sums are the same, in another order; Adam's kin divide by small numbers.
+    np.testing.assert_allclose(sent, folded, atol=2e-5 if name.startswith("feda") else 2e-6)
