@@ -4,10 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
+# Two at a time, a file each: much of a test's time is waiting for Ray to start.
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# Environments at both ends of the ranges of pyproject.toml. The extra gpu is TensorFlow once more.
+LOWEST ?= .venv-lowest
+NEWEST ?= .venv-newest
+EVERYTHING := --editable '.[dp,hf,examples,cluster,tensorboard,mlflow,wandb]' --group dev
+TESTS ?= tests
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo test lint types tests soak lock clean
+.PHONY: help install demo test lint types tests soak ranges lowest newest lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -35,15 +42,37 @@ types: install
 	$(BIN)/mypy
 
 tests: install
-	@# Two at a time, a file each: much of a test's time is waiting for Ray to start.
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest $(PARALLEL)
 
 soak: install ## Tests that kill drivers and workers for minutes
 	$(BIN)/pytest -m soak
+
+ranges: lowest newest ## The tests at both ends of the supported versions
+
+lowest: $(LOWEST)/.installed ## The tests with the lowest versions; TESTS='tests/strategies -x' chooses
+	$(LOWEST)/bin/python -m pytest $(PARALLEL) $(TESTS)
+
+newest: $(NEWEST)/.made ## The same with the newest ones, as of today
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager $(EVERYTHING)
+	$(NEWEST)/bin/python -m pip check
+	$(NEWEST)/bin/python -m pytest $(PARALLEL) $(TESTS)
+
+$(LOWEST)/.installed: pyproject.toml tests/lowest.py
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip packaging
+	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/lowest.txt $(EVERYTHING)
+	$(LOWEST)/bin/python -m pip check
+	touch $@
+
+$(NEWEST)/.made:
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
+	touch $@
 
 lock: ## Renew the pins of requirements.txt (needs uv)
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 		--extra dp --extra tensorboard --extra mlflow --group dev pyproject.toml -o requirements.txt
 
 clean: ## Remove what was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

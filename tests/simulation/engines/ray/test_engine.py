@@ -12,9 +12,11 @@ import pytest
 import ray
 
 from simulation.config.experiment import Experiment
+from simulation.config.sections import Resources
 from simulation.engines.cohort import train_cohort
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.engine import RayEngine
+from simulation.engines.ray.pool import Pool
 from simulation.population.deal import prepare
 from simulation.worker.faults import WorkerError
 from simulation.worker.setup import Setup
@@ -22,10 +24,18 @@ from strategies import WeightedMean
 from tests.simulation.tools import training
 
 
+@pytest.fixture(scope="module")
+def pool(ray_cluster: Any) -> Iterator[Pool]:
+    """Two workers, whose TensorFlow is loaded once for all tests."""
+    made = Pool(Resources(workers=2))
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def engine(small: Experiment, ray_cluster: Any) -> Iterator[RayEngine]:
-    resources = small.resources.model_copy(update={"engine": "ray", "workers": 2})
-    made = RayEngine(resources)
+def engine(small: Experiment, pool: Pool) -> Iterator[RayEngine]:
+    """A run of its own on the pool."""
+    made = RayEngine(small.resources, pool=pool)
     made.start(Setup(small, reducer=WeightedMean()), *prepare(small))
     yield made
     made.close()

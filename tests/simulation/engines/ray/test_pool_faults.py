@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from simulation.config.experiment import Experiment
+from simulation.config.sections import Resources
 from simulation.engines.calls import Info, Status
 from simulation.engines.cohort import train_cohort
 from simulation.engines.ray.engine import RayEngine
+from simulation.engines.ray.pool import Pool
 from simulation.engines.ray.slots import Ticket
 from simulation.population.deal import prepare
 from simulation.worker.faults import ClientError, WorkerError
@@ -24,23 +26,34 @@ from tests.simulation.tools import training
 FAILING = "tests.simulation.engines.ray.failing:Failing"
 
 
-def make(small: Experiment, fault: str, executor: str = FAILING, **changes: Any) -> RayEngine:
+@pytest.fixture(scope="module")
+def pool(ray_cluster: Any) -> Iterator[Pool]:
+    """Two workers, whose TensorFlow is loaded once for all tests."""
+    made = Pool(Resources(workers=2), FAILING)
+    yield made
+    made.close()
+
+
+def make(
+    small: Experiment, fault: str, executor: str = FAILING, pool: Pool | None = None, **changes: Any
+) -> RayEngine:
+    """Start a run some of whose clients fail, on a pool of its own or on one that there is."""
     wanted = small.replace(
         name=fault, **{"resources.engine": "ray", "resources.workers": 2, **changes}
     )
-    engine = RayEngine(wanted.resources, executor=executor)
+    engine = RayEngine(wanted.resources, executor=executor, pool=pool)
     engine.start(Setup(wanted, reducer=WeightedMean()), *prepare(wanted))
     return engine
 
 
 @pytest.fixture(scope="module")
-def survivors(ray_cluster: Any) -> Iterator[Any]:
+def survivors(pool: Pool) -> Iterator[Any]:
     """The total without client 3."""
     from simulation.config.experiment import parse
     from tests.simulation.conftest import SMALL
 
     small = parse(SMALL)
-    engine = make(small, "raise:3", **{"faults.on_client_error": "skip"})
+    engine = make(small, "raise:3", pool=pool, **{"faults.on_client_error": "skip"})
     found = train_cohort(engine, 1, range(12), engine.info().initial, {})
     assert [str(one) for one in found.lost] == [
         "round 1, client 3: KeyError: 'client 3 has no such thing'"
@@ -60,10 +73,10 @@ def survivors(ray_cluster: Any) -> Iterator[Any]:
     ],
 )
 def test_a_client_that_takes_its_worker_down_is_found(
-    what: str, timeout: float, reason: str, survivors: Any, small: Experiment
+    what: str, timeout: float, reason: str, survivors: Any, small: Experiment, pool: Pool
 ) -> None:
     limits = {"faults.attempts": 1, "faults.on_client_error": "skip"}
-    engine = make(small, f"{what}:3", **limits, **{"faults.chunk_timeout": timeout})
+    engine = make(small, f"{what}:3", pool=pool, **limits, **{"faults.chunk_timeout": timeout})
     total, rows, lost, _ = train_cohort(engine, 1, range(12), engine.info().initial, {})
     engine.close()
     assert [str(one) for one in lost] == [f"round 1, client 3: {reason}"]
@@ -91,8 +104,8 @@ def test_workers_that_never_get_ready(small: Experiment, ray_cluster: Any) -> No
     engine.close()
 
 
-def test_deadlines_are_learned_from_the_slowest_call(small: Experiment, ray_cluster: Any) -> None:
-    engine = make(small, "none:none")
+def test_deadlines_are_learned_from_the_slowest_call(small: Experiment, pool: Pool) -> None:
+    engine = make(small, "none:none", pool=pool)
     ticket = engine.submit(training(range(3), engine.info().initial, cost=100))
     assert engine.pool.deadline(ticket) is None
     engine.result(ticket)
