@@ -15,7 +15,8 @@ from simulation.config.app import parse_app, read_app
 from simulation.config.errors import RunError
 from simulation.listeners.listener import Listener
 from simulation.records.reading import read_json
-from simulation.runs.app_run import AppResult, free_path, run_app
+from simulation.records.run_folder import free_path
+from simulation.runs.app_run import AppResult, run_app
 
 METRICS = ("train_", "client_", "server_")
 """How the keys of metrics begin."""

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from simulation.config.sizes import gib
 from simulation.training.backend import backend
 
 PACKAGE = "sunflower-fl"
@@ -178,7 +179,7 @@ def _memory(workers: int) -> Iterator[Finding]:
 
     free = psutil.virtual_memory().available
     need = workers * BASE
-    found = f"{_gib(free)} free, {workers} workers need at least {_gib(need)}"
+    found = f"{gib(free)} free, {workers} workers need at least {gib(need)}"
     few = max(1, free // BASE)
     yield Finding(
         "memory",
@@ -202,7 +203,7 @@ def disks() -> Iterator[Finding]:
 def _space(what: str, path: Path, mend: str) -> Finding:
     free = shutil.disk_usage(path).free
     low = free < SPACE
-    return Finding(what, "note" if low else "ok", f"{_gib(free)} free", mend if low else "")
+    return Finding(what, "note" if low else "ok", f"{gib(free)} free", mend if low else "")
 
 
 def data() -> Iterator[Finding]:
@@ -224,10 +225,6 @@ def data() -> Iterator[Finding]:
         return
     mend = "downloaded when first used; offline: apt install dataset-fashion-mnist, or --data-dir"
     yield Finding("fashion-mnist", "note", "not on this machine", mend)
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (

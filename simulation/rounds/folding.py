@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from simulation.config.experiment import WEIGHTED, Experiment
+from simulation.config.sizes import FLOAT_BYTES
 from simulation.engines import schedule
 from simulation.engines.cohort import train_cohort
 from simulation.engines.engine import Engine
@@ -23,9 +24,6 @@ from strategies.core import Round, Spec, State, Vector, bound, finish
 from strategies.personal import local_entries
 from strategies.reports import Reports, apart
 from strategies.sums import DRIFT
-
-FLOAT_BYTES = 4
-"""Bytes of a weight on the wire."""
 
 
 class FoldingDriver:

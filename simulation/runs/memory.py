@@ -15,6 +15,7 @@ import numpy as np
 from simulation.config import cohorts
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
+from simulation.config.sizes import FLOAT_BYTES, gib
 from simulation.worker.setup import Setup
 from strategies.core import Reducer, Update
 
@@ -23,8 +24,6 @@ BASE = 300 * 2**20
 
 COPIES, SUMS = 6, 3
 """Models in float32 (weights, received, gradient, delta, ...) and sums in float64 of a worker."""
-
-FLOAT_BYTES = 4
 
 
 class MemoryShort(ConfigError):
@@ -91,11 +90,7 @@ def check(
     need, have = each * workers + besides, sum(nodes)
     if need > have:
         raise MemoryShort(
-            f"memory of the nodes must be at least {_gib(need)} ({workers} workers x {_gib(each)}"
-            + (f", updates {_gib(besides)}" if besides else "")
-            + f"), got {_gib(have)}; use fewer workers, a smaller cohort or a smaller model"
+            f"memory of the nodes must be at least {gib(need)} ({workers} workers x {gib(each)}"
+            + (f", updates {gib(besides)}" if besides else "")
+            + f"), got {gib(have)}; use fewer workers, a smaller cohort or a smaller model"
         )
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"

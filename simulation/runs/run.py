@@ -41,7 +41,7 @@ from simulation.records.checkpoint import Position
 from simulation.records.client_states import StateFolder
 from simulation.records.lock import locked
 from simulation.records.log import disk, log_file, new_folder
-from simulation.records.run_folder import RunFolder, free_path
+from simulation.records.run_folder import RunFolder, folder_name, free_path
 from simulation.rounds.driver import Driver
 from simulation.rounds.folding import FoldingDriver
 from simulation.rounds.loop import Loop
@@ -134,7 +134,7 @@ def simulate(
         named = getattr(chosen, "algorithm", None)
         title = named.name if named is not None else type(chosen).__name__
         experiment = experiment.model_copy(update={"name": experiment.name or title})
-    path = Path(out) if out is not None else free_path(experiment)
+    path = Path(out) if out is not None else free_path(folder_name(experiment))
     if not resume:
         run_folder.check_free(path)
     preflight.check(experiment, path)
@@ -304,7 +304,7 @@ def _run(
                 listener.stage("saving the model")
                 with disk(path):
                     if local:  # There is no one model: what counts is what the clients keep.
-                        summary["weights_sha256"] = client_states.digest(engine.ledger.stored)
+                        summary["weights_sha256"] = client_states.sha256(engine.ledger.stored)
                     else:
                         folder.add_model(engine.save(position.model))
                     folder.finish(summary)
