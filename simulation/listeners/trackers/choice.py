@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from typing_extensions import override
 
 from simulation.config import plugins
 from simulation.config.errors import ConfigError
@@ -35,10 +36,11 @@ class Guarded(Listener):
         self.name, self.tracker = name, tracker
         self.failed = False
 
+    @override
     def opened(self, path: Path) -> None:
-        """Tell the tracker."""
         self.tracker.opened(path)
 
+    @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         """Tell the tracker. Raises ConfigError when it cannot begin."""
         try:
@@ -48,24 +50,24 @@ class Guarded(Listener):
                 f"track must name a tracker that works, got {self.name!r} ({reason(error)})"
             ) from error
 
+    @override
     def stage(self, text: str) -> None:
-        """Tell the tracker."""
         self._tell("stage", text)
 
+    @override
     def note(self, text: str) -> None:
-        """Tell the tracker."""
         self._tell("note", text)
 
+    @override
     def clients(self, kind: str, clients: int, examples: int) -> None:
-        """Tell the tracker."""
         self._tell("clients", kind, clients, examples)
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
-        """Tell the tracker."""
         self._tell("line", record)
 
+    @override
     def end(self, summary: Mapping[str, Any]) -> None:
-        """Tell the tracker."""
         self._tell("end", summary)
 
     def _tell(self, what: str, *args: Any) -> None:
