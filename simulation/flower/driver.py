@@ -1,7 +1,8 @@
 """Rounds by messages: any Flower strategy on any Flower ``Grid``.
 
 Where a strategy needs no more than the weighted mean of the replies (see
-:mod:`simulation.foreign`), the workers fold and it gets one reply that holds the mean.
+:mod:`simulation.flower.their_strategies`), the workers fold and it gets one reply that holds the
+mean.
 """
 
 from __future__ import annotations

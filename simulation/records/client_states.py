@@ -7,7 +7,7 @@ checkpoint adds only what has changed: it flushes the new files and lists all th
 with its sha256. Files that no kept checkpoint lists are removed.
 
 Where workers run on other machines, states travel through Ray's object store (which spills to
-disk), and the driver writes the same files: see :class:`simulation.grid.RayGrid`.
+disk), and the driver writes the same files: see :class:`simulation.engines.ray.engine.RayEngine`.
 """
 
 from __future__ import annotations

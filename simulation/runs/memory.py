@@ -2,7 +2,7 @@
 
 A worker holds TensorFlow, some copies of the model and, while it trains, the sums of the chunks
 that it merges. A reducer that keeps the updates one by one (a median, say) holds the cohort's on
-the driver's node. What clients keep is in files: see :mod:`simulation.states`.
+the driver's node. What clients keep is in files: see :mod:`simulation.records.client_states`.
 """
 
 from __future__ import annotations

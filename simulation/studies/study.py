@@ -1,7 +1,7 @@
 """A study: one experiment repeated with several strategies, settings and seeds.
 
 :func:`expand` turns a study into a plan, a list of named experiments, which
-:func:`simulation.campaign.carry_out` runs.
+:func:`simulation.studies.campaign.carry_out` runs.
 """
 
 from __future__ import annotations
