@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from simulation.cli.endings import first_line
+from simulation.config.errors import one_line
 from simulation.config.sizes import gib
 from simulation.training.backend import backend
 
@@ -159,8 +161,7 @@ def ray() -> Iterator[Finding]:
     try:
         cluster = Cluster(Resources())
     except (ConfigError, RuntimeError, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        yield Finding("Ray", "broken", first, "see /tmp/ray/session_latest/logs")
+        yield Finding("Ray", "broken", first_line(error), "see /tmp/ray/session_latest/logs")
         return
     try:
         seconds, nodes = time.perf_counter() - began, len(cluster.nodes)
@@ -243,8 +244,7 @@ def examine(checks: tuple[Callable[[], Iterator[Finding]], ...] = CHECKS) -> Ite
         try:
             yield from check()
         except Exception as error:  # whatever is broken here is what the user wants to know
-            text = f"{type(error).__name__}: {error}"
-            yield Finding(check.__name__, "broken", " ".join(text.split())[:200], "report it")
+            yield Finding(check.__name__, "broken", one_line(error)[:200], "report it")
 
 
 def show() -> bool:

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from simulation.config import plugins
-from simulation.config.errors import ConfigError
-from simulation.config.experiment import Experiment, explain
+from simulation.config.errors import ConfigError, one_line
+from simulation.config.experiment import Experiment
+from simulation.config.explain import explain
 from simulation.config.sections import Track
 from simulation.listeners.listener import Listener
-from simulation.listeners.trackers.common import reason
 from simulation.listeners.trackers.mlflow import MLflow
 from simulation.listeners.trackers.tensorboard import TensorBoard
 from simulation.listeners.trackers.wandb import Wandb
@@ -47,7 +47,7 @@ class Guarded(Listener):
             self.tracker.begin(experiment, workers, done)
         except Exception as error:
             raise ConfigError(
-                f"track must name a tracker that works, got {self.name!r} ({reason(error)})"
+                f"track must name a tracker that works, got {self.name!r} ({one_line(error)})"
             ) from error
 
     @override
@@ -80,7 +80,7 @@ class Guarded(Listener):
             log.warning(
                 "the tracker %s failed and hears no more of this run: %s",
                 self.name,
-                reason(error),
+                one_line(error),
             )
 
 
@@ -102,7 +102,8 @@ def _one(track: Track) -> Listener:
         tracker = found(**track.options)
     except Exception as error:
         raise ConfigError(
-            f"track must name a class that takes its options, got {track.name!r} ({reason(error)})"
+            "track must name a class that takes its options, "
+            f"got {track.name!r} ({one_line(error)})"
         ) from error
     if not isinstance(tracker, Listener):
         raise ConfigError(
@@ -128,6 +129,6 @@ def _built_in(track: Track) -> Listener:
         tracker: Listener = kind(**options.model_dump())
     except Exception as error:
         raise ConfigError(
-            f"track must name a tracker that works, got {track.name!r} ({reason(error)})"
+            f"track must name a tracker that works, got {track.name!r} ({one_line(error)})"
         ) from error
     return tracker
