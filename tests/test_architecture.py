@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -236,3 +238,25 @@ def test_files_stay_short() -> None:
         if (n := len(p.read_text().splitlines())) > 500
     }
     assert not long
+
+
+REFERENCE = re.compile(
+    r":(?:mod|class|func|meth|data|attr):`~?((?:simulation|strategies|analysis)\.[\w.]+)`"
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_docstrings_refer_to_is_there(path: Path) -> None:
+    for name in REFERENCE.findall(path.read_text()):
+        parts = name.split(".")
+        depth = next(n for n in range(len(parts), 0, -1) if is_module(parts[:n]))
+        found = importlib.import_module(".".join(parts[:depth]))
+        for part in parts[depth:]:
+            field = part in getattr(found, "__annotations__", {})
+            assert field or hasattr(found, part), f"{path}: {name}"
+            found = getattr(found, part, None)
+
+
+def is_module(parts: list[str]) -> bool:
+    path = ROOT.joinpath(*parts)
+    return path.is_dir() or path.with_suffix(".py").is_file()

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from typing_extensions import override
 
 from simulation.cli.endings import bad_input, endings, quiet
 from simulation.config.app import parse_app
@@ -16,7 +17,8 @@ from simulation.config.errors import RunError
 from simulation.flower.app_settings import read_app
 from simulation.listeners.listener import Listener
 from simulation.records.reading import read_json
-from simulation.runs.app_run import AppResult, free_path, run_app
+from simulation.records.run_folder import free_path
+from simulation.runs.app_run import AppResult, run_app
 
 METRICS = ("train_", "client_", "server_")
 """How the keys of metrics begin."""
@@ -31,13 +33,13 @@ class AppScreen(Listener):
     def __init__(self) -> None:
         self._console, self.begun = Console(highlight=False), False
 
+    @override
     def stage(self, text: str) -> None:
-        """Show what is being done."""
         self.begun = self.begun or text.startswith("running")
         self._console.print(text, style="dim")
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
-        """Show a round."""
         told = {"clients": "{:d} clients", "seconds": "{:.1f} s", "clients_lost": "{:d} lost"}
         parts = [form.format(record[k]) for k, form in told.items() if record.get(k)]
         metrics = [k for k in record if k.startswith(METRICS)]

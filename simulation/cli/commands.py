@@ -116,11 +116,11 @@ def run(
         raise click.UsageError("--run-config must come with --app")
     with bad_input():
         from simulation.config.experiment import parse
-        from simulation.records.run_folder import free_path
+        from simulation.records.run_folder import folder_name, free_path
 
         quiet()
         experiment = parse(overlay(_base(file, out, resume), given))
-        path = out if out is not None else free_path(experiment)
+        path = out if out is not None else free_path(folder_name(experiment))
         from simulation.listeners.terminal import Screen
         from simulation.runs.run import simulate
 

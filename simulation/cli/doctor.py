@@ -18,6 +18,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from simulation.cli.endings import first_line
+from simulation.config.errors import one_line
+from simulation.config.sizes import gib
 from simulation.training.backend import backend
 
 PACKAGE = "sunflower-fl"
@@ -158,8 +161,7 @@ def ray() -> Iterator[Finding]:
     try:
         cluster = Cluster(Resources())
     except (ConfigError, RuntimeError, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        yield Finding("Ray", "broken", first, "see /tmp/ray/session_latest/logs")
+        yield Finding("Ray", "broken", first_line(error), "see /tmp/ray/session_latest/logs")
         return
     try:
         seconds, nodes = time.perf_counter() - began, len(cluster.nodes)
@@ -178,7 +180,7 @@ def _memory(workers: int) -> Iterator[Finding]:
 
     free = psutil.virtual_memory().available
     need = workers * BASE
-    found = f"{_gib(free)} free, {workers} workers need at least {_gib(need)}"
+    found = f"{gib(free)} free, {workers} workers need at least {gib(need)}"
     few = max(1, free // BASE)
     yield Finding(
         "memory",
@@ -202,7 +204,7 @@ def disks() -> Iterator[Finding]:
 def _space(what: str, path: Path, mend: str) -> Finding:
     free = shutil.disk_usage(path).free
     low = free < SPACE
-    return Finding(what, "note" if low else "ok", f"{_gib(free)} free", mend if low else "")
+    return Finding(what, "note" if low else "ok", f"{gib(free)} free", mend if low else "")
 
 
 def data() -> Iterator[Finding]:
@@ -226,10 +228,6 @@ def data() -> Iterator[Finding]:
     yield Finding("fashion-mnist", "note", "not on this machine", mend)
 
 
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"
-
-
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     python,
     packages,
@@ -246,8 +244,7 @@ def examine(checks: tuple[Callable[[], Iterator[Finding]], ...] = CHECKS) -> Ite
         try:
             yield from check()
         except Exception as error:  # whatever is broken here is what the user wants to know
-            text = f"{type(error).__name__}: {error}"
-            yield Finding(check.__name__, "broken", " ".join(text.split())[:200], "report it")
+            yield Finding(check.__name__, "broken", one_line(error)[:200], "report it")
 
 
 def show() -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from simulation.config.errors import ConfigError
-from simulation.config.experiment import assign, explain
+from simulation.config.experiment import assign
+from simulation.config.explain import explain
 from simulation.config.fields import Count, Positive, Section
 from simulation.config.sections import Resources
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from simulation.config.explain import explain as explain
-
 
 class ConfigError(ValueError):
     """A bad experiment. The text has one line per problem: field, rule, value received."""
@@ -11,3 +9,8 @@ class ConfigError(ValueError):
 
 class RunError(ValueError):
     """A run folder that cannot be used as asked."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's kind and text, however many lines it has."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

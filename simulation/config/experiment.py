@@ -25,7 +25,7 @@ from pydantic import (
 
 from simulation.config import cohorts, plugins
 from simulation.config.errors import ConfigError
-from simulation.config.explain import explain as explain
+from simulation.config.explain import explain
 from simulation.config.fields import Count, Int, Section, is_number
 from simulation.config.identity import revised
 from simulation.config.initial import ENDINGS

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from simulation.config import initial
-from simulation.config.errors import ConfigError
+from simulation.config.errors import ConfigError, one_line
 from simulation.config.fingerprint import fingerprint, is_importable
 
 _functions: dict[str, Callable[..., Any]] = {}
@@ -65,9 +65,8 @@ def admit(given: Given) -> None:
         try:
             _functions[name] = pickle.loads(data)
         except Exception as error:  # it may import modules of the user's, which may raise anything
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(
                 f"{name.partition('@')[0]} must be a function that workers can take over, "
-                f"got {name!r} ({reason})"
+                f"got {name!r} ({one_line(error)})"
             ) from error
         _opened[name] = data

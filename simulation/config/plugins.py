@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from simulation.config import given
+from simulation.config.errors import one_line
 
 if TYPE_CHECKING:
     from simulation.config.experiment import Experiment
@@ -183,8 +184,7 @@ def source_of(module: str) -> Path | None:
 
 def no_module(field: str, reference: str, error: Exception) -> str:
     """Return what is said of a module that does not import."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"{field} must name a module that imports, got {reference!r} ({reason})"
+    return f"{field} must name a module that imports, got {reference!r} ({one_line(error)})"
 
 
 def no_name(field: str, reference: str) -> str:

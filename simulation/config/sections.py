@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from simulation.config.explain import explain as explain
 from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
 from simulation.config.initial import sha256_of
 from strategies import checks

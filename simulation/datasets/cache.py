@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import platformdirs
+
+from simulation.config.atomic import replacing
 
 log = logging.getLogger("sunflower.data")
 
@@ -33,21 +33,11 @@ def write(path: Path, fill: Callable[[IO[bytes]], object]) -> bool:
     A reader, or a second writer, never sees half a file. A cache that cannot be written (full
     disk, read-only home) costs time, not the run, so that is logged and False is returned.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
+        with replacing(path, writers=True) as hidden, open(hidden, "wb") as file:
             fill(file)
-        os.replace(temporary, path)
-        temporary = None
     except OSError as error:
         log.warning("cache: %s cannot be written (%s)", path, error)
         return False
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
     return True

@@ -1,9 +1,9 @@
 """Datasets from files: what a path holds, and which rows are held out for testing.
 
-Tables (:mod:`~simulation.tables`), ``.npz`` archives (:mod:`~simulation.npz`), LEAF's JSON
-(:mod:`~simulation.leaf_json`) and folders of pictures (:mod:`~simulation.image_folder`). Nothing is
-unpickled. Files tell which client owns a row by a column, an array ``owners``, LEAF's users, or by
-there being one archive for each client.
+Tables (:mod:`~simulation.datasets.tables`), ``.npz`` archives (:mod:`~simulation.datasets.npz`),
+LEAF's JSON (:mod:`~simulation.datasets.leaf_json`) and folders of pictures
+(:mod:`~simulation.datasets.image_folder`). Nothing is unpickled. Files tell which client owns a row
+by a column, an array ``owners``, LEAF's users, or by there being one archive for each client.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation.config.errors import one_line
 from simulation.config.sections import Data
 from simulation.datasets import tables
 from simulation.datasets.errors import DataError
@@ -96,10 +97,9 @@ def _splits(name: str, how: Data) -> Any:
         else:
             found = datasets.load_dataset(str(folder) if folder.is_dir() else place, how.subset)
     except Exception as error:  # hub, file systems and formats raise all kinds
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(
-            f"dataset {name}: cannot be loaded ({reason}). Offline, give the folder of a copy "
-            "written by save_to_disk: hf:FOLDER"
+            f"dataset {name}: cannot be loaded ({one_line(error)}). Offline, give the folder of a "
+            "copy written by save_to_disk: hf:FOLDER"
         ) from None
     return found if isinstance(found, datasets.DatasetDict) else {"train": found}
 

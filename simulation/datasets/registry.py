@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config import plugins
+from simulation.config.errors import one_line
 from simulation.config.sections import Data
 from simulation.datasets import (
     archives,
@@ -174,8 +175,9 @@ def _load_own(name: str, how: Data) -> Dataset:
     try:
         made = function()
     except Exception as error:  # the user's code may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"dataset {name}: the function must return arrays, got {reason}") from error
+        raise DataError(
+            f"dataset {name}: the function must return arrays, got {one_line(error)}"
+        ) from error
     if isinstance(made, Dataset):
         made = {part: getattr(made, part) for part in (*validate.PARTS, *validate.EXTRAS)}
     return _checked(name, made, how, name)

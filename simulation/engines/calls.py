@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from simulation.records.client_states import StateError, as_driver_error
 from simulation.records.rows import Rows
@@ -89,8 +90,8 @@ class Info(Call):
 
     name: ClassVar[str] = "info"
 
+    @override
     def run(self, executor: Executor, *inputs: Any) -> ModelInfo:
-        """Return them."""
         return executor.info()
 
 
@@ -113,10 +114,11 @@ class Train(Call):
     parts: Mapping[int, float] = field(default_factory=dict)
 
     @property
+    @override
     def of_round(self) -> int | None:
-        """Its own round."""
         return self.round
 
+    @override
     def run(self, executor: Executor, *inputs: Any) -> tuple[Part, Any]:
         """Return the node's part, and what is told of states."""
         return executor.train(
@@ -133,8 +135,8 @@ class Merge(Call):
     kind: ClassVar[str | None] = "merge"
     first: ClassVar[bool] = True
 
+    @override
     def run(self, executor: Executor, *inputs: Any) -> Part:
-        """Return the node's part."""
         return executor.merge(*inputs)
 
 
@@ -150,6 +152,7 @@ class EvaluateClients(Call):
     model: Any
     states: list[Handle | None] | None = None
 
+    @override
     def run(self, executor: Executor, *inputs: Any) -> Rows:
         """Return a row for each client."""
         if self.states is None:
@@ -169,8 +172,8 @@ class EvaluateTest(Call):
     stop: int
     model: Any
 
+    @override
     def run(self, executor: Executor, *inputs: Any) -> Measured:
-        """Return what the rows give."""
         return executor.evaluate_test(self.start, self.stop, self.model)
 
 
@@ -185,6 +188,7 @@ class EvaluateTestOwn(Call):
     model: Any
     states: list[Handle | None]
 
+    @override
     def run(self, executor: Executor, *inputs: Any) -> dict[str, float]:
         """Return sums over the clients."""
         return executor.evaluate_test_own(self.model, self.states)
@@ -199,8 +203,8 @@ class MetricResults(Call):
 
     variables: NDArray[Any]
 
+    @override
     def run(self, executor: Executor, *inputs: Any) -> dict[str, float]:
-        """Return the values by name."""
         return executor.metric_results(self.variables)
 
 
@@ -212,8 +216,8 @@ class Save(Call):
 
     model: Any
 
+    @override
     def run(self, executor: Executor, *inputs: Any) -> bytes:
-        """Return the bytes."""
         return executor.save(self.model)
 
 

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from typing_extensions import override
+
 from simulation.datasets.dataset import Dataset
 from simulation.engines.calls import Call
 from simulation.engines.client_ledger import ClientLedger
@@ -63,6 +65,7 @@ class InlineEngine(Engine):
         super().__init__(progress)
         self._class = executor
 
+    @override
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Build the executor (imports TensorFlow here)."""
         self._class.prepare(setup.threads, 0.0)
@@ -71,23 +74,24 @@ class InlineEngine(Engine):
         with _ONE_AT_A_TIME:
             self._executor = self._class(setup, data, partition)
 
+    @override
     def share(self, value: Any) -> Any:
-        """Return the value itself."""
         return value
 
+    @override
     def submit(
         self, call: Call, done: Callable[[], None] | None = None, attempts: int | None = None
     ) -> InlineTicket:
-        """Note the call."""
         return InlineTicket(call, self._executor, done)
 
+    @override
     def result(self, ticket: InlineTicket, timeout: float | None = None) -> Any:
-        """Carry out the call."""
         return ticket.value()
 
+    @override
     def values_of(self, tickets: Sequence[InlineTicket]) -> list[Any]:
-        """Return the values themselves."""
         return [self.result(ticket) for ticket in tickets]
 
+    @override
     def close(self) -> None:
-        """Nothing to release."""
+        pass

@@ -1,7 +1,8 @@
 """Rounds by messages: any Flower strategy on any Flower ``Grid``.
 
 Where a strategy needs no more than the weighted mean of the replies (see
-:mod:`simulation.foreign`), the workers fold and it gets one reply that holds the mean.
+:mod:`simulation.flower.their_strategies`), the workers fold and it gets one reply that holds the
+mean.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config.experiment import Experiment
+from simulation.config.sizes import FLOAT_BYTES
 from simulation.engines.cohort import train_cohort
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import Evaluations, Pending
@@ -27,7 +29,6 @@ from simulation.population import behaviour
 from simulation.records.rows import Rows, column_means, join
 from simulation.rounds import fairness
 from simulation.rounds.driver import RoundError, RoundResult, zero_weights
-from simulation.rounds.folding import FLOAT_BYTES
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.worker.faults import Lost, check_losses
 from strategies import Federated

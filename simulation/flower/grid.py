@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
+from typing_extensions import override
 
 from simulation.engines.calls import Call, Poisoned
 from simulation.engines.engine import Engine
@@ -34,8 +35,8 @@ class Answer(Call):
 
     asked: Asked
 
+    @override
     def run(self, executor: Any, *inputs: Any) -> Asked:
-        """Return each reply and the node's state."""
         found: Asked = executor.answer(
             [message for message, _ in self.asked], [state for _, state in self.asked]
         )

@@ -29,7 +29,9 @@ def usable(
     for reply in replies:
         node = reply.metadata.src_node_id
         missing.discard(node)
-        reason = reply.error.reason.splitlines()[0] if reply.has_error() else flaw(reply, spec)
+        reason = (
+            reply.error.reason.splitlines()[0] if reply.has_error() else reply_flaw(reply, spec)
+        )
         if reason is None:
             good.append(reply)
         else:
@@ -38,7 +40,7 @@ def usable(
     return good, sorted(lost, key=lambda one: one.client)
 
 
-def flaw(reply: Message, spec: Spec) -> str | None:
+def reply_flaw(reply: Message, spec: Spec) -> str | None:
     """Return what is wrong with a reply's arrays; None: nothing."""
     records = reply.content.array_records
     if not records:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from simulation.config.experiment import Experiment
 
@@ -45,37 +47,37 @@ class Listeners(Listener):
     def __init__(self, many: Sequence[Listener]) -> None:
         self.many = tuple(many)
 
+    @override
     def stage(self, text: str) -> None:
-        """Tell all."""
         for one in self.many:
             one.stage(text)
 
+    @override
     def note(self, text: str) -> None:
-        """Tell all."""
         for one in self.many:
             one.note(text)
 
+    @override
     def opened(self, path: Path) -> None:
-        """Tell all."""
         for one in self.many:
             one.opened(path)
 
+    @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
-        """Tell all."""
         for one in self.many:
             one.begin(experiment, workers, done)
 
+    @override
     def clients(self, kind: str, clients: int, examples: int) -> None:
-        """Tell all."""
         for one in self.many:
             one.clients(kind, clients, examples)
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
-        """Tell all."""
         for one in self.many:
             one.line(record)
 
+    @override
     def end(self, summary: Mapping[str, Any]) -> None:
-        """Tell all."""
         for one in self.many:
             one.end(summary)

@@ -9,6 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from simulation.config.experiment import Experiment
 from simulation.listeners.listener import Listener
 
@@ -39,28 +41,28 @@ class Notebook(Listener):
         self._shown = 0.0
         self._cohort, self._trained = 1, 0
 
+    @override
     def stage(self, text: str) -> None:
-        """Show what is being done before and after the rounds."""
         self.text = text
         self._show()
 
+    @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
-        """Show the bar."""
         central = experiment.mode == "centralised"
         self._cohort = 1 if central else experiment.cohort_size
         self.title, self.rounds, self.round = experiment.label, experiment.rounds, done
         self.text = "1 worker" if workers == 1 else f"{workers} workers"
         self._show()
 
+    @override
     def clients(self, kind: str, clients: int, examples: int) -> None:
-        """Move the bar."""
         self._trained += clients
         self.part = min(1.0, self._trained / self._cohort)
         if time.monotonic() - self._shown > PAUSE:
             self._show()
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
-        """Show the metrics of a round."""
         self.round = record["round"]
         # What has been counted since then belongs to the next round, which is under way.
         self._trained = max(0, self._trained - (record["clients"] or 0))
@@ -71,12 +73,12 @@ class Notebook(Listener):
         if time.monotonic() - self._shown > PAUSE or self.round == self.rounds:
             self._show()
 
+    @override
     def opened(self, path: Path) -> None:
-        """Note the folder, for the end."""
         self._path = path
 
+    @override
     def end(self, summary: Mapping[str, Any]) -> None:
-        """Show how it ended."""
         self.part = 0.0
         speed = summary.get("images_per_second")
         rate = f"  {speed:,.0f} images/s" if speed else ""

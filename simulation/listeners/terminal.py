@@ -25,6 +25,7 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from simulation.config import cohorts
 from simulation.config.experiment import Experiment
@@ -85,8 +86,8 @@ class Warnings(logging.Handler):
         super().__init__(logging.WARNING)
         self.console = console
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a warning in one line."""
         if record.exc_info is None:
             self.console.print(f"warning: {record.getMessage()}", style="yellow", markup=False)
 
@@ -139,18 +140,18 @@ class Screen(Listener):
         self._display.stop()
         logging.getLogger("sunflower").removeHandler(self._warnings)
 
+    @override
     def stage(self, text: str) -> None:
-        """Show what is being done before and after the rounds."""
         self._stages.reset(self._stage, description=text, visible=True)
         if not self.live:
             self.print(text)
 
+    @override
     def note(self, text: str) -> None:
-        """Show a line."""
         self.print(text)
 
+    @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
-        """Show the bars."""
         self.begun = True
         central = experiment.mode == "centralised"
         self._cohort = 1 if central else experiment.cohort_size
@@ -171,8 +172,8 @@ class Screen(Listener):
         )
         self._inner = self._bars.add_task("clients", total=self._cohort, visible=not central)
 
+    @override
     def clients(self, kind: str, clients: int, examples: int) -> None:
-        """Move the bars."""
         if kind == "train":
             self._rate.add(examples * self._epochs)
             before, self._trained = self._trained, self._trained + clients
@@ -182,8 +183,8 @@ class Screen(Listener):
             self._answered += clients
         self._move()
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
-        """Show the metrics of a round."""
         # It comes when the next round is trained already, or is being trained: what has been
         # counted since then belongs to that one.
         self._told = record["round"]

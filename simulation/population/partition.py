@@ -1,8 +1,9 @@
 """Partitions: which rows of the training set each client holds.
 
-``make`` checks its arguments, deals the rows by one of the laws of :mod:`simulation.partitioners`,
-shuffles the rows of each client and splits them in training and validation. What was made is kept
-in Sunflower's cache folder, under a name made of the arguments and the labels.
+``make`` checks its arguments, deals the rows by one of the laws of
+:mod:`simulation.population.laws`, shuffles the rows of each client and splits them in training and
+validation. What was made is kept in Sunflower's cache folder, under a name made of the arguments
+and the labels.
 """
 
 from __future__ import annotations

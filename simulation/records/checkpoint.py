@@ -2,7 +2,8 @@
 
 A checkpoint is one safetensors file with its sha256 beside it. It is written under another name,
 flushed to the disk and renamed; the last two are kept, so that a damaged one costs one round. What
-clients keep is in files of its own (see :mod:`simulation.states`), which a checkpoint lists.
+clients keep is in files of its own (see :mod:`simulation.records.client_states`), which a
+checkpoint lists.
 """
 
 from __future__ import annotations

@@ -7,13 +7,12 @@ checkpoint adds only what has changed: it flushes the new files and lists all th
 with its sha256. Files that no kept checkpoint lists are removed.
 
 Where workers run on other machines, states travel through Ray's object store (which spills to
-disk), and the driver writes the same files: see :class:`simulation.grid.RayGrid`.
+disk), and the driver writes the same files: see :class:`simulation.engines.ray.engine.RayEngine`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping
@@ -27,15 +26,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from simulation.config.atomic import flush, replacing
 from simulation.config.errors import ConfigError, RunError
 from simulation.config.experiment import Experiment
+from simulation.config.sizes import FLOAT_BYTES, gib
 from strategies.personal import local_entries
 from strategies.spec import Spec, Vector
 
 SYNCS = 16
 """Files that are flushed at a time: a journal commits what waits for it together."""
-
-FLOAT_BYTES = 4
 
 
 class StateError(BaseException):
@@ -131,13 +130,9 @@ class StateFolder:
         stored = self.at(client, round, hashlib.sha256(data).digest())
         path = stored.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        # A worker that is taken for dead may still write what another trains again.
+        with replacing(path, writers=True) as hidden:
             hidden.write_bytes(data)
-            os.replace(hidden, path)
-        except OSError:
-            hidden.unlink(missing_ok=True)
-            raise
         return stored
 
 
@@ -148,15 +143,7 @@ def sync(stored: Iterable[StateFile]) -> None:
     above = {folder.parent for folder in folders}
     with ThreadPoolExecutor(SYNCS) as pool:
         for paths in (files, folders, above):
-            list(pool.map(_flush, paths))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            list(pool.map(flush, paths))
 
 
 def check(stored: Iterable[StateFile]) -> None:
@@ -165,7 +152,7 @@ def check(stored: Iterable[StateFile]) -> None:
         one.check()
 
 
-def digest(stored: Mapping[int, StateFile]) -> str:
+def sha256(stored: Mapping[int, StateFile]) -> str:
     """Return the sha256 of what all clients keep, joined by number, as one float32 vector's."""
     found = hashlib.sha256()
     for _, one in sorted(stored.items()):
@@ -214,6 +201,6 @@ def check_room(path: Path, spec: Spec, own: int, local: tuple[str, ...], plan: E
     free = shutil.disk_usage(nearest).free
     if need > free:
         raise ConfigError(
-            f"out must be on a disk with {need / 2**30:.1f} GiB free for what clients keep, "
-            f"got {path} ({free / 2**30:.1f} GiB free)"
+            f"out must be on a disk with {gib(need)} free for what clients keep, "
+            f"got {path} ({gib(free)} free)"
         )

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from simulation.config.atomic import replacing
+
 
 def replace(path: Path, data: bytes) -> None:
     """Write a file so that it is either the old one or the new one, even if power fails."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        # On a full disk, room for the next attempt; the old file stays.
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with replacing(path, durable=True) as hidden:
+        hidden.write_bytes(data)
 
 
 def to_json(value: Any) -> str:

@@ -1,20 +1,24 @@
-"""One writer for a run folder, and signals that end a run in order."""
+"""One writer for a run folder."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import ENOENT
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from simulation.config.errors import RunError
 
 log = logging.getLogger("sunflower.lock")
 
 NAME = "run.lock"
+
+PATIENCE = 0.2
+"""Seconds that are tried: a run that ends may be taking its lock file away at this moment."""
 
 
 @contextmanager
@@ -27,41 +31,26 @@ def locked(folder: Path) -> Iterator[None]:
         RunError: when another process writes there.
     """
     path = folder / NAME
-    descriptor = _open(path)
+    lock = FileLock(path, timeout=PATIENCE, fallback_to_soft=False)
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-    except OSError:
-        pass  # Only for people who look: a full disk must not keep a run from going on.
+        lock.acquire()
+    except Timeout:
+        if not path.exists():
+            raise RunError(f"out: {folder} cannot be written ({os.strerror(ENOENT)})") from None
+        owner = ""
+        with suppress(OSError):
+            owner = path.read_text("ascii", "replace").strip()
+        who = f" (process {owner})" if owner else ""
+        raise RunError(f"out: {folder} is being written by another run{who}") from None
+    except OSError as error:
+        if error.filename is not None:  # of opening the file, not of locking it
+            raise RunError(f"out: {folder} cannot be written ({error.strerror})") from None
+        log.warning("%s: this file system has no locks (%s)", path, error.strerror)
+    # Only for people who look: a full disk must not keep a run from going on.
+    with suppress(OSError):
+        path.write_text(f"{os.getpid()}\n")
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _open(path: Path) -> int:
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RunError(f"out: {path.parent} cannot be written ({error.strerror})") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                log.warning("%s: this file system has no locks (%s)", path, error.strerror)
-                return descriptor
-            os.close(descriptor)
-            raise RunError(
-                f"out: {path.parent} is being written by another run"
-                + (f" (process {owner})" if owner else "")
-            ) from None
-        # The holder before us may have removed the file that we opened.
-        try:
-            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
-                return descriptor
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)
+        lock.release()

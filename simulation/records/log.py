@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from typing_extensions import override
+
 from simulation.records import run_folder
 from simulation.records.lock import locked
 
@@ -31,6 +33,7 @@ class DiskError(RuntimeError):
 class _LogFile(logging.FileHandler):
     """A log that a full disk cuts short, without a traceback for every line."""
 
+    @override
     def handleError(self, record: logging.LogRecord) -> None:
         """Leave the line out."""
 

@@ -40,6 +40,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from simulation.config.atomic import replacing
 from simulation.config.errors import RunError
 from simulation.config.experiment import Experiment
 from simulation.records.files import _plain, replace, to_json
@@ -184,13 +185,8 @@ class RunFolder:
         parts = self.path / name
         parts.mkdir(exist_ok=True)
         part = parts / f"round-{int(rows['round'].max()):06d}.parquet"
-        hidden = part.with_name(f".{part.name}.tmp")
-        try:
+        with replacing(part) as hidden:
             pq.write_table(pa.table(dict(rows)), hidden)
-            os.replace(hidden, part)
-        except BaseException:
-            hidden.unlink(missing_ok=True)
-            raise
 
     def add_labels(self, counts: np.ndarray[Any, Any]) -> None:
         """Write ``labels.parquet`` from counts [clients, classes]."""
@@ -206,9 +202,8 @@ class RunFolder:
 
     def add_all_clients(self, rows: Mapping[str, Any]) -> None:
         """Write ``all_clients.parquet``."""
-        hidden = self.path / ".all_clients.parquet.tmp"
-        pq.write_table(pa.table(dict(rows)), hidden)
-        os.replace(hidden, self.path / "all_clients.parquet")
+        with replacing(self.path / "all_clients.parquet") as hidden:
+            pq.write_table(pa.table(dict(rows)), hidden)
 
     def add_model(self, data: bytes) -> None:
         """Write ``model.keras``."""
@@ -226,13 +221,12 @@ class RunFolder:
         parts = self.path / name
         with_parts = sorted(parts.glob("round-*.parquet")) if parts.is_dir() else []
         if with_parts:
-            joined = self.path / f".{name}.tmp"
             # A part may lack a column that others have: a metric that nobody gave in that round.
             tables = pa.concat_tables(map(pq.read_table, with_parts), promote_options="default")
-            pq.write_table(tables, joined)
-            # At every moment the rows are all in one place: see _take_apart.
-            os.replace(parts, self._aside(name))
-            os.replace(joined, parts)
+            with replacing(parts) as joined:
+                pq.write_table(tables, joined)
+                # At every moment the rows are all in one place: see _take_apart.
+                os.replace(parts, self._aside(name))
             shutil.rmtree(self._aside(name))
 
     def _aside(self, name: str) -> Path:
@@ -246,12 +240,17 @@ def check_free(path: Path) -> None:
         raise RunError(f"out: {path} exists already and is never overwritten; {way}choose another")
 
 
-def free_path(experiment: Experiment) -> Path:
-    """Return a folder under ``runs/`` that does not exist yet, named after the experiment."""
+def folder_name(experiment: Experiment) -> str:
+    """Return what a run folder is called where nobody has named it."""
     slug = re.sub(r"[^a-z0-9.]+", "-", experiment.label.lower()).strip("-")
     dataset = re.sub(r"[^A-Za-z0-9._-]+", "-", experiment.dataset).strip("-")
-    base = Path("runs") / f"{slug}-{dataset}-seed{experiment.seed}"
-    number, path = 1, base
+    return f"{slug}-{dataset}-seed{experiment.seed}"
+
+
+def free_path(name: str) -> Path:
+    """Return a folder under ``runs/`` that does not exist yet: of this name, or with a number."""
+    number, base = 1, Path("runs") / name
+    path = base
     while path.exists():
         number += 1
         path = base.with_name(f"{base.name}-{number}")

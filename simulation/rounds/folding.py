@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from simulation.config.experiment import WEIGHTED, Experiment
+from simulation.config.sizes import FLOAT_BYTES
 from simulation.engines import schedule
 from simulation.engines.cohort import train_cohort
 from simulation.engines.engine import Engine
@@ -25,9 +26,6 @@ from strategies.reducing import bound, finish
 from strategies.reports import Reports, apart
 from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
-
-FLOAT_BYTES = 4
-"""Bytes of a weight on the wire."""
 
 
 class FoldingDriver:

@@ -1,8 +1,8 @@
 """The round loop: sample, train, step, evaluate, record, checkpoint. Written once.
 
-Two ways to train a round: :class:`Folding` (our strategies on our engines: partials folded on the
-workers) and :mod:`simulation.messaging` (any Flower strategy on any Flower ``Grid``). The loop is
-the same.
+Two ways to train a round: :class:`~simulation.rounds.folding.FoldingDriver` (our strategies on our
+engines: partials folded on the workers) and :mod:`simulation.flower.driver` (any Flower strategy on
+any Flower ``Grid``). The loop is the same.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def run_app(
     """
     listener = listener or Listener()
     app = read_app(run)
-    path = out if out is not None else free_path(app.name)
+    path = out if out is not None else run_folder.free_path(app.name)
     config = _config(run, app)
     if resume:
         config = _interrupted(path, config)
@@ -259,13 +259,3 @@ def _safetensors(tensors: Mapping[str, NDArray[Any]]) -> bytes:
     from safetensors.numpy import save
 
     return save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
-
-
-def free_path(name: str) -> Path:
-    """Return a folder under ``runs/`` that does not exist yet, named after the app."""
-    number, base = 1, Path("runs") / name
-    path = base
-    while path.exists():
-        number += 1
-        path = base.with_name(f"{base.name}-{number}")
-    return path

@@ -13,6 +13,7 @@ from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from typing_extensions import override
 
 from simulation.config.experiment import Experiment
 from simulation.datasets import registry
@@ -38,16 +39,16 @@ app = ServerApp()
 class Lines(Listener):
     """Tells every round in a line of Flower's log."""
 
+    @override
     def stage(self, text: str) -> None:
-        """Log what is being done."""
         log(INFO, "sunflower: %s", text)
 
+    @override
     def note(self, text: str) -> None:
-        """Log a line."""
         log(INFO, "sunflower: %s", text)
 
+    @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
-        """Log what will run."""
         log(
             INFO,
             "sunflower: %s on %s, %d clients, %d rounds",
@@ -57,8 +58,8 @@ class Lines(Listener):
             experiment.rounds,
         )
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
-        """Log a round."""
         known = {name: record.get(key) for key, name in TOLD.items()}
         parts = [f"{name} {value:.4f}" for name, value in known.items() if value is not None]
         log(INFO, "sunflower: round %d: %s", record["round"], ", ".join(parts))

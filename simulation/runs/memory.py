@@ -2,7 +2,7 @@
 
 A worker holds TensorFlow, some copies of the model and, while it trains, the sums of the chunks
 that it merges. A reducer that keeps the updates one by one (a median, say) holds the cohort's on
-the driver's node. What clients keep is in files: see :mod:`simulation.states`.
+the driver's node. What clients keep is in files: see :mod:`simulation.records.client_states`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from simulation.config import cohorts
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
+from simulation.config.sizes import FLOAT_BYTES, gib
 from simulation.worker.setup import Setup
 from strategies.protocols import Reducer
 from strategies.updates import Update
@@ -24,8 +25,6 @@ BASE = 300 * 2**20
 
 COPIES, SUMS = 6, 3
 """Models in float32 (weights, received, gradient, delta, ...) and sums in float64 of a worker."""
-
-FLOAT_BYTES = 4
 
 
 class MemoryShort(ConfigError):
@@ -92,11 +91,7 @@ def check(
     need, have = each * workers + besides, sum(nodes)
     if need > have:
         raise MemoryShort(
-            f"memory of the nodes must be at least {_gib(need)} ({workers} workers x {_gib(each)}"
-            + (f", updates {_gib(besides)}" if besides else "")
-            + f"), got {_gib(have)}; use fewer workers, a smaller cohort or a smaller model"
+            f"memory of the nodes must be at least {gib(need)} ({workers} workers x {gib(each)}"
+            + (f", updates {gib(besides)}" if besides else "")
+            + f"), got {gib(have)}; use fewer workers, a smaller cohort or a smaller model"
         )
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"

@@ -222,7 +222,7 @@ class RecordedRun:
             self.listener.stage("saving the model")
             with disk(self.path):
                 if experiment.mode == "local":  # What counts is what the clients keep.
-                    summary["weights_sha256"] = client_states.digest(engine.ledger.stored)
+                    summary["weights_sha256"] = client_states.sha256(engine.ledger.stored)
                 else:
                     folder.add_model(engine.save(position.model))
                 folder.finish(summary)

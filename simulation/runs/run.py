@@ -26,7 +26,7 @@ from simulation.population.deal import prepare
 from simulation.records import checkpoint, reading, run_folder
 from simulation.records.lock import locked
 from simulation.records.log import new_folder
-from simulation.records.run_folder import free_path
+from simulation.records.run_folder import folder_name, free_path
 from simulation.runs import preflight
 from simulation.runs import resume as resuming
 from simulation.runs.machinery import engine_for
@@ -90,7 +90,7 @@ def simulate(
         named = getattr(chosen, "algorithm", None)
         title = named.name if named is not None else type(chosen).__name__
         experiment = experiment.model_copy(update={"name": experiment.name or title})
-    path = Path(out) if out is not None else free_path(experiment)
+    path = Path(out) if out is not None else free_path(folder_name(experiment))
     if not resume:
         run_folder.check_free(path)
     preflight.check(experiment, path)

@@ -16,6 +16,7 @@ from typing import Any
 
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment, parse
+from simulation.config.sizes import gib
 from simulation.config.strategy import make_strategy
 from simulation.engines.policy import POLICY
 from simulation.records import reading
@@ -228,7 +229,7 @@ def in_words(prospect: Prospect, found: Forecast) -> list[str]:
     time = "time unknown until a run of its model is finished"
     if found.seconds is not None:
         time = f"about {_duration(found.seconds)}{where} (an estimate, from {source})"
-    room = "" if found.memory is None else f"; about {found.memory / 2**30:.1f} GiB of memory"
+    room = "" if found.memory is None else f"; about {gib(found.memory)} of memory"
     return [*lines, f"{time}{room}"]
 
 

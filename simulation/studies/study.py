@@ -1,7 +1,7 @@
 """A study: one experiment repeated with several strategies, settings and seeds.
 
 :func:`expand` turns a study into a plan, a list of named experiments, which
-:func:`simulation.campaign.carry_out` runs.
+:func:`simulation.studies.campaign.carry_out` runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from simulation.config.errors import ConfigError
-from simulation.config.experiment import explain, parse, read
+from simulation.config.experiment import parse, read
+from simulation.config.explain import explain
 from simulation.config.fields import Count, Int, Positive, Section, is_number
 from simulation.config.overlay import overlay
 from simulation.studies import sweep

@@ -113,7 +113,7 @@ def _carefully(
         trace = ""
         try:
             (trained,) = trainer.train_clients([client], inputs, [trainer.read(state)])
-            reason = faults.flaw(trained.update, trainer.size)
+            reason = faults.update_flaw(trained.update, trainer.size)
             if reason is None:
                 again = True
                 chunk.total = reducer.fold(chunk.total, trained.update)

@@ -69,7 +69,7 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def flaw(update: Update, size: int) -> str | None:
+def update_flaw(update: Update, size: int) -> str | None:
     """Return what is wrong with an update of a model with ``size`` weights; None: nothing."""
     if np.shape(update.delta) != (size,):
         return f"its update must have shape ({size},), got {np.shape(update.delta)}"

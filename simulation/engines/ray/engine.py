@@ -1,8 +1,8 @@
 """Ray's side of the engine: one run's calls, handed to a pool of actors.
 
-:class:`~simulation.pool.Pool` hands calls out one ahead, so that a worker never waits for the
-driver, puts a new worker into the place of one that died, and gives workers to nodes that join. A
-run has a pool of its own, or shares one with other runs.
+:class:`~simulation.engines.ray.pool.Pool` hands calls out one ahead, so that a worker never waits
+for the driver, puts a new worker into the place of one that died, and gives workers to nodes that
+join. A run has a pool of its own, or shares one with other runs.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulation.config import initial
-from simulation.config.errors import ConfigError
+from simulation.config.errors import ConfigError, one_line
 from simulation.config.given import Given
 
 if TYPE_CHECKING:
@@ -47,10 +47,9 @@ def handed_over(experiment: Experiment) -> Given:
         try:
             functions[name] = pickled(function)
         except Exception as error:  # whatever it holds may refuse to be pickled in its own way
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(
                 f"{name} must be a function that can go to the workers, got one that cannot "
-                f"({reason}); name it module:function"
+                f"({one_line(error)}); name it module:function"
             ) from error
     return Given(functions, files)
 

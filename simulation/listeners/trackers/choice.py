@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from typing_extensions import override
 
 from simulation.config import plugins
-from simulation.config.errors import ConfigError
-from simulation.config.experiment import Experiment, explain
+from simulation.config.errors import ConfigError, one_line
+from simulation.config.experiment import Experiment
+from simulation.config.explain import explain
 from simulation.config.sections import Track
 from simulation.listeners.listener import Listener
-from simulation.listeners.trackers.common import reason
 from simulation.listeners.trackers.mlflow import MLflow
 from simulation.listeners.trackers.tensorboard import TensorBoard
 from simulation.listeners.trackers.wandb import Wandb
@@ -35,37 +36,38 @@ class Guarded(Listener):
         self.name, self.tracker = name, tracker
         self.failed = False
 
+    @override
     def opened(self, path: Path) -> None:
-        """Tell the tracker."""
         self.tracker.opened(path)
 
+    @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         """Tell the tracker. Raises ConfigError when it cannot begin."""
         try:
             self.tracker.begin(experiment, workers, done)
         except Exception as error:
             raise ConfigError(
-                f"track must name a tracker that works, got {self.name!r} ({reason(error)})"
+                f"track must name a tracker that works, got {self.name!r} ({one_line(error)})"
             ) from error
 
+    @override
     def stage(self, text: str) -> None:
-        """Tell the tracker."""
         self._tell("stage", text)
 
+    @override
     def note(self, text: str) -> None:
-        """Tell the tracker."""
         self._tell("note", text)
 
+    @override
     def clients(self, kind: str, clients: int, examples: int) -> None:
-        """Tell the tracker."""
         self._tell("clients", kind, clients, examples)
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
-        """Tell the tracker."""
         self._tell("line", record)
 
+    @override
     def end(self, summary: Mapping[str, Any]) -> None:
-        """Tell the tracker."""
         self._tell("end", summary)
 
     def _tell(self, what: str, *args: Any) -> None:
@@ -78,7 +80,7 @@ class Guarded(Listener):
             log.warning(
                 "the tracker %s failed and hears no more of this run: %s",
                 self.name,
-                reason(error),
+                one_line(error),
             )
 
 
@@ -100,7 +102,8 @@ def _one(track: Track) -> Listener:
         tracker = found(**track.options)
     except Exception as error:
         raise ConfigError(
-            f"track must name a class that takes its options, got {track.name!r} ({reason(error)})"
+            "track must name a class that takes its options, "
+            f"got {track.name!r} ({one_line(error)})"
         ) from error
     if not isinstance(tracker, Listener):
         raise ConfigError(
@@ -126,6 +129,6 @@ def _built_in(track: Track) -> Listener:
         tracker: Listener = kind(**options.model_dump())
     except Exception as error:
         raise ConfigError(
-            f"track must name a tracker that works, got {track.name!r} ({reason(error)})"
+            f"track must name a tracker that works, got {track.name!r} ({one_line(error)})"
         ) from error
     return tracker

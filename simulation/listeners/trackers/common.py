@@ -30,8 +30,3 @@ def remembered(file: Path, make: Callable[[], str]) -> str:
     if not file.exists():
         file.write_text(make(), encoding="utf-8")
     return file.read_text(encoding="utf-8")
-
-
-def reason(error: Exception) -> str:
-    """Return an error as one line of text."""
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from simulation.config.experiment import Experiment
 from simulation.config.fields import Section
 from simulation.listeners.listener import Listener
@@ -53,10 +55,11 @@ class MLflow(Listener):
         made = found.experiment_id if found else self._client.create_experiment(experiment)
         self._group, self._run = made, ""
 
+    @override
     def opened(self, path: Path) -> None:
-        """Note the folder."""
         self._path = path
 
+    @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         """Start a run, or go on with the one that this run folder belongs to."""
         client, group = self._client, self._group
@@ -78,6 +81,7 @@ class MLflow(Listener):
         for record in read_rounds(self._path):
             self.line(record)
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
         """Log every number of the line, its round as the step; rounds done again count once."""
         from mlflow.entities import Metric
@@ -87,6 +91,7 @@ class MLflow(Listener):
             metrics = [Metric(k, v, now, step) for k, v in numbers(record).items()]
             self._client.log_batch(self._run, metrics=metrics)
 
+    @override
     def end(self, summary: Mapping[str, Any]) -> None:
         """Keep the config and the summary, and close the run."""
         if not self._run:

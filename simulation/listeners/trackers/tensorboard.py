@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from simulation.config.experiment import Experiment
 from simulation.config.fields import Section
 from simulation.listeners.listener import Listener
@@ -31,11 +33,12 @@ class TensorBoard(Listener):
         self.dir = dir
         self._writer: Any = None
 
+    @override
     def opened(self, path: Path) -> None:
-        """Note the folder."""
         self._path = path
         self._folder = path / "tensorboard" if self.dir is None else Path(self.dir) / path.name
 
+    @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         """Open the file; of a resumed run, it takes the place of earlier ones."""
         from tensorboardX import SummaryWriter
@@ -47,13 +50,14 @@ class TensorBoard(Listener):
         for record in known:
             self.line(record)
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
         """Add every number of the line as a scalar, its round as the step."""
         for name, value in numbers(record).items():
             self._writer.add_scalar(name, value, record["round"])
         self._writer.flush()
 
+    @override
     def end(self, summary: Mapping[str, Any]) -> None:
-        """Close the file."""
         if self._writer is not None:
             self._writer.close()

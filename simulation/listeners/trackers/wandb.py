@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
+from typing_extensions import override
+
 from simulation.config.experiment import Experiment
 from simulation.config.fields import Section
 from simulation.listeners.listener import Listener
@@ -38,10 +40,11 @@ class Wandb(Listener):
         self.project, self.mode, self.entity = project, mode, entity
         self._run: Any = None
 
+    @override
     def opened(self, path: Path) -> None:
-        """Note the folder."""
         self._path = path
 
+    @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         """Start a run, or go on with the one that this run folder belongs to."""
         import wandb
@@ -62,12 +65,13 @@ class Wandb(Listener):
         for record in read_rounds(self._path):
             self.line(record)
 
+    @override
     def line(self, record: Mapping[str, Any]) -> None:
         """Log every number of the line, its round as the step."""
         self._run.log(numbers(record), step=record["round"])
 
+    @override
     def end(self, summary: Mapping[str, Any]) -> None:
-        """Close the run."""
         if self._run is not None:
             self._run.summary.update({"status": summary["status"]})
             self._run.finish(exit_code=0 if summary["status"] == "complete" else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -89,6 +90,19 @@ def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
     holder.wait()
     with locked(tmp_path):
         assert (tmp_path / "run.lock").exists()
+
+
+def test_a_file_system_without_locks_keeps_no_run_from_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(*_: Any) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with locked(tmp_path):
+        assert [p.name for p in tmp_path.iterdir()] == ["run.lock"]
+    assert not list(tmp_path.iterdir())
+    assert f"{tmp_path / 'run.lock'}: this file system has no locks" in caplog.text
 
 
 def test_sigterm_ends_a_run_as_ctrl_c_does(

@@ -9,7 +9,7 @@ from simulation.datasets import synthetic
 from simulation.datasets.registry import DataError, load
 from simulation.population.deal import prepare
 from simulation.population.partition import make
-from simulation.records.run_folder import free_path
+from simulation.records.run_folder import folder_name
 from simulation.runs.run import simulate
 
 MANY = [synthetic.draw(1.0, 1.0, seed=seed) for seed in range(8)]
@@ -143,7 +143,7 @@ def test_the_natural_partition_gives_every_user_his_own():
         assert kept == int(0.1 * len(rows) + 0.5)
     again = make("natural", data.y_train, 30, 0, owners=data.owners)
     assert np.array_equal(again.indices, parts.indices)
-    assert str(free_path(parse(SMALL))) == "runs/fedavg-synthetic-1-1-seed0"
+    assert folder_name(parse(SMALL)) == "fedavg-synthetic-1-1-seed0"
 
 
 @pytest.mark.parametrize(
