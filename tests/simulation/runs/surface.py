@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from typer.utils import get_params_from_function
 
 from simulation import cli, simulate
-from tests.simulation.runs.same_bits import CASES, StopAfter, run
+from tests.simulation.same_bits import CASES, StopAfter, run
 
 TYPERS_OWN = {"--install-completion", "--show-completion"}
 

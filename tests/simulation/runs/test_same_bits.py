@@ -16,7 +16,7 @@ import pytest
 
 from simulation import cli
 from tests.simulation.conftest import local_ray
-from tests.simulation.runs.same_bits import CASES, GOLDEN, QUICK, machine, run
+from tests.simulation.same_bits import CASES, GOLDEN, QUICK, machine, run
 
 FILE = GOLDEN / "weights.json"
 NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.soak) for n in CASES]

@@ -15,8 +15,8 @@ import pytest
 
 from simulation import cli
 from tests.simulation.conftest import local_ray
-from tests.simulation.runs.same_bits import GOLDEN
 from tests.simulation.runs.surface import FOLDERS, ON_RAY, QUICK, commands, contents, helped
+from tests.simulation.same_bits import GOLDEN
 
 COMMANDS, FILES = GOLDEN / "commands.json", GOLDEN / "folders.json"
 NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.soak) for n in FOLDERS]

@@ -20,8 +20,8 @@ from simulation import Experiment, Listener, cli, simulate
 from strategies import Algorithm, Median, average, plain
 from strategies.entries import ENTRIES
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-HERE = "tests.simulation.runs.same_bits"
+GOLDEN = Path(__file__).parent / "golden"
+HERE = "tests.simulation.same_bits"
 
 BASE: dict[str, Any] = {
     "dataset": "fashion-mnist-mini",

@@ -10,7 +10,7 @@ from simulation.population.deal import prepare
 from simulation.runs.run import make_strategy, simulate
 from simulation.studies.study import carry_out, expand, parse_study
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_ones_own_strategy_learns(tmp_path):
