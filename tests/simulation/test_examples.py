@@ -72,11 +72,8 @@ def test_fedprox_beats_fedavg_where_nine_in_ten_are_slow(tmp_path):
         lines = simulate(experiment, out=tmp_path / name).rounds
         late[name] = [line["server_loss"] for line in lines[-10:]]
         if name.startswith("fedavg"):
-            alone = [line for line in lines[1:] if line["clients"] == 0]
-            assert alone  # rounds in which all were too slow leave the model as it is
-            for line in alone:
-                before = lines[line["round"] - 1]
-                assert line["server_loss"] == before["server_loss"]
+            # Nine of every ten straggle, exactly, and are dropped.
+            assert [line["clients"] for line in lines[1:]] == [1] * experiment.rounds
     assert sum(late["fedprox-mu-1.0-stragglers-0.9-seed0"]) < sum(
         late["fedavg-stragglers-0.9-seed0"]
     )
