@@ -33,7 +33,7 @@ cluster.close()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_node_leaves_in_mid_round_and_another_joins(tmp_path: Path) -> None:
     """With clients that keep state: nothing goes down with the node."""
     ran = subprocess.run(
