@@ -24,6 +24,8 @@ ORDER = (
 
 RAY = "simulation/engines/ray/"
 TENSORFLOW = "simulation/training/tensorflow/"
+JAX = "simulation/training/jax/"
+KERAS = "simulation/training/keras/"
 
 LONG: set[str] = set()
 """Functions of more than 60 lines, docstring left out; each with its reason."""
@@ -70,9 +72,9 @@ def test_rooms(path: Path) -> None:
     tops = {module.partition(".")[0] for module in found}
     room = name.partition("/")[0]
     if room == "strategies":
-        assert not tops & {"simulation", "analysis", "ray", "tensorflow", "keras"}
+        assert not tops & {"simulation", "analysis", "ray", "tensorflow", "jax", "keras"}
     if room == "analysis":
-        assert not tops & {"strategies", "ray", "tensorflow", "keras", "flwr"}
+        assert not tops & {"strategies", "ray", "tensorflow", "jax", "keras", "flwr"}
         inner = {m for m in found if m.startswith("simulation")}
         assert all(m.startswith("simulation.records") for m in inner), inner
     if room == "simulation" and name != "simulation/cli/report.py":
@@ -80,7 +82,11 @@ def test_rooms(path: Path) -> None:
     if not name.startswith(RAY):
         assert "ray" not in tops
     if not name.startswith(TENSORFLOW):
-        assert not tops & {"tensorflow", "keras"}
+        assert "tensorflow" not in tops
+    if not name.startswith(JAX):
+        assert "jax" not in tops
+    if not name.startswith((TENSORFLOW, JAX, KERAS)):
+        assert "keras" not in tops
 
 
 def test_simulation_is_its_packages() -> None:
@@ -194,7 +200,7 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_importing_the_packages_loads_nothing_heavy() -> None:
-    heavy = {"tensorflow", "keras", "ray", "matplotlib"}
+    heavy = {"tensorflow", "jax", "keras", "ray", "matplotlib"}
     assert not loaded_after("import simulation.runs.run, simulation.cli, strategies") & heavy
     assert not loaded_after("import simulation.cli") & (heavy | {"flwr", "pandas", "numpy"})
 

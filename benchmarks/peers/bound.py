@@ -92,7 +92,7 @@ def compiled_loop(x: Any, y: Any, rows: Any, batches: Any) -> Any:
     import keras
     import tensorflow as tf
 
-    from simulation.training.tensorflow.models import build
+    from simulation.training.keras.models import build
 
     keras.utils.set_random_seed(work.SEED)
     model = build("cnn", (28, 28, 1), 10, work.SEED)

@@ -27,7 +27,7 @@ def load_model() -> Any:
     """Build and compile the model: what the quickstart calls ``load_model``."""
     import keras
 
-    from simulation.training.tensorflow.models import cnn
+    from simulation.training.keras.models import cnn
 
     model = cnn((28, 28, 1), 10)
     model.compile(

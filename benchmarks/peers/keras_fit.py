@@ -20,7 +20,7 @@ def main() -> None:
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     import keras
 
-    from simulation.training.tensorflow.models import build
+    from simulation.training.keras.models import build
 
     data = work.read(given.data)
     x, y = work.scaled(data.x[data.rows]), data.y[data.rows]

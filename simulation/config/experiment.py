@@ -46,7 +46,7 @@ from simulation.config.sections import (
 from strategies import catalog, checks
 
 MODELS = ("cnn", "lenet", "mlp", "logistic")
-"""Names of the built-in models (see :mod:`simulation.training.tensorflow.models`)."""
+"""Names of the built-in models (see :mod:`simulation.training.keras.models`)."""
 
 WEIGHTED = ("by-size", "power-of-choice")
 """Kinds of sampling that go by the clients' sizes."""

@@ -15,7 +15,7 @@ import pytest
 from simulation.config.libraries import LibraryError
 from simulation.engines.ray import private as of_ray
 from simulation.flower import private as of_flower
-from simulation.training.tensorflow import private as of_keras
+from simulation.training.keras import private as of_keras
 from tests.simulation import test_private_keras
 from tests.simulation.contracts import entries, library_of, users
 from tests.simulation.training import test_private

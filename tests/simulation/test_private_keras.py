@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simulation.training.tensorflow import private, rescaling
+from simulation.training.keras import private, rescaling
 from tests.simulation.contracts import contract
 
 X, Y = np.ones((4, 3), np.float32), np.array([0, 1, 1, 0])

@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from simulation.datasets import inputs
-from simulation.training.tensorflow import losses
+from simulation.training.keras import losses
 from simulation.training.tensorflow import steps as stepping
 from simulation.training.tensorflow.measures import Measures
+from simulation.training.tensorflow.one_kernel import one_kernel
 from strategies.client_rule import Hook
 from strategies.spec import Spec, Vector
 
@@ -224,7 +225,7 @@ class Graph:
             return stepping.take_own(model, taken, y, given, hook, self.metrics)
         with tf.GradientTape() as tape:
             output = model(taken, training=True)
-            with losses.one_kernel(losses.resolved(model, y, output)[0]):
+            with one_kernel(losses.resolved(model, y, output)[0]):
                 loss = losses.total(model, taken, y, output, given, training=True)
             goal = model.optimizer.scale_loss(loss)
         gradients = tape.gradient(goal, [v.value for v in model.trainable_variables])

@@ -15,8 +15,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from simulation.records.rows import STATES, Rows
-from simulation.training.tensorflow import private
-from simulation.training.tensorflow.accuracy import PLAIN, Accuracy
+from simulation.training.keras import private
+from simulation.training.keras.accuracy import PLAIN, Accuracy
 
 
 class KerasMetrics:

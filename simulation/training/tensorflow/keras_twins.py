@@ -26,7 +26,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from simulation.training.tensorflow import private
+from simulation.training.keras import private
 
 KEPT_TWINS = 8
 """Twins that a process keeps: those used last."""

@@ -9,10 +9,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from simulation.config.libraries import LibraryError
-from simulation.config.sections import Training
 from simulation.training.backend import ModelError
+from simulation.training.keras import accuracy, default_loss, losses, private
 from simulation.training.measured import Described
-from simulation.training.tensorflow import accuracy, default_loss, losses, private, steps
+from simulation.training.tensorflow import steps
 from simulation.training.tensorflow.keras_metrics import KerasMetrics
 
 
@@ -86,27 +86,3 @@ class Measures:
         found = self.accuracy
         name, alias = (found.name, found.alias) if found is not None else (None, "")
         return Described(loss, self.chosen, name, alias, self.metrics.names, scale)
-
-
-def loss_for(
-    model: keras.Model, training: Training, y: NDArray[Any], output: Any, classes: int | None
-) -> keras.losses.Loss | None:
-    """Return the loss for a model that is compiled with none; None where there is one already.
-
-    Raises:
-        ModelError: when no loss fits its output and the targets.
-    """
-    if training.loss or private.compiled_loss(model) is not None:
-        return None
-    if model.compiled and _adds_losses(model):
-        return None  # It learns from these alone, as in Keras' fit.
-    some = y[: min(len(y), 1000)]
-    return default_loss.fitting(model, some, tuple(output.shape[1:]), classes)
-
-
-def _adds_losses(model: keras.Model) -> bool:
-    """Tell whether a model calls ``add_loss``; regularisers of activities do so for layers."""
-    return any(
-        private.added_losses(layer) and getattr(layer, "activity_regularizer", None) is None
-        for layer in private.layers_of(model)
-    )

@@ -21,14 +21,8 @@ from simulation.config.experiment import Experiment
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.backend import ModelError
-from simulation.training.measured import Measured, ModelInfo, TrainedClient
-from simulation.training.plan import Job, Plan, trained_client
-from simulation.training.tensorflow import measures, models, rescaling
-from simulation.training.tensorflow import steps as stepping
-from simulation.training.tensorflow.evaluator import Evaluator
-from simulation.training.tensorflow.graph import Graph, scaled
-from simulation.training.tensorflow.keras_metrics import KerasMetrics
-from simulation.training.tensorflow.keras_model import (
+from simulation.training.keras import default_loss, models, rescaling
+from simulation.training.keras.keras_model import (
     at_rate,
     compile_model,
     other_states,
@@ -37,6 +31,12 @@ from simulation.training.tensorflow.keras_model import (
     sgd_of,
     statistics,
 )
+from simulation.training.measured import Measured, ModelInfo, TrainedClient
+from simulation.training.plan import Job, Plan, trained_client
+from simulation.training.tensorflow import steps as stepping
+from simulation.training.tensorflow.evaluator import Evaluator
+from simulation.training.tensorflow.graph import Graph, scaled
+from simulation.training.tensorflow.keras_metrics import KerasMetrics
 from simulation.training.tensorflow.measures import Measures
 from strategies.client_rule import ClientRule
 from strategies.spec import Spec, Vector
@@ -89,7 +89,7 @@ class TensorFlowTrainer:
         self.scale = rescaling.effective(self.model, scale)
         self._example = like = self._scaled(one, self.scale)
         output = self._try_forward(like, one, y[:1], classes)
-        default = measures.loss_for(self.model, experiment.training, y, output, classes)
+        default = default_loss.loss_for(self.model, experiment.training, y, output, classes)
         compile_model(self.model, experiment.training, default)
         stepping.check(self.model)
         weights = {"weights": np.ones(1, np.float32)} if weighted else {}

@@ -114,7 +114,7 @@ def test_passes_count_what_is_trained_and_measured() -> None:
 
 @pytest.mark.parametrize("model", list(REFERENCE))
 def test_the_size_of_built_in_models(model: str) -> None:
-    from simulation.training.tensorflow import models
+    from simulation.training.keras import models
 
     for shape, classes in (((28, 28, 1), 10), ((32, 32, 3), 7)):
         rows = DataSize(1, 1, 1, 1, shape, classes)

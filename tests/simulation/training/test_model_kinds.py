@@ -14,9 +14,9 @@ from simulation.config.experiment import parse
 from simulation.datasets import inputs
 from simulation.runs.run import simulate
 from simulation.training.backend import ModelError
+from simulation.training.keras import models
+from simulation.training.keras.keras_model import compile_model, seed_states
 from simulation.training.plan import LAYER_SEEDS, SHUFFLE
-from simulation.training.tensorflow import models
-from simulation.training.tensorflow.keras_model import compile_model, seed_states
 from simulation.training.tensorflow.process import prepare_tensorflow
 from simulation.training.tensorflow.trainer import TensorFlowTrainer
 from strategies import proximal

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simulation.training.tensorflow.losses import one_kernel
+from simulation.training.tensorflow.one_kernel import one_kernel
 from simulation.training.tensorflow.process import ONEDNN, prepare_tensorflow, worker_environment
 from simulation.training.tensorflow.steps import apart
 

@@ -13,7 +13,7 @@ from simulation.config.experiment import parse
 from simulation.training.backend import ModelError
 from simulation.training.plan import SHUFFLE
 from simulation.training.tensorflow.graph import Graph
-from simulation.training.tensorflow.losses import one_kernel
+from simulation.training.tensorflow.one_kernel import one_kernel
 from simulation.training.tensorflow.process import prepare_tensorflow
 from simulation.training.tensorflow.trainer import TensorFlowTrainer
 from strategies import ClientRule, proximal

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
-from simulation.training.tensorflow import private
+from simulation.training.keras import private
 
 EACH = ("sum_over_batch_size", "mean", "none", None)
 """Reductions under which what Keras reports is the mean of the examples' losses."""
@@ -64,53 +62,17 @@ def by_example(model: keras.Model, y: Any, output: Any, weights: Any) -> bool:
     return len(values.shape) > 0 and private.mask_of(values) is None
 
 
-def per_example(model: keras.Model, y: Any, output: Any, weights: Any) -> tf.Tensor:
+def per_example(model: keras.Model, y: Any, output: Any, weights: Any) -> Any:
     """Return each example's loss, float32 [n], of a model for which :func:`by_example` holds."""
     loss, factor = resolved(model, y, output)
     assert loss is not None
-    values = tf.cast(_values(loss, y, output), tf.float32)
-    values = tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
+    values = ops.cast(_values(loss, y, output), "float32")
+    values = ops.mean(ops.reshape(values, [ops.shape(values)[0], -1]), axis=1)
     values = values if factor == 1.0 else values * factor
     return values if weights is None else values * weights
 
 
 def _values(loss: keras.losses.Loss, y: Any, output: Any) -> Any:
     # As Loss.__call__ does: targets in the loss's type, whatever type they have.
-    cast = [tf.cast(tf.convert_to_tensor(part), loss.dtype) for part in (y, output)]
+    cast = [ops.cast(ops.convert_to_tensor(part), loss.dtype) for part in (y, output)]
     return loss.call(*cast)
-
-
-@contextmanager
-def one_kernel(loss: Any) -> Iterator[None]:
-    """Let sparse cross-entropy be one kernel of the processor, while a graph is traced.
-
-    Where ops are to be deterministic, TensorFlow writes this loss as a dozen of them, since the
-    kernel on GPUs adds in any order. The one on processors takes row by row and is deterministic:
-    6% of a step on 6 images. Losses of one's own, and processes that see a GPU, are left alone.
-
-    Args:
-        loss: the loss object.
-    """
-    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
-    function = private.wrapped_function(loss)
-    loss = loss if function is None else function
-    known = type(loss) is keras.losses.SparseCategoricalCrossentropy
-    if not known and loss is not keras.losses.sparse_categorical_crossentropy:
-        yield
-        return
-    if tf.config.list_logical_devices("GPU"):
-        yield
-        return
-    plain = tf.nn.sparse_softmax_cross_entropy_with_logits
-
-    def fused(labels: Any, logits: Any, name: str | None = None) -> Any:
-        if logits.shape.rank != 2 or labels.shape.rank != 1 or logits.dtype != tf.float32:
-            return plain(labels=labels, logits=logits, name=name)
-        kernel = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits
-        return kernel(features=logits, labels=labels, name=name).loss
-
-    tf.nn.sparse_softmax_cross_entropy_with_logits = fused
-    try:
-        yield
-    finally:
-        tf.nn.sparse_softmax_cross_entropy_with_logits = plain

@@ -123,7 +123,7 @@ def build(
 
 
 def _start_from(init: Init, model: keras.Model) -> None:
-    from simulation.training.tensorflow.keras_model import statistics
+    from simulation.training.keras.keras_model import statistics
 
     def entries(model: keras.Model) -> list[Any]:
         return [*model.trainable_variables, *statistics(model)]

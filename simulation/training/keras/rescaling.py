@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from simulation.datasets import inputs
-from simulation.training.tensorflow import private
+from simulation.training.keras import private
 
 BY_LAYER = (keras.layers.Rescaling, keras.layers.Normalization)
 """Layers that a model rescales its inputs with."""

@@ -10,7 +10,7 @@ import keras
 
 from simulation.config.sections import Training
 from simulation.training.backend import ModelError
-from simulation.training.tensorflow import private
+from simulation.training.keras import private
 
 DEFAULT_RATE = 0.05
 """Learning rate of the default optimiser, plain SGD."""

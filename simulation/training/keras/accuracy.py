@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
-from simulation.training.tensorflow import private
-from simulation.training.tensorflow.losses import resolved
+from simulation.training.keras import private
+from simulation.training.keras.losses import resolved
 
 BINARY = keras.metrics.binary_accuracy
 
@@ -71,7 +71,7 @@ class Accuracy:
             return None
         return kinds[function](name="accuracy", **getattr(self.function, "keywords", {}))
 
-    def of(self, y: Any, output: Any, weights: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def of(self, y: Any, output: Any, weights: Any) -> tuple[Any, Any]:
         """Return sums of what is right and of what counts for each example, float32 [n] each.
 
         Args:
@@ -79,17 +79,17 @@ class Accuracy:
             output: the model's output; positions that it masks do not count.
             weights: weights of the examples [n], or None.
         """
-        values = tf.cast(self.function(y, output), tf.float32)
+        values = ops.cast(self.function(y, output), "float32")
         mask, counts = private.mask_of(output), None
         if mask is not None:
-            counts = tf.cast(mask, tf.float32)
+            counts = ops.cast(mask, "float32")
         if self.weighted and weights is not None:
-            shape = [-1] + [1] * (0 if counts is None else counts.shape.rank - 1)
-            given = tf.reshape(weights, shape)
+            shape = [-1] + [1] * (0 if counts is None else len(counts.shape) - 1)
+            given = ops.reshape(weights, shape)
             counts = given if counts is None else counts * given
         if counts is None:
-            return _means(values, 1), tf.ones([tf.shape(values)[0]], tf.float32)
-        values = _means(values, counts.shape.rank)
+            return _means(values, 1), ops.ones([ops.shape(values)[0]], "float32")
+        values = _means(values, len(counts.shape))
         return _means(values * counts, 1), _means(counts, 1)
 
 
@@ -124,13 +124,14 @@ def choose(model: keras.Model, y: Any, output: Any, classes: int | None) -> Accu
 
 def _by_shapes(loss: Any, y: Any, output: Any, classes: int | None) -> Accuracy | None:
     """Return the accuracy for a loss that tells nothing: by labels and output alone."""
-    last, rank = output.shape[-1], output.shape.rank
-    if classes is None and not y.dtype.is_integer and y.dtype != tf.bool:
+    last, rank = output.shape[-1], len(output.shape)
+    kind = keras.backend.standardize_dtype(y.dtype)
+    if classes is None and "int" not in kind and kind != "bool":
         return None
-    if last == 1 or (y.shape.rank == rank and y.shape[-1] == last and classes is None):
+    if last == 1 or (len(y.shape) == rank and y.shape[-1] == last and classes is None):
         two = classes is None or classes <= 2
         return _binary(0.0 if getattr(loss, "from_logits", False) else 0.5) if two else None
-    if y.shape.rank < rank or y.shape[-1] == 1:
+    if len(y.shape) < rank or y.shape[-1] == 1:
         return Accuracy("sparse_categorical_accuracy", SPARSE)
     return Accuracy("categorical_accuracy", ONE_HOT) if y.shape[-1] == last else None
 
@@ -154,11 +155,11 @@ def _binary(threshold: float) -> Accuracy:
 
 
 def _same_sign(y: Any, output: Any) -> Any:
-    y = tf.cast(y, output.dtype)
-    return BINARY(tf.cast(y > 0, output.dtype), output, threshold=0.0)
+    y = ops.cast(y, output.dtype)
+    return BINARY(ops.cast(y > 0, output.dtype), output, threshold=0.0)
 
 
-def _means(values: tf.Tensor, rank: int) -> tf.Tensor:
+def _means(values: Any, rank: int) -> Any:
     """Return means over the axes from ``rank`` on."""
-    extra = values.shape.rank - rank
-    return values if extra <= 0 else tf.reduce_mean(values, axis=list(range(-extra, 0)))
+    extra = len(values.shape) - rank
+    return values if extra <= 0 else ops.mean(values, axis=list(range(-extra, 0)))

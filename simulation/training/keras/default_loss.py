@@ -8,8 +8,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation.config.sections import Training
 from simulation.training.backend import ModelError
-from simulation.training.tensorflow import private
+from simulation.training.keras import private
 
 losses = keras.losses
 
@@ -31,6 +32,30 @@ def _last(model: keras.Model) -> Any:
     if made_by is not None and made_by is not model:
         return made_by
     return model.layers[-1] if model.layers else None
+
+
+def loss_for(
+    model: keras.Model, training: Training, y: NDArray[Any], output: Any, classes: int | None
+) -> keras.losses.Loss | None:
+    """Return the loss for a model that is compiled with none; None where there is one already.
+
+    Raises:
+        ModelError: when no loss fits its output and the targets.
+    """
+    if training.loss or private.compiled_loss(model) is not None:
+        return None
+    if model.compiled and _adds_losses(model):
+        return None  # It learns from these alone, as in Keras' fit.
+    some = y[: min(len(y), 1000)]
+    return fitting(model, some, tuple(output.shape[1:]), classes)
+
+
+def _adds_losses(model: keras.Model) -> bool:
+    """Tell whether a model calls ``add_loss``; regularisers of activities do so for layers."""
+    return any(
+        private.added_losses(layer) and getattr(layer, "activity_regularizer", None) is None
+        for layer in private.layers_of(model)
+    )
 
 
 def fitting(

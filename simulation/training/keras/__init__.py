@@ -1,0 +1,1 @@
+"""Keras models, whatever library they are computed with: shared by the backends."""
