@@ -90,6 +90,10 @@ OPTIONS = (
     ),
     Option("--seed", "seed", NUMBER, "N", "Decides every random number", _HOW),
     Option("--engine", "resources.engine", TEXT, "NAME", "ray, flower or inline", _WHERE),
+    Option("--backend", "resources.backend", TEXT, "NAME", "auto, tensorflow or jax", _WHERE),
+    Option(
+        "--lanes", "resources.lanes", NUMBER, "N", "Clients side by side in a worker (JAX)", _WHERE
+    ),
     Option(
         "--workers", "resources.workers", NUMBER, "N", "Worker processes; as many as fit", _WHERE
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -103,15 +104,37 @@ class StrategyConfig(BaseModel):
 class Resources(Section):
     """Where it runs. Nothing here changes a bit of the result, as long as all compute alike.
 
+    ``backend``: what computes; ``auto``: JAX where workers have a GPU that JAX can use, else
+    TensorFlow. ``lanes``: clients that a worker of JAX trains side by side; None: as many as its
+    memory holds. Both decide last bits, so that a resumed run keeps them.
     ``cpu_nodes``: with GPUs, nodes that have none hold workers too, which compute on processors.
     """
 
     engine: Literal["ray", "flower", "inline"] = "ray"
+    backend: Literal["auto", "tensorflow", "jax"] = "auto"
+    lanes: Count | None = None
     workers: Count | None = None
     client_cpus: Annotated[Float, Field(ge=0)] = 1.0
     client_gpus: Annotated[Float, Field(ge=0)] = 0.0
     cpu_nodes: bool = False
     address: str | None = None
+
+    @property
+    def library(self) -> Literal["tensorflow", "jax"]:
+        """The backend that is meant: JAX by itself where workers have GPUs that it can use."""
+        if self.backend != "auto":
+            return self.backend
+        usable = ("jax", "jax_cuda12_plugin"), ("jax", "jax_cuda13_plugin")
+        there = any(all(find_spec(name) is not None for name in names) for names in usable)
+        return "jax" if self.client_gpus > 0 and there else "tensorflow"
+
+    @model_validator(mode="after")
+    def _lanes_have_a_use(self) -> Resources:
+        if self.lanes is not None and self.backend == "tensorflow":
+            raise ValueError(
+                f"resources.lanes must be left out with the backend 'tensorflow', got {self.lanes}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _some_resource(self) -> Resources:

@@ -97,7 +97,9 @@ class CohortTraining:
         sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
         epochs = config.epochs or setup.experiment.training.local_epochs
         cost = schedule.weights(sizes, epochs)
-        self.root = tree.tree(schedule.cut(clients, cost), POLICY.merge_arity)
+        self.root = tree.tree(
+            schedule.cut(clients, cost, least=schedule.least(engine.lanes)), POLICY.merge_arity
+        )
         self.costs = dict(zip(clients, cost.tolist(), strict=True))
         self.examples = dict(zip(clients, sizes.tolist(), strict=True))
         self.model, self.shared = engine.share(model), engine.share(dict(shared))

@@ -31,6 +31,9 @@ class Engine(ABC):
         progress: called as clients finish.
     """
 
+    lanes = 1
+    """How many clients an executor trains side by side, as it tells."""
+
     folds = True
     """Whether its executors train our clients, whose updates are folded where they are made."""
 
@@ -87,6 +90,7 @@ class Engine(ABC):
     def info(self) -> ModelInfo:
         """Return the model's layout and initial weights."""
         found: ModelInfo = self.do(Info())
+        self.lanes = found.lanes
         return found
 
     def save(self, model: Vector) -> bytes:

@@ -9,6 +9,8 @@ what decides bits
 ``chunk_share``       1/128   A chunk takes at most this part of the work that is left: enough for
                               that many workers.
 ``client_cost``       16      What a client costs beyond its examples, counted in examples.
+``chunk_queue``       4       Clients of a chunk for each lane at least, where a worker trains
+                              clients side by side.
 ``merge_arity``       4       Children of a node of the merge tree.
 ``test_rows``         2,000   Rows that are evaluated in one call.
 --------------------- ------- -------------------------------------------------------------------
@@ -69,6 +71,7 @@ class Policy:
 
     chunk_share: float = 1 / 128
     client_cost: float = 16.0
+    chunk_queue: int = 4
     merge_arity: int = 4
     test_rows: int = 2000
 

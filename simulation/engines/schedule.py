@@ -21,8 +21,16 @@ def weights(sizes: NDArray[np.int64], epochs: int) -> NDArray[np.float64]:
     return (sizes * float(epochs) + POLICY.client_cost).astype(np.float64)
 
 
+def least(lanes: int) -> int:
+    """Return how many clients a chunk has at least, where so many are trained side by side."""
+    return 1 if lanes == 1 else POLICY.chunk_queue * lanes
+
+
 def cut(
-    clients: Sequence[int], cost: NDArray[np.float64], share: float = POLICY.chunk_share
+    clients: Sequence[int],
+    cost: NDArray[np.float64],
+    share: float = POLICY.chunk_share,
+    least: int = 1,
 ) -> list[NDArray[np.int64]]:
     """Cut a cohort into chunks for guided self-scheduling.
 
@@ -35,6 +43,7 @@ def cut(
         clients: the cohort.
         cost: cost of each, same order.
         share: of the work that is left; the smaller, the smaller the chunks.
+        least: clients of a chunk, at least.
     """
     ids = np.asarray(clients, np.int64)
     order = np.lexsort((ids, -cost))
@@ -45,6 +54,7 @@ def cut(
         goal = before[first] + (before[-1] - before[first]) * share
         # Rounding must not decide: a client belongs to the chunk if it ends within the goal.
         last = max(first + 1, int(np.searchsorted(before, goal * (1 + 1e-12), side="right")) - 1)
+        last = max(last, min(first + least, len(ids)))
         chunks.append(ids[first:last])
         first = last
     return chunks

@@ -87,7 +87,7 @@ class AppExecutor:
         gc.freeze()
 
     @staticmethod
-    def prepare(threads: int, gpus: float) -> None:
+    def prepare(threads: int, gpus: float, library: str) -> None:
         """Leave Keras' backend to the app, and whether its operations are deterministic.
 
         TensorFlow raises an error where they have to be and a random one has no seed.
@@ -252,7 +252,7 @@ class InlineExecutor(AppExecutor):
         self._generators = random.Random().getstate(), np.random.RandomState().get_state()
 
     @staticmethod
-    def prepare(threads: int, gpus: float) -> None:
+    def prepare(threads: int, gpus: float, library: str) -> None:
         """Leave the process as it is: it is the app's server's."""
 
     def answer(

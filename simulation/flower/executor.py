@@ -47,9 +47,10 @@ _EXECUTORS: dict[str, Executor] = {}
 
 def executor_here(setup: Setup) -> Executor:
     """Return this process's executor for a setup: data loaded, model built once."""
-    key = setup.experiment.digest()
+    resources = setup.experiment.resources
+    key = f"{setup.experiment.digest()} {resources.library} {resources.lanes}"
     if key not in _EXECUTORS:
-        Executor.prepare(setup.threads, setup.experiment.resources.client_gpus)
+        Executor.prepare(setup.threads, resources.client_gpus, resources.library)
         admit(setup.given)
         _EXECUTORS.clear()  # one experiment at a time: its data is large
         _EXECUTORS[key] = Executor(setup, *prepare(setup.experiment))

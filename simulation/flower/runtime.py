@@ -61,7 +61,8 @@ class FlowerRuntime(InlineEngine):
         resources = self._experiment.resources
         if self._flower is None:
             os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-            os.environ.update(backend().environment(setup.threads, resources.client_gpus))
+            library = backend(resources.library)
+            os.environ.update(library.environment(setup.threads, resources.client_gpus))
         super().start(setup, data, partition)
         if self._flower is not None:
             self._listen(self._flower)

@@ -139,6 +139,8 @@ class RecordedRun:
             "model": asdict(self.info.described),
             "parameters": self.info.spec.size,
             "workers": self.engine.workers,
+            "backend": self.experiment.resources.library,
+            "lanes": self.info.lanes,
             **({"weights": weights_of(reducer)} if reducer is not None else {}),
             "citations": citations(experiment),
         } | self.private.settings

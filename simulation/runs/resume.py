@@ -48,6 +48,30 @@ def check_same(path: Path, experiment: Experiment) -> None:
         raise RunError(f"resume: {path} is a run of another experiment: {'; '.join(changed)}")
 
 
+def as_computed(path: Path, experiment: Experiment) -> Experiment:
+    """Return an experiment that is computed as the run in ``path``, by its backend and lanes.
+
+    Raises:
+        RunError: when it asks for another backend, or another number of lanes.
+    """
+    config = reading.read_json(path / "config.json") or {}
+    asked = experiment.resources
+    library, lanes = config.get("backend", "tensorflow"), config.get("lanes", 1)
+    if asked.backend not in ("auto", library):
+        raise RunError(
+            f"resume: resources.backend must stay {library!r} in {path}, as last bits depend on "
+            f"it, got {asked.backend!r}"
+        )
+    if library != "jax":
+        return experiment.replace(**{"resources.backend": library})
+    if asked.lanes not in (None, lanes):
+        raise RunError(
+            f"resume: resources.lanes must stay {lanes} in {path}, as last bits depend on it, "
+            f"got {asked.lanes}"
+        )
+    return experiment.replace(**{"resources.backend": library, "resources.lanes": lanes})
+
+
 def rounds_of(path: Path) -> int | None:
     """Return how many rounds the run in ``path`` was to have; None if that is not known."""
     config = reading.read_json(path / "config.json") or {}

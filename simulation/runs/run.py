@@ -100,6 +100,7 @@ def simulate(
         stack.enter_context(flower_sampling.cohort_applied(chosen, experiment))
         if resume:
             check_same(path, experiment)
+            experiment = resuming.as_computed(path, experiment)
             preflight.check_resume(experiment, chosen)
             stack.enter_context(locked(path))
         start = _start(path, experiment, strategy) if resume else None

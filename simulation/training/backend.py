@@ -72,11 +72,22 @@ class Trainer(Protocol):
     def of(self, experiment: Experiment, rule: ClientRule) -> Trainer:
         """Return a trainer of another run of the same kind, which shares what was compiled."""
 
-    def group(self, sizes: Sequence[int]) -> int:
+    @property
+    def lanes(self) -> int:
+        """How many clients are trained side by side; where it is 1, each for itself."""
+
+    @property
+    def most(self) -> int:
+        """How many clients one call of :meth:`train` takes, at most."""
+
+    def group(self, sizes: Sequence[int], chunk: int) -> int:
         """Return how many of some clients, from the first on, one call of :meth:`train` takes.
+
+        A backend whose bits depend on who is trained beside whom stays within the chunk.
 
         Args:
             sizes: examples of each client.
+            chunk: how many of them, from the first on, are of the same chunk.
         """
 
     def place(self, model: Vector) -> Any:

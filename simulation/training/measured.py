@@ -53,12 +53,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the server must know of the model: its layout and its initial weights [P]."""
+    """What the server must know of the model: its layout and its initial weights [P].
+
+    ``lanes``: how many clients a worker trains side by side.
+    """
 
     spec: Spec
     initial: Vector
     learning_rate: float
     described: Described
+    lanes: int = 1
 
 
 @dataclass(frozen=True)

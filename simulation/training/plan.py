@@ -52,6 +52,19 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Clients whose places beside others are held: see :attr:`Job.beside`.
+
+    Args:
+        steps: optimiser steps of all clients that belong together [M].
+        places: which of them are the job's [K].
+    """
+
+    steps: NDArray[np.int32]
+    places: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Job:
     """K clients of one call, with N examples in all.
 
@@ -70,6 +83,9 @@ class Job:
         slots: the optimiser's state to go on from; a fresh one when None.
         learning_rate: the optimiser's; its own when None.
         lazy_delta: whether deltas may be computed when they are read.
+        beside: the clients that these were once trained beside, where that must be as it was; None:
+            nobody else. A backend whose bits do not depend on it takes no notice.
+        largest: examples of the largest step of all of these.
     """
 
     clients: Sequence[int]
@@ -86,6 +102,8 @@ class Job:
     slots: Vector | None
     learning_rate: float | None
     lazy_delta: bool
+    beside: Beside | None = None
+    largest: int = 1
 
     def rows_seen(self, place: int) -> int:
         """Return how many examples a client trains on; the last batch of an epoch is a short one.
@@ -123,8 +141,9 @@ class Plan:
         round: int,
         examples: Examples,
         asked: Asked,
-        own: Sequence[Mapping[str, Vector]] | None = None,
+        own: Sequence[Mapping[str, Vector] | None] | None = None,
         slots: Vector | None = None,
+        beside: tuple[Sequence[int], Sequence[int | None] | None, Sequence[int]] | None = None,
     ) -> Job:
         """Return the job of some clients in a round.
 
@@ -135,15 +154,21 @@ class Plan:
             examples: of all of them, joined.
             asked: what they are to do.
             own: each client's state from its last round; zeros when None.
+            beside: examples and limits of steps (None: none) of all clients that belong together,
+                and which of them these are; None: nobody else.
             slots: the optimiser's state to go on from (one client only).
         """
-        full = self.rule.full_batch
-        epochs = 1 if full else asked.epochs
+        epochs = 1 if self.rule.full_batch else asked.epochs
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-        batches = [n if full else asked.batch_size or self.batch for n in sizes]
-        whole = [epochs * -(-n // b) for n, b in zip(sizes, batches, strict=True)]
-        limits = asked.steps or whole
-        steps = [w if s is None else min(w, s) for w, s in zip(whole, limits, strict=True)]
+        batches, steps = self._steps(sizes, asked.steps, epochs, asked)
+        all_sizes, held = sizes, None
+        if beside is not None:
+            all_sizes, limits, places = beside
+            held = Beside(
+                np.asarray(self._steps(all_sizes, limits, epochs, asked)[1], np.int32),
+                np.asarray(places, np.int64),
+            )
+        full, usual = self.rule.full_batch, asked.batch_size or self.batch
         order = np.empty((epochs, len(examples.y)), np.int32)
         for client, n, start, b in zip(clients, sizes, starts.tolist(), batches, strict=False):
             if n <= b:  # A batch has no order.
@@ -165,11 +190,23 @@ class Plan:
             steps=np.asarray(steps, np.int32),
             seeds=self._seeds(round, clients),
             shared={k: np.asarray(v, np.float32) for k, v in (asked.shared or {}).items()},
-            own=own or [zeros] * len(clients),
+            own=[zeros if one is None else one for one in own or [None] * len(clients)],
             slots=slots,
             learning_rate=asked.learning_rate,
             lazy_delta=asked.lazy_delta,
+            beside=held,
+            largest=max((n if full else min(n, usual) for n in all_sizes), default=1),
         )
+
+    def _steps(
+        self, sizes: Sequence[int], limits: Sequence[int | None] | None, epochs: int, asked: Asked
+    ) -> tuple[list[int], list[int]]:
+        """Return the batch size and the steps of each client."""
+        full = self.rule.full_batch
+        batches = [n if full else asked.batch_size or self.batch for n in sizes]
+        whole = [epochs * -(-n // b) for n, b in zip(sizes, batches, strict=True)]
+        given = limits or whole
+        return batches, [w if s is None else min(w, s) for w, s in zip(whole, given, strict=True)]
 
     def _seeds(self, round: int, clients: Sequence[int]) -> NDArray[np.uint32]:
         if not self.layer_seeds:

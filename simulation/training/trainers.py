@@ -44,7 +44,8 @@ def trainer_for(
         _kept.move_to_end(key)
         check_sgd(experiment, rule, reducer, _kept[key])
         return _kept[key].of(experiment, rule)
-    made = backend().trainer(experiment, rule, data, weighted(experiment, data))
+    library = backend(experiment.resources.library)
+    made = library.trainer(experiment, rule, data, weighted(experiment, data))
     check_sgd(experiment, rule, reducer, made)
     _kept[key] = made
     while len(_kept) > KEPT_TRAINERS:
@@ -120,7 +121,10 @@ def kind_of(experiment: Experiment, rule: ClientRule, data: Dataset) -> Any:
     arrays = (tuple(x), names, target, repr(data.scale))
     training = experiment.training.model_dump_json(exclude={"local_epochs", "batch_size"})
     init = None if experiment.init is None else experiment.init.sha256
-    return model, init, arrays, training, essence(rule.hook), rule.own
+    computing: Any = experiment.resources.library
+    if computing == "jax":  # Its programs are made for a number of lanes.
+        computing = (computing, experiment.resources.lanes, experiment.mode)
+    return model, init, arrays, training, essence(rule.hook), rule.own, computing
 
 
 def essence(value: Any, depth: int = 5) -> Any:

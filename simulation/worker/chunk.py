@@ -2,13 +2,15 @@
 
 The first attempt takes no precautions and costs nothing beyond training. Only when it fails, or
 its total is not finite, the chunk is trained again client by client, with a look at each update:
-training is deterministic, so the clients that are well give the same bits again.
+training is deterministic, so the clients that are well give the same bits again. Where clients are
+trained side by side, their places beside each other stay what they were.
 """
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -69,10 +71,10 @@ def train_chunk(
         ClientError: naming the first client that fails, if none may.
     """
     gone = {c: skip[c] for c in clients if c in skip} if skip else {}
-    try:
-        chunk = _attempt(trainer, len(clients) - len(gone), inputs, group)
-    except Exception:
-        chunk = None
+    chunk = None
+    with suppress(Exception):
+        if not gone or trainer.lanes == 1:
+            chunk = _attempt(trainer, len(clients) - len(gone), inputs, group)
     if chunk is None or chunk.doubtful:
         chunk = _carefully(trainer, clients, states, inputs, gone)
     chunk.lost = [Lost(inputs.round, client, reason) for client, reason in gone.items()]
@@ -107,12 +109,13 @@ def _carefully(
     fails = setup.experiment.faults.on_client_error == "fail"
     assert reducer is not None
     chunk, again = Chunk(), False
-    for client, state in zip(clients, states, strict=True):
+    once_more = _Again(trainer, clients, states, inputs, gone)
+    for client in clients:
         if client in gone:
             continue
         trace = ""
         try:
-            (trained,) = trainer.train_clients([client], inputs, [trainer.read(state)])
+            trained = once_more.train(client)
             reason = faults.update_flaw(trained.update, trainer.size)
             if reason is None:
                 again = True
@@ -131,6 +134,45 @@ def _carefully(
         if setup.keeps_state:
             chunk.kept.append(trainer.put_away(trained, inputs.round))
     return chunk
+
+
+class _Again:
+    """Clients of a chunk that are trained again; arguments as those of :func:`_carefully`."""
+
+    def __init__(
+        self,
+        trainer: ClientTrainer,
+        clients: Sequence[int],
+        states: Sequence[Handle | None],
+        inputs: RoundInputs,
+        gone: Mapping[int, str],
+    ) -> None:
+        self._trainer, self._inputs = trainer, inputs
+        self._states = dict(zip(clients, states, strict=True))
+        self._groups: list[Sequence[int]] = []
+        self._trained: dict[int, TrainedClient] = {}
+        if trainer.lanes == 1:
+            return
+        while clients:
+            size = trainer.limit(clients)
+            self._groups.append(clients[:size])
+            clients = clients[size:]
+            there = [client for client in self._groups[-1] if client not in gone]
+            with suppress(Exception):  # Whose fault it is, each one by itself tells.
+                self._train(there, self._groups[-1])
+
+    def train(self, client: int) -> TrainedClient:
+        """Return what a client's training gives."""
+        if client not in self._trained:
+            members = [group for group in self._groups if client in group]
+            self._train([client], members[0] if members else None)
+        return self._trained.pop(client)
+
+    def _train(self, clients: Sequence[int], group: Sequence[int] | None) -> None:
+        states = [self._trainer.read(self._states[client]) for client in clients]
+        more = {} if group is None else {"beside": group}
+        done = self._trainer.train_clients(clients, self._inputs, states, **more)
+        self._trained.update(zip(clients, done, strict=True))
 
 
 def row(trained: TrainedClient) -> Row:

@@ -35,9 +35,6 @@ from strategies.reducing import merge_all
 from strategies.spec import Vector
 from strategies.sums import Streaming
 
-GROUP = 64
-"""Clients whose sizes are looked at to see how many one call trains."""
-
 
 class Executor:
     """Do the work of one process. Building it builds the model."""
@@ -57,9 +54,9 @@ class Executor:
         self.weights = example_weights(setup.experiment, data)
 
     @staticmethod
-    def prepare(threads: int, gpus: float) -> None:
-        """Make the process ready, before there is anything to do."""
-        backend().prepare(threads, gpus)
+    def prepare(threads: int, gpus: float, library: str) -> None:
+        """Make the process ready for a backend, before there is anything to do."""
+        backend(library).prepare(threads, gpus)
 
     @property
     def size(self) -> int:
@@ -123,11 +120,27 @@ class Executor:
         part = Part(total, columns(rows, self.trainer.metrics), tuple(lost))
         return part, kept if self.setup.shelf or not kept else np.stack(kept)
 
-    def group(self, clients: Sequence[int]) -> int:
-        """Return how many clients, from the first on, are trained in one call."""
-        if self.setup.keeps_state:
+    @property
+    def lanes(self) -> int:
+        """How many clients are trained side by side."""
+        return self.trainer.lanes
+
+    def group(self, clients: Sequence[int], chunk: int) -> int:
+        """Return how many clients, of whom so many are of one chunk, are trained in one call."""
+        if self._one_by_one:
             return 1
-        return self.trainer.group([len(self.partition.train_rows(c)) for c in clients[:GROUP]])
+        some = clients[: self.trainer.most]
+        return self.trainer.group([len(self.partition.train_rows(c)) for c in some], chunk)
+
+    def limit(self, clients: Sequence[int]) -> int:
+        """Return how many clients of a chunk are trained side by side in one call."""
+        return 1 if self._one_by_one else self.group(clients, len(clients))
+
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether a call trains one client: it starts from weights or slots of its own."""
+        apart = self.setup.keeps_slots or self.layout.local is not None
+        return apart or (self.setup.keeps_state and self.lanes == 1)
 
     def read(self, handle: Handle | None) -> ClientState | None:
         """Return the state that a handle stands for."""
@@ -139,14 +152,16 @@ class Executor:
         inputs: RoundInputs,
         states: Sequence[ClientState | None],
         trainer: Trainer | None = None,
+        beside: Sequence[int] | None = None,
     ) -> list[TrainedClient]:
         """Train clients in one call of the backend: the only way in which a client is trained.
 
         Args:
-            clients: their numbers; one where clients keep states.
+            clients: their numbers; one where each starts from weights or slots of its own.
             inputs: round, model and what is shared.
             states: what each kept from its last round.
             trainer: another one than the run's.
+            beside: all clients of the call that these belong to, where that has others.
         """
         trainer, config = trainer or self.trainer, inputs.config
         parts = [self.partition.train_rows(client) for client in clients]
@@ -174,13 +189,22 @@ class Executor:
                 shared=inputs.shared,
                 lazy_delta=inputs.lazy_delta,
             ),
-            own=None if state is None else [state.own],
+            own=[None if one is None else one.own for one in states],
             slots=slots,
+            beside=None if beside is None else self._places(clients, beside, inputs),
         )
         done = [self.layout.keep_local(one, model) for one in trainer.train(model, job)]
         if self.attackers is None:
             return done
         return [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
+
+    def _places(
+        self, clients: Sequence[int], beside: Sequence[int], inputs: RoundInputs
+    ) -> tuple[list[int], list[int | None] | None, list[int]]:
+        """Return sizes and limits of all clients that belong together, and the places of some."""
+        sizes = [int(n) for n in self.partition.train_sizes[np.asarray(beside, np.int64)]]
+        limits = self.limits(beside, sizes, inputs.parts, inputs.config)
+        return sizes, limits, [list(beside).index(client) for client in clients]
 
     def limits(
         self,

@@ -2,7 +2,8 @@
 
 A chunk may be a single client, while a call of the backend costs as much as training some examples.
 So one call trains the clients of several chunks, and the chunks take what is theirs. A client's
-bits do not depend on those beside it.
+bits do not depend on those beside it. Where clients are trained side by side they may, and a call
+stays within a chunk.
 """
 
 from __future__ import annotations
@@ -49,16 +50,24 @@ class ClientTrainer(Protocol):
     def size(self) -> int:
         """P, how many weights the model has."""
 
-    def group(self, clients: Sequence[int]) -> int:
-        """Return how many clients, from the first on, are trained in one call."""
+    def group(self, clients: Sequence[int], chunk: int) -> int:
+        """Return how many clients, of whom so many are of one chunk, are trained in one call."""
+
+    @property
+    def lanes(self) -> int:
+        """How many clients are trained side by side."""
+
+    def limit(self, clients: Sequence[int]) -> int:
+        """Return how many clients of a chunk are trained side by side in one call."""
 
     def read(self, handle: Handle | None) -> ClientState | None:
         """Return the state that a handle stands for."""
 
     def train_clients(
-        self, clients: Sequence[int], inputs: RoundInputs, states: Sequence[ClientState | None]
-    ) -> list[TrainedClient]:
-        """Train clients in one call of the backend."""
+        self, clients: Sequence[int], inputs: RoundInputs, states: Sequence[ClientState | None],
+        *, beside: Sequence[int] | None = None,
+    ) -> list[TrainedClient]:  # fmt: skip
+        """Train clients in one call of the backend, as if beside others where some are given."""
 
     def put_away(self, trained: TrainedClient, round: int) -> Any:
         """Put what a client keeps where it is kept; return what is told of it."""
@@ -106,14 +115,14 @@ class GroupTrainer:
                 self._ready.popleft()
             if not self._ready:
                 self._trained = max(first, self._trained)
-                self._train(last if self._alone else len(self.clients))
+                self._train(last if self._alone else len(self.clients), last)
             some = min(last - first, len(self._ready))
             yield [self._ready.popleft()[1] for _ in range(some)]
             first += some
 
-    def _train(self, end: int) -> None:
+    def _train(self, end: int, chunk: int) -> None:
         first = self._trained
-        count = self.trainer.group(self.clients[first:end])
+        count = self.trainer.group(self.clients[first:end], chunk - first)
         try:
             states = [self.trainer.read(one) for one in self.states[first : first + count]]
             ids = self.clients[first : first + count]

@@ -41,13 +41,16 @@ class Worker:
     """Run calls of an :class:`~simulation.worker.executor.Executor` for each run, one at a time.
 
     Args:
-        threads: TensorFlow threads.
+        threads: of the backend.
         gpus: share of a GPU, 0 for none.
         paths: the driver's import path, so that the user's modules are found here too.
         executor: ``module:class`` of what does the work.
+        library: the backend.
     """
 
-    def __init__(self, threads: int, gpus: float, paths: Sequence[str], executor: str) -> None:
+    def __init__(
+        self, threads: int, gpus: float, paths: Sequence[str], executor: str, library: str
+    ) -> None:
         sys.path.extend(p for p in paths if p not in sys.path)
         from simulation.config import plugins
         from simulation.training.backend import backend
@@ -57,11 +60,11 @@ class Worker:
 
         # Ray has set OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES for this actor; ours hold for the
         # rest, and for a worker without GPU.
-        for name, value in backend().environment(threads, gpus).items():
+        for name, value in backend(library).environment(threads, gpus).items():
             if name != "CUDA_VISIBLE_DEVICES" or gpus == 0:
                 os.environ[name] = value
         self._class: Any = plugins.find("executor", executor)
-        self._class.prepare(threads, gpus)
+        self._class.prepare(threads, gpus, library)
         self._executors: dict[int, Any] = {}
         self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=POLICY.values_kept)
         self._node = ray.get_runtime_context().get_node_id()

@@ -204,7 +204,7 @@ class Pool:
         return (
             ray.remote(Worker)
             .options(**self.cluster.share(gpus))
-            .remote(threads, gpus, paths, self._executor)
+            .remote(threads, gpus, paths, self._executor, resources.library)
         )
 
     def _open(self, slot: WorkerSlot, pool_run: PoolRun) -> None:

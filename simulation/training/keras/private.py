@@ -7,6 +7,7 @@ only public names are used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -163,6 +164,34 @@ def mask_of(tensor: Any) -> Any:
     from keras.src.backend import get_keras_mask
 
     return get_keras_mask(tensor)
+
+
+@KERAS.uses("set_keras_mask", "to leave rows that only fill a batch up out of the loss")
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Put a mask on a tensor, as layers with masks do; losses average over what it leaves."""
+    from keras.src.backend import set_keras_mask
+
+    set_keras_mask(tensor, mask)
+
+
+@KERAS.uses("the draws of the backend's random numbers", "to start as on another backend")
+def random_draws() -> tuple[Any, Callable[[Any], Any]]:
+    """Return the module whose functions Keras' initialisers draw with, and what draws a seed."""
+    from keras.src.backend import random
+    from keras.src.random.seed_generator import draw_seed
+
+    return random, draw_seed
+
+
+@KERAS.uses("what loads TensorFlow when it is needed", "to set seeds without loading TensorFlow")
+def lazy_tensorflow() -> Any:
+    """Return what stands for TensorFlow in Keras; ``_available`` says whether it is used.
+
+    ``keras.utils.set_random_seed`` loads TensorFlow wherever it is installed.
+    """
+    from keras.src.utils.module_utils import tensorflow
+
+    return tensorflow if hasattr(tensorflow, "_available") else tensorflow._available
 
 
 @KERAS.uses("Operation._inbound_nodes", "to see whether a model rescales its inputs")

@@ -156,6 +156,9 @@ class TensorFlowTrainer:
         """The model's own metrics."""
         return self.measures.metrics
 
+    lanes = 1
+    """Clients are trained one after the other."""
+
     @property
     def optimizer(self) -> str:
         """The class of the model's optimiser."""
@@ -166,7 +169,12 @@ class TensorFlowTrainer:
         """How many clients one call of the graph should train, as far as their deltas fit."""
         return max(1, min(MOST_TOGETHER, DELTA_BYTES // (4 * max(1, self.spec.size))))
 
-    def group(self, sizes: Sequence[int]) -> int:
+    @property
+    def most(self) -> int:
+        """How many clients one call takes, at most."""
+        return self.together
+
+    def group(self, sizes: Sequence[int], chunk: int) -> int:
         """Return how many clients one call trains: as far as deltas fit, not too many examples."""
         most, rows = min(self.together, len(sizes)), np.cumsum(sizes[: self.together])
         return max(1, min(most, int(np.searchsorted(rows, ROWS_TOGETHER, side="right"))))

@@ -1,0 +1,1 @@
+"""Local training with Keras on JAX: clients side by side, in lanes."""

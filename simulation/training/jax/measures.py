@@ -1,0 +1,178 @@
+"""What is measured of a model: its loss, which accuracy, which further metrics; decided once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.config.libraries import LibraryError
+from simulation.records.rows import STATES, Rows
+from simulation.training.backend import ModelError
+from simulation.training.keras import accuracy, default_loss, losses, private
+from simulation.training.keras.accuracy import PLAIN, Accuracy
+from simulation.training.measured import Described
+
+
+class Measures:
+    """Accuracy and metrics of a compiled model.
+
+    Args:
+        model: the model.
+        y: the target of an example [1, ...].
+        output: zeros of the shape and type of the model's output for it.
+        weights: the example's weight [1], where examples have one.
+        classes: number of classes of the dataset, None where it has none.
+        chosen: whether Sunflower chose the loss.
+
+    Raises:
+        ModelError: when loss or metrics do not fit output and targets.
+    """
+
+    def __init__(
+        self, model: keras.Model, y: NDArray[Any], output: NDArray[Any], weights: Any,
+        classes: int | None, chosen: bool,
+    ) -> None:  # fmt: skip
+        self.chosen = chosen
+        target, given = jnp.asarray(y), jnp.asarray(output)
+        try:
+            compiled = private.compiled_metrics(model)
+            if compiled is not None and not compiled.built:
+                compiled.build(target, given)
+            self.loss, _ = losses.resolved(model, target, given)
+            self.accuracy = accuracy.choose(model, target, given, classes)
+            self.metrics = Metrics(model, self.accuracy)
+            each = self._try(model, target, given, weights)
+        except (ModelError, LibraryError):
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(
+                f"model {model.name!r} must have a loss and metrics that fit its output of shape "
+                f"{tuple(output.shape[1:])} and targets of shape {tuple(y.shape[1:])} ({y.dtype}), "
+                f"got {type(error).__name__}: {reason}"
+            ) from error
+        self.by_batches = not each or self.metrics.size > 0
+        """Whether evaluation takes batch by batch of one client, as Keras' ``evaluate`` does."""
+
+    def _try(self, model: keras.Model, y: Any, output: Any, weights: Any) -> bool:
+        """Compute what is measured once; tell whether a batch's loss is a mean over examples."""
+        found: list[bool] = []
+
+        def measure(y: Any, output: Any) -> Any:
+            values = [(v, v.value) for v in model.variables]
+            with keras.StatelessScope(values, collect_losses=True):
+                losses.total(model, None, y, output, weights, training=False)
+                self.metrics.update(y, output, weights, jnp.ones(1, bool))
+                found.append(losses.by_example(model, y, output, weights))
+                return self.right(y, output, weights, jnp.ones(1, bool))
+
+        jax.eval_shape(measure, y, output)
+        # What layers have added was computed, and so is known, in another trace than this.
+        return found[0] and not any(private.added_losses(one) for one in private.layers_of(model))
+
+    def right(self, y: Any, output: Any, weights: Any, counts: Any) -> tuple[Any, Any]:
+        """Return what is right of each example and what counts [n]; NaN without an accuracy."""
+        if self.accuracy is not None:
+            return self.accuracy.of(y, output, weights)
+        return jnp.full(counts.shape, jnp.nan), counts.astype(jnp.float32)
+
+    def described(self, scale: Any) -> Described:
+        """Return what a run says of its model."""
+        loss = None if self.loss is None else default_loss.in_words(self.loss)
+        found = self.accuracy
+        name, alias = (found.name, found.alias) if found is not None else (None, "")
+        return Described(loss, self.chosen, name, alias, self.metrics.names, scale)
+
+
+class Metrics:
+    """The metrics that a model is compiled with, beside the accuracy; variables as one vector [S].
+
+    What a Keras metric has seen is in its variables, and those of two sets of examples add up.
+
+    Args:
+        model: a compiled model whose metrics are built.
+        accuracy: the one that is measured anyway.
+
+    Raises:
+        ModelError: for metrics of the model's or its layers' own.
+    """
+
+    def __init__(self, model: keras.Model, accuracy: Accuracy | None) -> None:
+        compiled, mean = private.compiled_metrics(model), private.loss_tracker(model)
+        others = [m for m in model.metrics if m is not mean and m is not compiled]
+        if others:
+            raise ModelError(
+                f"model {model.name!r} must have no metrics but those it is compiled with on the "
+                f"backend jax, got {others[0].name!r}: use the backend tensorflow"
+            )
+        known = {*PLAIN, accuracy.alias or "accuracy"} if accuracy is not None else set()
+        plain = compiled is None or {m.name for m in compiled.metrics} <= known
+        self._whole = None if plain else compiled
+        self._known = {"loss", *known}
+        self.variables: list[Any] = [] if plain else list(compiled.variables)
+        self.size = sum(int(np.prod(v.shape)) for v in self.variables)
+        self.names: tuple[str, ...] = ()
+        self._results: Any = None
+        if self._whole is not None:
+            flat = jax.ShapeDtypeStruct((self.size,), jnp.float32)
+            self.names = tuple(jax.eval_shape(self._values, flat))
+
+    def update(self, y: Any, output: Any, weights: Any, counts: Any) -> None:
+        """Let the metrics see a batch, of whose rows those count that ``counts`` says."""
+        if self._whole is None:
+            return
+        by_weight = private.weighted_metrics(self._whole) if weights is not None else []
+        valid, bare = counts.astype(jnp.float32), jax.lax.stop_gradient(output)
+        for metric in self._whole.metrics:
+            if any(metric is one for one in by_weight):
+                metric.update_state(y, output, sample_weight=weights * valid)
+            else:  # Keras leaves a mask of the output out where nothing is weighted.
+                metric.update_state(y, bare, sample_weight=valid)
+
+    def results(self, states: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the values of :attr:`names` [K, M] for variables [K, S]."""
+        if self._results is None:
+            self._results = jax.jit(lambda flat: jnp.stack(list(self._values(flat).values())))
+        rows = [np.asarray(self._results(np.asarray(row, np.float32))) for row in states]
+        return np.array(rows, np.float64).reshape(len(states), len(self.names))
+
+    def columns(self, states: NDArray[Any], prefix: str = "") -> Rows:
+        """Return a column for each metric, and one of their variables [K, S]; {} without any."""
+        if not self.size:
+            return {}
+        values = self.results(states)
+        named = {f"{prefix}{n}": v for n, v in zip(self.names, values.T, strict=True)}
+        return {**named, STATES: states}
+
+    def _values(self, flat: Any) -> dict[str, Any]:
+        pairs, at = [], 0
+        for variable in self.variables:
+            size = int(np.prod(variable.shape))
+            part = flat[at : at + size].reshape(variable.shape).astype(variable.dtype)
+            pairs.append((variable, part))
+            at += size
+        with keras.StatelessScope(pairs):
+            assert self._whole is not None
+            return _flat(self._whole.result(), self._known)
+
+
+def _flat(values: dict[str, Any], without: set[str]) -> dict[str, Any]:
+    """Return numbers by name; of a metric with several, each with its place in its name."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in without:
+            continue
+        if isinstance(value, dict):
+            flat |= _flat({f"{name}_{k}": v for k, v in value.items()}, without)
+            continue
+        value = jnp.asarray(value, jnp.float32)
+        if value.ndim == 0:
+            flat[name] = value
+        else:
+            flat |= {f"{name}_{i}": part for i, part in enumerate(value.reshape(-1))}
+    return flat

@@ -1,0 +1,139 @@
+"""One step of one client: loss, gradients, the client rule's hook, the optimiser, what is measured.
+
+Written for one client; :mod:`.lanes` lets ``vmap`` take it for many. The order of what is done is
+that of the backend ``tensorflow``, so that the numbers are the same but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import keras
+
+from simulation.training.jax.prepared import PreparedModel
+from simulation.training.jax.traced import mask_rows, traced
+from simulation.training.keras import losses
+from strategies.client_rule import Hook
+
+
+class Client(NamedTuple):
+    """What a client's training changes; lists of arrays, in the order of the model's variables.
+
+    Args:
+        trained: weights that are trained.
+        statistics: weights that change without gradients.
+        slots: the optimiser's state.
+        rest: counters and the like, which a client starts as they were built.
+        seeds: of random layers [G, 2].
+        metrics: variables of the model's own metrics.
+        sums: of losses, of what is right, of what counts [3].
+    """
+
+    trained: list[Any]
+    statistics: list[Any]
+    slots: list[Any]
+    rest: list[Any]
+    seeds: Any
+    metrics: list[Any]
+    sums: Any
+
+
+class Batch(NamedTuple):
+    """A step's examples: inputs, targets, weights (None without), and how many count."""
+
+    x: Any
+    y: Any
+    weights: Any
+    count: Any
+
+
+class Given(NamedTuple):
+    """What all clients train with: start, frozen weights, learning rate, what is shared."""
+
+    start: list[Any]
+    frozen: list[Any]
+    rate: Any
+    shared: Mapping[str, list[Any]]
+
+
+def take_step(
+    model: PreparedModel, hook: Hook | None, given: Given, client: Client, batch: Batch,
+    own: Mapping[str, list[Any]],
+) -> Client:  # fmt: skip
+    """Return a client after one more step.
+
+    Args:
+        model: the model.
+        hook: the client rule's gradient hook, if any.
+        given: what all clients train with.
+        client: before the step.
+        batch: of the step.
+        own: the client's state, by name, in pieces like the weights.
+    """
+    counts = jnp.arange(jax.tree.leaves(batch.y)[0].shape[0]) < batch.count
+    x = model.inputs(batch.x)
+
+    def loss_of(trained: list[Any]) -> Any:
+        return forward(model, given, client._replace(trained=trained), x, batch, counts)
+
+    (_, found), gradients = jax.value_and_grad(loss_of, has_aux=True)(client.trained)
+    factor = model.optimizer.loss_scale_factor or 1.0
+    if hook is not None:
+        gradients = [
+            hook(
+                g / factor, w, given.start[i],
+                {name: parts[i] for name, parts in given.shared.items()},
+                {name: parts[i] for name, parts in own.items()},
+            ) * factor
+            for i, (g, w) in enumerate(zip(gradients, client.trained, strict=True))
+        ]  # fmt: skip
+    variables = model.with_rate(client.slots, given.rate)
+    trained, variables = model.optimizer.stateless_apply(variables, gradients, client.trained)
+    loss, right, counted, after = found
+    measured = jnp.stack([loss * batch.count, right, counted]).astype(jnp.float32)
+    return Client(
+        trained=trained,
+        statistics=after["statistics"],
+        slots=model.without_rate(variables),
+        rest=after["rest"],
+        seeds=after["seeds"],
+        metrics=after["metrics"],
+        sums=client.sums + measured,
+    )
+
+
+def forward(
+    model: PreparedModel, given: Given, client: Client, x: Any, batch: Batch, counts: Any
+) -> Any:
+    """Return what is differentiated, and (loss, right, counted, states after)."""
+    scope = model.scope(client, given.frozen, collect_losses=True)
+    with scope, traced(model.keras, counts):
+        output = model.keras(x, training=True)
+        mask_rows(output, counts)
+        loss = losses.total(model.keras, x, batch.y, output, batch.weights, training=True)
+        model.metrics.update(batch.y, output, batch.weights, counts)
+        right, counted = model.measures.right(batch.y, output, batch.weights, counts)
+    after = model.after(scope, client)
+    goal = jnp.sum(loss) * (model.optimizer.loss_scale_factor or 1.0)
+    loss = jnp.asarray(loss, jnp.float32)
+    if loss.ndim:  # A loss that is not reduced: one number for each example.
+        loss = loss.sum() / (loss.size / counts.size * jnp.maximum(batch.count, 1))
+    return goal, (loss, right.sum(), counted.sum(), after)
+
+
+def finished(model: PreparedModel, client: Client) -> list[Any]:
+    """Return the weights that a client ends with: the average, where its optimiser keeps one."""
+    optimizer = model.optimizer
+    if not optimizer.use_ema:
+        return client.trained
+    variables = model.with_rate(client.slots, jnp.zeros(()))
+    pairs = [
+        *zip(model.trained, client.trained, strict=True),
+        *zip(optimizer.variables, variables, strict=True),
+    ]
+    with keras.StatelessScope(pairs) as scope:
+        optimizer.finalize_variable_values(model.trained)
+    return [scope.get_current_value(v) for v in model.trained]
