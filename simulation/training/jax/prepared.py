@@ -148,10 +148,11 @@ class PreparedModel:
         try:
             out = jax.eval_shape(forward, like)
         except Exception as error:
-            raise ModelError(
+            other = ModelError(
                 f"model {self.keras.name!r} cannot take examples of shape {inputs.shapes(x)}: "
                 f"{str(error).splitlines()[0]}"
-            ) from error
+            )
+            raise refused.untraceable(self.keras, error) or other from error
         if not isinstance(out, jax.ShapeDtypeStruct):
             raise ModelError(
                 f"model {self.keras.name!r} must have one output, got a {type(out).__name__}"

@@ -59,6 +59,28 @@ def _other(what: str, got: str) -> ModelError:
     return ModelError(f"{what} on the backend jax, got {got}: use the backend tensorflow")
 
 
+UNTRACED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+"""What JAX raises where a computation depends on values in a way that it cannot trace."""
+
+
+def untraceable(model: keras.Model, error: BaseException | None) -> ModelError | None:
+    """Return the error for a model that JAX cannot trace; None where it failed for another reason.
+
+    Keras puts errors of its own in the place of JAX's, which then stand behind them.
+    """
+    while error is not None and not isinstance(error, UNTRACED):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return _other(f"model {model.name!r} must be one that JAX can trace", reason)
+
+
 def unknown(model: keras.Model) -> bool:
     """Tell whether anything of a model is not Keras' own, and might mix a batch's examples."""
     if type(model).compute_loss is not keras.Model.compute_loss:
@@ -105,11 +127,9 @@ def check_rows_apart(model: PreparedModel, x: Any, y: Any, weighted: bool) -> No
     except ModelError:
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise _other(
-            f"model {model.keras.name!r} must be one that JAX can trace",
-            f"{type(error).__name__}: {reason}",
-        ) from error
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        plain = _other(f"model {model.keras.name!r} must be one that JAX can trace", reason)
+        raise untraceable(model.keras, error) or plain from error
     zeros = np.zeros_like(y[_rows(others)])
     zeros[:COUNTING] = y[_rows(first)][:COUNTING]
     three = compiled(inputs.each(_blank, inputs.rows(x, _rows(first))), zeros)

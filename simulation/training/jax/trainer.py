@@ -45,6 +45,9 @@ STEPS_AT_ONCE = 16
 QUEUE = 4
 """Clients of a call for each lane, at most."""
 
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+"""In the text of JAX's error."""
+
 DELTA_BYTES = 2**28
 """Memory for what the clients of a call end with, if that is not less than one for each lane."""
 
@@ -52,9 +55,14 @@ DELTA_BYTES = 2**28
 class Buffers:
     """What stays on the device from call to call, and is written anew in each."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        self.width = width  # how many lanes there is memory for
         self.lanes: Client | None = None
         self.ended: Ended | None = None
+
+    def forget(self) -> None:
+        """Let go of arrays that a call may have given away."""
+        self.lanes = self.ended = None
 
 
 class JaxTrainer:
@@ -91,11 +99,11 @@ class JaxTrainer:
         )  # fmt: skip
         self.programs = Lanes(self.model, self.spec, rule.hook)
         self.evaluator = Evaluator(self.model, self.programs, weighted)
-        self._buffers = Buffers()
         self._slots = self.model.values(self.model.slots)
         self._frozen = jax.device_put(self.model.values(self.model.frozen))
         self._rest = self.model.values(self.model.rest)
         self.lanes = self._lanes(experiment, data)
+        self._buffers = Buffers(self.lanes)
 
     def _lanes(self, experiment: Experiment, data: Dataset) -> int:
         """Return how many clients are trained side by side."""
@@ -166,7 +174,7 @@ class JaxTrainer:
                     f"{job.learning_rate!r}"
                 )
             rate = float(np.float32(job.learning_rate))
-        ended = self._run(model, job, rate)
+        ended = self._run_as_wide_as_memory(model, job, rate)
         count = len(job.clients)
         # Copies: what is on the device now is written over in the next call.
         weights, sums, states = (np.array(np.asarray(part)[:count]) for part in ended)
@@ -186,23 +194,37 @@ class JaxTrainer:
             for k in range(count)
         ]  # fmt: skip
 
+    def _run_as_wide_as_memory(self, model: Any, job: Job, rate: float) -> Ended:
+        """Let the lanes take all steps of a job; with half of them where memory does not last."""
+        while True:
+            try:
+                return self._run(model, job, rate)
+            except RuntimeError as error:
+                self._buffers.forget()
+                width = self._buffers.width
+                if OUT_OF_MEMORY not in str(error) or width == 1:
+                    raise
+                self._buffers.width = -(-width // 2)
+            log.warning(
+                "%d clients side by side need more memory than there is: from here on it is %d "
+                "clients side by side, and last bits may be others; --lanes %d says so from the "
+                "start", width, self._buffers.width, self._buffers.width,
+            )  # fmt: skip
+
     def _run(self, model: Any, job: Job, rate: float) -> Ended:
         """Let the lanes take all steps of a job."""
         steps = job.steps if job.beside is None else job.beside.steps
-        dealt = deal(steps, widths_of(self.lanes))
+        dealt = deal(steps, widths_of(self._buffers.width))
         batch = self._batch(job)
         given = self._round(model, job, rate)
         lanes, ended = self._buffers_for()
-        try:
-            for phase in dealt.phases:
-                for first in range(phase.first, phase.last, STEPS_AT_ONCE):
-                    last = min(first + STEPS_AT_ONCE, phase.last)
-                    some = self._steps(job, table(job, dealt, phase, first, last, batch))
-                    lanes, ended = self.programs.run(given, lanes, ended, some, last - first)
-            jax.block_until_ready(ended)
-        except Exception:
-            self._buffers.lanes = self._buffers.ended = None  # They may be given away.
-            raise
+        self._buffers.forget()
+        for phase in dealt.phases:
+            for first in range(phase.first, phase.last, STEPS_AT_ONCE):
+                last = min(first + STEPS_AT_ONCE, phase.last)
+                some = self._steps(job, table(job, dealt, phase, first, last, batch))
+                lanes, ended = self.programs.run(given, lanes, ended, some, last - first)
+        jax.block_until_ready(ended)
         self._buffers.lanes, self._buffers.ended = lanes, ended
         return ended
 
@@ -240,7 +262,7 @@ class JaxTrainer:
         """Return the buffers of the lanes and of what has ended, made where there are none."""
         held = self._buffers
         if held.lanes is None or held.ended is None:
-            held.lanes, held.ended = jax.device_put(self._empty(self.lanes))
+            held.lanes, held.ended = jax.device_put(self._empty(held.width))
         assert held.lanes is not None
         assert held.ended is not None
         return held.lanes, held.ended
