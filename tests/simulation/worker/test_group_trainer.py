@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,11 +18,11 @@ TOGETHER = 4
 class Recorder:
     """An executor whose clients give back their number; some of them fail."""
 
-    def __init__(self, bad: Sequence[int] = ()) -> None:
-        self.bad, self.calls = bad, []  # type: ignore[var-annotated]
+    def __init__(self, bad: Sequence[int] = (), lanes: int = 1) -> None:
+        self.bad, self.calls, self.lanes = bad, [], lanes  # type: ignore[var-annotated]
 
-    def group(self, clients: Sequence[int]) -> int:
-        return min(TOGETHER, len(clients))
+    def group(self, clients: Sequence[int], chunk: int) -> int:
+        return min(TOGETHER, len(clients) if self.lanes == 1 else chunk)
 
     def read(self, handle: Any) -> Any:
         return handle
@@ -47,6 +48,19 @@ def test_every_chunk_gets_its_clients_in_order_and_few_calls_do_it(sizes: list[i
         first += size
     assert len(executor.calls) == -(-total // TOGETHER)
     assert [c for call in executor.calls for c in call] == list(range(total))
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=20))
+def test_clients_side_by_side_are_of_one_chunk(sizes: list[int]) -> None:
+    executor, first = Recorder(lanes=TOGETHER), 0
+    source = ahead(executor, sum(sizes))
+    for size in sizes:
+        taken = [client for some in source.take(size) for client, _ in some]
+        assert taken == list(range(first, first + size))
+        first += size
+    ends = np.cumsum(sizes)
+    for call in executor.calls:
+        assert len(set(np.searchsorted(ends, call, side="right"))) == 1, call
 
 
 def test_who_fails_is_looked_for_in_one_chunk() -> None:
