@@ -6,7 +6,7 @@ rule, which moves the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, isfinite, sqrt
 from types import MappingProxyType
@@ -21,7 +21,8 @@ from strategies.privacy import WITHIN, Clipped
 from strategies.protocols import Round, ServerRule, State
 from strategies.server_state import WrapperState
 from strategies.spec import Vector
-from strategies.sums import Sums, squared_norm
+from strategies.stacked import squared_norm
+from strategies.sums import Sums
 from strategies.updates import Mean, Update
 
 CLIP = "clip"
@@ -227,6 +228,13 @@ class AdaptiveClipped(Clipped):
             return self.lift(update)
         sums: Sums = super().fold(partial, update)
         sums.tallies[WITHIN] += self.within(update)
+        return sums
+
+    def fold_many(self, partial: Sums | None, updates: Sequence[Update]) -> Sums:
+        """Clip, fold and count."""
+        sums: Sums = super().fold_many(partial, updates)
+        count = sum(self.within(update) for update in updates)
+        sums.tallies[WITHIN] = sums.tallies.get(WITHIN, 0.0) + count
         return sums
 
     def finish(self, partial: Sums) -> Mean:

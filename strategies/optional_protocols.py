@@ -28,11 +28,21 @@ class Refuses(Protocol):
 class FoldsMany(Protocol):
     """A reducer that folds several updates faster than one by one.
 
-    Law: ``fold_many(p, [u, v])`` has the bits of ``fold(fold(p, u), v)``.
+    Law: ``fold_many(p, [u, v])`` has the bits of ``fold(fold(p, u), v)``, where deltas are arrays;
+    those that are summed where they are (:class:`~strategies.stacked.Row`) are summed first.
     """
 
     def fold_many(self, partial: Any | None, updates: Sequence[Update]) -> Any:
         """Add updates to a partial of one's own, which may be changed; None starts one."""
+
+
+@runtime_checkable
+class AddsUp(Protocol):
+    """A reducer that says whether it needs more of a delta than its multiples' sum and its norm."""
+
+    @property
+    def only_sums(self) -> bool:
+        """Whether it does not: deltas may then stay where they were computed."""
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, sqrt
 from typing import Any
@@ -12,13 +13,13 @@ from strategies import accounting, checks
 from strategies.accounting import Account
 from strategies.algorithm import Algorithm
 from strategies.entropy import SystemNormal
-from strategies.optional_protocols import refusal
+from strategies.optional_protocols import AddsUp, refusal
 from strategies.protocols import Reducer, Round
 from strategies.random_streams import stream
 from strategies.reducers import WeightedMean
-from strategies.reducing import merge_all
+from strategies.reducing import fold_all, merge_all
 from strategies.spec import Spec
-from strategies.sums import squared_norm
+from strategies.stacked import squared_norm, times
 from strategies.updates import Mean, Update
 
 NOISE = 0x4E6F
@@ -67,6 +68,11 @@ class Clipped:
         """How the reducer behind weighs clients, if it is a plain mean."""
         return self.reducer.by if isinstance(self.reducer, WeightedMean) else None
 
+    @property
+    def only_sums(self) -> bool:
+        """Whether clipped updates are only ever added up."""
+        return isinstance(self.reducer, AddsUp) and self.reducer.only_sums
+
     def refuse(self, algorithm: Algorithm) -> str | None:
         """Refuse extras, which nothing would bound."""
         if algorithm.client.uploads:
@@ -85,7 +91,7 @@ class Clipped:
         moved = replace(update, moved=update.delta)
         if size <= self.norm:
             return moved
-        return replace(moved, delta=np.multiply(update.delta, self.norm / size, dtype=np.float64))
+        return replace(moved, delta=times(update.delta, self.norm / size))
 
     def lift(self, update: Update) -> Any:
         """Clip, then lift."""
@@ -102,6 +108,10 @@ class Clipped:
     def fold(self, partial: Any | None, update: Update) -> Any:
         """Clip, then fold."""
         return self.reducer.fold(partial, self.clip(update))
+
+    def fold_many(self, partial: Any | None, updates: Sequence[Update]) -> Any:
+        """Clip, then fold."""
+        return fold_all(self.reducer, partial, [self.clip(update) for update in updates])
 
     def over(self, clients: int) -> Clipped:
         """Return the reducer that divides by a fixed number of clients."""

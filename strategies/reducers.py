@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from strategies import checks
 from strategies.algorithm import Algorithm
+from strategies.stacked import head_of, squared_norm
 from strategies.steps import step_weight
-from strategies.sums import Streaming, Sums, squared_norm
+from strategies.sums import Streaming, Sums
 from strategies.updates import Update
 from strategies.weights import Weights, check_weights, weight_of
 
@@ -164,7 +165,8 @@ class FairMean(Streaming):
     def tally(self, update: Update) -> dict[str, float]:
         """Return h_i."""
         scale, loss = self.constant(update), self.loss(update)
-        squared = scale**2 * squared_norm(update.delta[: update.trainable])
+        cut = update.delta.size if update.trainable is None else update.trainable
+        squared = scale**2 * squared_norm(head_of(update.delta, cut))
         return {"h": self.q * loss ** (self.q - 1) * squared + scale * loss**self.q}
 
     def scale(self, total: Sums) -> float:

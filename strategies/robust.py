@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from strategies import checks
 from strategies.geometry import average_of, by_columns, squared_distances
 from strategies.spec import Vector
-from strategies.sums import DRIFT, add_scaled, drift, same_extras, squared_norm
+from strategies.stacked import squared_norm
+from strategies.sums import DRIFT, add_scaled, drift, same_extras
 from strategies.updates import Mean, Update
 from strategies.weights import Weights, check_weights, weight_of
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from strategies.spec import Vector
+from strategies.stacked import Difference, Row, head_of, squared_norm
 from strategies.updates import Mean, Update
 
 DRIFT = "drift"
@@ -18,46 +19,6 @@ DRIFT = "drift"
 _BLOCK = 9_984
 """Entries folded at a time. The scratch (117 KiB) then stays in the processor's cache, and BLAS
 takes vectors of up to 10,000 entries in one thread, always in the same way."""
-
-
-class Difference(np.lib.mixins.NDArrayOperatorsMixin):
-    """The vector ``end - start``, computed when it is asked for.
-
-    A client's delta is read once, block by block, where updates stream (:func:`add_scaled`): it is
-    then never written.
-    Everything else takes it for the array that ``np.asarray`` makes of it.
-
-    Args:
-        end: the weights after training [P].
-        start: the weights before [P], of the same dtype.
-    """
-
-    def __init__(self, end: Vector, start: Vector) -> None:
-        if end.shape != start.shape:
-            raise ValueError(f"end has shape {end.shape}, expected {start.shape}")
-        self.end, self.start = end, start
-        self.shape, self.dtype, self.size, self.ndim = end.shape, end.dtype, end.size, end.ndim
-
-    def __len__(self) -> int:
-        """Return P."""
-        return self.size
-
-    def __getitem__(self, at: Any) -> Any:
-        """Return an entry, or an array of some."""
-        return self.end[at] - self.start[at]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Vector:
-        """Return the whole vector."""
-        return np.asarray(self.end - self.start, dtype)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """Apply a ufunc to the whole vector."""
-        whole = [np.asarray(i) if isinstance(i, Difference) else i for i in inputs]
-        return getattr(ufunc, method)(*whole, **options)
-
-    def __reduce__(self) -> Any:
-        """Travel as the whole vector."""
-        return np.asarray, (np.asarray(self),)
 
 
 @dataclass
@@ -91,6 +52,8 @@ class Streaming:
 
     A subclass gives the weight a_i, and if it needs any, tallies and the scale made of them.
     """
+
+    only_sums = True
 
     def weigh(self, update: Update) -> float:
         """Return the client's weight a_i, >= 0."""
@@ -223,13 +186,6 @@ def drift(mean_square: float, mean: Vector, clients: int) -> float:
     return sqrt(max(0.0, mean_square - squared_norm(mean))) if clients > 1 else 0.0
 
 
-def head_of(vector: Any, size: int) -> Any:
-    """Return the leading entries of a vector, without computing those of a difference."""
-    if isinstance(vector, Difference):
-        return Difference(vector.end[:size], vector.start[:size])
-    return vector[:size]
-
-
 def add_scaled(
     total: Vector,
     vectors: Sequence[Any],
@@ -239,13 +195,15 @@ def add_scaled(
 ) -> list[float]:
     """Compute ``total += weight * vector`` for one vector after the other, in float64.
 
-    Block by block: a block of the total stays in the processor's cache while all vectors are added
-    to it. The product may be rounded together with the sum (a fused multiply-add); products with
-    whole numbers, such as counts of examples, are exact either way.
+    Rows of a :class:`~strategies.stacked.Stack` are summed where they are, and that sum is added.
+    All others block by block: a block of the total stays in the processor's cache while all
+    vectors are added to it. The product may be rounded together with the sum (a fused
+    multiply-add); products with whole numbers, such as counts of examples, are exact either way.
 
     Args:
         total: float64 [P].
-        vectors: arrays [P], or a :class:`Difference`.
+        vectors: arrays [P], or all a :class:`~strategies.stacked.Difference`, or all a
+            :class:`~strategies.stacked.Row`.
         weights: of each.
         measured: of how many leading entries the norm is wanted.
         fresh: the total holds nothing yet: the first vector is written into it.
@@ -256,6 +214,9 @@ def add_scaled(
     for vector in vectors:
         if vector.shape != total.shape:
             raise ValueError(f"vector has shape {vector.shape}, expected {total.shape}")
+    rows = [vector for vector in vectors if isinstance(vector, Row)]
+    if rows and len(rows) == len(vectors):
+        return _add_rows(total, rows, weights, measured, fresh)
     from scipy.linalg.blas import daxpy  # Not at the start: `sunflower --help` needs none of it.
 
     size, squares = min(_BLOCK, total.size), [0.0] * len(vectors)
@@ -283,10 +244,16 @@ def add_scaled(
     return [weight * square for weight, square in zip(weights, squares, strict=True)]
 
 
-def squared_norm(vector: Vector) -> float:
-    """Return ``||vector||^2`` summed in float64."""
-    # Not by BLAS: its threads would compete with the other workers' for the cores.
-    return float(np.einsum("i,i->", vector, vector, dtype=np.float64))
+def _add_rows(
+    total: Vector, rows: Sequence[Row], weights: Sequence[float], measured: int, fresh: bool
+) -> list[float]:
+    """Do what :func:`add_scaled` does for rows of stacks."""
+    part, squares = rows[0].stack.total(rows, weights, measured)
+    if fresh:
+        np.copyto(total, part)
+    else:
+        total += part
+    return [weight * square for weight, square in zip(weights, squares.tolist(), strict=True)]
 
 
 def same_extras(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:

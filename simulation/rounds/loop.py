@@ -28,7 +28,7 @@ from simulation.rounds.driver import DivergedError, Driver, RoundResult
 from simulation.rounds.processed import examples_seen
 from simulation.worker.faults import Lost, is_divergence
 from strategies.spec import Vector
-from strategies.sums import squared_norm
+from strategies.stacked import squared_norm
 
 log = logging.getLogger("sunflower.rounds")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.measured import TrainedClient
 from strategies.client_rule import ClientRule, Local
@@ -22,11 +24,24 @@ SHUFFLE, LAYER_SEEDS = 11, 12
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of a job's clients, joined: inputs, labels, and weights where they have any."""
+    """The examples of a job's clients, joined.
 
-    x: Inputs
+    Args:
+        source: their inputs; with ``at``, those of all examples that there are.
+        y: their labels [N, ...].
+        weights: of each [N], where they have any.
+        at: which rows of ``source`` they are [N]; None: all, in this order.
+    """
+
+    source: Inputs
     y: NDArray[Any]
     weights: NDArray[np.float32] | None = None
+    at: NDArray[np.integer] | None = None
+
+    @cached_property
+    def x(self) -> Inputs:
+        """Their inputs [N, ...], read when somebody asks for them."""
+        return self.source if self.at is None else inputs.rows(self.source, self.at)
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,7 @@ class Asked:
         batch_size: examples of a step.
         shared: what the server shares: vectors [T] or numbers, by name.
         lazy_delta: whether deltas may be computed when they are read (see
-            :class:`~strategies.sums.Difference`).
+            :class:`~strategies.stacked.Computed`).
     """
 
     epochs: int = 1

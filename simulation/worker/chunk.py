@@ -8,7 +8,6 @@ trained side by side, their places beside each other stay what they were.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ from simulation.records.client_states import Handle
 from simulation.records.rows import Row, Rows, join
 from simulation.training.measured import TrainedClient
 from simulation.worker import faults
-from simulation.worker.faults import ClientError, Lost
+from simulation.worker.again import Again
+from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import ClientTrainer, GroupTrainer, RoundInputs
 from strategies.protocols import Reducer
 from strategies.reducing import bound, fold_all, merge_all
@@ -103,76 +103,28 @@ def _carefully(
     inputs: RoundInputs,
     gone: dict[int, str],
 ) -> Chunk:
-    """Train one by one; add to ``gone`` who fails and why."""
-    setup = trainer.setup
-    reducer = bound(setup.reducer, inputs.shared)
-    fails = setup.experiment.faults.on_client_error == "fail"
-    assert reducer is not None
-    chunk, again = Chunk(), False
-    once_more = _Again(trainer, clients, states, inputs, gone)
-    for client in clients:
-        if client in gone:
-            continue
-        trace = ""
-        try:
-            trained = once_more.train(client)
-            reason = faults.update_flaw(trained.update, trainer.size)
-            if reason is None:
-                again = True
-                chunk.total = reducer.fold(chunk.total, trained.update)
-                again = False
-        except Exception as error:
-            reason, trace = faults.reason_of(error), f"\n{traceback.format_exc()}"
-        if reason is not None:
-            gone[client] = reason
-            if fails:
-                raise ClientError(f"{Lost(inputs.round, client, reason)}{trace}")
-            if again:  # The fold may have left a part of this client in the total.
-                return _carefully(trainer, clients, states, inputs, gone)
-            continue
-        chunk.rows.append(row(trained))
+    """Train again with a look at each client; add to ``gone`` who fails and why."""
+    setup, chunk = trainer.setup, Chunk()
+    once_more = Again(trainer, clients, states, inputs, gone)
+    for group in once_more.groups:
+        once_more.train_together(group)
+        good: list[TrainedClient] = []
+        for client in group:
+            if client in gone:
+                continue
+            trained, failure = once_more.examined(client)
+            if trained is not None:
+                good.append(trained)
+                continue
+            once_more.lose(client, failure)
+        chunk.total, culprit = once_more.fold(chunk.total, good)
+        if culprit is not None:  # The fold may have left a part of this client in the total.
+            once_more.lose(*culprit)
+            return _carefully(trainer, clients, states, inputs, gone)
+        chunk.rows.extend(row(trained) for trained in good)
         if setup.keeps_state:
-            chunk.kept.append(trainer.put_away(trained, inputs.round))
+            chunk.kept.extend(trainer.put_away(trained, inputs.round) for trained in good)
     return chunk
-
-
-class _Again:
-    """Clients of a chunk that are trained again; arguments as those of :func:`_carefully`."""
-
-    def __init__(
-        self,
-        trainer: ClientTrainer,
-        clients: Sequence[int],
-        states: Sequence[Handle | None],
-        inputs: RoundInputs,
-        gone: Mapping[int, str],
-    ) -> None:
-        self._trainer, self._inputs = trainer, inputs
-        self._states = dict(zip(clients, states, strict=True))
-        self._groups: list[Sequence[int]] = []
-        self._trained: dict[int, TrainedClient] = {}
-        if trainer.lanes == 1:
-            return
-        while clients:
-            size = trainer.limit(clients)
-            self._groups.append(clients[:size])
-            clients = clients[size:]
-            there = [client for client in self._groups[-1] if client not in gone]
-            with suppress(Exception):  # Whose fault it is, each one by itself tells.
-                self._train(there, self._groups[-1])
-
-    def train(self, client: int) -> TrainedClient:
-        """Return what a client's training gives."""
-        if client not in self._trained:
-            members = [group for group in self._groups if client in group]
-            self._train([client], members[0] if members else None)
-        return self._trained.pop(client)
-
-    def _train(self, clients: Sequence[int], group: Sequence[int] | None) -> None:
-        states = [self._trainer.read(self._states[client]) for client in clients]
-        more = {} if group is None else {"beside": group}
-        done = self._trainer.train_clients(clients, self._inputs, states, **more)
-        self._trained.update(zip(clients, done, strict=True))
 
 
 def row(trained: TrainedClient) -> Row:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.given import admit
-from simulation.datasets import inputs as arrays
 from simulation.datasets.dataset import Dataset
 from simulation.population import behaviour
 from simulation.population.attackers import attackers
@@ -31,6 +30,8 @@ from simulation.worker.client_state import ClientState, StateLayout, state_after
 from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import GroupTrainer, RoundInputs
 from simulation.worker.setup import Setup
+from strategies.optional_protocols import AddsUp
+from strategies.protocols import Reducer
 from strategies.reducing import merge_all
 from strategies.spec import Vector
 from strategies.sums import Streaming
@@ -49,8 +50,9 @@ class Executor:
         classes = None if data.labels is None else data.classes
         self.attackers = attackers(setup.experiment, len(partition), classes)
         # Where deltas are only ever summed up, they need not be written.
-        streams = isinstance(setup.reducer, Streaming)
-        self.lazy_delta = streams and self.layout.local is None and self.attackers is None
+        self.lazy_delta = (
+            self._only_sums(setup.reducer) and self.layout.local is None and self.attackers is None
+        )
         self.weights = example_weights(setup.experiment, data)
 
     @staticmethod
@@ -120,6 +122,13 @@ class Executor:
         part = Part(total, columns(rows, self.trainer.metrics), tuple(lost))
         return part, kept if self.setup.shelf or not kept else np.stack(kept)
 
+    def _only_sums(self, reducer: Reducer | None) -> bool:
+        if reducer is None:
+            return False
+        if self.lanes == 1:  # A clipped delta is read twice, which computing it twice outweighs.
+            return isinstance(reducer, Streaming)
+        return isinstance(reducer, AddsUp) and reducer.only_sums
+
     @property
     def lanes(self) -> int:
         """How many clients are trained side by side."""
@@ -180,7 +189,7 @@ class Executor:
             clients,
             sizes,
             inputs.round,
-            Examples(arrays.rows(self.data.x_train, at), y, weights),
+            Examples(self.data.x_train, y, weights, at),
             Asked(
                 epochs=config.epochs or self.setup.experiment.training.local_epochs,
                 steps=self.limits(clients, sizes, inputs.parts, config),

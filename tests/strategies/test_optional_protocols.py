@@ -29,8 +29,16 @@ from strategies.reducing import bound, finish, fold_all, merge_all
 from strategies.steps import needs_sgd, told_momentum
 from strategies.weights import weighed, weights_of
 
-STREAMS = {"FoldsMany", "MergesInPlace"}
-CLIPS = {"MergesInPlace", "DividesByFixedNumber", "AveragesNobody", "WrapsReducer", "Refuses"}
+STREAMS = {"FoldsMany", "MergesInPlace", "AddsUp"}
+CLIPS = {
+    "FoldsMany",
+    "AddsUp",
+    "MergesInPlace",
+    "DividesByFixedNumber",
+    "AveragesNobody",
+    "WrapsReducer",
+    "Refuses",
+}
 UPDATES = [Update(i, i + 1, np.full(3, i + 1.0), steps=2) for i in range(3)]
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import WeightedMean
-from strategies.sums import _BLOCK, Difference, add_scaled
+from strategies.stacked import Difference
+from strategies.sums import _BLOCK, add_scaled
 from strategies.updates import Update
 
 SIZES = st.sampled_from([1, 7, _BLOCK - 1, _BLOCK, _BLOCK + 1, 2 * _BLOCK + 5])

@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.jax.lanes import Lanes
+from simulation.training.jax.placed import placed, rows_of
 from simulation.training.jax.prepared import PreparedModel
 from simulation.training.jax.step import Client
 from simulation.training.jax.traced import mask_rows, traced
 from simulation.training.keras import losses
 from simulation.training.measured import Measured, segment_sums
+
+AHEAD = 8
+"""Batches that the device may have before it, at most."""
 
 
 class Evaluator:
@@ -51,7 +55,7 @@ class Evaluator:
     def evaluate(
         self, model: Any, x: Inputs, y: NDArray[Any], rows: NDArray[Any],
         sizes: Sequence[int] | None = None, batch: int = 500,
-        weights: NDArray[np.float32] | None = None,
+        weights: NDArray[np.float32] | None = None, lasting: bool = False,
     ) -> Measured:  # fmt: skip
         """Measure a model, without training it.
 
@@ -64,22 +68,29 @@ class Evaluator:
             batch: examples at a time. Where a batch's loss is no mean over examples, it counts
                 as often as it has examples, as in Keras' ``evaluate``.
             weights: weights of all examples, where they have any.
+            lasting: whether the examples will be asked for again, so that they may stay on the
+                device.
         """
         several = np.asarray([len(rows)] if sizes is None else sizes, np.int64)
+        there = placed().of(x) if lasting else None
+        examples = (None if there is not None else x, y, weights)
         if self.model.measures.by_batches:
-            return self._by_batches(model, (x, y, weights), rows, several, batch)
-        found: tuple[list[Any], ...] = ([], [], [])
+            return self._by_batches(model, there, examples, rows, several, batch)
+        measured: list[Any] = []
         for start in range(0, len(rows), batch):
-            at = rows[start : start + batch]
-            values = self._measure(model, *self._read((x, y, weights), at, batch))
-            for column, value in zip(found, values, strict=True):
-                column.append(np.asarray(value)[: len(at)])
-        loss, right, count = (segment_sums(np.concatenate([[], *c]), several) for c in found)
+            read = self._read(examples, rows[start : start + batch], batch)
+            measured.append(self._measure(model, there, *read))  # While this computes, go on,
+            jax.block_until_ready(measured[-AHEAD:][0])  # but not too far: batches take memory.
+        loss, right, count = (
+            segment_sums(np.concatenate([[], *column])[: len(rows)], several)
+            for column in (zip(*measured, strict=True) if measured else ([], [], []))
+        )
         return Measured(loss, right, count, np.zeros((len(several), 0), np.float32))
 
     def _by_batches(
-        self, model: Any, examples: Any, rows: NDArray[Any], sizes: NDArray[np.int64], batch: int
-    ) -> Measured:
+        self, model: Any, there: Any, examples: Any, rows: NDArray[Any],
+        sizes: NDArray[np.int64], batch: int,
+    ) -> Measured:  # fmt: skip
         """Measure batches that belong to one segment each."""
         ends = np.cumsum(sizes)
         sums = np.zeros((len(sizes), 3))
@@ -88,20 +99,25 @@ class Evaluator:
             states: Any = self._fresh
             for start in range(end - int(sizes[k]), end, batch):
                 at = rows[start : min(start + batch, end)]
-                taken = self._read(examples, at, batch)
-                loss, right, count, states = self._measure_batch(model, *taken, len(at), states)
+                read = self._read(examples, at, batch)
+                loss, right, count, states = self._measure_batch(
+                    model, there, *read, len(at), states
+                )
                 sums[k] += [float(loss) * len(at), float(right), float(count)]
             kept[k] = np.concatenate([np.zeros(0), *(np.ravel(s) for s in states)])
         return Measured(sums[:, 0], sums[:, 1], sums[:, 2], kept)
 
     def _read(self, examples: Any, at: NDArray[Any], batch: int) -> Any:
-        """Return examples, the last one repeated until the batch is full."""
+        """Return examples, the last one repeated until the batch is full.
+
+        Their inputs are rows of the data where that is on the device.
+        """
         x, y, weights = examples
         full = at[np.minimum(np.arange(batch), len(at) - 1)]
         given = None
         if self.weighted:  # Where only training weights examples, all count 1 here.
             given = np.ones(batch, np.float32) if weights is None else weights[full]
-        return inputs.rows(x, full), y[full], given
+        return full.astype(np.int32) if x is None else inputs.rows(x, full), y[full], given
 
     def _client_of(self, flat: Any, metrics: Any = None) -> Client:
         parts = self.lanes.parts(flat)
@@ -113,25 +129,27 @@ class Evaluator:
         client = self._client._replace(trained=cast[:count], statistics=cast[count:])
         return client if metrics is None else client._replace(metrics=metrics)
 
-    def _by_example(self, flat: Any, x: Any, y: Any, weights: Any) -> Any:
+    def _by_example(self, flat: Any, there: Any, x: Any, y: Any, weights: Any) -> Any:
         """Return each example's loss, whether it is right, and how much it counts, [n] each."""
-        model = self.model
+        model, x = self.model, rows_of(there, x)
         with model.scope(self._client_of(flat), self._frozen), traced(model.keras):
             output = model.keras(model.inputs(x), training=False)
             loss = losses.per_example(model.keras, y, output, weights)
             counts = jnp.ones(loss.shape[0], bool)
             return loss, *model.measures.right(y, output, weights, counts)
 
-    def _batch(self, flat: Any, x: Any, y: Any, weights: Any, count: Any, metrics: Any) -> Any:
+    def _batch(
+        self, flat: Any, there: Any, x: Any, y: Any, weights: Any, count: Any, metrics: Any
+    ) -> Any:
         """Measure a batch as Keras' ``evaluate`` does: its loss, what is right, what counts."""
-        model, client = self.model, self._client_of(flat, metrics)
+        model, client, x = self.model, self._client_of(flat, metrics), rows_of(there, x)
         scope = model.scope(client, self._frozen, collect_losses=True)
         counts = jnp.arange(y.shape[0]) < count
-        taken = model.inputs(x)
+        given = model.inputs(x)
         with scope, traced(model.keras, counts):
-            output = model.keras(taken, training=False)
+            output = model.keras(given, training=False)
             mask_rows(output, counts)
-            loss = losses.total(model.keras, taken, y, output, weights, training=False)
+            loss = losses.total(model.keras, given, y, output, weights, training=False)
             model.metrics.update(y, output, weights, counts)
             right, counted = model.measures.right(y, output, weights, counts)
         loss = jnp.asarray(loss, jnp.float32)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from simulation.training.jax.placed import rows_of
 from simulation.training.jax.prepared import PreparedModel
 from simulation.training.jax.step import Batch, Client, Given, finished, take_step
 from strategies.client_rule import Hook
@@ -98,8 +99,11 @@ class Lanes:
 
     def _run(
         self, given: Round, lanes: Client, ended: Ended, steps: Steps, last: Any
-    ) -> tuple[Client, Ended]:
-        """Take the first ``last`` of some steps.
+    ) -> tuple[Client, Ended, Any]:
+        """Take the first ``last`` of some steps; return lanes, what has ended, and that number.
+
+        The lanes and what has ended are given away to the next call; that the number is there
+        tells that a call is through.
 
         Args:
             given: what the clients train with.
@@ -131,8 +135,7 @@ class Lanes:
             mine = fresh._replace(seeds=given.seeds[step.who])
             client = jax.tree.map(lambda new, old: jnp.where(step.begin, new, old), mine, client)
             own = {name: self.parts(v[step.who], trained) for name, v in given.own.items()}
-            x = step.x if given.data is None else jax.tree.map(lambda a: a[step.x], given.data)
-            batch = Batch(x, step.y, step.weights, step.count)
+            batch = Batch(rows_of(given.data, step.x), step.y, step.weights, step.count)
             after = take_step(self.model, self.hook, common, client, batch, own)
             live = step.count > 0
             return jax.tree.map(lambda new, old: jnp.where(live, new, old), after, client)
@@ -148,7 +151,8 @@ class Lanes:
             return lanes, ended
 
         narrow, ended = lax.fori_loop(0, last, body, (narrow, ended))
-        return jax.tree.map(lambda whole, part: whole.at[:width].set(part), lanes, narrow), ended
+        whole = jax.tree.map(lambda wide, part: wide.at[:width].set(part), lanes, narrow)
+        return whole, ended, last
 
     def _write(self, lanes: Client, end: Any, ended: Ended) -> Ended:
         """Note what the clients that end have now."""

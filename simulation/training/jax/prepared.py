@@ -70,8 +70,6 @@ class PreparedModel:
         weights = np.ones(1, np.float32) if weighted else None
         self.measures = Measures(self.keras, y[:1], output, weights, classes, default is not None)
         self.metrics = self.measures.metrics
-        if refused.unknown(self.keras):
-            refused.check_rows_apart(self, x, y, weighted)
 
     def built(self, seed: int) -> keras.Model:
         """Return the model as built from a seed, with the weights that TensorFlow would give."""

@@ -18,7 +18,7 @@ from simulation.training.plan import Job
 NARROWER = 4
 """A program of fewer lanes has this part of them."""
 
-MOST_WIDTHS = 4
+MOST_WIDTHS = 3
 """Widths that are compiled, at most."""
 
 SMALLER_BATCH = 4

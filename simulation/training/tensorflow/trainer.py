@@ -40,7 +40,7 @@ from simulation.training.tensorflow.keras_metrics import KerasMetrics
 from simulation.training.tensorflow.measures import Measures
 from strategies.client_rule import ClientRule
 from strategies.spec import Spec, Vector
-from strategies.sums import Difference
+from strategies.stacked import Difference
 
 MOST_TOGETHER = 16
 """Clients that one call of the graph trains, at most: a call costs as much as half a client of 6

@@ -19,8 +19,9 @@ import jax
 import keras
 
 from simulation.datasets import inputs
-from simulation.training.jax import memory, trainer
+from simulation.training.jax import memory, runner
 from simulation.training.jax.fast_layers import fast_call
+from simulation.training.jax.needs import Needs
 from simulation.training.jax.traced import traced
 from simulation.training.plan import Asked, Examples
 from strategies.client_rule import ClientRule
@@ -313,7 +314,8 @@ def test_lanes_are_those_whose_program_fits() -> None:
 
 def test_a_compiled_program_tells_what_it_needs(lanes: Any) -> None:
     made, data = lanes
-    few, many = made._needs(2, data), made._needs(8, data)
+    needed = Needs(made.model, made.spec, made.plan.rule, data, 8, False)
+    few, many = needed.of(2), needed.of(8)
     weights = 4 * made.spec.size
     assert 8 * weights < many
     assert few < many
@@ -323,7 +325,7 @@ def test_memory_that_is_short_halves_the_lanes(
     lanes: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, data = trainer_of(Case("logistic"), "jax", 4)
-    plain, asked = made.programs.run, []
+    plain, asked = made.runner.programs.run, []
 
     def run(given: Any, state: Any, *more: Any) -> Any:
         asked.append(len(state.sums))
@@ -331,7 +333,7 @@ def test_memory_that_is_short_halves_the_lanes(
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
         return plain(given, state, *more)
 
-    monkeypatch.setattr(made.programs, "run", run)
+    monkeypatch.setattr(made.runner.programs, "run", run)
     first = deltas(made, job_of(Case("logistic"), made, data, (8, 3, 9, 20, 5)))
     assert asked[0] == 4
     assert set(asked[1:]) == {2}
@@ -358,6 +360,6 @@ def test_more_clients_than_a_call_takes(lanes: Any) -> None:
     count = made.most + 1
     with pytest.raises(ValueError, match=f"clients must be at most {made.most}, got {count}"):
         made.train(made.info.initial, job_of(DROPPED, made, data, [1] * count))
-    assert trainer.QUEUE * made.lanes == made.most
+    assert runner.QUEUE * made.lanes == made.most
     assert made.group([1] * 100, 7) == 7
     assert made.group([1] * 100, 70) == made.most

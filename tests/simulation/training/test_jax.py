@@ -59,6 +59,7 @@ def test_every_case_is_compared() -> None:
 
 @pytest.mark.slow
 def test_inside_a_process_on_jax() -> None:
-    printed = on_jax("-m", "pytest", "-q", "-x", "-p", "no:xdist", str(HERE / "inside_jax.py"))
+    files = [str(file) for file in sorted(HERE.glob("inside_jax*.py"))]
+    printed = on_jax("-m", "pytest", "-q", "-x", "-p", "no:xdist", *files)
     assert " passed" in printed
     assert "skipped" not in printed

@@ -52,7 +52,7 @@ def test_phases_hold_all_that_trains(steps: list[int], lanes: int) -> None:
 
 
 def test_dry_lanes_are_left_behind() -> None:
-    assert widths_of(100) == (100, 25, 7, 2)
+    assert widths_of(100) == (100, 25, 7)
     assert len(widths_of(4096)) == MOST_WIDTHS
     assert widths_of(1) == (1,)
     # One client is a hundred steps long, and fifteen have one: 16 lanes are two thirds dry at once.
