@@ -9,7 +9,7 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # Environments at both ends of the ranges of pyproject.toml. The extra gpu is TensorFlow once more.
 LOWEST ?= .venv-lowest
 NEWEST ?= .venv-newest
-EVERYTHING := --editable '.[dp,hf,examples,cluster,tensorboard,mlflow,wandb]' --group dev
+EVERYTHING := --editable '.[dp,hf,jax,examples,cluster,tensorboard,mlflow,wandb]' --group dev
 TESTS ?= tests
 
 export PYTHONUNBUFFERED := 1
@@ -72,7 +72,7 @@ $(NEWEST)/.made:
 
 lock: ## Renew the pins of requirements.txt (needs uv)
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
-		--extra dp --extra tensorboard --extra mlflow --group dev pyproject.toml -o requirements.txt
+		--extra dp --extra jax --extra tensorboard --extra mlflow --group dev pyproject.toml -o requirements.txt
 
 clean: ## Remove what was built
 	rm -rf $(VENV) $(LOWEST) $(NEWEST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

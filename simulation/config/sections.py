@@ -101,12 +101,27 @@ class StrategyConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+"""Packages by which JAX computes on NVIDIA's GPUs."""
+
+
+def _jax_with_cuda() -> bool:
+    return find_spec("jax") is not None and any(find_spec(name) for name in CUDA_PLUGINS)
+
+
+def has_gpu() -> bool:
+    """Tell whether this machine has an NVIDIA GPU, as far as its driver says."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+
+
 class Resources(Section):
     """Where it runs. Nothing here changes a bit of the result, as long as all compute alike.
 
     ``backend``: what computes; ``auto``: JAX where workers have a GPU that JAX can use, else
     TensorFlow. ``lanes``: clients that a worker of JAX trains side by side; None: as many as its
     memory holds. Both decide last bits, so that a resumed run keeps them.
+    ``client_gpus``: of a worker; None: 1 where the backend is chosen to be JAX and this machine has
+    a GPU that it can use, else 0.
     ``cpu_nodes``: with GPUs, nodes that have none hold workers too, which compute on processors.
     """
 
@@ -115,7 +130,7 @@ class Resources(Section):
     lanes: Count | None = None
     workers: Count | None = None
     client_cpus: Annotated[Float, Field(ge=0)] = 1.0
-    client_gpus: Annotated[Float, Field(ge=0)] = 0.0
+    client_gpus: Annotated[Float, Field(ge=0)] | None = None
     cpu_nodes: bool = False
     address: str | None = None
 
@@ -124,9 +139,14 @@ class Resources(Section):
         """The backend that is meant: JAX by itself where workers have GPUs that it can use."""
         if self.backend != "auto":
             return self.backend
-        usable = ("jax", "jax_cuda12_plugin"), ("jax", "jax_cuda13_plugin")
-        there = any(all(find_spec(name) is not None for name in names) for names in usable)
-        return "jax" if self.client_gpus > 0 and there else "tensorflow"
+        return "jax" if self.gpus > 0 and _jax_with_cuda() else "tensorflow"
+
+    @property
+    def gpus(self) -> float:
+        """The GPUs that are meant for a worker."""
+        if self.client_gpus is not None:
+            return self.client_gpus
+        return 1.0 if self.backend == "jax" and _jax_with_cuda() and has_gpu() else 0.0
 
     @model_validator(mode="after")
     def _lanes_have_a_use(self) -> Resources:
@@ -138,12 +158,12 @@ class Resources(Section):
 
     @model_validator(mode="after")
     def _some_resource(self) -> Resources:
-        if self.client_cpus == 0 and self.client_gpus == 0:
+        if self.client_cpus == 0 and self.gpus == 0:
             raise ValueError("client_cpus or client_gpus must be greater than 0, got 0 for both")
-        if self.cpu_nodes and not (self.client_gpus and self.client_cpus):
+        if self.cpu_nodes and not (self.gpus and self.client_cpus):
             raise ValueError(
                 "cpu_nodes must be left out unless client_gpus and client_cpus are greater than 0, "
-                f"got {self.client_gpus:g} and {self.client_cpus:g}"
+                f"got {self.gpus:g} and {self.client_cpus:g}"
             )
         return self
 

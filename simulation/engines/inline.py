@@ -69,7 +69,7 @@ class InlineEngine(Engine):
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Build the executor (imports the backend's library here)."""
         resources = setup.experiment.resources
-        gpus = resources.client_gpus if resources.library == "jax" else 0.0
+        gpus = resources.gpus if resources.library == "jax" else 0.0
         self._class.prepare(setup.threads, gpus, resources.library)
         self.setup, self.data, self.partition = setup, data, partition
         self.ledger = ClientLedger(setup.shelf, InlineTicket.kept)

@@ -50,7 +50,7 @@ def executor_here(setup: Setup) -> Executor:
     resources = setup.experiment.resources
     key = f"{setup.experiment.digest()} {resources.library} {resources.lanes}"
     if key not in _EXECUTORS:
-        Executor.prepare(setup.threads, resources.client_gpus, resources.library)
+        Executor.prepare(setup.threads, resources.gpus, resources.library)
         admit(setup.given)
         _EXECUTORS.clear()  # one experiment at a time: its data is large
         _EXECUTORS[key] = Executor(setup, *prepare(setup.experiment))

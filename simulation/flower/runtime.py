@@ -62,7 +62,7 @@ class FlowerRuntime(InlineEngine):
         if self._flower is None:
             os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
             library = backend(resources.library)
-            os.environ.update(library.environment(setup.threads, resources.client_gpus))
+            os.environ.update(library.environment(setup.threads, resources.gpus))
         super().start(setup, data, partition)
         if self._flower is not None:
             self._listen(self._flower)
@@ -95,7 +95,7 @@ class FlowerRuntime(InlineEngine):
         plan = {
             "client_resources": {
                 "num_cpus": resources.client_cpus,
-                "num_gpus": resources.client_gpus,
+                "num_gpus": resources.gpus,
             },
             "init_args": {
                 # Without an address Ray joins whatever cluster was last started on this machine.

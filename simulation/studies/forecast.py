@@ -127,7 +127,7 @@ def workers_of(experiment: Experiment) -> int | None:
         return 1
     if wanted.workers is not None:
         return wanted.workers
-    if wanted.address is not None or wanted.client_gpus or not wanted.client_cpus:
+    if wanted.address is not None or wanted.gpus or not wanted.client_cpus:
         return None
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     return max(1, int(here / wanted.client_cpus + 1e-6))

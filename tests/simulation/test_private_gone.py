@@ -69,6 +69,18 @@ GONE: dict[str, tuple[Callable[[], Any], str | None]] = {
     ),
     "KerasTensor._keras_history": (lambda: of_keras.maker_of(keras.KerasTensor((2,))), None),
     "get_keras_mask": (lambda: of_keras.mask_of(NOTHING), "keras.src.backend.get_keras_mask"),
+    "set_keras_mask": (
+        lambda: of_keras.set_mask(NOTHING, None),
+        "keras.src.backend.set_keras_mask",
+    ),
+    "the draws of the backend's random numbers": (
+        of_keras.random_draws,
+        "keras.src.random.seed_generator.draw_seed",
+    ),
+    "what loads TensorFlow when it is needed": (
+        of_keras.lazy_tensorflow,
+        "keras.src.utils.module_utils.tensorflow",
+    ),
     "Operation._inbound_nodes": (lambda: of_keras.applications(NOTHING), None),
     "keras.src.models.functional.Functional": (
         of_keras.functional,

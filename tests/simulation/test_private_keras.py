@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
 from threading import Thread
 from typing import Any
@@ -269,3 +270,55 @@ def test_the_modules_of_layers_that_adapt() -> None:
     assert all(private.PREPROCESSING in kind.__module__ for kind in adapting)
     others = (layers.Dense, layers.Dropout, layers.BatchNormalization, keras.Sequential)
     assert not any(private.PREPROCESSING in kind.__module__ for kind in others)
+
+
+@keras_contract("set_mask", "set_keras_mask")
+def test_losses_average_over_the_rows_that_a_mask_leaves() -> None:
+    output = keras.ops.convert_to_tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3]])
+    valid = keras.ops.convert_to_tensor([True, False, True, False])
+    private.set_mask(output, valid)
+    assert private.mask_of(output) is valid
+    found = keras.losses.SparseCategoricalCrossentropy()(Y, output)
+    assert float(found) == pytest.approx(-(np.log(0.9) + np.log(0.5)) / 2, abs=1e-6)
+
+
+@keras_contract("random_draws", "uniform, normal, truncated_normal and draw_seed")
+@pytest.mark.parametrize(
+    ("draw", "initializer"),
+    [
+        ("uniform", keras.initializers.GlorotUniform),
+        ("normal", keras.initializers.RandomNormal),
+        ("truncated_normal", keras.initializers.HeNormal),
+    ],
+)
+def test_initialisers_draw_from_their_backend(
+    draw: str, initializer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, draw_seed = private.random_draws()
+    plain, seen = getattr(module, draw), []
+
+    def noted(*given: Any, **options: Any) -> Any:
+        seen.append(options)
+        return plain(*given, **options)
+
+    expected = np.asarray(initializer(seed=7)((3, 2)))
+    monkeypatch.setattr(module, draw, noted)
+    np.testing.assert_array_equal(np.asarray(initializer(seed=7)((3, 2))), expected)
+    (options,) = seen
+    assert np.asarray(draw_seed(options["seed"])).shape == (2,)
+
+
+@keras_contract("lazy_tensorflow", "module_utils.tensorflow")
+def test_keras_asks_whether_tensorflow_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = private.lazy_tensorflow()
+    seeds: list[int] = []
+    monkeypatch.setattr(tf.random, "set_seed", seeds.append)
+    before = random.getstate(), np.random.get_state()
+    monkeypatch.setattr(library, "_available", False)
+    keras.utils.set_random_seed(5)
+    assert not seeds and not library.available
+    monkeypatch.setattr(library, "_available", True)
+    keras.utils.set_random_seed(5)
+    assert seeds == [5]
+    random.setstate(before[0])
+    np.random.set_state(before[1])

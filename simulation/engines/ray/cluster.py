@@ -165,7 +165,7 @@ def kinds_of_workers(resources: Resources, nodes: list[dict[str, float]]) -> lis
         ResourceError: naming the resource that no node has enough of.
     """
     needs = {"CPU": ("client_cpus", resources.client_cpus)}
-    needs["GPU"] = ("client_gpus", resources.client_gpus)
+    needs["GPU"] = ("client_gpus", resources.gpus)
     for kind, (field, need) in needs.items():
         most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
         if need > most:
@@ -175,7 +175,7 @@ def kinds_of_workers(resources: Resources, nodes: list[dict[str, float]]) -> lis
     found: list[float] = []
     for node in nodes:
         shares = [node.get(k, 0.0) / need for k, (_, need) in needs.items() if need > 0]
-        found += int(min(shares) + 1e-6) * [resources.client_gpus]
+        found += int(min(shares) + 1e-6) * [resources.gpus]
     if resources.cpu_nodes:
         without = [node.get("CPU", 0.0) for node in nodes if not node.get("GPU")]
         found += sum(int(cpus / resources.client_cpus + 1e-6) for cpus in without) * [0.0]

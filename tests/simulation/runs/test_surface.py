@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from simulation import cli
+from simulation.cli import endings
 from tests.simulation.conftest import local_ray
 from tests.simulation.runs.surface import FOLDERS, ON_RAY, QUICK, commands, contents, helped
 from tests.simulation.same_bits import GOLDEN
@@ -66,7 +66,7 @@ def test_all_folders_are_recorded() -> None:
 def write() -> None:
     """Record commands and folders."""
     COMMANDS.write_text(json.dumps(commands(), indent=1) + "\n")
-    cli.quiet()
+    endings.quiet()
     with local_ray(), tempfile.TemporaryDirectory() as folder:
         found = {name: contents(name, Path(folder) / name) for name in FOLDERS}
     FILES.write_text(json.dumps(found, indent=1) + "\n")
