@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 FLAGS = "XLA_FLAGS"
 
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+"""No sums whose order is a matter of timing, and no choice of kernels by timing them."""
+
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+"""No threads for single operations, where a worker has one processor."""
+
 PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
 """Where JAX keeps compiled programs from process to process."""
 
@@ -39,10 +45,13 @@ def environment(threads: int, gpus: float) -> dict[str, str]:
         found |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1"}
     elif gpus < 1:
         found["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{gpus:.3f}"
-    if threads == 1:
-        plain = os.environ.get(FLAGS, "")
-        if "xla_cpu_multi_thread_eigen" not in plain:
-            found[FLAGS] = f"{plain} --xla_cpu_multi_thread_eigen=false".strip()
+    flags = os.environ.get(FLAGS, "").split()
+    given = {flag.partition("=")[0] for flag in flags}
+    ours = [DETERMINISTIC] if gpus else []
+    ours += [ONE_THREAD] if threads == 1 else []
+    flags += [flag for flag in ours if flag.partition("=")[0] not in given]
+    if flags:
+        found[FLAGS] = " ".join(flags)
     return found
 
 
@@ -55,6 +64,8 @@ def prepare(threads: int, gpus: float) -> None:
     if "keras" in sys.modules:
         _check_keras()
     for name, value in environment(threads, gpus).items():
+        if name == FLAGS:  # Those that are set already are among them.
+            os.environ[name] = value
         os.environ.setdefault(name, value)
     os.environ["KERAS_BACKEND"] = "jax"
     try:

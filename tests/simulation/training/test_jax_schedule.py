@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulation.training.jax import backend
 from simulation.training.jax.schedule import (
     MOST_WIDTHS,
     NOBODY,
@@ -119,3 +120,18 @@ def test_batches_of_all_there_is() -> None:
     )
     assert job.steps.tolist() == [1, 1]
     assert job.largest == 7
+
+
+def test_a_process_that_has_a_gpu_computes_the_same_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(backend.FLAGS, raising=False)
+    assert backend.DETERMINISTIC in backend.environment(4, 0.5)[backend.FLAGS]
+    assert backend.FLAGS not in backend.environment(4, 0)
+    alone = backend.environment(1, 1)[backend.FLAGS].split()
+    assert alone == [backend.DETERMINISTIC, backend.ONE_THREAD]
+    mine = "--xla_gpu_deterministic_ops=false"
+    monkeypatch.setenv(backend.FLAGS, mine)
+    assert backend.environment(4, 1)[backend.FLAGS] == mine, "who sets a flag has it"
+    assert backend.environment(4, 0.5)["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.500"
+    assert backend.environment(4, 0)["JAX_PLATFORMS"] == "cpu"
