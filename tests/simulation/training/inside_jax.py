@@ -25,6 +25,8 @@ from simulation.training.jax.needs import Needs
 from simulation.training.jax.traced import traced
 from simulation.training.plan import Asked, Examples
 from strategies.client_rule import ClientRule
+from strategies.reducers import WeightedMean
+from strategies.reducing import fold_all
 from tests.simulation.training import jax_cases
 from tests.simulation.training.jax_cases import CASES, Case, job_of, trainer_of
 
@@ -141,7 +143,9 @@ def test_few_programs_for_many_cohorts_of_unequal_clients() -> None:
             n = sizes[cohort].tolist()
             at = rng.integers(0, len(data.y_train), sum(n))
             examples = Examples(inputs.rows(data.x_train, at), data.y_train[at])
-            made.train(model, made.plan.job(cohort.tolist(), n, round, examples, Asked()))
+            asked = Asked(lazy_delta=True)
+            done = made.train(model, made.plan.job(cohort.tolist(), n, round, examples, asked))
+            fold_all(WeightedMean(), None, [trained.update for trained in done])
             made.evaluate(model, data.x_test, data.y_test, np.arange(int(rng.integers(1, 40))))
     assert 0 < len(programs) <= 6, len(programs)
 
