@@ -15,18 +15,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
-
-import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
 PATIENCE = 20.0
 """Seconds that a peer gets to end after it was asked to."""
+
+LIBRARIES = ("tensorflow", "keras", "ray", "flwr", "numpy", "jax", "torch")
+"""Distributions whose versions are recorded, where they are installed."""
 
 Record = dict[str, Any]
 
@@ -145,19 +146,39 @@ def _last_line(text: str) -> str:
 
 def stop(process: subprocess.Popen[str]) -> None:
     """End a process and everything below it, Ray's processes too."""
-    family = []
+    family: list[Any] = []
     if process.poll() is None:
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = _family(process.pid)
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
-    for member in family:
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
+    _kill(family)
     # Every peer leads a process group of its own: this ends what has lost its parent.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _family(process: int) -> list[Any]:
+    """Return all processes below one.
+
+    Only Ray's leave the group of the peer. Where psutil is missing, so is what starts Ray.
+    """
+    try:
+        import psutil
+    except ImportError:
+        return []
+    return list(psutil.Process(process).children(recursive=True))
+
+
+def _kill(family: Sequence[Any]) -> None:
+    if not family:
+        return
+    import psutil
+
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
     psutil.wait_procs(family, timeout=PATIENCE)
 
 
@@ -172,16 +193,24 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("tensorflow", "keras", "ray", "flwr", "numpy")},
+        **{name: found for name in LIBRARIES if (found := _version(name))},
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def machine_line(found: Mapping[str, Any]) -> str:
     """Return the machine as one line of text."""
-    versions = ", ".join(f"{k} {found[k]}" for k in ("tensorflow", "keras", "ray", "flwr"))
+    named = (name for name in LIBRARIES if name in found and name != "numpy")
+    versions = ", ".join(f"{name} {found[name]}" for name in named)
     return (
         f"{found['cores']} cores of {found['cpu']}, {found['memory_gb']} GB, {found['system']}; "
         f"Python {found['python']}, {versions}"
