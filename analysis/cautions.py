@@ -43,6 +43,11 @@ def cautions(runs: Runs) -> list[str]:
                 f"Unequal seeds{f' ({setting})' if setting else ''}: {seeds}. Strategies are "
                 "compared on the seeds that all of them have; a mean is over a strategy's own."
             )
+    if mixed := _backends(runs):
+        found.append(
+            f"Different backends: {'; '.join(mixed)}. Their results are equal to rounding errors "
+            "alone, not to the bit, and their times are no measure of the strategies."
+        )
     return found
 
 
@@ -67,7 +72,15 @@ def footnote(runs: Runs) -> str:
             for label, seeds in _ordered(runs.at(setting)):
                 counts.setdefault(label, []).append(len(seeds))
         found.append(f"Seeds: {', '.join(f'{x} {span(c)}' for x, c in counts.items())}.")
+    if mixed := _backends(runs):
+        found.append(f"Backends: {', '.join(mixed)}.")
     return " ".join(found)
+
+
+def _backends(runs: Runs) -> list[str]:
+    """Return how many runs each backend computed; nothing where they all have the same."""
+    counts = runs.table["backend"].value_counts().sort_index()
+    return [f"{name} {n}" for name, n in counts.items()] if len(counts) > 1 else []
 
 
 def _diverged(runs: Runs) -> list[tuple[str, str, int, int]]:

@@ -160,6 +160,8 @@ def describe(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str,
     if flat.get("sampling.kind") == "uniform" and "privacy" not in config:
         flat["sampling.kind"] = None  # it is what is done, and was recorded, where nothing is said
     workers = config.get("workers", flat.get("resources.workers"))
+    # An app computes with what it likes; other runs that do not say it are older than the choice.
+    backend = config.get("backend", None if "app" in experiment else "tensorflow")
     short = {
         "label": str(config.get("label") or strategy),
         "strategy": strategy,
@@ -173,6 +175,8 @@ def describe(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str,
         "status": str(summary.get("status", "running")),
         "hash": str(config.get("hash", "")),
         "workers": workers if isinstance(workers, int) else None,
+        "backend": backend,
+        "lanes": config.get("lanes") if backend == "jax" else None,
     }
     return short | {k: v for k, v in flat.items() if k not in short}
 

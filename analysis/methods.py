@@ -27,6 +27,9 @@ TRAINING = (
 )
 """What is said of local training."""
 
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
+"""What computes, by the name in ``config.json``."""
+
 Citations = Mapping[str, str | Sequence[str]]
 
 
@@ -150,7 +153,24 @@ def methods(
     sentences.append(
         f"Simulations use Sunflower on Flower{cite(BIBTEX['flwr'])} and Ray{cite(BIBTEX['ray'])}."
     )
+    sentences += computing(runs)
     return " ".join(sentences), list(entries.values())
+
+
+def computing(runs: Runs) -> list[str]:
+    """Return what Keras computed with, and how many clients were trained side by side."""
+    counts = runs.table["backend"].value_counts()
+    names = [latex_escape(BACKENDS.get(str(name), str(name))) for name in counts.index]
+    if not names:
+        return []
+    if len(names) > 1:
+        each = [f"{plural(n, 'run')} on {name}" for name, n in zip(names, counts, strict=True)]
+        found = f"Clients are trained by Keras, {listing(each)}"
+    else:
+        found = f"Clients are trained by Keras on {names[0]}"
+    lanes = values_of(runs, "lanes")
+    beside = f", {listing(lanes)} side by side" if lanes and lanes != [1] else ""
+    return [f"{found}{beside}."]
 
 
 def about_seeds(runs: Runs, cite: Callable[..., str], test: str) -> list[str]:

@@ -22,6 +22,8 @@ INCIDENTAL = frozenset(
         "name",
         "data_dir",
         "workers",
+        "backend",
+        "lanes",
     )
 )
 INCIDENTAL_GROUPS = ("strategy.", "resources.", "engine.", "cluster.", "evaluation.")

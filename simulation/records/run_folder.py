@@ -48,7 +48,7 @@ from simulation.records.reading import read_json, read_lines
 
 FORMAT = 1
 
-PACKAGES = ("sunflower-fl", "flwr", "keras", "numpy", "ray", "tensorflow")
+PACKAGES = ("sunflower-fl", "flwr", "jax", "keras", "numpy", "ray", "tensorflow")
 
 PARTED = ("clients.parquet", "timeline.parquet")
 """Tables that grow by a part each round."""
