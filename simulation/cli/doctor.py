@@ -1,7 +1,8 @@
 """What ``sunflower doctor`` looks at: whether this machine can run what Sunflower runs.
 
 Every check is a function that returns findings: what it looked at, whether it is well, what it
-found, and how to mend it. TensorFlow is asked in a process of its own.
+found, and how to mend it. TensorFlow is asked in a process of its own, and so is JAX (see
+:mod:`.doctor_gpus`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
+from simulation.cli import doctor_gpus
 from simulation.cli.endings import first_line
+from simulation.cli.findings import Finding
 from simulation.config.errors import one_line
 from simulation.config.sizes import gib
 from simulation.training.backend import backend
@@ -34,8 +35,6 @@ SPACE = 2 * 2**30
 TENSORFLOW_PATIENCE = 180.0
 """Seconds that TensorFlow gets to start."""
 
-State = Literal["ok", "note", "broken"]
-
 ASK = """
 import json, time
 began = time.perf_counter()
@@ -46,23 +45,6 @@ gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
 print(json.dumps({"tensorflow": tf.__version__, "keras": keras.__version__, "gpus": gpus,
                   "backend": keras.backend.backend(), "seconds": time.perf_counter() - began}))
 """
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found.
-
-    Args:
-        what: it looked at.
-        state: ``broken`` where Sunflower cannot run without; ``note`` where something is missing.
-        found: what is there.
-        mend: how to mend it; empty where nothing is to be done.
-    """
-
-    what: str
-    state: State
-    found: str
-    mend: str = ""
 
 
 def python() -> Iterator[Finding]:
@@ -126,29 +108,20 @@ def tensorflow() -> Iterator[Finding]:
         yield Finding("TensorFlow", "broken", lines[-1][:200], "pip install --force tensorflow")
         return
     told = json.loads(ran.stdout.splitlines()[-1])
-    slow = told["seconds"] > 15
+    slow, count = told["seconds"] > 15, len(told["gpus"])
+    seen = f"; it can use {count} GPU{'s'[: count != 1]}" if count else ""
     yield Finding(
         "TensorFlow",
         "note" if slow else "ok",
         f"{told['tensorflow']}, Keras {told['keras']} on {told['backend']}, "
-        f"started in {told['seconds']:.1f} s",
+        f"started in {told['seconds']:.1f} s{seen}",
         "python -m compileall -q the environment: it starts in a third of the time" if slow else "",
     )
-    yield from _gpus(told["gpus"])
 
 
-def _gpus(seen: list[str]) -> Iterator[Finding]:
-    from simulation.training.process import memory_of_gpus
-
-    there = memory_of_gpus()
-    if seen:
-        sizes = ", ".join(f"{size / 1024:.0f} GiB" for size in there)
-        yield Finding("GPUs", "ok", f"{len(seen)}" + (f" ({sizes})" if sizes else ""))
-    elif there:
-        found = f"{len(there)} that TensorFlow cannot use"
-        yield Finding("GPUs", "note", found, "pip install 'sunflower-fl[gpu]'")
-    else:
-        yield Finding("GPUs", "ok", "none; workers use CPUs")
+def gpus() -> Iterator[Finding]:
+    """Look at GPUs, and at what would compute on this machine: JAX on them, else TensorFlow."""
+    yield from doctor_gpus.findings()
 
 
 def ray() -> Iterator[Finding]:
@@ -232,6 +205,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     python,
     packages,
     tensorflow,
+    gpus,
     ray,
     disks,
     data,

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from simulation.cli import commands, doctor
-from simulation.cli.doctor import Finding
+from simulation.cli.findings import Finding, State
 from simulation.datasets import fashion_mnist
 
 
@@ -49,16 +49,6 @@ def test_tensorflow_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None
     assert (one.state, one.found) == ("broken", "ImportError: libcublas.so.12: no such file")
 
 
-def test_gpus_that_tensorflow_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    from simulation.training import process
-
-    monkeypatch.setattr(process, "memory_of_gpus", lambda: [16 * 1024])
-    (one,) = doctor._gpus([])
-    assert (one.state, one.found) == ("note", "1 that TensorFlow cannot use")
-    (one,) = doctor._gpus(["/physical_device:GPU:0"])
-    assert (one.state, one.found) == ("ok", "1 (16 GiB)")
-
-
 def test_little_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=64 * 2**20))
     shared = found(doctor.disks)["/dev/shm"]
@@ -86,7 +76,7 @@ def test_an_address_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> No
     assert one.state == "broken" and one.found.startswith("resources.address must be")
 
 
-def checks(*states: doctor.State) -> Any:
+def checks(*states: State) -> Any:
     def check() -> Iterator[Finding]:
         for place, state in enumerate(states):
             yield Finding(f"thing {place}", state, "here", "mend it" if state != "ok" else "")
