@@ -71,6 +71,12 @@ ABOUT = {
     "attack.kind": "what attackers send; none by default",
     "attack.fraction": "part of the registered clients that attacks",
     "attack.strength": "of the attack; each kind has its own default",
+    "resources.backend": "what computes: `auto` is JAX where workers have a GPU that it can use, "
+    "else [TensorFlow](gpus.md)",
+    "resources.lanes": "clients that a worker of JAX [trains side by side](gpus.md#lanes); as many "
+    "as its memory holds",
+    "resources.client_gpus": "GPUs of a worker, or part; 1 with `--backend jax` on a machine with "
+    "a GPU, else 0",
     "resources.cpu_nodes": "with GPUs: nodes that have none [take part too](gpus.md)",
     "resources.engine": "[`ray`, `flower` or `inline`](how-it-works.md)",
 }

@@ -90,17 +90,14 @@ def cards() -> list[Card]:
     found, users = (_rows([program, *query, FORMAT]) for query in (CARDS, USERS))
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     chosen = None if seen is None else [name.strip() for name in seen.split(",")]
-    return [
-        Card(
-            *row[:3], int(row[3]), int(row[4]), row[5],
-            tuple(f"process {u[1]} ({u[2]})" for u in users if u[0] == row[1]),
-        )
-        for row in found
-        if len(row) == 6
-        and row[3].isdigit()
-        and row[4].isdigit()
-        and (chosen is None or row[0] in chosen or row[1] in chosen)
-    ]  # fmt: skip
+    there = []
+    for index, uuid, name, used, total, driver in (row for row in found if len(row) == 6):
+        if not (used.isdigit() and total.isdigit()):
+            continue  # "[N/A]": the memory is the machine's own
+        if chosen is None or index in chosen or uuid in chosen:
+            mine = tuple(f"process {user[1]} ({user[2]})" for user in users if user[0] == uuid)
+            there.append(Card(index, uuid, name, int(used), int(total), driver, mine))
+    return there
 
 
 def _rows(command: Sequence[str]) -> list[list[str]]:
