@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -23,10 +24,20 @@ ray.init(
 """One Ray for all six runs; without it each starts its own, which takes longer than training."""
 
 
+ROUNDS = re.compile(r'"rounds": \d+')
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_notebook_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [2, pytest.param(None, marks=pytest.mark.soak)])
+def test_the_notebook_runs(rounds: int | None, tmp_path: Path) -> None:
+    """Every cell; of each run its first rounds, or all of them."""
     notebook = nbformat.read(NOTEBOOK, 4)
+    if rounds is not None:
+        found = [ROUNDS.subn(f'"rounds": {rounds}', cell["source"]) for cell in notebook.cells]
+        assert sum(count for _, count in found) == 2
+        for cell, (source, _) in zip(notebook.cells, found, strict=True):
+            cell["source"] = source
     notebook.cells.insert(0, nbformat.v4.new_code_cell(RAY))
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=500, kernel_name="python3", resources=resources).execute()

@@ -296,6 +296,23 @@ def test_layers_of_ones_own_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.isfinite(deltas(made, job_of(DROPPED, made, data, (3, 9)))).all()
 
 
+def test_bfloat16_computes_and_float32_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for policy in ("float32", "mixed_bfloat16"):
+
+        def build(shape: Any, classes: Any, policy: str = policy) -> Any:
+            hidden = keras.layers.Dense(8, activation="relu", dtype=policy)
+            return of_layers(keras.Sequential, hidden)(shape, classes)
+
+        monkeypatch.setattr(jax_cases, "mlp_of_test", build, raising=False)
+        made, data = trainer_of(Case("mlp_of_test"), "jax")
+        assert {v.dtype for v in made.model.trained} == {"float32"}
+        found.append(deltas(made, job_of(DROPPED, made, data, (30, 9))))
+    plain, mixed = found
+    apart = np.abs(plain - mixed).max() / np.abs(plain).max()
+    assert 0 < apart < 0.1, "rounded to eight bits, and no more than that"
+
+
 def test_lanes_are_those_whose_program_fits() -> None:
     def device(limit: int | None, platform: str = "gpu") -> Any:
         stats = None if limit is None else {"bytes_limit": limit}
