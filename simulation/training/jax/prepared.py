@@ -61,6 +61,7 @@ class PreparedModel:
         self.optimizer: Any = self.keras.optimizer
         self.trained = list(self.keras.trainable_variables)
         self.statistics = statistics(self.keras)
+        self._initial: Vector = flat([*self.trained, *self.statistics])
         self.seeds, self.rest = seed_states(self.keras), other_states(self.keras)
         known = {id(v) for v in [*self.statistics, *self.seeds, *self.rest]}
         self.frozen = [v for v in self.keras.non_trainable_variables if id(v) not in known]
@@ -86,7 +87,9 @@ class PreparedModel:
 
     def initial(self, seed: int) -> Vector:
         """Return the initial weights [P]."""
-        model = self.keras if seed == self._seed else self.built(seed)
+        if seed == self._seed:  # The model itself holds what was saved last.
+            return self._initial.copy()
+        model = self.built(seed)
         return flat([*model.trainable_variables, *statistics(model)])
 
     def values(self, variables: Sequence[keras.Variable]) -> list[NDArray[Any]]:

@@ -384,3 +384,12 @@ def test_more_clients_than_a_call_takes(lanes: Any) -> None:
     assert runner.QUEUE * made.lanes == made.most
     assert made.group([1] * 100, 7) == 7
     assert made.group([1] * 100, 70) == made.most
+
+
+def test_a_run_beside_a_saved_model_starts_from_the_initial_weights(lanes: Any) -> None:
+    """The trainers of a process share one Keras model, which holds what was saved last."""
+    made, _ = lanes
+    before = made.info.initial.copy()
+    assert made.save(before + 1)
+    again = made.of(DROPPED.experiment("jax", 4), ClientRule())
+    np.testing.assert_array_equal(again.info.initial, before)
