@@ -1,0 +1,131 @@
+"""A run of every entry of the catalogue, and runs of unequal work, on one backend or the other.
+
+``python -m tests.simulation.training.jax_catalogue jax OUT.npz`` runs them all on JAX.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation import Experiment, simulate
+from strategies.entries import ENTRIES
+
+HERE = "tests.simulation.training.jax_catalogue"
+CLIENTS, ROUNDS = 20, 3
+
+BASE: dict[str, Any] = {
+    "dataset": f"{HERE}:vectors",
+    "model": f"{HERE}:normalised",
+    "clients": CLIENTS,
+    "cohort": 12,
+    "rounds": ROUNDS,
+    "partition": {"alpha": 0.5},
+    "training": {"local_epochs": 2, "batch_size": 16, "learning_rate": 0.05},
+    "resources": {"engine": "inline"},
+}
+
+
+def vectors() -> Any:
+    """Return five classes of vectors, which overlap."""
+    rng = np.random.default_rng(6)
+    y = rng.integers(0, 5, 720)
+    x = (rng.normal(size=(5, 12))[y] + rng.normal(size=(720, 12))).astype(np.float32)
+    return (x[:600], y[:600]), (x[600:], y[600:])
+
+
+def normalised(shape: tuple[int, ...], classes: int) -> Any:
+    """Return a model with layers to keep and with moving statistics."""
+    import keras
+
+    layers = keras.layers
+    hidden = [keras.Input(shape), layers.Dense(8, activation="tanh"), layers.BatchNormalization()]
+    return keras.Sequential([*hidden, layers.Dense(classes)], name="normalised")
+
+
+def trainable(shape: tuple[int, ...], classes: int) -> Any:
+    """Return a model without moving statistics, which noise would spoil."""
+    import keras
+
+    return keras.Sequential([keras.Input(shape), keras.layers.Dense(classes)], name="trainable")
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "fedprox": {"mu": 1.0},
+    "fedprox-adaptive": {"mu": 0.5, "patience": 1},
+    "feddyn": {"alpha": 0.1},
+    "q-fedavg": {"q": 1.0},
+    "norm-clipping": {"norm": 0.2},
+    "bulyan": {"byzantine": 0.15},
+    "dp-fedavg": {"norm": 0.2, "noise_multiplier": 0.1},
+    "dp-fedavg-adaptive": {"noise_multiplier": 0.5},
+}
+"""Of entries that would do as FedAvg does in three rounds of twelve clients with their defaults."""
+
+STRAGGLERS = {"realism.stragglers": 0.5, "training.local_epochs": 3}
+MOMENTUM = {"training.optimizer": "sgd", "training.momentum": 0.9}
+LATE = {"realism.over_selection": 0.5, "realism.dropout": 0.2}
+
+
+def attack(kind: str, **more: Any) -> dict[str, Any]:
+    return {"attack.kind": kind, "attack.fraction": 0.3, **more}
+
+
+CASES: dict[str, dict[str, Any]] = {
+    **{
+        name: {
+            "strategy": {"name": name, **OPTIONS.get(name, {})},
+            **({"model": f"{HERE}:trainable"} if name.startswith("dp-") else {}),
+        }
+        for name in ENTRIES
+    },
+    "stragglers": STRAGGLERS,
+    "stragglers-fednova": {**STRAGGLERS, **MOMENTUM, "strategy": "fednova"},
+    "stragglers-scaffold": {**STRAGGLERS, **MOMENTUM, "strategy": "scaffold"},
+    "stragglers-dropped": {**STRAGGLERS, "realism.drop_stragglers": True},
+    "late": LATE,
+    "label-flip": attack("label-flip"),
+    "sign-flip-clipped": attack("sign-flip", strategy={"name": "norm-clipping", "norm": 0.2}),
+    "noise-median": attack("noise", strategy="median"),
+    "scale-krum": attack("scale", strategy="krum"),
+    "class-weight": {"training.class_weight": {0: 3.0, 3: 0.5}},
+    "adam": {"training.optimizer": "adam", "training.learning_rate": 0.01},
+    "personal": {"strategy": "fedper", "evaluation.personal": True},
+}
+
+QUICK = (
+    *ENTRIES, "stragglers", "stragglers-fednova", "late",
+    "label-flip", "sign-flip-clipped", "noise-median", "scale-krum",
+)  # fmt: skip
+"""Runs of the normal suite; the soak test has all."""
+
+
+def outcome(name: str, backend: str) -> dict[str, NDArray[Any]]:
+    """Run a case; return its weights, and what was measured in every round."""
+    more = {"resources.backend": backend} | ({"resources.lanes": 4} if backend == "jax" else {})
+    with tempfile.TemporaryDirectory() as folder:
+        found = simulate(Experiment(**BASE).replace(**CASES[name], **more), out=Path(folder) / "it")
+    measured = [
+        [value for key, value in sorted(line.items()) if key.endswith(("_loss", "_accuracy"))]
+        for line in found.rounds
+    ]
+    counts = [line["clients"] for line in found.rounds[1:]]
+    return {
+        "weights": np.asarray(found.weights),
+        "measured": np.array(measured, float),
+        "counts": np.array(counts, float),
+    }
+
+
+def main(backend: str, out: str, names: Iterable[str]) -> None:
+    np.savez(out, **{f"{n}/{k}": v for n in names for k, v in outcome(n, backend).items()})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:] or CASES)
