@@ -71,10 +71,12 @@ def train_chunk(
         ClientError: naming the first client that fails, if none may.
     """
     gone = {c: skip[c] for c in clients if c in skip} if skip else {}
-    chunk = None
-    with suppress(Exception):
-        if not gone or trainer.lanes == 1:
-            chunk = _attempt(trainer, len(clients) - len(gone), inputs, group)
+    chunk, there = None, len(clients) - len(gone)
+    if gone and trainer.lanes > 1:  # The others keep their places beside those who are gone.
+        group.leave(there)
+    else:
+        with suppress(Exception):
+            chunk = _attempt(trainer, there, inputs, group)
     if chunk is None or chunk.doubtful:
         chunk = _carefully(trainer, clients, states, inputs, gone)
     chunk.lost = [Lost(inputs.round, client, reason) for client, reason in gone.items()]

@@ -120,6 +120,10 @@ class GroupTrainer:
             yield [self._ready.popleft()[1] for _ in range(some)]
             first += some
 
+    def leave(self, count: int) -> None:
+        """Leave the next clients out, whose chunk is trained otherwise."""
+        self._asked += count
+
     def _train(self, end: int, chunk: int) -> None:
         first = self._trained
         count = self.trainer.group(self.clients[first:end], chunk - first)

@@ -85,3 +85,12 @@ def test_a_chunk_that_stops_early_leaves_nothing_to_the_next() -> None:
     assert [client for client, _ in next(parts)] == [0, 1, 2, 3]
     parts.close()
     assert [client for some in source.take(3) for client, _ in some] == [6, 7, 8]
+
+
+def test_a_chunk_that_is_trained_otherwise_leaves_the_next_one_its_own() -> None:
+    executor = Recorder(lanes=TOGETHER)
+    source = ahead(executor, 12)
+    assert [client for some in source.take(2) for client, _ in some] == [0, 1]
+    source.leave(5)
+    assert [client for some in source.take(5) for client, _ in some] == [7, 8, 9, 10, 11]
+    assert executor.calls == [[0, 1], [7, 8, 9, 10], [11]]

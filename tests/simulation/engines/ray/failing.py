@@ -19,7 +19,7 @@ HOARD: list[Any] = []
 class Failing(MessageExecutor):
     """Clients raise, send NaN or a wrong shape, hang, eat all memory, or kill their process."""
 
-    def train_clients(self, clients: Sequence[int], *given: Any) -> list[Any]:
+    def train_clients(self, clients: Sequence[int], *given: Any, **more: Any) -> list[Any]:
         named = [p.split(":") for p in (self.setup.experiment.name or "").split() if ":" in p]
         todo = {client: what for what, client in named}
         how = {client: todo[str(client)] for client in clients if str(client) in todo}
@@ -35,7 +35,7 @@ class Failing(MessageExecutor):
                 time.sleep(3600)
             if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-        trained = super().train_clients(clients, *given)
+        trained = super().train_clients(clients, *given, **more)
         return [self._spoil(t, how.get(t.update.client)) for t in trained]
 
     def _spoil(self, trained: Any, what: str | None) -> Any:
