@@ -58,4 +58,10 @@ def parse_app(given: Mapping[str, Any]) -> AppRun:
         raise ConfigError("\n".join(explain(error, AppRun))) from None
     if run.resources.engine == "flower":
         raise ConfigError("resources.engine must be 'ray' or 'inline' with --app, got 'flower'")
+    for name in ("backend", "lanes"):
+        if f"resources.{name}" in given:
+            raise ConfigError(
+                f"resources.{name} must be left out with --app, whose clients train as they do in "
+                f"Flower (Keras on KERAS_BACKEND), got {given[f'resources.{name}']!r}"
+            )
     return run

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from flwr.serverapp.strategy import Strategy
@@ -11,15 +13,22 @@ from flwr.serverapp.strategy import Strategy
 from simulation.config import initial, static
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
+from simulation.config.sections import Resources
 from strategies import Federated
 from strategies.client_rule import ClientRule
+
+LIBRARIES = {
+    "tensorflow": ("TensorFlow", "tensorflow"),
+    "jax": ("JAX", "'sunflower-fl[jax]' (processors) or 'sunflower-fl[gpu]' (CUDA)"),
+}
+"""What backends are made of, and how it is installed."""
 
 ANSWER = 10.0
 """Seconds within which a cluster must answer."""
 
 
 def check(experiment: Experiment, path: Path) -> None:
-    """Check the run folder, the model's name and the cluster's address.
+    """Check the run folder, the model's name, the backend and the cluster's address.
 
     Raises:
         ConfigError: naming the field, the rule and the value received.
@@ -33,8 +42,33 @@ def check(experiment: Experiment, path: Path) -> None:
         except ValueError as error:
             raise ConfigError(str(error)) from None
     resources = experiment.resources
+    check_backend(resources)
     if resources.engine == "ray" and resources.address is not None:
         check_address(resources.address)
+
+
+def check_backend(resources: Resources) -> None:
+    """Raise ConfigError when a backend is not installed, or Keras is on another one here.
+
+    It is looked for, not imported: with the engine ``ray``, this process does without.
+    """
+    name = resources.library
+    if find_spec(name) is None:
+        library, extra = LIBRARIES[name]
+        raise ConfigError(
+            f"resources.backend {name!r} needs {library}, which is not installed: "
+            f"pip install {extra}"
+        )
+    keras = sys.modules.get("keras")
+    if keras is None or resources.engine == "ray":
+        return
+    found = keras.backend.backend()
+    if found != name:
+        raise ConfigError(
+            f"resources.backend must be Keras' own ({found}) with the engine {resources.engine!r} "
+            f"in a process that has imported Keras, got {name!r}: set KERAS_BACKEND={name} before "
+            "Keras is imported, or use the engine 'ray'"
+        )
 
 
 def check_address(address: str) -> None:

@@ -101,6 +101,7 @@ def simulate(
         if resume:
             check_same(path, experiment)
             experiment = resuming.as_computed(path, experiment)
+            preflight.check_backend(experiment.resources)
             preflight.check_resume(experiment, chosen)
             stack.enter_context(locked(path))
         start = _start(path, experiment, strategy) if resume else None

@@ -70,7 +70,7 @@ def test_the_driver_loads_neither_tensorflow_nor_ray_before_it_must() -> None:
     loaded = modules_after(
         "import simulation.runs.run, simulation.listeners.terminal, simulation.studies.study"
     )
-    assert loaded & {"tensorflow", "keras", "ray", "matplotlib", "pandas"} == set()
+    assert loaded & {"tensorflow", "jax", "keras", "ray", "matplotlib", "pandas"} == set()
 
 
 def test_help_names_every_command_and_option() -> None:

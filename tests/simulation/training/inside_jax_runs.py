@@ -65,7 +65,7 @@ def test_a_resumed_run_keeps_backend_and_lanes(tmp_path: Path) -> None:
     config = read_json(path / "config.json") or {}
     assert (config["backend"], config["lanes"]) == ("jax", 2)
     other = made.replace(**{"resources.lanes": 3})
-    with pytest.raises(RunError, match="resources.lanes must stay 2 in .*, got 3"):
+    with pytest.raises(RunError, match=r"resources.lanes must stay 2 in .*, got 3"):
         simulate(other, out=path, resume=True)
     either = made.replace(**{"resources.backend": "auto", "resources.lanes": None})
     simulate(either, out=path, resume=True)
