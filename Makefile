@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 # Two at a time, a file each: much of a test's time is waiting for Ray to start.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
-# Environments at both ends of the ranges of pyproject.toml. The extra gpu is TensorFlow once more.
+# Environments at both ends of the ranges of pyproject.toml. CUDA builds are left out.
 LOWEST ?= .venv-lowest
 NEWEST ?= .venv-newest
 EVERYTHING := --editable '.[dp,hf,jax,examples,cluster,tensorboard,mlflow,wandb]' --group dev

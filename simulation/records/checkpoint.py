@@ -46,12 +46,12 @@ class Checkpoint:
 
 def write(folder: Path, checkpoint: Checkpoint) -> None:
     """Add a checkpoint to ``folder``; drop those before the last two, and what only they list."""
-    folder.mkdir(exist_ok=True)
+    store(folder, checkpoint.position.round, encoded(checkpoint), checkpoint.clients)
+
+
+def encoded(checkpoint: Checkpoint) -> bytes:
+    """Return a checkpoint as the bytes of its file: what changes after that is not in it."""
     position = checkpoint.position
-    earlier = [number for path in _all(folder) if (number := _round(path)) < position.round]
-    # What the one before lists is on the disk already.
-    new = [s for s in checkpoint.clients.values() if s.round > max(earlier, default=-1)]
-    client_states.sync(new)
     arrays: dict[str, Any] = {"model": position.model}
     arrays |= {f"state.{k}": np.asarray(v) for k, v in checkpoint.state.items()}
     arrays |= {f"rows.{k}": np.asarray(v) for k, v in (position.rows or {}).items()}
@@ -61,19 +61,36 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         arrays["clients.round"] = np.array([s.round for s in kept], np.int64)
         arrays["clients.sha256"] = np.array([np.frombuffer(s.digest, np.uint8) for s in kept])
     about = {"round": position.round, "line": position.line, "seconds": checkpoint.seconds}
-    data = save(
+    return save(
         {k: np.ascontiguousarray(v).reshape(np.shape(v)) for k, v in arrays.items()},
         metadata={"sunflower": files.to_json(about)},
     )
-    name = folder / f"round-{position.round:06d}.safetensors"
+
+
+def store(folder: Path, round: int, data: bytes, clients: Mapping[int, StateFile]) -> None:
+    """Write the checkpoint of a round; drop those before the last two, and what only they list.
+
+    Clients may train for later rounds meanwhile.
+
+    Args:
+        folder: of the checkpoints.
+        round: the checkpoint's.
+        data: it, as bytes.
+        clients: the states that it lists.
+    """
+    folder.mkdir(exist_ok=True)
+    earlier = [number for path in _all(folder) if (number := _round(path)) < round]
+    # What the one before lists is on the disk already.
+    client_states.sync(s for s in clients.values() if s.round > max(earlier, default=-1))
+    name = folder / f"round-{round:06d}.safetensors"
     files.replace(name, data)
     digest = hashlib.sha256(data).hexdigest()
     files.replace(name.with_suffix(".sha256"), f"{digest}  {name.name}\n".encode())
     for old in _all(folder)[:-KEPT_CHECKPOINTS]:
         old.with_suffix(".sha256").unlink(missing_ok=True)
         old.unlink()
-    listed = {(s.round, s.client) for s in checkpoint.clients.values()}
-    client_states.sweep(folder / CLIENTS, listed.union(*map(_listed, _all(folder))))
+    listed = {(s.round, s.client) for s in clients.values()}
+    client_states.sweep(folder / CLIENTS, listed.union(*map(_listed, _all(folder))), round)
 
 
 def latest(folder: Path) -> Checkpoint | None:

@@ -160,15 +160,17 @@ def sha256(stored: Mapping[int, StateFile]) -> str:
     return found.hexdigest()
 
 
-def sweep(folder: Path, wanted: Collection[tuple[int, int]]) -> None:
-    """Remove all states but those ``wanted``, given as (round, client).
+def sweep(folder: Path, wanted: Collection[tuple[int, int]], last: int) -> None:
+    """Remove all states of rounds up to ``last`` but those ``wanted``, given as (round, client).
 
-    Call it while nobody trains: what a worker has just written is listed nowhere yet.
+    What workers have written for later rounds is listed nowhere yet.
     """
     if not folder.is_dir():
         return
     names = {(f"{round:06d}", f"{client}.safetensors") for round, client in wanted}
     for inner in sorted(folder.iterdir()):
+        if int(inner.name) > last:
+            continue
         left = 0
         for file in inner.iterdir():
             if (inner.name, file.name) in names:

@@ -40,7 +40,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from simulation.config.atomic import replacing
+from simulation.config.atomic import flush, replacing
 from simulation.config.errors import RunError
 from simulation.config.experiment import Experiment
 from simulation.records.files import _plain, replace, to_json
@@ -49,6 +49,9 @@ from simulation.records.reading import read_json, read_lines
 FORMAT = 1
 
 PACKAGES = ("sunflower-fl", "flwr", "jax", "keras", "numpy", "ray", "tensorflow")
+
+LINES = ("rounds.jsonl", "lost.jsonl")
+"""Files that grow by lines each round."""
 
 PARTED = ("clients.parquet", "timeline.parquet")
 """Tables that grow by a part each round."""
@@ -170,13 +173,17 @@ class RunFolder:
         try:
             with open(path, "a", encoding="utf-8") as file:
                 file.write("".join(to_json(record) + "\n" for record in records))
-                file.flush()
-                os.fsync(file.fileno())
         except OSError:
             # Half a line, on a full disk, would hide the lines after it.
             if path.exists():
                 os.truncate(path, size)
             raise
+
+    def flush(self) -> None:
+        """Return when the lines appended so far are on the disk, even if power fails then."""
+        for name in LINES:
+            if (self.path / name).exists():
+                flush(self.path / name)
 
     def add_part(self, name: str, rows: Mapping[str, Any]) -> None:
         """Add the rows of a round, one column of which is the round, to one of PARTED."""
@@ -214,6 +221,7 @@ class RunFolder:
         if summary["status"] == "complete":
             for name in PARTED:
                 self._join(name)
+        self.flush()
         text = json.dumps(_plain(summary), indent=2) + "\n"
         replace(self.path / "summary.json", text.encode())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from simulation.population import partition
 from simulation.population.partition import AnyPartition
 from simulation.records import checkpoint, client_states, reading
 from simulation.records.checkpoint import Position
+from simulation.records.checkpoint_writer import CheckpointWriter
 from simulation.records.log import disk, log_file
 from simulation.records.run_folder import RunFolder
 from simulation.rounds.loop import Loop
@@ -189,14 +190,15 @@ class RecordedRun:
         loop = Loop(experiment, driver, evaluate, folder, listener.line, engine.timeline, alias)
         self._began = time.perf_counter()
 
+        checkpoints = CheckpointWriter(self.path / "checkpoint", folder.flush)
+
         def saved(at: Position) -> None:
             states = engine.ledger.stored
-            whole = checkpoint.Checkpoint(at, driver.state, states, self.seconds)
-            checkpoint.write(self.path / "checkpoint", whole)
+            checkpoints.write(checkpoint.Checkpoint(at, driver.state, states, self.seconds))
 
         status = "failed"
         try:
-            with disk(self.path):
+            with disk(self.path), closing(checkpoints):
                 position = loop.run(position, position.round in done, saved)
             status = "complete"
         except KeyboardInterrupt:

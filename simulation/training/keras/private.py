@@ -1,7 +1,7 @@
 """What is used of Keras beyond its public interface, each with the reason.
 
 A client's local training is one graph of our own, where Keras has ``fit``: so what Keras keeps of
-``compile`` must be found, and Keras tells it to nobody. Seen in Keras 3.10 to 3.15. Of TensorFlow
+``compile`` must be found, and Keras tells it to nobody. Seen in Keras 3.12 to 3.15. Of TensorFlow
 only public names are used.
 """
 
@@ -14,7 +14,7 @@ import keras
 
 from simulation.config.libraries import Library
 
-KERAS = Library("Keras", "keras", "3.10 to 3.15")
+KERAS = Library("Keras", "keras", "3.12 to 3.15")
 
 
 @KERAS.uses("Model._compile_loss", "to find the loss that a model is compiled with")

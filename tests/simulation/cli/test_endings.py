@@ -153,10 +153,13 @@ def test_checkpoints_every_few_rounds(small: Experiment, whole: Result, tmp_path
     wanted = small.replace(rounds=4, **{"faults.checkpoint_every": 3})
     written = []
     with pytest.MonkeyPatch.context() as patch:
-        write = checkpoint.write
-        patch.setattr(
-            checkpoint, "write", lambda f, c: (written.append(c.position.round), write(f, c))
-        )
+        store = checkpoint.store
+
+        def noted(folder: Path, round: int, *more: Any) -> None:
+            written.append(round)
+            store(folder, round, *more)
+
+        patch.setattr(checkpoint, "store", noted)
         with pytest.raises(Terminated):
             act = At(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
             simulate(wanted, out=tmp_path / "run", listener=act)

@@ -67,7 +67,7 @@ def test_a_sweep_leaves_what_is_wanted(shelf: StateFolder) -> None:
         shelf.put(client, round, STATE)
     half = Path(shelf.folder) / "000002" / ".5.safetensors.123"
     half.write_bytes(b"a process that was killed left this")
-    client_states.sweep(Path(shelf.folder), {(2, 0)})
+    client_states.sweep(Path(shelf.folder), {(2, 0)}, 9)
     assert files(Path(shelf.folder)) == {(2, 0)}
     assert os.listdir(shelf.folder) == ["000002"]
 
