@@ -24,8 +24,9 @@ from simulation.runs.resume import as_computed
 
 ROOT = Path(__file__).parents[3]
 INSTALL = "'sunflower-fl[jax]' (processors) or 'sunflower-fl[gpu]' (CUDA)"
-NO_JAX = f"resources.backend 'jax' needs JAX, which is not installed: pip install {INSTALL}"
-NO_TENSORFLOW = "resources.backend 'tensorflow' needs TensorFlow, which is not installed: pip install tensorflow"
+NEEDS = "resources.backend '{}' needs {}, which is not installed: pip install {}"
+NO_JAX = NEEDS.format("jax", "JAX", INSTALL)
+NO_TENSORFLOW = NEEDS.format("tensorflow", "TensorFlow", "tensorflow")
 
 
 @pytest.fixture(autouse=True)
