@@ -112,6 +112,8 @@ class Train(Call):
     skip: Mapping[int, str] = field(default_factory=dict)
     config: ClientConfig = AS_CONFIGURED
     parts: Mapping[int, float] = field(default_factory=dict)
+    lanes: int | None = None
+    """Clients side by side, as the worker has them that was asked first; None: not known."""
 
     @property
     @override
@@ -120,7 +122,17 @@ class Train(Call):
 
     @override
     def run(self, executor: Executor, *inputs: Any) -> tuple[Part, Any]:
-        """Return the node's part, and what is told of states."""
+        """Return the node's part, and what is told of states.
+
+        Raises:
+            WorkerError: where this worker would train other numbers of clients side by side.
+        """
+        if self.lanes is not None and executor.lanes != self.lanes:
+            raise WorkerError(
+                f"resources.lanes must be given where workers' GPUs are unlike, as last bits "
+                f"depend on it: one would train {self.lanes} clients side by side, "
+                f"another {executor.lanes}"
+            )
         return executor.train(
             self.round, self.node, self.model, self.shared, self.states, self.skip, self.config,
             self.parts,

@@ -156,6 +156,7 @@ class CohortTraining:
             cost=sum(self.costs[c] for c in ids),
             clients=len(ids),
             examples=sum(self.examples[c] for c in ids),
+            lanes=engine.lanes if engine.lanes > 1 else None,
         )
         told = None if probe else partial(engine.progress, "train", call.clients, call.examples)
         ticket = engine.submit(call, told, attempts)

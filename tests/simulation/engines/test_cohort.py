@@ -198,3 +198,14 @@ def _leaves(node: Any) -> Any:
             yield from _leaves(child)
     else:
         yield node
+
+
+def test_workers_that_would_train_other_numbers_side_by_side_are_refused() -> None:
+    ids = np.arange(3)
+    call = Train(round=1, node=ids, model=None, shared={}, states=[None] * 3, lanes=8)
+    with pytest.raises(WorkerError) as caught:
+        call.run(SimpleNamespace(lanes=4))  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "resources.lanes must be given where workers' GPUs are unlike, as last bits depend on it: "
+        "one would train 8 clients side by side, another 4"
+    )
