@@ -80,6 +80,10 @@ def modules_of(experiment: Experiment, strategy: Any = None) -> list[str]:
     return found
 
 
+INSTALLED = {"site-packages", "dist-packages"}
+"""Folders that hold what is installed."""
+
+
 def packages(modules: Iterable[str] = (), folders: Iterable[Path] = ()) -> list[str]:
     """Return the files and folders to ship: Sunflower, some modules and what these import.
 
@@ -116,6 +120,8 @@ def _of_user(name: str, search: list[str]) -> Path | None:
     path = path.parent if spec.submodule_search_locations is not None else path
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     installed |= {*site.getsitepackages(), site.getusersitepackages()}
+    if INSTALLED & {*path.parts}:  # Of an environment below this one, which a .pth file names.
+        return None
     return None if any(path.is_relative_to(Path(p).resolve()) for p in installed) else path
 
 

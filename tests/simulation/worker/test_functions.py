@@ -148,6 +148,20 @@ def test_a_worker_gets_a_function_by_value(monkeypatch: pytest.MonkeyPatch) -> N
     assert plugins.find("model", name)() == 7
 
 
+def test_what_an_environment_below_holds_is_not_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below, own = tmp_path / "lib/site-packages", tmp_path / "own"
+    for folder in (below, own):
+        folder.mkdir(parents=True)
+        monkeypatch.syspath_prepend(str(folder))
+    (below / "theirs_of_test.py").write_text("")
+    (own / "mine_of_test.py").write_text("import theirs_of_test")
+    shipped = [Path(name).name for name in shipping.packages(["mine_of_test"])]
+    assert "mine_of_test.py" in shipped
+    assert "theirs_of_test.py" not in shipped
+
+
 def test_a_function_that_does_not_travel_is_told() -> None:
     lock = __import__("threading").Lock()
     experiment = Experiment(model=lambda: lock)
