@@ -27,8 +27,13 @@ ANSWER = 10.0
 """Seconds within which a cluster must answer."""
 
 
-def check(experiment: Experiment, path: Path) -> None:
+def check(experiment: Experiment, path: Path, resume: bool = False) -> None:
     """Check the run folder, the model's name, the backend and the cluster's address.
+
+    Args:
+        experiment: the experiment.
+        path: the run folder.
+        resume: whether it goes on in that, whose backend it keeps.
 
     Raises:
         ConfigError: naming the field, the rule and the value received.
@@ -42,7 +47,8 @@ def check(experiment: Experiment, path: Path) -> None:
         except ValueError as error:
             raise ConfigError(str(error)) from None
     resources = experiment.resources
-    check_backend(resources)
+    if not resume:
+        check_backend(resources)
     if resources.engine == "ray" and resources.address is not None:
         check_address(resources.address)
 

@@ -93,7 +93,7 @@ def simulate(
     path = Path(out) if out is not None else free_path(folder_name(experiment))
     if not resume:
         run_folder.check_free(path)
-    preflight.check(experiment, path)
+    preflight.check(experiment, path, resume)
     preflight.check_realism(experiment, isinstance(chosen, Federated))
     with ExitStack() as stack:
         stack.enter_context(termination())

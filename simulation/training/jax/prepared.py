@@ -18,7 +18,7 @@ from simulation.training.backend import ModelError
 from simulation.training.jax import refused
 from simulation.training.jax.initial_weights import as_on_tensorflow
 from simulation.training.jax.measures import Measures
-from simulation.training.jax.traced import traced
+from simulation.training.jax.traced import divides_penalties, traced
 from simulation.training.keras import default_loss, models, rescaling
 from simulation.training.keras.keras_model import (
     compile_model,
@@ -48,6 +48,7 @@ class PreparedModel:
         self, experiment: Experiment, x: Inputs, y: NDArray[Any], classes: int | None, scale: Any,
         weighted: bool,
     ) -> None:  # fmt: skip
+        divides_penalties()
         self.like = one = inputs.rows(x, slice(1))
         self._build = (experiment.model, inputs.shapes(x), classes)
         self._init, self._seed = experiment.init, experiment.seed

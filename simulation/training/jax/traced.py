@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import jax.numpy as jnp
 import keras
+import numpy as np
 
 from simulation.training.backend import ModelError
 from simulation.training.jax.fast_layers import fast_call
@@ -70,12 +72,25 @@ def _normalised(layer: keras.layers.BatchNormalization, counts: Any) -> Any:
     return call
 
 
+@cache
+def divides_penalties() -> bool:
+    """Tell whether Keras divides penalties on activations by the rows of a batch.
+
+    It does from release 3.14 on. Ask it first where nothing is traced.
+    """
+    layer = keras.layers.Activation("linear", activity_regularizer=keras.ops.sum)
+    layer(np.ones((2, 1), np.float32))
+    return float(layer.losses[0]) == 1.0
+
+
 def _penalty(plain: Any, counts: Any) -> Any:
-    """Keras divides by all rows of the batch: by as much more does this multiply."""
+    """Where Keras divides by all rows of the batch, by as much more does this multiply."""
 
     def penalty(output: Any) -> Any:
         valid = counts.reshape((-1, *[1] * (len(output.shape) - 1)))
         whole = plain(jnp.where(valid, output, 0))
+        if not divides_penalties():
+            return whole
         return whole * counts.shape[0] / jnp.maximum(counts.sum(), 1)
 
     return penalty

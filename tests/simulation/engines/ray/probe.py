@@ -15,7 +15,7 @@ class Probe:
         pass
 
     @classmethod
-    def prepare(cls, threads: int, gpus: float) -> None:
+    def prepare(cls, threads: int, gpus: float, library: str) -> None:
         cls.seen = threads, gpus
 
     def info(self) -> dict[str, Any]:
