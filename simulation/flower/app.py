@@ -279,4 +279,6 @@ def grid_for(run: AppRun) -> AppGrid:
     if run.resources.engine == "inline":
         return AppGrid(InlineEngine(executor=InlineExecutor))
     along = shipping.packages(folders=[run.app.resolve()])
-    return AppGrid(RayEngine(run.resources, executor=EXECUTOR, ship=along))
+    # Which library an app uses only the app knows: its workers get what they always got.
+    resources = run.resources.model_copy(update={"backend": "tensorflow"})
+    return AppGrid(RayEngine(resources, executor=EXECUTOR, ship=along))
