@@ -8,7 +8,7 @@
 #SBATCH --exclusive
 #SBATCH --time=04:00:00
 #SBATCH --output=sunflower-%j.log
-# For GPUs:  #SBATCH --gpus-per-node=2   and below  --client-gpus 0.25
+# For GPUs:  #SBATCH --gpus-per-node=2   and below  --client-gpus 1
 set -euo pipefail
 
 ENVIRONMENT="${ENVIRONMENT:-$HOME/sunflower-env}" # a virtual environment
