@@ -45,6 +45,10 @@ class ValueLost(RuntimeError):
     """A value went down with the node that held it, and must be made again."""
 
 
+class ClusterLost(WorkerError):
+    """The cluster's head is out of reach, without which no cluster goes on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """A call. Fields that hold what :meth:`Engine.share` returned are read where it is carried out.

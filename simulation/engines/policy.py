@@ -57,6 +57,34 @@ who hangs
                               would have taken ...
 ``hung_least``        60      ... and at least so many seconds.
 ``glance``            1       Seconds between looks at the cluster's nodes, and at hung calls.
+--------------------- ------- -------------------------------------------------------------------
+who is out of reach (clusters of several nodes alone)
+-------------------------------------------------------------------------------------------------
+``late_after``        2       A call is late after so many times what calls of its size took lately:
+                              it goes to another worker too, and the first answer counts ...
+``late_least``        4       ... and at least so many seconds ...
+``late_unknown``      45      ... or these, for a worker's first call of a kind, as it compiles.
+``calls_kept``        128     Calls of a kind that are remembered for that: some three rounds of
+                              four workers.
+``silent_after``      5       Seconds without an answer of a node's port; its calls go to others
+                              then. A link that is back before costs less than a second copy.
+``nudge``             5       Seconds between calls that do nothing, to a worker that is late: they
+                              find out that a connection is none any more, which Ray would notice
+                              after 7 minutes (its ``grpc_client_keepalive_time_ms``).
+``fetch_least``       5       Seconds for a result that is done to come from its node, before it is
+                              made again elsewhere too ...
+``fetch_after``       3       ... or so many times what the slowest has taken so far.
+``pull_first``        10      Seconds of a worker's first try to fetch a value; each other has twice
+                              as many. Ray asks again after 10, 20, 40 ... s, and anew in each try.
+``pull_tries``        5       Tries, after which the call has failed, and is done again.
+``ready_least``       120     Seconds for a new worker to get ready before another is started in its
+                              place; each other has twice as many.
+``waiting_said``      30      Seconds of waiting that are said; then after twice as many each time.
+``head_silent``       18      Seconds without an answer of the cluster's head that end a run.
+``all_silent``        55      The same where no node answers at all: it is this machine's link then,
+                              which may come back. Ray itself gives up after 60.
+``probe_seconds``     2       Seconds for a port to answer.
+``join_seconds``      10      Seconds to reach a cluster whose address is given.
 ===================== ======= ===================================================================
 """
 
@@ -97,6 +125,23 @@ class Policy:
     hung_after: float = 10.0
     hung_least: float = 60.0
     glance: float = 1.0
+
+    late_after: float = 2.0
+    late_least: float = 4.0
+    late_unknown: float = 45.0
+    calls_kept: int = 128
+    silent_after: float = 5.0
+    nudge: float = 5.0
+    fetch_least: float = 5.0
+    fetch_after: float = 3.0
+    pull_first: float = 10.0
+    pull_tries: int = 5
+    ready_least: float = 120.0
+    waiting_said: float = 30.0
+    head_silent: float = 18.0
+    all_silent: float = 55.0
+    probe_seconds: float = 2.0
+    join_seconds: float = 10.0
 
 
 POLICY = Policy()

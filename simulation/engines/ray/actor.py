@@ -15,6 +15,7 @@ import ray
 
 from simulation.engines.calls import Call, Status
 from simulation.engines.policy import POLICY
+from simulation.engines.ray.limits import fetched
 from simulation.records.client_states import StateError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Worker:
             self._executors[pool_run] = self._class(setup, data, partition)
         except Exception as error:
             return _failed(started, error)
-        return Status(started, time.time())
+        return Status(started, time.time(), node=self._node)
 
     def leave(self, pool_run: int) -> None:
         """Forget a run."""
@@ -105,7 +106,7 @@ class Worker:
         key = value.ref.binary()
         found = [kept for name, kept in self._fetched if name == key]
         if not found:
-            found = [ray.get(value.ref)]
+            found = [fetched(value.ref)]
             self._fetched.append((key, found[0]))
         return found[0]
 

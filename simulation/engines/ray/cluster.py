@@ -10,9 +10,11 @@ from typing import Any
 
 from simulation.config.errors import ConfigError
 from simulation.config.sections import Resources
+from simulation.engines.ray.limits import Answer
 from simulation.engines.ray.private import AT_LOOPBACK, LATE, OTHER_VERSION, lean, loopback
 from simulation.engines.ray.quiet import without_remarks
 from simulation.engines.ray.shipping import runtime_env
+from simulation.engines.ray.watch import host_and_port
 from simulation.worker.faults import WorkerError
 
 log = logging.getLogger("sunflower.cluster")
@@ -48,10 +50,11 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         self._owner = not ray.is_initialized()
-        address = address_of(resources)
+        self._address = address = address_of(resources)
         if self._owner:
             self._init(ray, resources, address, ship)
         self._resources = resources
+        self._alive = Answer(alive)
         self.nodes = alive()
         self.grows = address is not None or len(self.nodes) > 1
         try:
@@ -70,10 +73,26 @@ class Cluster:
             if node["Resources"].get("CPU", 0.0) >= cpus and "memory" in node["Resources"]
         ]
 
+    @property
+    def head(self) -> tuple[str, int] | None:
+        """Host and port that the cluster's head listens at; None where that is not known."""
+        import ray
+
+        if self._address is not None and self._address.startswith("ray://"):
+            return host_and_port(self._address)
+        return host_and_port(ray.get_runtime_context().gcs_address)
+
+    def look(self, seconds: float) -> list[dict[str, Any]] | None:
+        """Ask the head for the nodes there are; None where it does not answer in time."""
+        found = self._alive.within(seconds)
+        if found is not None:
+            self.nodes = found
+        return found
+
     def room(self) -> list[float]:
-        """Return the GPUs of each worker that the nodes there now can hold; nothing if none can."""
+        """Return the GPUs of each worker that the last nodes seen can hold; nothing if none can."""
         try:
-            return kinds_of_workers(self._resources, [n["Resources"] for n in alive()])
+            return kinds_of_workers(self._resources, [n["Resources"] for n in self.nodes])
         except ResourceError:
             return []
 
@@ -130,11 +149,15 @@ class Cluster:
                         ) from None
                     log.warning("Ray did not start within its time; trying once more")
 
-    def close(self) -> None:
-        """Leave the cluster; stop it if it was started here."""
+    def close(self, gone: bool = False) -> None:
+        """Leave the cluster; stop it if it was started here.
+
+        Args:
+            gone: whether its head is out of reach: Ray is not told then, as it would wait for it.
+        """
         import ray
 
-        if self._owner:
+        if self._owner and not gone:
             ray.shutdown()
 
 

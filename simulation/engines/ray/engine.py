@@ -8,13 +8,15 @@ join. A run has a pool of its own, or shares one with other runs.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import ObjectLostError
+from ray.exceptions import GetTimeoutError, ObjectLostError
 
 from simulation.config.sections import Resources
 from simulation.datasets.dataset import Dataset
@@ -149,14 +151,60 @@ class RayEngine(Engine):
         """Return what a call returned, calling again if it went down with a node."""
         while True:
             self._finish(ticket, timeout)
-            assert ticket.refs is not None
             try:
-                return ray.get(ticket.refs[which])
+                return self._fetch(ticket, which)
             except ObjectLostError as error:
                 if ticket.inputs:
                     raise ValueLost(str(error)) from None
                 log.warning("a result was lost with its node; %s is done again", ticket.name)
                 self.pool.again(ticket)
+
+    def _fetch(self, ticket: Ticket, which: int) -> Any:
+        """Return what a call returned, from the node where it lies.
+
+        On a cluster it is made on another node too where it does not come: the first one counts.
+        """
+        assert ticket.refs is not None
+        ref, run = ticket.refs[which], ticket.owner
+        if not self.pool.cluster.grows:
+            return ray.get(ref)
+        limit = max(POLICY.fetch_least, POLICY.fetch_after * run.slowest_fetch)
+        began = time.monotonic()
+        try:
+            value = ray.get(ref, timeout=limit)
+        except GetTimeoutError:
+            value = self._fetch_anyhow(ticket, which, limit)
+        run.slowest_fetch = max(run.slowest_fetch, time.monotonic() - began)
+        return value
+
+    def _fetch_anyhow(self, ticket: Ticket, which: int, limit: float) -> Any:
+        """Wait for a result that is late, and for the same one from another worker."""
+        assert ticket.refs is not None
+        coming: dict[Ticket, Any] = {ticket: ticket.refs[which].future()}
+        last = ticket
+        while True:
+            node, title = self.pool.name_of(last), ticket.title or ticket.name
+            text = f"the result of {title} has not come from {node} for {limit:.0f} s"
+            if ticket.inputs:
+                raise ValueLost(text)
+            log.warning("%s; it is made again too", text)
+            last = Ticket(ticket.owner, ticket.call, None, ticket.most, ticket.title)
+            self.pool.submit(last, first=True)
+            limit, end = 2 * limit, math.inf
+            while time.monotonic() < end:
+                for made, future in coming.items():
+                    if future.done():
+                        ticket.refs, ticket.status = made.refs, made.status
+                        return future.result()
+                try:
+                    self._finish(last, POLICY.glance / 10)
+                except TimeoutError:
+                    continue
+                if last not in coming:
+                    assert last.refs is not None
+                    coming[last] = last.refs[which].future()
+                    end = time.monotonic() + limit
+                time.sleep(POLICY.glance / 100)
 
     def values_of(self, tickets: Sequence[Ticket]) -> list[Any]:
         """Wait for calls; return references to their values."""

@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 from simulation.engines.calls import Call
 from simulation.engines.client_ledger import ClientLedger
+from simulation.engines.ray.limits import fetched
 from simulation.records.client_states import Handle, StateError, StateFile, StateFolder
 from strategies.spec import Vector
 
@@ -41,10 +42,10 @@ class ObjectState:
         """Return a copy of the row, so that the store may spill the array again.
 
         Raises:
-            StateError: if the array went down with its node.
+            StateError: if the array went down with its node, or does not come from there.
         """
         try:
-            return np.array(ray.get(self.ref)[self.row])
+            return np.array(fetched(self.ref, tries=2)[self.row])
         except RayError as error:
             raise StateError(f"lost with its node: {error}") from error
 

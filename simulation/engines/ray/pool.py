@@ -21,6 +21,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import (
+    ActorUnavailableError,
     NodeDiedError,
     ObjectLostError,
     OutOfMemoryError,
@@ -31,12 +32,14 @@ from ray.exceptions import (
 )
 
 from simulation.config.sections import Resources
-from simulation.engines.calls import BAD_INPUT, Poisoned, Status, ValueLost
+from simulation.engines.calls import BAD_INPUT, ClusterLost, Poisoned, Status, ValueLost
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Worker
 from simulation.engines.ray.cluster import Cluster
+from simulation.engines.ray.overdue import Overdue
 from simulation.engines.ray.private import LOW_MEMORY
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
+from simulation.engines.ray.watch import Watch
 from simulation.worker.faults import WorkerError
 
 log = logging.getLogger("sunflower.grid")
@@ -64,6 +67,9 @@ class Pool:
         ResourceError: when no node has what one worker needs.
     """
 
+    _watch: Watch | None = None  # what answers on the network, where there is one
+    _overdue: Overdue | None = None
+
     def __init__(
         self,
         resources: Resources,
@@ -74,13 +80,19 @@ class Pool:
         self._turn = threading.Condition(threading.RLock())
         self._listener: int | None = None  # the thread that listens for all
         self._stopping = False
-        self._events: queue.SimpleQueue[tuple[WorkerSlot, Ticket, Any] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[WorkerSlot, Ticket | None, Any] | None] = (
+            queue.SimpleQueue()
+        )
         self._queue: deque[Ticket] = deque()
         self._later: deque[Ticket] = deque()
         self._pool_runs: list[PoolRun] = []
         self._shared: dict[int, tuple[Any, Any]] = {}
         self._looked = time.monotonic()
         self.cluster = Cluster(resources, ship)
+        if self.cluster.grows:
+            self._watch = Watch(self.cluster.head)
+            self._watch.know(self.cluster.nodes)
+            self._overdue = Overdue(self._watch, self._queue, self._hear_nudge)
         self.slots = [WorkerSlot(self._new_actor(gpus), gpus) for gpus in self.cluster.workers]
 
     @property
@@ -100,7 +112,8 @@ class Pool:
         with self._turn:
             self._pool_runs.append(pool_run)
             for slot in self.slots:
-                self._open(slot, pool_run)
+                if slot.actor is not None:
+                    self._open(slot, pool_run)
 
     def leave(self, pool_run: PoolRun) -> None:
         """Forget a run; what workers still do for it is of no use to anybody."""
@@ -113,7 +126,8 @@ class Pool:
                     waiting.remove(ticket)
             for slot in self.slots:
                 slot.opened.discard(pool_run)
-                slot.actor.leave.remote(pool_run.number)
+                if slot.actor is not None:
+                    slot.actor.leave.remote(pool_run.number)
 
     def submit(self, ticket: Ticket, first: bool = False) -> None:
         """Queue a call, before all others of its kind if it is to be the ``first``."""
@@ -132,6 +146,7 @@ class Pool:
 
         Raises:
             Stopped: the pool was told to stop.
+            ClusterLost: the cluster's head is out of reach for good.
             TimeoutError: when ``timeout`` seconds have passed.
             Exception: what its run failed of.
         """
@@ -149,6 +164,8 @@ class Pool:
                         raise Stopped
                     if owner.failure is not None:
                         raise owner.failure
+                    if self._watch is not None and (lost := self._watch.head_lost):
+                        raise ClusterLost(lost)
                     if end is not None and time.monotonic() >= end:
                         raise TimeoutError(f"{ticket.name}: no result within {timeout} s")
                     left = (
@@ -165,6 +182,11 @@ class Pool:
                     self._listener = None
                     self._turn.notify_all()
 
+    def name_of(self, ticket: Ticket) -> str:
+        """Return what to call the node that has done a call."""
+        known = self._watch is not None and ticket.status is not None
+        return self._watch.name(ticket.status.node) if known else "a node"  # type: ignore[union-attr]
+
     def stop(self) -> None:
         """End every run that waits for a call, or will, by :class:`Stopped`."""
         with self._turn:
@@ -179,6 +201,10 @@ class Pool:
             if not self.cluster.grows or now - self._looked < POLICY.glance:
                 return
             self._looked = now
+            nodes = self.cluster.look(POLICY.glance)
+            if nodes is None or self._watch is None:
+                return
+            self._watch.know(nodes)
             missing = Counter(self.cluster.room())
             missing.subtract(slot.gpus for slot in self.slots)
             for gpus in missing.elements():
@@ -190,12 +216,16 @@ class Pool:
     def close(self) -> None:
         """Stop the workers, and Ray if it was started here."""
         with self._turn:
+            gone = self._watch is not None and self._watch.head_lost is not None
+            if self._watch is not None:
+                self._watch.close()
             for slot in self.slots:
-                ray.kill(slot.actor)
+                if slot.actor is not None and not gone:
+                    ray.kill(slot.actor)
             self.slots, self._pool_runs, self._shared = [], [], {}
             self._queue.clear()
             self._later.clear()
-            self.cluster.close()
+            self.cluster.close(gone)
 
     def _new_actor(self, gpus: float) -> Any:
         resources = self._resources
@@ -215,7 +245,7 @@ class Pool:
         if not slot.line:
             slot.since = time.monotonic()
         slot.line.append(ticket)
-        ticket.refs = refs
+        slot.sent[ticket] = refs
         ref = refs[0]
         # Called by one of Ray's own threads, which must not wait for anything.
         ref.future().add_done_callback(lambda done: self._events.put((slot, ticket, (ref, done))))
@@ -228,6 +258,8 @@ class Pool:
                     return
                 if slot.calls != depth or slot.taken:
                     continue
+                if self._overdue is not None and not self._overdue.reachable(slot):
+                    continue
                 if depth and has_enough(slot, self.slots, self._queue):
                     continue
                 ticket = self._next(slot, self._queue) or self._next(slot, self._later)
@@ -238,8 +270,10 @@ class Pool:
 
     @staticmethod
     def _next(slot: WorkerSlot, waiting: deque[Ticket]) -> Ticket | None:
+        while waiting and waiting[0].over:  # Somebody who was late has answered after all.
+            waiting.popleft()
         for place, ticket in enumerate(waiting):
-            if ticket.owner in slot.opened:
+            if ticket.owner in slot.opened and not ticket.over:
                 del waiting[place]
                 return ticket
         return None
@@ -266,34 +300,72 @@ class Pool:
                     with suppress(queue.Empty):
                         events.append(self._events.get_nowait())
                 self._look_for_hung()
+                self._revive()
+                if self._overdue is not None:
+                    self._overdue.look(self.slots, self._pool_runs)
                 self._hand_out()
 
-    def _react(self, slot: WorkerSlot, ticket: Ticket, answer: tuple[Any, Any]) -> None:
+    def _hear_nudge(self, slot: WorkerSlot, actor: Any, done: Any) -> None:
+        self._events.put((slot, None, (actor, done)))
+
+    def _react(self, slot: WorkerSlot, ticket: Ticket | None, answer: tuple[Any, Any]) -> None:
         ref, future = answer
-        if ticket.refs is None or ticket.refs[0] is not ref or ticket not in slot.line:
+        if ticket is None:
+            self._nudged(slot, ref, future.exception())
+            return
+        if ticket not in slot.sent or slot.sent[ticket][0] is not ref:
             return  # Of an actor that has been replaced.
         error = future.exception()
         if error is None:
             self._ended(slot, ticket, future.result())
         elif isinstance(error, GONE):
-            self._replace(slot, "died", error)
+            self._lose(slot, error)
+        elif ticket.over:
+            self._advance(slot, ticket)
         elif isinstance(error, ObjectLostError | RayTaskError):
             self._failed(slot, ticket, error)
         else:
             ticket.owner.failure = WorkerError(f"{ticket.name}: {error}")
             self._advance(slot, ticket)
 
+    def _nudged(self, slot: WorkerSlot, actor: Any, error: BaseException | None) -> None:
+        if actor is not slot.actor:
+            return
+        if error is None:
+            slot.late = bool(slot.line)  # What it has done before is over by now.
+        elif isinstance(error, GONE):
+            self._lose(slot, error)
+
+    def _lose(self, slot: WorkerSlot, error: RayError) -> None:
+        """React to the end of a worker, or of every connection to it."""
+        if isinstance(error, ActorUnavailableError):
+            self._kill(slot.actor)
+        away = self._overdue is not None and self._overdue.blameless(slot)
+        self._replace(slot, "was out of reach" if away else "died", error)
+
+    def _kill(self, actor: Any) -> None:
+        """End an actor. On a cluster by a thread: its head may not answer."""
+        if self._watch is None:
+            ray.kill(actor)
+        else:
+            threading.Thread(target=_ended_actor, args=(actor,), daemon=True).start()
+
     def _ended(self, slot: WorkerSlot, ticket: Ticket, status: Status) -> None:
+        refs = slot.sent.get(ticket, ticket.refs)
         self._advance(slot, ticket)
+        slot.node = status.node or slot.node
+        slot.late = slot.late and bool(slot.line)
         if ticket.opens:
             self._opened(slot, ticket.owner, status)
-        else:
+        elif not ticket.over:
+            ticket.refs = refs
             self._done(slot, ticket, status)
 
     def _catch_up(self, slot: WorkerSlot) -> None:
         """Take note of calls that ended before their worker did, though we hear of them later."""
         for ticket in list(slot.line):
-            ref = ticket.refs[0] if ticket.refs else None
+            refs = slot.sent.get(ticket, ticket.refs)
+            ref = refs[0] if refs else None
             if ref is None or not ray.wait([ref], timeout=0)[0]:
                 return
             try:
@@ -305,6 +377,7 @@ class Pool:
     @staticmethod
     def _advance(slot: WorkerSlot, ticket: Ticket) -> None:
         slot.line.remove(ticket)
+        slot.sent.pop(ticket, None)
         slot.since = time.monotonic()
 
     def _done(self, slot: WorkerSlot, ticket: Ticket, status: Status) -> None:
@@ -314,8 +387,7 @@ class Pool:
         if owner.hear is not None:
             owner.news.append(partial(owner.hear, self.slots.index(slot), ticket, status))
         if status.error is None:
-            pace = seconds / ticket.cost
-            owner.slowest[ticket.name] = max(pace, owner.slowest.get(ticket.name, 0.0))
+            owner.note(slot, ticket, seconds)
             if ticket.call is not None and ticket.call.tells_speed:
                 owner.learn(slot, seconds, ticket.cost)
             done, ticket.done = ticket.done, None
@@ -356,13 +428,45 @@ class Pool:
     def _look_for_hung(self) -> None:
         now = time.monotonic()
         for slot in self.slots:
-            limit = self.deadline(slot.line[0]) if slot.line else None
-            if limit is not None and now - slot.since > limit:
-                ray.kill(slot.actor)
+            if not slot.line or slot.actor is None:
+                continue
+            if slot.line[0].opens:
+                self._look_for_slow_start(slot, now)
+                continue
+            limit = self.deadline(slot.line[0])
+            waited = now - slot.since
+            if self._overdue is not None:  # Who cannot answer does not hang.
+                waited = self._overdue.waited(slot, now)
+            if limit is not None and waited > limit:
+                self._kill(slot.actor)
                 self._replace(slot, f"gave no answer for {limit:.3g} s", None)
 
+    def _look_for_slow_start(self, slot: WorkerSlot, now: float) -> None:
+        """Start another actor where one does not get ready, its node being gone perhaps."""
+        limit = POLICY.ready_least * 2**slot.slow_starts
+        others = any(other.opened for other in self.slots)
+        if self._watch is None or not others or now - slot.since <= limit:
+            return
+        slot.slow_starts += 1
+        for owner in dict.fromkeys(ticket.owner for ticket in slot.line):
+            text = "a worker was not ready after %.0f s; another is started in its place"
+            owner.news.append(partial(log.warning, text, limit))
+        self._kill(slot.actor)
+        slot.renew(None)
+
+    def _revive(self) -> None:
+        """Start workers where there are none, unless the head does not answer: Ray would wait."""
+        if self._watch is not None and self._watch.head_silence:
+            return
+        for slot in self.slots:
+            if slot.actor is None:
+                slot.renew(self._new_actor(slot.gpus))
+                for pool_run in self._pool_runs:
+                    if pool_run.failure is None:
+                        self._open(slot, pool_run)
+
     def _opened(self, slot: WorkerSlot, pool_run: PoolRun, status: Status) -> None:
-        slot.failures = 0
+        slot.failures = slot.slow_starts = 0
         if status.error is None:
             if pool_run in self._pool_runs:
                 slot.opened.add(pool_run)
@@ -376,19 +480,21 @@ class Pool:
     def _replace(self, slot: WorkerSlot, how: str, error: RayError | None) -> None:
         """Put a new worker into a slot; what the old one had not finished goes to others."""
         self._catch_up(slot)
-        line, slot.line, slot.opened = list(slot.line), deque(), set()
+        line, away = list(slot.line), self._overdue is not None and self._overdue.blameless(slot)
+        slot.renew(None)
         if isinstance(error, OutOfMemoryError) or LOW_MEMORY in str(error):
             how = "ran out of memory"
-        calls = [ticket for ticket in line if not ticket.opens]
-        if line and line[0].opens:
+        if line and line[0].opens and not away:
             slot.failures += 1
             owner = line[0].owner
             if slot.failures >= owner.faults.attempts:
                 text = f"{slot.failures} workers {how} before they were ready: {error}"
                 owner.failure = WorkerError(text)
                 slot.failures = 0
+        calls = [ticket for ticket in line if not (ticket.opens or ticket.over)]
+        calls = [ticket for ticket in calls if not self._elsewhere(ticket)]
         self._note_death(line, how)
-        if calls and calls[0] is line[0]:
+        if calls and calls[0] is line[0] and not away:
             first = calls[0]
             first.attempts += 1
             if first.attempts >= first.most:
@@ -398,9 +504,15 @@ class Pool:
                 calls = calls[1:]
         for ticket in reversed(calls):
             if ticket.owner in self._pool_runs:
-                ticket.refs = None
                 (self._later if ticket.waits else self._queue).appendleft(ticket)
-        slot.actor = self._new_actor(slot.gpus)
-        for pool_run in self._pool_runs:
-            if pool_run.failure is None:
-                self._open(slot, pool_run)
+        self._revive()
+
+    def _elsewhere(self, ticket: Ticket) -> bool:
+        """Tell whether a call waits, or is under way, in another place too."""
+        waiting = ticket in self._queue or ticket in self._later
+        return waiting or any(ticket in slot.line for slot in self.slots)
+
+
+def _ended_actor(actor: Any) -> None:
+    with suppress(Exception):  # It is gone already, or Ray is.
+        ray.kill(actor)

@@ -31,6 +31,8 @@ class PoolRun:
         hear: called with the worker's place, a call that is over, and how it went.
         news: what is to be told of this run, by a thread of its own.
         worked: seconds and cost of the training that each worker did lately.
+        took: seconds and cost of the last calls, by name; without a worker's first.
+        slowest_fetch: seconds that the slowest result took to come from its node.
     """
 
     inputs: tuple[Any, ...]
@@ -41,6 +43,8 @@ class PoolRun:
     failure: Exception | None = None
     hear: Callable[[int, Ticket, Status], None] | None = None
     worked: dict[WorkerSlot, tuple[float, float]] = field(default_factory=dict)
+    took: dict[str, deque[tuple[float, float]]] = field(default_factory=dict)
+    slowest_fetch: float = 0.0
     news: deque[Callable[[], Any]] = field(default_factory=deque)
     _telling: threading.RLock = field(default_factory=threading.RLock)
 
@@ -65,6 +69,25 @@ class PoolRun:
             POLICY.pace_memory * before[0] + seconds,
             POLICY.pace_memory * before[1] + cost,
         )
+
+    def note(self, slot: WorkerSlot, ticket: Ticket, seconds: float) -> None:
+        """Note how long a call took."""
+        pace = seconds / ticket.cost
+        self.slowest[ticket.name] = max(pace, self.slowest.get(ticket.name, 0.0))
+        if (self, ticket.name) in slot.done:
+            lately = self.took.setdefault(ticket.name, deque(maxlen=POLICY.calls_kept))
+            lately.append((seconds, ticket.cost))
+        slot.done.add((self, ticket.name))
+
+    def late_limit(self, slot: WorkerSlot, ticket: Ticket) -> float:
+        """Return after how many seconds a call is late."""
+        lately = self.took.get(ticket.name)
+        if not lately or (self, ticket.name) not in slot.done:
+            return POLICY.late_unknown
+        # What a small one costs beyond its size would count many times for a large one.
+        like = [one for one in lately if 2 * one[1] >= ticket.cost] or [max(lately, key=_cost)]
+        longest = max(seconds * max(1.0, ticket.cost / cost) for seconds, cost in like)
+        return max(POLICY.late_least, POLICY.late_after * longest)
 
     def cost_of(self, seconds: float) -> float:
         """Return the cost of so many seconds of training; 0 while that is not known."""
@@ -162,6 +185,12 @@ class WorkerSlot:
         opened: the pool_runs that it has executors for.
         since: when the first of the line began.
         failures: actors in a row that were gone before they had opened an executor.
+        node: id of the node that it is on; "" while that is not known.
+        sent: Ray's references for each call of the line.
+        late: whether it is passed over, as it is out of reach or late with a call.
+        nudged: when it was sent a call that does nothing.
+        slow_starts: actors in a row that were not ready in time.
+        done: calls that it has done before: the run and the name.
     """
 
     actor: Any
@@ -170,6 +199,12 @@ class WorkerSlot:
     opened: set[PoolRun] = field(default_factory=set)
     since: float = 0.0
     failures: int = 0
+    node: str = ""
+    sent: dict[Ticket, tuple[Any, ...]] = field(default_factory=dict)
+    late: bool = False
+    nudged: float = 0.0
+    slow_starts: int = 0
+    done: set[tuple[PoolRun, str]] = field(default_factory=set)
 
     @property
     def calls(self) -> int:
@@ -179,7 +214,16 @@ class WorkerSlot:
     @property
     def taken(self) -> bool:
         """Whether nothing more may be put into its line, however short."""
-        return any(ticket.alone for ticket in self.line)
+        return self.late or any(ticket.alone for ticket in self.line)
+
+    def renew(self, actor: Any) -> None:
+        """Take another actor, which has done nothing yet."""
+        self.actor, self.line, self.opened = actor, deque(), set()
+        self.node, self.late, self.sent, self.done = "", False, {}, set()
+
+
+def _cost(call: tuple[float, float]) -> float:
+    return call[1]
 
 
 def has_enough(slot: WorkerSlot, slots: Sequence[WorkerSlot], queue: Sequence[Ticket]) -> bool:
