@@ -80,10 +80,10 @@ who is out of reach (clusters of several nodes alone)
 ``ready_least``       120     Seconds for a new worker to get ready before another is started in its
                               place; each other has twice as many.
 ``waiting_said``      30      Seconds of waiting that are said; then after twice as many each time.
-``head_silent``       18      Seconds without an answer of the cluster's head that end a run.
+``head_silent``       16      Seconds without an answer of the cluster's head that end a run.
 ``all_silent``        55      The same where no node answers at all: it is this machine's link then,
                               which may come back. Ray itself gives up after 60.
-``probe_seconds``     2       Seconds for a port to answer.
+``probe_seconds``     1       Seconds for a port to answer.
 ``join_seconds``      10      Seconds to reach a cluster whose address is given.
 ===================== ======= ===================================================================
 """
@@ -138,9 +138,9 @@ class Policy:
     pull_tries: int = 5
     ready_least: float = 120.0
     waiting_said: float = 30.0
-    head_silent: float = 18.0
+    head_silent: float = 16.0
     all_silent: float = 55.0
-    probe_seconds: float = 2.0
+    probe_seconds: float = 1.0
     join_seconds: float = 10.0
 
 

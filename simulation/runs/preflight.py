@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,9 +21,6 @@ LIBRARIES = {
     "jax": ("JAX", "'sunflower-fl[jax]' (processors) or 'sunflower-fl[gpu]' (CUDA)"),
 }
 """What backends are made of, and how it is installed."""
-
-ANSWER = 10.0
-"""Seconds within which a cluster must answer."""
 
 
 def check(experiment: Experiment, path: Path, resume: bool = False) -> None:
@@ -78,17 +74,13 @@ def check_backend(resources: Resources) -> None:
 
 
 def check_address(address: str) -> None:
-    """Raise ConfigError when nothing answers at ``host:port``: Ray itself would try for minutes."""
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if not colon or not port.isdigit():
-        return  # "auto" and the like, which Ray looks up
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
-    except (OSError, OverflowError) as error:
+    """Raise ConfigError when no cluster answers at an address: Ray itself would try for minutes."""
+    from simulation.engines.ray.joining import why_not
+
+    if (reason := why_not(address)) is not None:
         raise ConfigError(
-            "resources.address must be that of a running Ray cluster, "
-            f"got {address!r} ({getattr(error, 'strerror', None) or error})"
-        ) from None
+            f"resources.address must be that of a running Ray cluster, got {address!r} ({reason})"
+        )
 
 
 def check_writable(path: Path) -> None:

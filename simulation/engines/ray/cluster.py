@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 from simulation.config.errors import ConfigError
 from simulation.config.sections import Resources
+from simulation.engines.ray.joining import why_not
 from simulation.engines.ray.limits import Answer
 from simulation.engines.ray.private import AT_LOOPBACK, LATE, OTHER_VERSION, lean, loopback
 from simulation.engines.ray.quiet import without_remarks
@@ -110,6 +113,11 @@ class Cluster:
     ) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is not None:
+            if (reason := why_not(address)) is not None:
+                raise ResourceError(
+                    f"resources.address must be that of a running Ray cluster, "
+                    f"got {address!r} ({reason})"
+                )
             try:
                 ray.init(address=address, runtime_env=runtime_env(ship) or None, **quiet)
             except (ConnectionError, ValueError, RuntimeError) as error:
@@ -153,11 +161,16 @@ class Cluster:
         """Leave the cluster; stop it if it was started here.
 
         Args:
-            gone: whether its head is out of reach: Ray is not told then, as it would wait for it.
+            gone: whether its head is out of reach, which Ray would wait for.
         """
         import ray
 
-        if self._owner and not gone:
+        if not self._owner:
+            return
+        if gone:
+            atexit.unregister(ray.shutdown)
+            threading.Thread(target=ray.shutdown, daemon=True).start()
+        else:
             ray.shutdown()
 
 

@@ -20,32 +20,20 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    ActorUnavailableError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
+from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
 from simulation.config.sections import Resources
-from simulation.engines.calls import BAD_INPUT, ClusterLost, Poisoned, Status, ValueLost
+from simulation.engines.calls import BAD_INPUT, ClusterLost, Status, ValueLost
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Worker
 from simulation.engines.ray.cluster import Cluster
+from simulation.engines.ray.losses import GONE, Event, Losses
 from simulation.engines.ray.overdue import Overdue
-from simulation.engines.ray.private import LOW_MEMORY
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
 from simulation.engines.ray.watch import Watch
 from simulation.worker.faults import WorkerError
 
 log = logging.getLogger("sunflower.grid")
-
-GONE = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
-"""What Ray says of a worker that is no more."""
 
 EXECUTOR = "simulation.worker.executor:Executor"
 """What does the work in the actors, unless another class is named."""
@@ -55,7 +43,7 @@ class Stopped(KeyboardInterrupt):
     """The pool was told to stop: ends every run on it as Ctrl-C does."""
 
 
-class Pool:
+class Pool(Losses):
     """Workers for one run or several.
 
     Args:
@@ -67,9 +55,6 @@ class Pool:
         ResourceError: when no node has what one worker needs.
     """
 
-    _watch: Watch | None = None  # what answers on the network, where there is one
-    _overdue: Overdue | None = None
-
     def __init__(
         self,
         resources: Resources,
@@ -80,9 +65,7 @@ class Pool:
         self._turn = threading.Condition(threading.RLock())
         self._listener: int | None = None  # the thread that listens for all
         self._stopping = False
-        self._events: queue.SimpleQueue[tuple[WorkerSlot, Ticket | None, Any] | None] = (
-            queue.SimpleQueue()
-        )
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._queue: deque[Ticket] = deque()
         self._later: deque[Ticket] = deque()
         self._pool_runs: list[PoolRun] = []
@@ -305,9 +288,6 @@ class Pool:
                     self._overdue.look(self.slots, self._pool_runs)
                 self._hand_out()
 
-    def _hear_nudge(self, slot: WorkerSlot, actor: Any, done: Any) -> None:
-        self._events.put((slot, None, (actor, done)))
-
     def _react(self, slot: WorkerSlot, ticket: Ticket | None, answer: tuple[Any, Any]) -> None:
         ref, future = answer
         if ticket is None:
@@ -328,28 +308,6 @@ class Pool:
             ticket.owner.failure = WorkerError(f"{ticket.name}: {error}")
             self._advance(slot, ticket)
 
-    def _nudged(self, slot: WorkerSlot, actor: Any, error: BaseException | None) -> None:
-        if actor is not slot.actor:
-            return
-        if error is None:
-            slot.late = bool(slot.line)  # What it has done before is over by now.
-        elif isinstance(error, GONE):
-            self._lose(slot, error)
-
-    def _lose(self, slot: WorkerSlot, error: RayError) -> None:
-        """React to the end of a worker, or of every connection to it."""
-        if isinstance(error, ActorUnavailableError):
-            self._kill(slot.actor)
-        away = self._overdue is not None and self._overdue.blameless(slot)
-        self._replace(slot, "was out of reach" if away else "died", error)
-
-    def _kill(self, actor: Any) -> None:
-        """End an actor. On a cluster by a thread: its head may not answer."""
-        if self._watch is None:
-            ray.kill(actor)
-        else:
-            threading.Thread(target=_ended_actor, args=(actor,), daemon=True).start()
-
     def _ended(self, slot: WorkerSlot, ticket: Ticket, status: Status) -> None:
         refs = slot.sent.get(ticket, ticket.refs)
         self._advance(slot, ticket)
@@ -360,19 +318,6 @@ class Pool:
         elif not ticket.over:
             ticket.refs = refs
             self._done(slot, ticket, status)
-
-    def _catch_up(self, slot: WorkerSlot) -> None:
-        """Take note of calls that ended before their worker did, though we hear of them later."""
-        for ticket in list(slot.line):
-            refs = slot.sent.get(ticket, ticket.refs)
-            ref = refs[0] if refs else None
-            if ref is None or not ray.wait([ref], timeout=0)[0]:
-                return
-            try:
-                status = ray.get(ref)
-            except RayError:
-                return
-            self._ended(slot, ticket, status)
 
     @staticmethod
     def _advance(slot: WorkerSlot, ticket: Ticket) -> None:
@@ -394,14 +339,6 @@ class Pool:
             if done is not None:
                 owner.news.append(done)
 
-    @staticmethod
-    def _note_death(line: Sequence[Ticket], how: str) -> None:
-        """Let the runs that a worker was working for log that it is no more."""
-        for owner in dict.fromkeys(ticket.owner for ticket in line):
-            calls = sum(ticket.owner is owner and not ticket.opens for ticket in line)
-            text = "a worker %s; %d calls go to others"
-            owner.news.append(partial(log.warning, text, how, calls))
-
     def _failed(self, slot: WorkerSlot, ticket: Ticket, error: RayError) -> None:
         """React to a call that Ray could not carry out, though the worker lives."""
         cause = getattr(error, "cause", error)
@@ -412,58 +349,6 @@ class Pool:
             ticket.failure = ValueLost(str(cause))
         else:
             ticket.failure = WorkerError(f"{ticket.name}: {error}")
-
-    def deadline(self, ticket: Ticket) -> float | None:
-        """Return how many seconds a call may take; None while nothing is known."""
-        owner = ticket.owner
-        if ticket.opens:
-            return None
-        if owner.faults.chunk_timeout is not None:
-            return owner.faults.chunk_timeout
-        pace = owner.slowest.get(ticket.name)
-        return (
-            None if pace is None else max(POLICY.hung_least, POLICY.hung_after * pace * ticket.cost)
-        )
-
-    def _look_for_hung(self) -> None:
-        now = time.monotonic()
-        for slot in self.slots:
-            if not slot.line or slot.actor is None:
-                continue
-            if slot.line[0].opens:
-                self._look_for_slow_start(slot, now)
-                continue
-            limit = self.deadline(slot.line[0])
-            waited = now - slot.since
-            if self._overdue is not None:  # Who cannot answer does not hang.
-                waited = self._overdue.waited(slot, now)
-            if limit is not None and waited > limit:
-                self._kill(slot.actor)
-                self._replace(slot, f"gave no answer for {limit:.3g} s", None)
-
-    def _look_for_slow_start(self, slot: WorkerSlot, now: float) -> None:
-        """Start another actor where one does not get ready, its node being gone perhaps."""
-        limit = POLICY.ready_least * 2**slot.slow_starts
-        others = any(other.opened for other in self.slots)
-        if self._watch is None or not others or now - slot.since <= limit:
-            return
-        slot.slow_starts += 1
-        for owner in dict.fromkeys(ticket.owner for ticket in slot.line):
-            text = "a worker was not ready after %.0f s; another is started in its place"
-            owner.news.append(partial(log.warning, text, limit))
-        self._kill(slot.actor)
-        slot.renew(None)
-
-    def _revive(self) -> None:
-        """Start workers where there are none, unless the head does not answer: Ray would wait."""
-        if self._watch is not None and self._watch.head_silence:
-            return
-        for slot in self.slots:
-            if slot.actor is None:
-                slot.renew(self._new_actor(slot.gpus))
-                for pool_run in self._pool_runs:
-                    if pool_run.failure is None:
-                        self._open(slot, pool_run)
 
     def _opened(self, slot: WorkerSlot, pool_run: PoolRun, status: Status) -> None:
         slot.failures = slot.slow_starts = 0
@@ -476,43 +361,3 @@ class Pool:
             pool_run.failure = ValueError(text)
         else:
             pool_run.failure = WorkerError(f"{status.error}\n{status.trace}")
-
-    def _replace(self, slot: WorkerSlot, how: str, error: RayError | None) -> None:
-        """Put a new worker into a slot; what the old one had not finished goes to others."""
-        self._catch_up(slot)
-        line, away = list(slot.line), self._overdue is not None and self._overdue.blameless(slot)
-        slot.renew(None)
-        if isinstance(error, OutOfMemoryError) or LOW_MEMORY in str(error):
-            how = "ran out of memory"
-        if line and line[0].opens and not away:
-            slot.failures += 1
-            owner = line[0].owner
-            if slot.failures >= owner.faults.attempts:
-                text = f"{slot.failures} workers {how} before they were ready: {error}"
-                owner.failure = WorkerError(text)
-                slot.failures = 0
-        calls = [ticket for ticket in line if not (ticket.opens or ticket.over)]
-        calls = [ticket for ticket in calls if not self._elsewhere(ticket)]
-        self._note_death(line, how)
-        if calls and calls[0] is line[0] and not away:
-            first = calls[0]
-            first.attempts += 1
-            if first.attempts >= first.most:
-                times = f"{first.attempts} times" if first.attempts > 1 else "once"
-                final = first.most >= first.owner.faults.attempts
-                first.failure = Poisoned(f"its worker {how} ({times})", final)
-                calls = calls[1:]
-        for ticket in reversed(calls):
-            if ticket.owner in self._pool_runs:
-                (self._later if ticket.waits else self._queue).appendleft(ticket)
-        self._revive()
-
-    def _elsewhere(self, ticket: Ticket) -> bool:
-        """Tell whether a call waits, or is under way, in another place too."""
-        waiting = ticket in self._queue or ticket in self._later
-        return waiting or any(ticket in slot.line for slot in self.slots)
-
-
-def _ended_actor(actor: Any) -> None:
-    with suppress(Exception):  # It is gone already, or Ray is.
-        ray.kill(actor)

@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from simulation.engines.policy import POLICY
+from simulation.engines.ray.connections import close_connections
 
 Address = tuple[str, int]
 
@@ -155,10 +156,14 @@ class Watch:
         wanted = [*self.nodes.values(), *([self.head] if self.head else [])]
         asked = time.monotonic()
         found = probe(wanted, POLICY.probe_seconds)
-        now = time.monotonic()
+        now, renewed = time.monotonic(), set[str]()
         for address, how in found.items():
             if how == ANSWERS:
+                away = self._silence(address) >= POLICY.silent_after
                 self._answered[address] = now
+                if away and address[0] not in renewed:
+                    renewed.add(address[0])
+                    close_connections(address[0])
             elif address in self._answered:
                 self._last_silence[address] = now
         self._refused = {address for address, how in found.items() if how == REFUSES}

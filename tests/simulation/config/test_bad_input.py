@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from pathlib import Path
@@ -323,7 +322,8 @@ def test_an_address_where_nothing_answers(folder: Path, no_engine: None) -> None
             assert_refused(
                 sunflower(command, *MINI, "--address", address),
                 "resources.address must be that of a running Ray cluster, "
-                f"got {address!r} ({os.strerror(errno.ECONNREFUSED)})",
+                f"got {address!r} (nobody listens at {address}: is Ray's head running there, "
+                "and is it this port?)",
             )
     assert list(folder.iterdir()) == []
 
