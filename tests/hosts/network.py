@@ -147,8 +147,13 @@ class Host:
             words = ("qdisc", "replace", "dev", device, "root", "netem", *netem)
             _run("tc", "-n", namespace, *words)
 
+    def unshape(self) -> None:
+        """Make the link good again."""
+        for namespace, device in ((self.namespace, "eth0"), (self.switch, self.port)):
+            _run("tc", "-n", namespace, "qdisc", "delete", "dev", device, "root")
+
     def power_off(self) -> None:
-        """Take the power away: silence first, so that no connection is closed."""
+        """Take the power away for good: silence first, so that no connection is closed."""
         self.cut()
         self.kill()
 

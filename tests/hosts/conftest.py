@@ -1,0 +1,43 @@
+"""Clusters of hosts: a head and a desk for the driver, without CPUs, and two workers' hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hosts.network import network, why_not
+from tests.hosts.runs import HostCluster, Outcome
+
+
+@pytest.fixture(scope="session", autouse=True)
+def can_make_networks() -> None:
+    """Skip all, with one line, where this machine makes no networks."""
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostCluster]:
+    """A cluster for tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("hosts")
+    with network(("head", "desk", "one", "two"), folder) as made:
+        cluster = HostCluster(made, folder)
+        cluster.start()
+        yield cluster
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[HostCluster]:
+    """A cluster for one test."""
+    with network(("head", "desk", "one", "two", "spare"), tmp_path) as made:
+        cluster = HostCluster(made, tmp_path)
+        cluster.start()
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def calm(lasting: HostCluster) -> Outcome:
+    """The run that nothing happens to."""
+    return lasting.run("calm")

@@ -1,0 +1,126 @@
+"""Runs on hosts of a test network, to which something happens in round 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.hosts.network import PORT, Network
+
+ROUNDS = 5
+
+LIMIT = 240.0
+"""Seconds of a run, after which it hangs."""
+
+
+@dataclass
+class Outcome:
+    """How a run went.
+
+    Args:
+        status: its exit status; None where it hung.
+        said: what it said on stderr and stdout.
+        lines: when each round's line was there, in seconds since the fault (or the start).
+        summary: the run folder's.
+        ended: when it ended, as ``lines``.
+    """
+
+    status: int | None
+    said: str
+    lines: list[float]
+    summary: dict[str, Any] = field(default_factory=dict)
+    ended: float = 0.0
+
+    @property
+    def weights(self) -> str | None:
+        """The weights' SHA-256."""
+        return self.summary.get("weights_sha256")
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest round after the first two."""
+        return max(b - a for a, b in zip(self.lines[1:], self.lines[2:], strict=False))
+
+
+class HostCluster:
+    """Ray on the hosts ``head``, ``desk``, ``one`` and ``two``; the driver sits at the desk.
+
+    Args:
+        net: the network.
+        folder: for run folders.
+    """
+
+    def __init__(self, net: Network, folder: Path) -> None:
+        self.net, self.folder = net, folder
+
+    @property
+    def address(self) -> str:
+        """Where the head listens."""
+        return f"{self.net['head'].address}:{PORT}"
+
+    def start(self, names: tuple[str, ...] = ("desk", "one", "two"), head: str = "head") -> None:
+        """Start Ray's nodes."""
+        self.net[head].start_ray(cpus=0)
+        self.net[head].wait_for_ray()
+        for name in names:
+            self.net[name].start_ray(self.net[head], cpus=0 if name == "desk" else 1)
+        for name in names:
+            self.net[name].wait_for_ray()
+
+    def run(
+        self,
+        name: str,
+        fault: Callable[[], Any] | None = None,
+        host: str = "desk",
+        *more: str,
+        rounds: int = ROUNDS,
+        address: str = "auto",
+    ) -> Outcome:
+        """Run the command on a host; let something happen when round 2 has begun.
+
+        Args:
+            name: of the run folder.
+            fault: what happens.
+            host: where the command runs.
+            more: options of the command.
+            rounds: how many.
+            address: the cluster's.
+        """
+        out = self.folder / name
+        words = ["run", "--address", address, "--model", "mlp", "--clients", "400", *more]
+        words += ["--local-epochs", "4", "--rounds", str(rounds), "--out", str(out)]
+        screen = self.folder / f"{name}.txt"
+        with screen.open("w") as file:
+            process = self.net[host].start(
+                sys.executable, "-m", "simulation.cli", *words, stdout=file, stderr=file
+            )
+            found = self._follow(process, out / "rounds.jsonl", fault)
+        found.said = screen.read_text()
+        if (out / "summary.json").exists():
+            found.summary = json.loads((out / "summary.json").read_text())
+        return found
+
+    def _follow(
+        self, process: subprocess.Popen[Any], lines: Path, fault: Callable[[], Any] | None
+    ) -> Outcome:
+        began = time.monotonic()
+        happened, times = began, list[float]()
+        while True:
+            status, now = process.poll(), time.monotonic()
+            count = len(lines.read_text().splitlines()) if lines.exists() else 0
+            times += [now] * (count - len(times))
+            if count >= 2 and fault is not None:  # Those of round 0 and 1: round 2 is under way.
+                happened, fault = now, (fault(), None)[1]
+            if status is not None or now - began > LIMIT:
+                break
+            time.sleep(0.05)
+        if status is None:
+            process.kill()
+        return Outcome(status, "", [t - happened for t in times], ended=now - happened)
+
