@@ -123,4 +123,3 @@ class HostCluster:
         if status is None:
             process.kill()
         return Outcome(status, "", [t - happened for t in times], ended=now - happened)
-
