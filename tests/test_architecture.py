@@ -158,7 +158,7 @@ def own_names() -> set[str]:
 
 OWN = own_names()
 
-NOT_THEIRS = {"_is_twin", "_lends", "_is_heard", "_accuracy", "_abc_impl"}
+NOT_THEIRS = {"_is_twin", "_lends", "_is_heard", "_accuracy", "_abc_impl", "_exit"}
 """Marks that we write on objects of libraries, ends of words, names of Python itself."""
 
 

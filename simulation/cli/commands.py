@@ -7,7 +7,6 @@ Only Typer and Rich are imported here; everything else waits until a command nee
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ from simulation.cli.endings import (
     LOST,
     bad_input,
     endings,
+    leave,
     quiet,
     say,
 )
@@ -50,7 +50,7 @@ class Commands(TyperGroup):
             say(error.format_message())
         except click.Abort:
             status = INTERRUPTED
-        sys.exit(status if isinstance(status, int) else 0)
+        leave(status if isinstance(status, int) else 0)
 
 
 main = typer.Typer(

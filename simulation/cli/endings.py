@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -14,8 +18,6 @@ BAD_INPUT, FAILED, LOST, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
 
 def quiet() -> None:
     """Keep the log lines and warnings of libraries off the screen; a run has them in run.log."""
-    import logging
-
     from simulation.flower import private
 
     private.logger()  # Flower gives it a handler first, which is taken away here.
@@ -75,6 +77,17 @@ def endings(path: Path, again: str, begun: Callable[[], bool]) -> Iterator[None]
             + (f"; on a cluster that is there, go on with: {again}" if lost else "")
         )
         raise typer.Exit(FAILED) from None
+
+
+def leave(status: int) -> NoReturn:
+    """End the process: at once where a lost cluster would keep Ray, and with it us, waiting."""
+    ray_side = sys.modules.get("simulation.engines.ray.cluster")
+    if ray_side is not None and ray_side.LEFT_BEHIND.is_set():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _status(stop: KeyboardInterrupt) -> int:

@@ -29,6 +29,10 @@ _NUMBERS = itertools.count(1)
 """Numbers of the workers that this process makes: Ray wants no name twice."""
 
 
+LEFT_BEHIND = threading.Event()
+"""Set where a cluster was lost: Ray is still in this process, and its own end would wait for it."""
+
+
 class ResourceError(ConfigError):
     """Resources asked for that no node has."""
 
@@ -169,7 +173,7 @@ class Cluster:
             return
         if gone:
             atexit.unregister(ray.shutdown)
-            threading.Thread(target=ray.shutdown, daemon=True).start()
+            LEFT_BEHIND.set()
         else:
             ray.shutdown()
 

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from typing import Any
 
+import psutil
+
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.connections import close_connections
 
@@ -86,6 +88,8 @@ class Watch:
         self._answered: dict[Address, float] = {}
         self._last_silence: dict[Address, float] = {}
         self._refused: set[Address] = set()
+        interfaces = psutil.net_if_addrs().values()
+        self._own = {one.address for addresses in interfaces for one in addresses}
         self._asked = time.monotonic()
         self._closed = threading.Event()
         threading.Thread(target=self._run, name="sunflower watch", daemon=True).start()
@@ -126,7 +130,8 @@ class Watch:
         silence = self.head_silence
         if self.head is None or silence < POLICY.head_silent:
             return None
-        others = [a for a in self.nodes.values() if a in self._answered and a[0] != self.head[0]]
+        near = {self.head[0], *self._own}
+        others = [a for a in self.nodes.values() if a in self._answered and a[0] not in near]
         alone = bool(others) and all(self._silence(a) >= POLICY.silent_after for a in others)
         if alone and silence < POLICY.all_silent:
             return None

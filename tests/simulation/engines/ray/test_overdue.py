@@ -177,7 +177,7 @@ def test_connections_to_one_host_are_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         ours = socket.create_connection(server.getsockname())
         theirs, _ = server.accept()
-        assert close_connections("192.0.2.1") == 0
+        assert close_connections("198.51.100.1") == 0
         ours.setblocking(False)
         with pytest.raises(BlockingIOError):
             ours.recv(1)
@@ -193,18 +193,18 @@ def test_connections_to_one_host_are_closed() -> None:
 
 def test_a_head_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watch, "_run", lambda self: None)
-    head, node = ("192.0.2.1", 6379), ("192.0.2.2", 7000)
+    head, node = ("198.51.100.1", 6379), ("198.51.100.2", 7000)
     watch = Watch(head)
     watch.know([{"NodeID": "a", "NodeManagerAddress": node[0], "NodeManagerPort": node[1]}])
     watch._asked = 100.0
     assert watch.head_lost is None  # It never answered: there may be a gateway before it.
     watch._answered = {head: 100.0 - POLICY.head_silent, node: 100.0}
     assert watch.head_lost == (
-        "the cluster's head is out of reach: nothing answers at 192.0.2.1:6379 since 16 s"
+        "the cluster's head is out of reach: nothing answers at 198.51.100.1:6379 since 16 s"
     )
     watch._refused = {head}
     assert watch.head_lost == (
-        "the cluster's head has gone: its host is there, and nothing listens at 192.0.2.1:6379 "
+        "the cluster's head has gone: its host is there, and nothing listens at 198.51.100.1:6379 "
         "since 16 s"
     )
     watch._refused, watch._answered[node] = set(), 50.0
