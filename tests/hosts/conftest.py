@@ -11,7 +11,7 @@ from tests.hosts.network import network, why_not
 from tests.hosts.runs import HostCluster, Outcome
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def can_make_networks() -> None:
     """Skip all, with one line, where this machine makes no networks."""
     if (reason := why_not()) is not None:
@@ -19,19 +19,21 @@ def can_make_networks() -> None:
 
 
 @pytest.fixture(scope="session")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostCluster]:
+def lasting(
+    can_make_networks: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HostCluster]:
     """A cluster for tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("hosts")
-    with network(("head", "desk", "one", "two"), folder) as made:
+    with network(("head", "desk", "one", "two")) as made:
         cluster = HostCluster(made, folder)
         cluster.start()
         yield cluster
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[HostCluster]:
+def fresh(can_make_networks: None, tmp_path: Path) -> Iterator[HostCluster]:
     """A cluster for one test."""
-    with network(("head", "desk", "one", "two", "spare"), tmp_path) as made:
+    with network(("head", "desk", "one", "two", "spare")) as made:
         cluster = HostCluster(made, tmp_path)
         cluster.start()
         yield cluster

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -119,6 +120,8 @@ class Host:
         while "Ray runtime started" not in log.read_text():
             if time.monotonic() > end:
                 raise TimeoutError(f"{self.name}: no Ray within {seconds:g} s: {log.read_text()}")
+            if "Error" in log.read_text():
+                raise OSError(f"{self.name}: {log.read_text()}")
             time.sleep(0.1)
 
     def cut(self) -> None:
@@ -171,17 +174,18 @@ class Network:
 
     Args:
         names: of the hosts.
-        folder: where they have their files.
     """
 
-    def __init__(self, names: Sequence[str], folder: Path) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
+        # Ray's sockets lie below it, whose names must be short.
+        self._folder = tempfile.TemporaryDirectory(prefix="hosts-", ignore_cleanup_errors=True)
         number = next(_NUMBERS)
         self._prefix = f"sunflower-{os.getpid()}-{number}"
         self._switch = f"{self._prefix}-switch"
         self._net = f"10.{64 + os.getpid() % 64}.{(os.getpid() // 64 + number) % 256}"
         self.hosts: dict[str, Host] = {}
         try:
-            self._make(names, folder)
+            self._make(names, Path(self._folder.name))
         except BaseException:
             self.remove()
             raise
@@ -221,12 +225,13 @@ class Network:
         for name in [*(host.namespace for host in self.hosts.values()), self._switch]:
             with suppress(subprocess.CalledProcessError):
                 _ip("netns", "delete", name)
+        self._folder.cleanup()
 
 
 @contextmanager
-def network(names: Sequence[str], folder: Path) -> Iterator[Network]:
+def network(names: Sequence[str]) -> Iterator[Network]:
     """Make hosts, and take them away in the end."""
-    made = Network(names, folder)
+    made = Network(names)
     try:
         yield made
     finally:
