@@ -18,11 +18,18 @@ def can_make_networks() -> None:
         pytest.skip(reason)
 
 
+@pytest.fixture
+def lasting(whole: HostCluster) -> HostCluster:
+    """The cluster of tests that leave it as it was, after what the last one did to it."""
+    whole.recover()
+    return whole
+
+
 @pytest.fixture(scope="session")
-def lasting(
+def whole(
     can_make_networks: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HostCluster]:
-    """A cluster for tests that leave it as it was."""
+    """A cluster for all tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("hosts")
     with network(("head", "desk", "one", "two")) as made:
         cluster = HostCluster(made, folder)
@@ -40,6 +47,6 @@ def fresh(can_make_networks: None, tmp_path: Path) -> Iterator[HostCluster]:
 
 
 @pytest.fixture(scope="session")
-def calm(lasting: HostCluster) -> Outcome:
+def calm(whole: HostCluster) -> Outcome:
     """The run that nothing happens to."""
-    return lasting.run("calm")
+    return whole.run("calm")

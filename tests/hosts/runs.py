@@ -48,6 +48,20 @@ class Outcome:
         return max(b - a for a, b in zip(self.lines[1:], self.lines[2:], strict=False))
 
 
+WHOLE = """
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+ray.init("auto", log_to_driver=False)
+with_cpus = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
+assert len(with_cpus) >= 2
+node = ray.remote(lambda: ray.get_runtime_context().get_node_id())
+ids = [n["NodeID"] for n in with_cpus]
+found = [node.options(scheduling_strategy=On(i, soft=False)).remote() for i in ids]
+assert ray.get(found, timeout=90) == ids
+"""
+"""Ends when each node with CPUs has done something."""
+
+
 class HostCluster:
     """Ray on the hosts ``head``, ``desk``, ``one`` and ``two``; the driver sits at the desk.
 
@@ -72,6 +86,12 @@ class HostCluster:
             self.net[name].start_ray(self.net[head], cpus=0 if name == "desk" else 1)
         for name in names:
             self.net[name].wait_for_ray()
+
+    def recover(self) -> None:
+        """Wait until all connections that Ray keeps between nodes work again."""
+        for host in self.net.hosts.values():
+            host.mend()
+        assert self.net["desk"].start(sys.executable, "-c", WHOLE).wait() == 0
 
     def run(
         self,

@@ -12,7 +12,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -26,18 +26,29 @@ Address = tuple[str, int]
 ANSWERS, REFUSES, SILENT = "answers", "refuses", "silent"
 """What became of a connection: made, refused by a host that is there, or nothing was heard."""
 
+AT_A_TIME = 128
+"""Connections that are tried at a time: a process may have few files open."""
+
 
 def probe(addresses: Iterable[Address], seconds: float) -> dict[Address, str]:
-    """Try to connect to ports, all at a time; tell what became of each.
+    """Try to connect to ports, many at a time; tell what became of each.
 
     Args:
         addresses: hosts and ports.
         seconds: how long they have to answer.
     """
+    wanted = list(dict.fromkeys(addresses))
+    found: dict[Address, str] = {}
+    for start in range(0, len(wanted), AT_A_TIME):
+        found |= _probe(wanted[start : start + AT_A_TIME], seconds)
+    return found
+
+
+def _probe(addresses: Sequence[Address], seconds: float) -> dict[Address, str]:
     found: dict[Address, str] = {}
     with ExitStack() as stack:
         waiting = stack.enter_context(selectors.DefaultSelector())
-        for address in dict.fromkeys(addresses):
+        for address in addresses:
             try:
                 family, _, _, _, place = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
             except OSError:
