@@ -1,0 +1,89 @@
+"""A cluster of hosts whose network fails: seconds that a fault costs, against those that it lasts.
+
+Three hosts with links of their own, as network namespaces of this machine: a desk for the driver
+and Ray's head, and two that work. Needs root and iproute2.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common
+from benchmarks.common import Report, say
+from tests.hosts.network import Host, network, why_not
+from tests.hosts.runs import HostCluster, Outcome
+
+CUTS = (1.0, 5.0, 15.0, 30.0, 60.0)
+"""Seconds for which a link is cut."""
+
+LINKS: tuple[tuple[str, ...], ...] = (
+    ("loss", "1%"),
+    ("loss", "5%"),
+    ("delay", "100ms"),
+    ("rate", "50mbit", "delay", "100ms"),
+)
+"""Links that are bad all the time, as ``tc netem`` says it."""
+
+
+def main() -> None:
+    """Measure, print, and write ``results/hosts``."""
+    parser = common.parser(__doc__, repeats=1)
+    parser.add_argument("--part", choices=("cuts", "links"), help="only one of the two")
+    given = parser.parse_args()
+    if (reason := why_not()) is not None:
+        raise SystemExit(f"hosts: {reason}")
+    report = Report("hosts", "Hosts whose network fails", given.small)
+    with tempfile.TemporaryDirectory() as folder, network(("desk", "one", "two")) as net:
+        cluster = HostCluster(net, Path(folder))
+        cluster.start(("one", "two"), head="desk")
+        calm = cluster.run("calm")
+        report.data["calm"] = vars(calm)
+        report.text(
+            f"400 clients, {len(calm.lines) - 1} rounds, two workers on two hosts; a round takes "
+            f"{calm.typical:.1f} s. The longest round beyond that is what a fault costs."
+        )
+        if given.part != "links":
+            cuts = CUTS[1:3] if given.small else CUTS
+            _table(report, "cut", [_cut(cluster, net["one"], s) for s in cuts], calm)
+        if given.part != "cuts":
+            links = LINKS[:1] if given.small else LINKS
+            _table(report, "link", [_bad(cluster, net["one"], words) for words in links], calm)
+    report.show()
+
+
+def _cut(cluster: HostCluster, host: Host, seconds: float) -> list[Any]:
+    say(f"a worker's link is cut for {seconds:g} s in round 2")
+    cluster.recover()
+    return [f"{seconds:g} s", cluster.run(f"cut-{seconds:g}", lambda: host.cut_for(seconds))]
+
+
+def _bad(cluster: HostCluster, host: Host, words: tuple[str, ...]) -> list[Any]:
+    say(f"a worker's link: {' '.join(words)}")
+    cluster.recover()
+    host.shape(*words)
+    try:
+        return [" ".join(words), cluster.run("-".join(words).replace("%", ""))]
+    finally:
+        host.unshape()
+
+
+def _table(report: Report, what: str, runs: list[list[Any]], calm: Outcome) -> None:
+    rows = []
+    for name, found in runs:
+        report.data[f"{what} {name}"] = vars(found)
+        same = found.weights == calm.weights and found.weights is not None
+        rows.append(
+            [
+                name,
+                f"{max(0.0, found.longest - calm.typical):.1f} s" if found.status == 0 else "hangs",
+                "yes" if same else "no",
+                found.summary.get("clients_lost"),
+            ]
+        )
+    report.table((what, "costs", "equal bits", "clients lost"), rows)
+
+
+if __name__ == "__main__":
+    main()
