@@ -70,9 +70,9 @@ def test_a_host_comes_late(fresh: HostCluster, calm: Outcome) -> None:
     assert_same(found, calm, 0.0)
 
 
-def test_the_heads_host_loses_its_power(fresh: HostCluster, calm: Outcome) -> None:
-    net = fresh.net
-    found = fresh.run("head", net["head"].power_off)
+def test_the_heads_host_loses_its_power(fresh: HostCluster) -> None:
+    net, rounds = fresh.net, 12
+    found = fresh.run("head", net["head"].power_off, rounds=rounds)
     assert found.status == 1, found.said
     assert found.ended < 20 + 2, found.said
     (line,) = [one for one in found.said.splitlines() if one.startswith("sunflower:")]
@@ -82,9 +82,17 @@ def test_the_heads_host_loses_its_power(fresh: HostCluster, calm: Outcome) -> No
     for name in ("desk", "one", "two"):
         net[name].kill()
     fresh.start(head="spare")
-    again = fresh.run("head", None, "desk", "--resume")
+    again = fresh.run("head", None, "desk", "--resume", rounds=rounds)
     assert again.status == 0, again.said
-    assert again.weights == calm.weights and again.summary["clients_lost"] == 0
+    whole = fresh.run("whole", rounds=rounds)
+    assert again.weights == whole.weights and again.summary["clients_lost"] == 0
+
+
+def test_the_head_goes_as_the_run_ends(fresh: HostCluster) -> None:
+    """What was computed is written; nobody waits for Ray to take leave."""
+    found = fresh.run("end", fresh.net["head"].power_off, rounds=2)
+    assert found.status == 0, found.said
+    assert found.ended < 30 and found.weights
 
 
 def test_a_machine_that_is_no_node(fresh: HostCluster) -> None:

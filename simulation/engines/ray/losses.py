@@ -170,7 +170,9 @@ class Losses(ABC):
 
     def _revive(self) -> None:
         """Start workers where there are none, unless the head does not answer: Ray would wait."""
-        if self._watch is not None and self._watch.head_silence:
+        if all(slot.actor is not None for slot in self.slots):
+            return
+        if self._watch is not None and not self._watch.head_answers():
             return
         for slot in self.slots:
             if slot.actor is None:

@@ -199,7 +199,7 @@ class Pool(Losses):
     def close(self) -> None:
         """Stop the workers, and Ray if it was started here."""
         with self._turn:
-            gone = self._watch is not None and self._watch.head_lost is not None
+            gone = self._watch is not None and not self._watch.head_answers()
             if self._watch is not None:
                 self._watch.close()
             for slot in self.slots:

@@ -135,6 +135,13 @@ class Watch:
         """For how many seconds the cluster's head has not answered."""
         return 0.0 if self.head is None else self._silence(self.head)
 
+    def head_answers(self) -> bool:
+        """Tell whether the cluster's head answers now; also where it never did."""
+        if self.head is None or self.head not in self._answered:
+            return True
+        tries = (probe([self.head], POLICY.probe_seconds)[self.head] for _ in range(2))
+        return ANSWERS in tries
+
     @property
     def head_lost(self) -> str | None:
         """What to say where the head has been silent for too long; None while it has not."""
