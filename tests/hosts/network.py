@@ -89,8 +89,9 @@ class Host:
             (self.folder / "booted").unlink(missing_ok=True)
             alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
             program = f"touch {self.folder}/booted; while true; do sleep 3600 & wait; done"
+            with_us = ["setpriv", "--pdeathsig", "KILL"]
             self._first = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *alone, "bash", "-c", program]
+                [*with_us, "ip", "netns", "exec", self.namespace, *alone, "bash", "-c", program]
             )
             while not (self.folder / "booted").exists():
                 time.sleep(0.01)

@@ -15,14 +15,19 @@ import psutil
 
 
 def close_connections(host: str) -> int:
-    """Close every TCP connection of this process to or from a host; return how many.
+    """Close every TCP connection that this process has made to a host; return how many.
+
+    Those that the host has made to us stay: Ray's head takes the end of its own for our death.
 
     Args:
         host: its IP address.
     """
-    closed = 0
-    for one in psutil.Process().net_connections("tcp"):
+    closed, all_of_them = 0, psutil.Process().net_connections("tcp")
+    served = {one.laddr.port for one in all_of_them if one.status == psutil.CONN_LISTEN}
+    for one in all_of_them:
         if one.fd < 0 or not one.raddr or _plain(one.raddr.ip) != _plain(host):
+            continue
+        if one.laddr.port in served:
             continue
         with suppress(OSError), socket.socket(fileno=os.dup(one.fd)) as sock:
             # The number may be that of another file by now.

@@ -173,21 +173,22 @@ def test_an_answer_in_time_or_none() -> None:
     assert Answer(broken).within(60) is None
 
 
-def test_connections_to_one_host_are_closed() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = socket.create_connection(server.getsockname())
-        theirs, _ = server.accept()
-        assert close_connections("198.51.100.1") == 0
-        ours.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            ours.recv(1)
-        other = socket.create_server(("127.0.0.2", 0))
-        far = socket.create_connection(other.getsockname(), source_address=("127.0.0.3", 0))
+def test_connections_made_to_one_host_are_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as here, socket.socket() as there:
+        # One that listens in a process of its own would not be among ours.
+        there.bind(("127.0.0.2", 0))
+        there.listen()
+        served = there.getsockname()
+        ours = socket.create_connection(served, source_address=("127.0.0.3", 0))
+        theirs = socket.create_connection(here.getsockname(), source_address=("127.0.0.2", 0))
+        accepted, _ = here.accept()
+        assert close_connections("192.0.2.1") == 0
         assert close_connections("127.0.0.2") == 1
-        assert far.recv(1) == b""
+        assert ours.recv(1) == b""
+        accepted.setblocking(False)  # which 127.0.0.2 has made to us
         with pytest.raises(BlockingIOError):
-            ours.recv(1)
-        for sock in (ours, theirs, far, other):
+            accepted.recv(1)
+        for sock in (ours, theirs, accepted):
             sock.close()
 
 
