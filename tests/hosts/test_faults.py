@@ -71,7 +71,7 @@ def test_a_host_comes_late(fresh: HostCluster, calm: Outcome) -> None:
 
 
 def test_the_heads_host_loses_its_power(fresh: HostCluster) -> None:
-    net, rounds = fresh.net, 12
+    net, rounds = fresh.net, 9
     found = fresh.run("head", net["head"].power_off, rounds=rounds)
     assert found.status == 1, found.said
     assert found.ended < 20 + 2, found.said

@@ -99,6 +99,7 @@ class Watch:
         self._answered: dict[Address, float] = {}
         self._last_silence: dict[Address, float] = {}
         self._refused: set[Address] = set()
+        self._cut_off = -math.inf  # when no other host answered for the last time
         interfaces = psutil.net_if_addrs().values()
         self._own = {one.address for addresses in interfaces for one in addresses}
         self._asked = time.monotonic()
@@ -148,9 +149,8 @@ class Watch:
         silence = self.head_silence
         if self.head is None or silence < POLICY.head_silent:
             return None
-        near = {self.head[0], *self._own}
-        others = [a for a in self.nodes.values() if a in self._answered and a[0] not in near]
-        alone = bool(others) and all(self._silence(a) >= POLICY.silent_after for a in others)
+        # Where no other node answers either, it is this machine's link.
+        alone = self._asked - self._cut_off < POLICY.head_silent
         if alone and silence < POLICY.all_silent:
             return None
         place = f"{self.head[0]}:{self.head[1]}"
@@ -189,9 +189,18 @@ class Watch:
                     close_connections(address[0])
             elif address in self._answered:
                 self._last_silence[address] = now
+        self._note_cut(found, now)
         self._refused = {address for address, how in found.items() if how == REFUSES}
         # Where this process itself did not run for a while, nobody was silent.
         self._asked = now if now - asked < 2 * POLICY.probe_seconds + POLICY.glance else asked
+
+    def _note_cut(self, found: dict[Address, str], now: float) -> None:
+        """Note whether no host but this one and the head's answers, though some did before."""
+        near = {*self._own, self.head[0] if self.head else ""}
+        others = [address for address in found if address in self._answered]
+        others = [address for address in others if address[0] not in near]
+        if others and all(found[address] == SILENT for address in others):
+            self._cut_off = now
 
     def close(self) -> None:
         """End the thread."""

@@ -19,7 +19,7 @@ from simulation.engines.ray.connections import close_connections
 from simulation.engines.ray.limits import Answer
 from simulation.engines.ray.overdue import Overdue
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot
-from simulation.engines.ray.watch import Watch
+from simulation.engines.ray.watch import ANSWERS, SILENT, Watch
 from tests.simulation.tools import training
 
 TRAIN = training([0], None)
@@ -209,7 +209,10 @@ def test_a_head_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         "since 16 s"
     )
     watch._refused, watch._answered[node] = set(), 50.0
+    watch._note_cut({head: SILENT, node: SILENT}, 99.0)
     assert watch.head_lost is None  # It is this machine's link.
+    watch._note_cut({head: SILENT, node: ANSWERS}, 100.0)
+    assert watch.head_lost is None  # It is back, and the head may answer next.
     watch._answered[head] = 100.0 - POLICY.all_silent
     assert watch.head_lost == ("the cluster's head is out of reach: no node answers since 55 s")
     assert watch.silence("a") == 50.0 and watch.silence("b") == 0.0
