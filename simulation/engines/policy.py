@@ -74,6 +74,9 @@ who is out of reach (clusters of several nodes alone)
 ``fetch_least``       5       Seconds for a result that is done to come from its node, before it is
                               made again elsewhere too ...
 ``fetch_after``       3       ... or so many times what the slowest has taken so far.
+``piece_bytes``       90,000  Bytes of a piece of a result that comes with a worker's answers; Ray
+                              sends up to 100 KB so (its ``max_direct_call_object_size``).
+``pieces_each``       100     Pieces of one answer: Ray sends up to 10 MB with it.
 ``pull_first``        10      Seconds of a worker's first try to fetch a value; each other has twice
                               as many. Ray asks again after 10, 20, 40 ... s, and anew in each try.
 ``pull_tries``        5       Tries, after which the call has failed, and is done again.
@@ -134,6 +137,8 @@ class Policy:
     nudge: float = 5.0
     fetch_least: float = 5.0
     fetch_after: float = 3.0
+    piece_bytes: int = 90_000
+    pieces_each: int = 100
     pull_first: float = 10.0
     pull_tries: int = 5
     ready_least: float = 120.0

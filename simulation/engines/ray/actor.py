@@ -16,6 +16,7 @@ import ray
 from simulation.engines.calls import Call, Status
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.limits import fetched
+from simulation.engines.ray.pieces import Apart
 from simulation.records.client_states import StateError
 
 if TYPE_CHECKING:
@@ -109,6 +110,16 @@ class Worker:
             found = [fetched(value.ref)]
             self._fetched.append((key, found[0]))
         return found[0]
+
+    def take_apart(self, refs: Sequence[ray.ObjectRef]) -> int:
+        """Cut a value of this node into pieces; return how many."""
+        self._apart = Apart(ray.get(refs[0], timeout=POLICY.pull_first))
+        return len(self._apart)
+
+    def pieces(self, first: int, count: int) -> Any:
+        """Return some pieces of what was cut last."""
+        some = self._apart.some(first, count)
+        return some if count > 1 else some[0]
 
     def where(self) -> tuple[str, int]:
         """Return the node's id and the process id."""

@@ -26,6 +26,7 @@ from simulation.engines.engine import Engine, Progress
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Shared
 from simulation.engines.ray.object_states import ObjectStoreLedger, from_files
+from simulation.engines.ray.pieces import Pieces
 from simulation.engines.ray.pool import EXECUTOR, Pool
 from simulation.engines.ray.slots import PoolRun, Ticket
 from simulation.population.partition import AnyPartition
@@ -180,29 +181,32 @@ class RayEngine(Engine):
     def _fetch_anyhow(self, ticket: Ticket, which: int, limit: float) -> Any:
         """Wait for a result that is late, and for the same one from another worker."""
         assert ticket.refs is not None
-        coming: dict[Ticket, Any] = {ticket: ticket.refs[which].future()}
+        coming: list[tuple[Ticket, Any]] = [(ticket, ticket.refs[which].future())]
         last = ticket
         while True:
             node, title = self.pool.name_of(last), ticket.title or ticket.name
             text = f"the result of {title} has not come from {node} for {limit:.0f} s"
             if ticket.inputs:
                 raise ValueLost(text)
+            assert last.refs is not None
+            coming.append((last, Pieces(last.done_by, last.refs[which])))
             log.warning("%s; it is made again too", text)
             last = Ticket(ticket.owner, ticket.call, None, ticket.most, ticket.title)
             self.pool.submit(last, first=True)
             limit, end = 2 * limit, math.inf
             while time.monotonic() < end:
-                for made, future in coming.items():
+                for made, future in coming:
                     if future.done():
                         ticket.refs, ticket.status = made.refs, made.status
+                        ticket.done_by = made.done_by
                         return future.result()
                 try:
                     self._finish(last, POLICY.glance / 10)
                 except TimeoutError:
                     continue
-                if last not in coming:
+                if end == math.inf:
                     assert last.refs is not None
-                    coming[last] = last.refs[which].future()
+                    coming.append((last, last.refs[which].future()))
                     end = time.monotonic() + limit
                 time.sleep(POLICY.glance / 100)
 

@@ -316,7 +316,7 @@ class Pool(Losses):
         if ticket.opens:
             self._opened(slot, ticket.owner, status)
         elif not ticket.over:
-            ticket.refs = refs
+            ticket.refs, ticket.done_by = refs, slot.actor
             self._done(slot, ticket, status)
 
     @staticmethod

@@ -121,6 +121,7 @@ class Ticket:
         attempts: how many workers it has taken down.
         revived: how often it went again as the clients' states were lost.
         failure: why it cannot be done.
+        done_by: the actor that has done it.
     """
 
     owner: PoolRun
@@ -133,6 +134,7 @@ class Ticket:
     attempts: int = 0
     revived: int = 0
     failure: Exception | None = None
+    done_by: Any = None
 
     @property
     def opens(self) -> bool:
