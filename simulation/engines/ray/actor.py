@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import time
 import traceback
@@ -12,11 +13,11 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.exceptions import GetTimeoutError
 
 from simulation.engines.calls import Call, Status
 from simulation.engines.policy import POLICY
-from simulation.engines.ray.limits import fetched
-from simulation.engines.ray.pieces import Apart
+from simulation.engines.ray.pieces import Apart, ValueLate
 from simulation.records.client_states import StateError
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Worker:
         self._class.prepare(threads, gpus, library)
         self._executors: dict[int, Any] = {}
         self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=POLICY.values_kept)
+        self._patience = POLICY.fetch_least
+        self._coming: dict[bytes, list[bytes]] = {}
         self._node = ray.get_runtime_context().get_node_id()
 
     def open(self, pool_run: int, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
@@ -107,9 +110,20 @@ class Worker:
         key = value.ref.binary()
         found = [kept for name, kept in self._fetched if name == key]
         if not found:
-            found = [fetched(value.ref)]
+            try:
+                found = [ray.get(value.ref, timeout=self._patience)]
+            except GetTimeoutError:
+                self._patience *= 2  # A link may be that slow.
+                raise ValueLate("a value has not come to this node in time") from None
             self._fetched.append((key, found[0]))
         return found[0]
+
+    def keep(self, key: bytes, count: int, *pieces: bytes) -> None:
+        """Take some pieces of a shared value, of which there are ``count``."""
+        coming = self._coming.setdefault(key, [])
+        coming += pieces
+        if len(coming) == count:
+            self._fetched.append((key, pickle.loads(b"".join(self._coming.pop(key)))))
 
     def take_apart(self, refs: Sequence[ray.ObjectRef]) -> int:
         """Cut a value of this node into pieces; return how many."""

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,9 @@ from ray.exceptions import (
 
 from simulation.engines.calls import Poisoned, Status
 from simulation.engines.policy import POLICY
+from simulation.engines.ray.actor import Shared
 from simulation.engines.ray.overdue import Overdue
+from simulation.engines.ray.pieces import bring
 from simulation.engines.ray.private import LOW_MEMORY
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot
 from simulation.engines.ray.watch import Watch
@@ -98,6 +101,19 @@ class Losses(ABC):
         for ticket in line:
             if ticket.opens and ticket.owner in self._pool_runs:
                 self._open(slot, ticket.owner)
+
+    def _bring(self, slot: WorkerSlot, ticket: Ticket) -> None:
+        """Send a worker what it waited for in vain, and give the call back."""
+        call, node = ticket.call, "a node" if self._watch is None else self._watch.name(slot.node)
+        if call is None or ticket.over:
+            return
+        text = "the model does not come to %s; it is sent with the next call"
+        ticket.owner.news.append(partial(log.warning, text, node))
+        with suppress(RayError):
+            for field in fields(call):
+                if isinstance(value := getattr(call, field.name), Shared):
+                    bring(slot.actor, value.ref)
+        self._give_back([ticket])
 
     def _kill(self, actor: Any) -> None:
         """End an actor. On a cluster by a thread: its head may not answer."""

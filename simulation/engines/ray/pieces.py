@@ -1,4 +1,4 @@
-"""A result in pieces that travel with a worker's answers, past the object stores of the nodes.
+"""Values in pieces that travel with calls and answers, past the object stores of the nodes.
 
 Ray sends what is larger than 100 KB from object store to object store. After a host was cut off,
 these may find each other half a minute later than a worker and its driver do.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pickle
 from typing import Any
+
+import ray
 
 from simulation.engines.policy import POLICY
 
@@ -61,3 +63,20 @@ class Pieces:
     def result(self) -> Any:
         """Return the value."""
         return pickle.loads(b"".join(one.result() for one in self._parts))
+
+
+class ValueLate(RuntimeError):
+    """A value that a call takes does not come to the worker's node in time."""
+
+
+def bring(actor: Any, ref: Any) -> None:
+    """Send a worker a value of this node, in pieces; calls that are sent later find it there.
+
+    Args:
+        actor: the worker.
+        ref: Ray's reference to the value.
+    """
+    apart = Apart(ray.get(ref, timeout=POLICY.pull_first))
+    for first in range(0, len(apart), POLICY.pieces_each):
+        some = apart.some(first, min(POLICY.pieces_each, len(apart) - first))
+        actor.keep.remote(ref.binary(), len(apart), *some)

@@ -29,6 +29,7 @@ from simulation.engines.ray.actor import Worker
 from simulation.engines.ray.cluster import Cluster
 from simulation.engines.ray.losses import GONE, Event, Losses
 from simulation.engines.ray.overdue import Overdue
+from simulation.engines.ray.pieces import ValueLate
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
 from simulation.engines.ray.watch import Watch
 from simulation.worker.faults import WorkerError
@@ -315,6 +316,8 @@ class Pool(Losses):
         slot.late = slot.late and bool(slot.line)
         if ticket.opens:
             self._opened(slot, ticket.owner, status)
+        elif status.kind == ValueLate.__name__:
+            self._bring(slot, ticket)
         elif not ticket.over:
             ticket.refs, ticket.done_by = refs, slot.actor
             self._done(slot, ticket, status)

@@ -10,13 +10,20 @@ import pytest
 
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Worker
-from simulation.engines.ray.pieces import Apart, Pieces
+from simulation.engines.ray.pieces import Apart, Pieces, bring
 
 
 class Holder:
     """What a worker does with its values."""
 
-    take_apart, pieces = Worker.take_apart, Worker.pieces
+    take_apart, pieces, keep = Worker.take_apart, Worker.pieces, Worker.keep
+
+    def __init__(self) -> None:
+        self._coming: dict[bytes, list[bytes]] = {}
+        self._fetched: list[tuple[bytes, Any]] = []
+
+    def kept(self) -> list[tuple[bytes, Any]]:
+        return self._fetched
 
     def make(self, size: int) -> Any:
         return {"part": np.arange(size, dtype=np.float64), "clients": [1, 2]}
@@ -34,6 +41,17 @@ def test_a_value_comes_in_pieces(size: int, ray_cluster: Any) -> None:
     found = pieces.result()
     np.testing.assert_array_equal(found["part"], np.arange(size, dtype=np.float64))
     assert found["clients"] == [1, 2]
+
+
+@pytest.mark.parametrize("size", [1, 3_000_000])
+def test_a_value_is_brought_in_pieces(size: int, ray_cluster: Any) -> None:
+    holder = ray_cluster.remote(Holder).options(num_cpus=0).remote()
+    model = np.arange(size, dtype=np.float64)
+    ref = ray_cluster.put(model)
+    bring(holder, ref)
+    ((key, found),) = ray_cluster.get(holder.kept.remote())
+    assert key == ref.binary()
+    np.testing.assert_array_equal(found, model)
 
 
 def test_pieces_are_small_enough_and_none_is_missing() -> None:
