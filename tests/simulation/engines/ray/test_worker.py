@@ -6,11 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import GetTimeoutError
 
 from simulation.engines.calls import Call
 from simulation.engines.policy import POLICY
 from simulation.engines.ray import actor
 from simulation.engines.ray.actor import Shared, Worker
+from simulation.engines.ray.pieces import Apart
 
 
 def shared(number: int) -> Shared:
@@ -24,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the store hold a list for each number; return the numbers that it is asked for."""
     numbers: list[int] = []
 
-    def get(ref: Any) -> list[int]:
+    def get(ref: Any, timeout: float) -> list[int]:
         numbers.append(ref.number)
         return [ref.number]
 
@@ -37,7 +39,7 @@ def idle() -> Worker:
     """Return a worker that holds no run."""
     made = object.__new__(Worker)
     made._executors, made._fetched = {}, deque(maxlen=POLICY.values_kept)
-    made._node = "here"
+    made._node, made._patience, made._coming = "here", POLICY.fetch_least, {}
     return made
 
 
@@ -82,10 +84,35 @@ def test_nothing_is_kept_of_a_run_that_has_left(idle: Worker, asked: list[int]) 
 def test_a_value_that_cannot_be_fetched_fails_the_call(
     idle: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def get(ref: Any) -> None:
+    def get(ref: Any, timeout: float) -> None:
         raise RuntimeError("gone")
 
     monkeypatch.setattr(actor.ray, "get", get)
     idle._executors[7] = None
     status, value, kept = idle.call(7, Echo(one=shared(1)))
     assert (status.error, value, kept) == ("RuntimeError: gone", None, None)
+
+
+def test_a_value_that_is_late_is_told_and_may_come_in_pieces(
+    idle: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def get(ref: Any, timeout: float) -> None:
+        waited.append(timeout)
+        raise GetTimeoutError
+
+    monkeypatch.setattr(actor.ray, "get", get)
+    idle._executors[7] = None
+    for _ in range(2):
+        status, value, _kept = idle.call(7, Echo(one=shared(1)))
+        assert (status.kind, value) == ("ValueLate", None)
+    assert waited == [POLICY.fetch_least, 2 * POLICY.fetch_least]
+    key, apart = shared(1).ref.binary(), Apart([1] * POLICY.piece_bytes)
+    assert len(apart) > 1
+    for place in range(len(apart)):
+        assert not idle._fetched
+        idle.keep(key, len(apart), *apart.some(place, 1))
+    status, value, _kept = idle.call(7, Echo(one=shared(1)))
+    assert status.error is None and value[0] == [1] * POLICY.piece_bytes
+    assert len(waited) == 2
