@@ -30,6 +30,12 @@ TRAINING = (
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 """What computes, by the name in ``config.json``."""
 
+BASELINES = {
+    "centralised": "Centralised training on the pooled data is the upper baseline.",
+    "local": "Training on each client's data alone is the lower baseline.",
+}
+"""What is said of runs without a federation, by their mode."""
+
 Citations = Mapping[str, str | Sequence[str]]
 
 
@@ -145,10 +151,7 @@ def methods(
         verb = "We compare" if len(named) > 1 else "We run"
         sentences.append(f"{verb} {listing(named)}.")
     sentences += guarantees(runs)
-    if "centralised" in set(modes):
-        sentences.append("Centralised training on the pooled data is the upper baseline.")
-    if "local" in set(modes):
-        sentences.append("Training on each client's data alone is the lower baseline.")
+    sentences += [text for mode, text in BASELINES.items() if mode in set(modes)]
     sentences += about_seeds(runs, cite, test)
     sentences.append(
         f"Simulations use Sunflower on Flower{cite(BIBTEX['flwr'])} and Ray{cite(BIBTEX['ray'])}."
