@@ -126,7 +126,8 @@ class Losses(ABC):
     def _note_death(line: Sequence[Ticket], how: str) -> None:
         """Let the runs that a worker was working for log that it is no more."""
         for owner in dict.fromkeys(ticket.owner for ticket in line):
-            calls = sum(ticket.owner is owner and not ticket.opens for ticket in line)
+            mine = [ticket for ticket in line if ticket.owner is owner]
+            calls = sum(not (ticket.opens or ticket.over) for ticket in mine)
             text = "a worker %s; %d calls go to others"
             owner.news.append(partial(log.warning, text, how, calls))
 
