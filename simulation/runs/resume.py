@@ -63,7 +63,8 @@ def as_computed(path: Path, experiment: Experiment) -> Experiment:
             f"it, got {asked.backend!r}"
         )
     if library != "jax":
-        return experiment.replace(**{"resources.backend": library})
+        same = asked.library == library
+        return experiment if same else experiment.replace(**{"resources.backend": library})
     if asked.lanes not in (None, lanes):
         raise RunError(
             f"resume: resources.lanes must stay {lanes} in {path}, as last bits depend on it, "

@@ -58,6 +58,7 @@ def test_another_version_of_ray_or_python_is_told(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster, "why_not", lambda address: None)  # There is no such host.
     with pytest.raises(cluster.ResourceError) as caught:
         cluster.Cluster(Resources(address="head:6379"))
     assert str(caught.value).startswith(
