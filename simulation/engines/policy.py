@@ -77,9 +77,11 @@ who is out of reach (clusters of several nodes alone)
 ``piece_bytes``       90,000  Bytes of a piece of a result that comes with a worker's answers; Ray
                               sends up to 100 KB so (its ``max_direct_call_object_size``).
 ``pieces_each``       100     Pieces of one answer: Ray sends up to 10 MB with it.
-``pull_first``        10      Seconds of a worker's first try to fetch a value; each other has twice
-                              as many. Ray asks again after 10, 20, 40 ... s, and anew in each try.
-``pull_tries``        5       Tries, after which the call has failed, and is done again.
+``pull_first``        10      Seconds to fetch a value from another node: the model and what is
+                              shared come in pieces with the call then; a client's state is tried
+                              again, with twice as many. Ray asks again after 10, 20, 40 ... s, and
+                              anew in each try.
+``pull_tries``        2       Tries for a client's state, after which the call is done again.
 ``ready_least``       120     Seconds for a new worker to get ready before another is started in its
                               place; each other has twice as many.
 ``waiting_said``      30      Seconds of waiting that are said; then after twice as many each time.
@@ -140,7 +142,7 @@ class Policy:
     piece_bytes: int = 90_000
     pieces_each: int = 100
     pull_first: float = 10.0
-    pull_tries: int = 5
+    pull_tries: int = 2
     ready_least: float = 120.0
     waiting_said: float = 30.0
     head_silent: float = 16.0

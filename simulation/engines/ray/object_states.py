@@ -45,7 +45,7 @@ class ObjectState:
             StateError: if the array went down with its node, or does not come from there.
         """
         try:
-            return np.array(fetched(self.ref, tries=2)[self.row])
+            return np.array(fetched(self.ref)[self.row])
         except RayError as error:
             raise StateError(f"lost with its node: {error}") from error
 
