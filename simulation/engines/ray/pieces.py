@@ -1,7 +1,8 @@
 """Values in pieces that travel with calls and answers, past the object stores of the nodes.
 
 Ray sends what is larger than 100 KB from object store to object store. After a host was cut off,
-these may find each other half a minute later than a worker and its driver do.
+these may find each other half a minute later than a worker and its driver do. Values are pickled as
+Ray pickles all that it carries between these processes: who can send one could send the other.
 """
 
 from __future__ import annotations
