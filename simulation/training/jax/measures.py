@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from simulation.config.libraries import LibraryError
-from simulation.records.rows import STATES, Rows
 from simulation.training.backend import ModelError
-from simulation.training.keras import accuracy, default_loss, losses, private
+from simulation.training.keras import accuracy, losses, private
 from simulation.training.keras.accuracy import PLAIN, Accuracy
+from simulation.training.keras.measuring import MetricColumns, described, fitting, flattened
 from simulation.training.measured import Described
 
 
@@ -39,7 +39,7 @@ class Measures:
     ) -> None:  # fmt: skip
         self.chosen = chosen
         target, given = jnp.asarray(y), jnp.asarray(output)
-        try:
+        with fitting(model, given, y):
             compiled = private.compiled_metrics(model)
             if compiled is not None and not compiled.built:
                 compiled.build(target, given)
@@ -47,15 +47,6 @@ class Measures:
             self.accuracy = accuracy.choose(model, target, given, classes)
             self.metrics = Metrics(model, self.accuracy)
             each = self._try(model, target, given, weights)
-        except (ModelError, LibraryError):
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(
-                f"model {model.name!r} must have a loss and metrics that fit its output of shape "
-                f"{tuple(output.shape[1:])} and targets of shape {tuple(y.shape[1:])} ({y.dtype}), "
-                f"got {type(error).__name__}: {reason}"
-            ) from error
         self.by_batches = not each or self.metrics.size > 0
         """Whether evaluation takes batch by batch of one client, as Keras' ``evaluate`` does."""
 
@@ -83,13 +74,10 @@ class Measures:
 
     def described(self, scale: Any) -> Described:
         """Return what a run says of its model."""
-        loss = None if self.loss is None else default_loss.in_words(self.loss)
-        found = self.accuracy
-        name, alias = (found.name, found.alias) if found is not None else (None, "")
-        return Described(loss, self.chosen, name, alias, self.metrics.names, scale)
+        return described(self.loss, self.chosen, self.accuracy, self.metrics.names, scale)
 
 
-class Metrics:
+class Metrics(MetricColumns):
     """The metrics that a model is compiled with, beside the accuracy; variables as one vector [S].
 
     What a Keras metric has seen is in its variables, and those of two sets of examples add up.
@@ -134,20 +122,12 @@ class Metrics:
             else:  # Keras leaves a mask of the output out where nothing is weighted.
                 metric.update_state(y, bare, sample_weight=valid)
 
+    @override
     def results(self, states: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the values of :attr:`names` [K, M] for variables [K, S]."""
         if self._results is None:
-            self._results = jax.jit(lambda flat: jnp.stack(list(self._values(flat).values())))
+            self._results = jax.jit(lambda flat: jnp.asarray([*self._values(flat).values()]))
         rows = [np.asarray(self._results(np.asarray(row, np.float32))) for row in states]
         return np.array(rows, np.float64).reshape(len(states), len(self.names))
-
-    def columns(self, states: NDArray[Any], prefix: str = "") -> Rows:
-        """Return a column for each metric, and one of their variables [K, S]; {} without any."""
-        if not self.size:
-            return {}
-        values = self.results(states)
-        named = {f"{prefix}{n}": v for n, v in zip(self.names, values.T, strict=True)}
-        return {**named, STATES: states}
 
     def _values(self, flat: Any) -> dict[str, Any]:
         pairs, at = [], 0
@@ -158,21 +138,4 @@ class Metrics:
             at += size
         with keras.StatelessScope(pairs):
             assert self._whole is not None
-            return _flat(self._whole.result(), self._known)
-
-
-def _flat(values: dict[str, Any], without: set[str]) -> dict[str, Any]:
-    """Return numbers by name; of a metric with several, each with its place in its name."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if name in without:
-            continue
-        if isinstance(value, dict):
-            flat |= _flat({f"{name}_{k}": v for k, v in value.items()}, without)
-            continue
-        value = jnp.asarray(value, jnp.float32)
-        if value.ndim == 0:
-            flat[name] = value
-        else:
-            flat |= {f"{name}_{i}": part for i, part in enumerate(value.reshape(-1))}
-    return flat
+            return flattened(self._whole.result(), self._known)

@@ -26,6 +26,7 @@ from simulation.training.keras.keras_model import (
     seed_states,
     statistics,
 )
+from simulation.training.keras.measuring import check_units
 from strategies.spec import Vector
 
 
@@ -159,12 +160,7 @@ class PreparedModel:
             raise ModelError(
                 f"model {self.keras.name!r} must have one output, got a {type(out).__name__}"
             )
-        several = classes is not None and classes > 2 and y.dtype.kind in "iu"
-        if several and 1 < out.shape[-1] < classes and y.shape[1:] != out.shape[1:]:
-            raise ModelError(
-                f"model output must have at least {classes} units (classes of the dataset), "
-                f"got {out.shape[-1]}"
-            )
+        check_units(out.shape, y, classes)
         return np.zeros(out.shape, out.dtype)
 
 

@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from simulation.records.rows import STATES, Rows
 from simulation.training.keras import private
 from simulation.training.keras.accuracy import PLAIN, Accuracy
+from simulation.training.keras.measuring import MetricColumns, flattened
 
 
-class KerasMetrics:
+class KerasMetrics(MetricColumns):
     """Metrics of a model, with their variables as one vector [S].
 
     Args:
@@ -44,7 +45,7 @@ class KerasMetrics:
         self.names: tuple[str, ...] = ()
         if self.metrics:
             self.reset()
-            self.names = tuple(_flat(self._values(), self._known))
+            self.names = tuple(flattened(self._values(), self._known))
 
     def reset(self) -> None:
         """Let every metric have seen nothing."""
@@ -69,13 +70,13 @@ class KerasMetrics:
         if self.metrics:
             self.model.compute_metrics(x, y, output, sample_weight=weights)
 
+    @override
     def results(self, states: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the values of :attr:`names` [K, M] for variables [K, S]."""
         if self._results is None:
 
             def results(flat: tf.Tensor) -> tf.Tensor:
                 self.put(flat)
-                values = _flat(self._values(), self._known)
+                values = flattened(self._values(), self._known)
                 return tf.stack([tf.cast(v, tf.float32) for v in values.values()])
 
             signature = [tf.TensorSpec([self.size], tf.float32)]
@@ -84,35 +85,9 @@ class KerasMetrics:
         rows = [self._results(tf.constant(row, tf.float32)).numpy() for row in states]
         return np.array(rows, np.float64).reshape(len(states), len(self.names))
 
-    def columns(self, states: NDArray[Any], prefix: str = "") -> Rows:
-        """Return a column for each metric, and one of their variables [K, S]; {} without any."""
-        if not self.size:
-            return {}
-        values = self.results(states)
-        named = {f"{prefix}{n}": v for n, v in zip(self.names, values.T, strict=True)}
-        return {**named, STATES: states}
-
     def _values(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for metric in self.metrics:
             value = metric.result()
             found |= value if isinstance(value, dict) else {metric.name: value}
         return found
-
-
-def _flat(values: dict[str, Any], without: set[str]) -> dict[str, Any]:
-    """Return numbers by name; of a metric with several, each with its place in its name."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if name in without:
-            continue
-        if isinstance(value, dict):
-            flat |= _flat({f"{name}_{k}": v for k, v in value.items()}, without)
-            continue
-        value = tf.convert_to_tensor(value)
-        if value.shape.rank == 0:
-            flat[name] = value
-        else:
-            parts = tf.unstack(tf.reshape(value, [-1]), num=value.shape.num_elements())
-            flat |= {f"{name}_{i}": part for i, part in enumerate(parts)}
-    return flat

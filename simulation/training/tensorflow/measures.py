@@ -8,9 +8,8 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from simulation.config.libraries import LibraryError
-from simulation.training.backend import ModelError
-from simulation.training.keras import accuracy, default_loss, losses, private
+from simulation.training.keras import accuracy, losses, private
+from simulation.training.keras.measuring import described, fitting
 from simulation.training.measured import Described
 from simulation.training.tensorflow import steps
 from simulation.training.tensorflow.keras_metrics import KerasMetrics
@@ -44,21 +43,12 @@ class Measures:
     ) -> None:
         self.chosen = chosen
         target = tf.constant(y)
-        try:
+        with fitting(model, output, y):
             self._try(model, x, target, output, weights)
             self.loss, _ = losses.resolved(model, target, output)
             self.accuracy = accuracy.choose(model, target, output, classes)
             self.metrics = KerasMetrics(model, self.accuracy)
             each = losses.by_example(model, target, output, weights)
-        except (ModelError, LibraryError):
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(
-                f"model {model.name!r} must have a loss and metrics that fit its output of shape "
-                f"{tuple(output.shape[1:])} and targets of shape {tuple(y.shape[1:])} ({y.dtype}), "
-                f"got {type(error).__name__}: {reason}"
-            ) from error
         self.by_batches = not each or self.metrics.size > 0
         """Whether evaluation takes batch by batch of one client, as Keras' ``evaluate`` does."""
 
@@ -82,7 +72,4 @@ class Measures:
 
     def described(self, scale: Any) -> Described:
         """Return what a run says of its model."""
-        loss = None if self.loss is None else default_loss.in_words(self.loss)
-        found = self.accuracy
-        name, alias = (found.name, found.alias) if found is not None else (None, "")
-        return Described(loss, self.chosen, name, alias, self.metrics.names, scale)
+        return described(self.loss, self.chosen, self.accuracy, self.metrics.names, scale)

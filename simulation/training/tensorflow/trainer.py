@@ -31,6 +31,7 @@ from simulation.training.keras.keras_model import (
     sgd_of,
     statistics,
 )
+from simulation.training.keras.measuring import check_units
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Job, Plan, trained_client
 from simulation.training.tensorflow import steps as stepping
@@ -276,10 +277,5 @@ class TensorFlowTrainer:
             raise ModelError(
                 f"model {self.model.name!r} must have one output, got a {type(out).__name__}"
             )
-        several = classes is not None and classes > 2 and y.dtype.kind in "iu"
-        if several and 1 < out.shape[-1] < classes and y.shape[1:] != out.shape[1:]:
-            raise ModelError(
-                f"model output must have at least {classes} units (classes of the dataset), "
-                f"got {out.shape[-1]}"
-            )
+        check_units(out.shape, y, classes)
         return out
