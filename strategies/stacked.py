@@ -6,7 +6,7 @@ nobody need write them, or fetch them from the device that has computed them.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from typing_extensions import override
 from strategies.spec import Vector
 
 
-class Computed(np.lib.mixins.NDArrayOperatorsMixin):
+class Computed(np.lib.mixins.NDArrayOperatorsMixin, ABC):
     """A vector that becomes an array when it is asked for; all but sums take it for that array."""
 
     shape: tuple[int, ...]
