@@ -17,7 +17,7 @@ from strategies import Algorithm, Cohort, Federated, Median, average, catalog, e
 from strategies.privacy import NOISE
 from strategies.random_streams import stream
 from tests.simulation.population.test_sampling import BASE
-from tests.simulation.runs.test_resume import StopAfter
+from tests.simulation.same_bits import StopAfter
 
 pytest.importorskip("dp_accounting")
 

@@ -19,6 +19,7 @@ from simulation.records.client_states import StateFolder
 from simulation.rounds.folding import FoldingDriver
 from simulation.worker.setup import Setup
 from strategies import Algorithm, Cohort, Federated, catalog
+from tests.simulation import same_bits
 from tests.simulation.flower.flower_nodes import in_memory
 from tests.simulation.tools import answering
 
@@ -26,7 +27,7 @@ CLIENTS, ROUNDS = 8, 2
 EXPERIMENT = parse(
     {
         "dataset": "fashion-mnist-mini",
-        "model": "tests.simulation.engines.test_battery:tiny",
+        "model": f"{same_bits.HERE}:tiny",
         "clients": CLIENTS,
         "rounds": ROUNDS,
         "partition": {"kind": "on-demand", "examples_per_client": 12},
@@ -35,27 +36,6 @@ EXPERIMENT = parse(
 
 VARYING = Cohort(2, seed=173, sampling="poisson")
 """A cohort for noise: nobody in round 1, some in round 2."""
-
-
-def tiny(shape: tuple[int, ...], classes: int) -> Any:
-    """Return a model of few weights, with layers to keep and with moving statistics."""
-    import keras
-
-    layers = keras.layers
-    pooled = [keras.Input(shape), layers.AveragePooling2D(7), layers.Flatten()]
-    dense = [layers.Dense(4), layers.BatchNormalization(), layers.Dense(classes)]
-    return keras.Sequential([*pooled, *dense], name="tiny")
-
-
-def trainable(shape: tuple[int, ...], classes: int) -> Any:
-    """Return a model without moving statistics, which noise would spoil."""
-    import keras
-
-    layers = keras.layers
-    return keras.Sequential(
-        [keras.Input(shape), layers.AveragePooling2D(7), layers.Flatten(), layers.Dense(classes)],
-        name="trainable",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +63,7 @@ def experiment_for(algorithm: Algorithm) -> Experiment:
     """Return the experiment, with the model that an algorithm can have."""
     if algorithm.noise is None:
         return EXPERIMENT
-    return EXPERIMENT.replace(model="tests.simulation.engines.test_battery:trainable")
+    return EXPERIMENT.replace(model=f"{same_bits.HERE}:trainable")
 
 
 def started(grid: Any, algorithm: Algorithm, given: Any, folder: Path) -> Any:

@@ -20,7 +20,7 @@ from simulation.flower import app_replies
 from simulation.flower.app_replies import Diverged, Replies
 from simulation.runs.app_run import run_app
 from tests.simulation.flower.test_app import write
-from tests.simulation.runs.test_resume import StopAfter
+from tests.simulation.same_bits import StopAfter
 
 CLIENT = """
 import os

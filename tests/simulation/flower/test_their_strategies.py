@@ -21,7 +21,7 @@ from simulation.runs.run import simulate
 from simulation.worker.setup import Setup
 from strategies import FedProx, WeightedMean
 from tests.simulation.conftest import SMALL
-from tests.simulation.runs.test_resume import StopAfter
+from tests.simulation.same_bits import StopAfter
 from tests.simulation.tools import answering, messaging
 
 MADE: dict[str, Any] = {

@@ -14,7 +14,7 @@ from simulation.listeners.listener import Listener
 from simulation.population.deal import prepare
 from simulation.runs.run import make_strategy, simulate
 from strategies import epsilon
-from tests.simulation.runs.test_resume import StopAfter
+from tests.simulation.same_bits import StopAfter
 
 BASE = {
     "dataset": "synthetic(1,1)",

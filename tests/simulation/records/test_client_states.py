@@ -19,7 +19,7 @@ from simulation.records.client_states import StateError, StateFile, StateFolder
 from simulation.records.log import DiskError
 from simulation.runs.run import simulate
 from strategies.spec import Spec
-from tests.simulation.runs.test_resume import StopAfter
+from tests.simulation.same_bits import StopAfter
 
 STATE = np.linspace(-1, 1, 7, dtype=np.float32)
 

@@ -25,7 +25,7 @@ from simulation.records.reading import read_json
 from simulation.rounds.driver import RoundError
 from simulation.runs.run import simulate
 from simulation.worker.faults import ClientError
-from tests.simulation.runs.test_resume import StopAfter
+from tests.simulation.same_bits import StopAfter
 
 BASE: dict[str, Any] = {
     "name": None,

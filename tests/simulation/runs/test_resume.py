@@ -17,22 +17,11 @@ from simulation.config.experiment import Experiment
 from simulation.records import checkpoint
 from simulation.records.reading import is_complete, read_json, read_rounds
 from simulation.records.run_folder import RunFolder
-from simulation.runs.run import Listener, simulate
+from simulation.runs.run import simulate
 from simulation.studies.campaign import carry_out, state_of
 from strategies import Algorithm, WeightedMean, average, clipped, plain
 from strategies.privacy import GaussianNoise
-
-
-class StopAfter(Listener):
-    """Press Ctrl-C when the line of a round has been written."""
-
-    def __init__(self, round: int) -> None:
-        self.round = round
-
-    def line(self, record: Mapping[str, Any]) -> None:
-        if record["round"] == self.round:
-            raise KeyboardInterrupt
-
+from tests.simulation.same_bits import StopAfter
 
 STRATEGIES = [{"name": "fedavg"}, {"name": "fedadam"}, {"name": "scaffold"}]
 

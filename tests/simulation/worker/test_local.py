@@ -18,7 +18,7 @@ from simulation.worker.executor import Executor
 from simulation.worker.setup import Setup
 from strategies import FedAvg
 from strategies.client_rule import ClientRule
-from tests.simulation.runs.test_resume import StopAfter
+from tests.simulation.same_bits import StopAfter
 from tests.simulation.tools import train_one
 
 BASE: dict[str, Any] = {

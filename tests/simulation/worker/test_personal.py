@@ -12,7 +12,7 @@ from simulation.worker.executor import Executor
 from simulation.worker.setup import Setup
 from strategies.client_rule import ClientRule
 from strategies.personal import local_entries
-from tests.simulation.runs.test_resume import StopAfter
+from tests.simulation.same_bits import StopAfter
 from tests.simulation.tools import answering, messaging, train_one
 
 BASE = {
