@@ -61,7 +61,7 @@ def _measured(rounds: int, changes: dict[str, Any]) -> tuple[float, float]:
     lines = outcome.of("round")[WARM:]
     if outcome.error or len(lines) < 2:
         raise SystemExit(f"Sunflower failed: {outcome.error}")
-    whole = [1000 * (after["time"] - before["time"]) for before, after in pairwise(lines)]
+    whole = [1000 * (after["clock"] - before["clock"]) for before, after in pairwise(lines)]
     driver = [w - 1000 * line["busy"] for w, line in zip(whole, lines[1:], strict=True)]
     return median(whole), median(driver)
 

@@ -43,6 +43,7 @@ ABOUT = {
     "data.owner": "column that tells whose a row is; `writer_id`, `user_id` and the like",
     "faults.min_replies": "clients that must answer in a round",
     "faults.checkpoint_every": "rounds between two checkpoints",
+    "faults.checkpoint_seconds": "seconds between two checkpoints; 10 where neither is given",
     "partition.kind": "how rows are dealt, as below",
     "partition.classes_per_client": "for `pathological`",
     "partition.shards_per_client": "for `shards`",

@@ -41,7 +41,7 @@ def main() -> None:
     class Reporter(Listener):
         def line(self, record: Mapping[str, Any]) -> None:
             nonlocal busy
-            emit("round", round=record["round"], time=time.perf_counter(), busy=busy)
+            emit("round", round=record["round"], clock=time.perf_counter(), busy=busy)
             busy = 0.0
 
     with tempfile.TemporaryDirectory() as folder:

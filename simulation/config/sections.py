@@ -233,14 +233,16 @@ class Faults(Section):
 
     ``on_client_error``: ``fail``, ``skip``, or the fraction of a cohort that may be lost.
     ``chunk_timeout``: seconds after which a call counts as hung; None learns them from the run.
-    ``attempts``: how many workers a call may take down. ``checkpoint_every``: rounds.
+    ``attempts``: how many workers a call may take down. ``checkpoint_every``: rounds between two
+    checkpoints; ``checkpoint_seconds``: the time between two; where neither is given, 10 seconds.
     """
 
     on_client_error: Annotated[str | float, BeforeValidator(_policy)] = "fail"
     min_replies: Count = 1
     chunk_timeout: Positive | None = None
     attempts: Count = 3
-    checkpoint_every: Count = 1
+    checkpoint_every: Count | None = None
+    checkpoint_seconds: Positive | None = None
 
 
 Probability = Annotated[Float, Field(ge=0, lt=1)]

@@ -6,7 +6,9 @@ For tests and debugging: breakpoints work, and the bits are those of the Ray eng
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from typing_extensions import override
@@ -15,6 +17,7 @@ from simulation.datasets.dataset import Dataset
 from simulation.engines.calls import Call
 from simulation.engines.client_ledger import ClientLedger
 from simulation.engines.engine import Engine, Progress
+from simulation.engines.policy import POLICY
 from simulation.population.partition import AnyPartition
 from simulation.records.client_states import StateError, as_driver_error
 from simulation.worker.executor import Executor
@@ -24,12 +27,34 @@ _ONE_AT_A_TIME = threading.RLock()
 """A process has one model of each kind, whose weights a call sets: runs in threads take turns."""
 
 
+class Pace:
+    """How fast calls of training are, as the last ones were."""
+
+    def __init__(self) -> None:
+        self._cost = self._seconds = 0.0
+
+    @contextmanager
+    def of(self, call: Call) -> Iterator[None]:
+        """Watch a call."""
+        began = time.perf_counter()
+        yield
+        if call.tells_speed:
+            self._cost = POLICY.pace_memory * self._cost + call.cost
+            self._seconds = POLICY.pace_memory * self._seconds + time.perf_counter() - began
+
+    def cost_in(self, seconds: float) -> float:
+        """Return the cost of what takes so long; 0 while nothing is known."""
+        return seconds * self._cost / self._seconds if self._seconds else 0.0
+
+
 class InlineTicket:
     """A call that is carried out when its result is asked for."""
 
-    def __init__(self, call: Call, executor: Any, done: Callable[[], None] | None) -> None:
+    def __init__(
+        self, call: Call, executor: Any, done: Callable[[], None] | None, pace: Pace
+    ) -> None:
         self._call: Call | None = call
-        self._executor, self._done = executor, done
+        self._executor, self._done, self._pace = executor, done, pace
         self._value: Any = None
         self._kept: Any = None
 
@@ -37,7 +62,7 @@ class InlineTicket:
         """Return what the call returned (of training: without states)."""
         if self._call is not None:
             try:
-                with _ONE_AT_A_TIME:
+                with _ONE_AT_A_TIME, self._pace.of(self._call):
                     found = self._call.run(self._executor, *self._call.inputs)
             except StateError as error:
                 raise as_driver_error(str(error)) from error
@@ -63,7 +88,7 @@ class InlineEngine(Engine):
 
     def __init__(self, progress: Progress | None = None, executor: Any = Executor) -> None:
         super().__init__(progress)
-        self._class = executor
+        self._class, self._pace = executor, Pace()
 
     @override
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
@@ -84,7 +109,16 @@ class InlineEngine(Engine):
     def submit(
         self, call: Call, done: Callable[[], None] | None = None, attempts: int | None = None
     ) -> InlineTicket:
-        return InlineTicket(call, self._executor, done)
+        return InlineTicket(call, self._executor, done, self._pace)
+
+    @override
+    def min_cost(self, total: float) -> float:
+        """Return the cost of a call that takes long enough for what is around it to be little.
+
+        Args:
+            total: cost of the round.
+        """
+        return self._pace.cost_in(POLICY.alone_seconds)
 
     @override
     def result(self, ticket: InlineTicket, timeout: float | None = None) -> Any:

@@ -22,6 +22,8 @@ what is handed out whole
 ``unit_least``        1/128   A unit need not be smaller than this part of a worker's share of all
                               work: the hand-over takes the driver and Ray some 9 ms of a core.
 ``unit_seconds``      0.2     Nor smaller than so many seconds of training, however few workers.
+``alone_seconds``     1.0     Nor smaller than so many where one process does all: nobody waits for
+                              its share, and a call ends for the sake of the screen alone.
 ``driver_seconds``    0.01    Nor than so many seconds for each worker: with more hand-overs the
                               workers would wait for the driver.
 ``shared_seconds``    0.5     Seconds of training where several runs share the pool.
@@ -111,6 +113,7 @@ class Policy:
     unit_share: float = 1 / 2
     unit_least: float = 1 / 128
     unit_seconds: float = 0.2
+    alone_seconds: float = 1.0
     driver_seconds: float = 0.01
     shared_seconds: float = 0.5
     units_each: int = 16

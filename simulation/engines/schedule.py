@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.engines.policy import POLICY
-from simulation.worker.tree import T, Tree, leaves
+from simulation.worker.tree import T, Tree
 
 
 def weights(sizes: NDArray[np.int64], epochs: int) -> NDArray[np.float64]:
@@ -76,12 +76,19 @@ def units(
     only this: the tree, and so every sum, stays the same.
     """
     found: list[Tree[T]] = []
-    left = sum(cost(leaf) for leaf in leaves(root))
+    costs: dict[int, float] = {}
+
+    def total(node: Tree[T]) -> float:
+        inner = isinstance(node, tuple)
+        costs[id(node)] = sum(map(total, node)) if inner else cost(node)  # type: ignore[arg-type]
+        return costs[id(node)]
+
+    left = total(root)
     least = max(least, left * POLICY.unit_least / workers)
 
     def visit(node: Tree[T]) -> None:
         nonlocal left
-        own = sum(cost(leaf) for leaf in leaves(node))
+        own = costs[id(node)]
         if not isinstance(node, tuple) or own <= max(least, left * share / workers):
             found.append(node)
             left -= own

@@ -120,7 +120,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(folder.glob("round-*.safetensors"))
+    return sorted(folder.glob("round-*.safetensors"), key=_round)
 
 
 def _round(path: Path) -> int:

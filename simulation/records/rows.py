@@ -100,23 +100,25 @@ def client_table(
         evaluated: columns of the same clients' evaluation, if there was any.
         attackers: clients that attack.
     """
-    clients = rows["client"].tolist()
+    clients = rows["client"].astype(np.int64)
     table: dict[str, Any] = {
         "round": np.full(len(clients), round, np.int32),
-        "client": rows["client"].astype(np.int64),
+        "client": clients,
         "examples": rows["examples"].astype(np.int64),
     }
     own = [] if evaluated is None else metrics_in(evaluated)
-    place = {} if evaluated is None else {c: i for i, c in enumerate(evaluated["client"].tolist())}
-    known = [(i, place[c]) for i, c in enumerate(clients) if c in place]
     held = np.zeros(len(clients), np.int64)
+    there = np.zeros(len(clients), bool)
+    if evaluated is not None and len(evaluated["client"]):
+        order = np.argsort(evaluated["client"], kind="stable")
+        place = np.searchsorted(evaluated["client"], clients, sorter=order)
+        at = order[np.minimum(place, len(order) - 1)]
+        there = evaluated["client"][at] == clients
+        held[there] = evaluated["examples"][at[there]]
     for name in ("loss", "accuracy", *own):
         column = np.full(len(clients), np.nan)
-        for i, j in known:
-            assert evaluated is not None
-            held[i] = evaluated["examples"][j]
-            if held[i] > 0:
-                column[i] = evaluated[name][j]
+        if evaluated is not None and there.any():
+            column[there] = np.where(held[there] > 0, evaluated[name][at[there]], np.nan)
         table[name] = column
     for name in ("train_loss", "train_accuracy", *metrics_in(rows)):
         table[name] = rows[name].astype(np.float64)

@@ -19,7 +19,7 @@
 ======================  ====================================================================
 
 While a run is under way, ``clients.parquet`` and ``timeline.parquet`` are folders of parts, which
-pandas reads alike.
+pandas reads alike. Lines and parts are written some seconds after they were added, many at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import json
 import os
 import platform
 import re
-import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -37,13 +37,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simulation.config.atomic import flush, replacing
 from simulation.config.errors import RunError
 from simulation.config.experiment import Experiment
+from simulation.records.delayed import DelayedWriter
 from simulation.records.files import _plain, replace, to_json
+from simulation.records.parts import Parts
 from simulation.records.reading import read_json, read_lines
 
 FORMAT = 1
@@ -54,7 +55,7 @@ LINES = ("rounds.jsonl", "lost.jsonl")
 """Files that grow by lines each round."""
 
 PARTED = ("clients.parquet", "timeline.parquet")
-"""Tables that grow by a part each round."""
+"""Tables that grow by parts."""
 
 OWNERS = "owners.parquet"
 """Who the natural clients are."""
@@ -80,6 +81,10 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()
+        self._lines: dict[str, list[Mapping[str, Any]]] = {name: [] for name in LINES}
+        self._parts = {name: Parts(path / name) for name in PARTED}
+        self._delayed = DelayedWriter(self._write)
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
@@ -121,12 +126,9 @@ class RunFolder:
             kept = [r for r in read_lines(path / name) if r["round"] <= last]
             if (path / name).exists():
                 replace(path / name, "".join(to_json(r) + "\n" for r in kept).encode())
-        for name in PARTED:
-            folder._take_apart(name)
-            last = last_line if name == "clients.parquet" else last_round
-            for part in (path / name).glob("round-*.parquet"):
-                if int(part.stem.partition("-")[2]) > last:
-                    part.unlink()
+        for name, parts in folder._parts.items():
+            parts.take_apart()
+            parts.drop_after(last_line if name == "clients.parquet" else last_round)
         # Before the new number of rounds stands in config.json: a summary is of a whole run.
         for name in ("summary.json", "model.keras"):
             (path / name).unlink(missing_ok=True)
@@ -136,36 +138,49 @@ class RunFolder:
             replace(path / "config.json", (json.dumps(_plain(now), indent=2) + "\n").encode())
         return folder
 
-    def _take_apart(self, name: str) -> None:
-        """Make a table a folder of parts again, if it had been joined already."""
-        whole, parts = self.path / name, self._aside(name)
-        # After a crash, whichever has the proper name is whole; without it, the other is.
-        if parts.is_dir() and whole.exists():
-            shutil.rmtree(parts)
-        elif parts.is_dir():
-            os.replace(parts, whole)
-        if whole.is_file():
-            table = pq.read_table(whole)
-            parts.mkdir()
-            for number in np.unique(table["round"].to_numpy()).tolist():
-                rows = table.filter(pc.equal(table["round"], number))
-                pq.write_table(rows, parts / f"round-{number:06d}.parquet")
-            whole.unlink()
-            os.replace(parts, whole)
-
     def add_round(self, record: Mapping[str, Any]) -> None:
         """Append a line to ``rounds.jsonl``."""
-        self._append("rounds.jsonl", [record])
+        self._add_lines("rounds.jsonl", [record])
 
     def add_lost(self, lost: Sequence[Mapping[str, Any]]) -> None:
         """Append the clients that a round lost to ``lost.jsonl``."""
         if lost:
-            self._append("lost.jsonl", lost)
+            self._add_lines("lost.jsonl", lost)
 
     def add_reply(self, record: Mapping[str, Any]) -> None:
         """Append a line to ``replies.jsonl``: what a client of a Flower app replied."""
         with open(self.path / "replies.jsonl", "a", encoding="utf-8") as file:
             file.write(to_json(record) + "\n")
+
+    def add_part(self, name: str, rows: Mapping[str, Any]) -> None:
+        """Add the rows of a round, one column of which is the round, to one of PARTED."""
+        if len(rows["round"]):
+            self._parts[name].add(rows)
+            self._delayed.there_is_more()
+
+    def _add_lines(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        with self._lock:
+            self._lines[name].extend(records)
+        self._delayed.there_is_more()
+
+    def write(self) -> None:
+        """Return when all that was added is in its file.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        self._delayed.flush()
+
+    def _write(self) -> None:
+        # Rows before lines: whoever reads of a round finds its clients.
+        for parts in self._parts.values():
+            parts.write()
+        for name, waiting in self._lines.items():
+            some = len(waiting)
+            if some:
+                self._append(name, waiting[:some])
+                with self._lock:
+                    del waiting[:some]
 
     def _append(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         path = self.path / name
@@ -180,20 +195,11 @@ class RunFolder:
             raise
 
     def flush(self) -> None:
-        """Return when the lines appended so far are on the disk, even if power fails then."""
+        """Return when the lines added so far are on the disk, even if power fails then."""
+        self.write()
         for name in LINES:
             if (self.path / name).exists():
                 flush(self.path / name)
-
-    def add_part(self, name: str, rows: Mapping[str, Any]) -> None:
-        """Add the rows of a round, one column of which is the round, to one of PARTED."""
-        if not len(rows["round"]):
-            return
-        parts = self.path / name
-        parts.mkdir(exist_ok=True)
-        part = parts / f"round-{int(rows['round'].max()):06d}.parquet"
-        with replacing(part) as hidden:
-            pq.write_table(pa.table(dict(rows)), hidden)
 
     def add_labels(self, counts: np.ndarray[Any, Any]) -> None:
         """Write ``labels.parquet`` from counts [clients, classes]."""
@@ -218,27 +224,13 @@ class RunFolder:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Join the parts of the tables and write ``summary.json``, the last file."""
+        self._delayed.close()
         if summary["status"] == "complete":
-            for name in PARTED:
-                self._join(name)
+            for parts in self._parts.values():
+                parts.join()
         self.flush()
         text = json.dumps(_plain(summary), indent=2) + "\n"
         replace(self.path / "summary.json", text.encode())
-
-    def _join(self, name: str) -> None:
-        parts = self.path / name
-        with_parts = sorted(parts.glob("round-*.parquet")) if parts.is_dir() else []
-        if with_parts:
-            # A part may lack a column that others have: a metric that nobody gave in that round.
-            tables = pa.concat_tables(map(pq.read_table, with_parts), promote_options="default")
-            with replacing(parts) as joined:
-                pq.write_table(tables, joined)
-                # At every moment the rows are all in one place: see _take_apart.
-                os.replace(parts, self._aside(name))
-            shutil.rmtree(self._aside(name))
-
-    def _aside(self, name: str) -> Path:
-        return self.path / f".{name.removesuffix('.parquet')}.parts"
 
 
 def check_free(path: Path) -> None:

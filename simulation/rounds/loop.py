@@ -83,7 +83,7 @@ class Loop:
         Args:
             position: where to begin.
             recorded: whether the line of that round is written already.
-            saved: called after every round: the moment for a checkpoint.
+            saved: called after every round: a moment for a checkpoint.
         """
         measured = _nothing if recorded else self._measure(position)
         started, last = time.perf_counter(), self.experiment.rounds
@@ -108,8 +108,7 @@ class Loop:
             position = Position(round, trained.model, line, trained.rows)
             self._report(trained.lost)
             measured = self._measure(position)
-            if round % self.experiment.faults.checkpoint_every == 0 or round == last:
-                saved(position)
+            saved(position)
         measured()
         return position
 

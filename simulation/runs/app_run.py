@@ -185,6 +185,7 @@ def _serve(
     finally:
         with suppress(OSError):
             hearing.close()
+            hearing.folder.write()
             lines = reading.read_rounds(path)
             final = to_tensors(hooks.final[-1]) if hooks.final else {}
             summary = _summary(status, lines, final, time.perf_counter() - began, hearing.lost)

@@ -22,7 +22,7 @@ from simulation.population import partition
 from simulation.population.partition import AnyPartition
 from simulation.records import checkpoint, client_states, reading
 from simulation.records.checkpoint import Position
-from simulation.records.checkpoint_writer import CheckpointWriter
+from simulation.records.checkpoint_writer import CheckpointWriter, Due
 from simulation.records.log import disk, log_file
 from simulation.records.run_folder import RunFolder
 from simulation.rounds.loop import Loop
@@ -190,11 +190,12 @@ class RecordedRun:
         loop = Loop(experiment, driver, evaluate, folder, listener.line, engine.timeline, alias)
         self._began = time.perf_counter()
 
-        checkpoints = CheckpointWriter(self.path / "checkpoint", folder.flush)
+        due = Due.of(experiment.faults, self._most_between())
+        checkpoints = CheckpointWriter(self.path / "checkpoint", folder.flush, due, position.round)
 
         def saved(at: Position) -> None:
-            states = engine.ledger.stored
-            checkpoints.write(checkpoint.Checkpoint(at, driver.state, states, self.seconds))
+            taken = checkpoint.Checkpoint(at, driver.state, engine.ledger.stored, self.seconds)
+            checkpoints.offer(taken, last=at.round == experiment.rounds)
 
         status = "failed"
         try:
@@ -212,11 +213,22 @@ class RecordedRun:
             lines, summary = self._finish(folder, status, position)
         return Result(self.path, lines, summary, position.model, info.spec)
 
+    def _most_between(self) -> int | None:
+        """Return how many rounds may pass without a checkpoint; None: as many as there are.
+
+        Until the next one, the states of all clients that train lie on the disk, old ones too.
+        """
+        if self.setup.shelf is None:
+            return None
+        return max(1, len(self.parts) // self.experiment.cohort_size)
+
     def _finish(
         self, folder: RunFolder, status: str, position: Position
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Write how the run ended; return the records of its rounds, and its summary."""
         experiment, engine = self.experiment, self.engine
+        with suppress(OSError):
+            folder.write()
         lines = reading.read_rounds(self.path)
         summary = summary_of(status, experiment, lines, position, self.seconds, self.info.spec)
         summary |= self.private.spent(lines)

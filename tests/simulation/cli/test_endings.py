@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 
 from simulation.config.errors import RunError
 from simulation.config.experiment import Experiment
-from simulation.records import checkpoint, run_folder
+from simulation.records import checkpoint
 from simulation.records.lock import locked
 from simulation.records.log import DiskError
 from simulation.records.reading import read_rounds
@@ -163,8 +164,9 @@ def test_checkpoints_every_few_rounds(small: Experiment, whole: Result, tmp_path
         with pytest.raises(Terminated):
             act = At(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
             simulate(wanted, out=tmp_path / "run", listener=act)
+        assert written == [2], "the end of a run that is cut short"
         same(simulate(wanted, out=tmp_path / "run", resume=True), whole)
-    assert written == [3, 4] or written == [3, 3, 4]
+    assert written == [2, 3, 4]
 
 
 class Full:
@@ -247,6 +249,7 @@ def test_a_crash_while_the_parts_are_joined(
         part = table.filter(table["round"].to_numpy() == round)
         rows = {name: part[name].to_numpy() for name in table.column_names}
         folder.add_part("clients.parquet", rows)
+    folder.write()
 
     class Crash(BaseException):
         pass
@@ -266,7 +269,7 @@ def test_a_crash_while_the_parts_are_joined(
         if call == "replace":
             patch.setattr(os, "replace", crashing(os.replace))
         elif call == "rmtree":
-            patch.setattr(run_folder.shutil, "rmtree", crashing(run_folder.shutil.rmtree))
+            patch.setattr(shutil, "rmtree", crashing(shutil.rmtree))
         else:
             patch.setattr(Path, "unlink", crashing(Path.unlink))
         for _ in range(2):
@@ -276,6 +279,6 @@ def test_a_crash_while_the_parts_are_joined(
             except Crash:
                 break
     again = RunFolder.reopen(tmp_path, 4)
-    assert len(list((tmp_path / "clients.parquet").glob("round-*.parquet"))) == 4
+    assert list((tmp_path / "clients.parquet").glob("round-*.parquet"))
     again.finish({"status": "complete"})
     assert pq.read_table(tmp_path / "clients.parquet").equals(table)
