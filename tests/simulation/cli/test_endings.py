@@ -169,6 +169,9 @@ def test_checkpoints_every_few_rounds(small: Experiment, whole: Result, tmp_path
     assert written == [2, 3, 4]
 
 
+EVERY = {"faults.checkpoint_every": 1}
+
+
 class Full:
     """A disk that is full from the n-th replaced file on."""
 
@@ -187,7 +190,7 @@ def test_a_full_disk(
     after: int, small: Experiment, whole: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At any write: the run says so, and what was written before is whole."""
-    wanted, out = small.replace(rounds=4), tmp_path / "run"
+    wanted, out = small.replace(rounds=4, **EVERY), tmp_path / "run"
     monkeypatch.setattr(os, "replace", Full(after))
     with pytest.raises(DiskError) as caught:
         simulate(wanted, out=out)
@@ -215,7 +218,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(small: Experiment, whole: Result, tiny_disk: Path) -> None:
-    wanted, out = small.replace(rounds=4), tiny_disk / "run"
+    wanted, out = small.replace(rounds=4, **EVERY), tiny_disk / "run"
     with pytest.raises(DiskError, match="No space left on device"):
         simulate(wanted, out=out)
     kept = sorted(p.name for p in (out / "checkpoint").glob("*.safetensors"))

@@ -192,7 +192,8 @@ def test_a_damaged_checkpoint_costs_one_round(
 
 
 def test_two_checkpoints_are_kept(small: Experiment, tmp_path: Path) -> None:
-    simulate(experiment(small, {"name": "fedavg"}), out=tmp_path / "run")
+    every = experiment(small, {"name": "fedavg"}).replace(**{"faults.checkpoint_every": 1})
+    simulate(every, out=tmp_path / "run")
     kept = sorted(p.name for p in (tmp_path / "run/checkpoint").iterdir())
     assert kept == [f"round-00000{r}.{kind}" for r in (3, 4) for kind in ("safetensors", "sha256")]
     found = checkpoint.latest(tmp_path / "run/checkpoint")
