@@ -72,6 +72,8 @@ class Call:
     """Whether cost and time together say how fast a worker is."""
     keeps_states: ClassVar[bool] = False
     """Whether ``run`` returns a pair: the value, and what is told of the clients' states."""
+    meets: ClassVar[bool] = False
+    """Whether runs of a group carry out theirs together."""
 
     cost: float = 1.0
     clients: int = 0
@@ -107,6 +109,7 @@ class Train(Call):
     kind: ClassVar[str | None] = "train"
     tells_speed: ClassVar[bool] = True
     keeps_states: ClassVar[bool] = True
+    meets: ClassVar[bool] = True
 
     round: int
     node: Tree[NDArray[np.int64]]

@@ -5,10 +5,12 @@ For tests and debugging: breakpoints work, and the bits are those of the Ray eng
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from typing_extensions import override
@@ -20,8 +22,11 @@ from simulation.engines.engine import Engine, Progress
 from simulation.engines.policy import POLICY
 from simulation.population.partition import AnyPartition
 from simulation.records.client_states import StateError, as_driver_error
+from simulation.training.backend import backend
 from simulation.worker.executor import Executor
+from simulation.worker.meeting import Member
 from simulation.worker.setup import Setup
+from simulation.worker.together import Done, Together
 
 _ONE_AT_A_TIME = threading.RLock()
 """A process has one model of each kind, whose weights a call sets: runs in threads take turns."""
@@ -47,14 +52,34 @@ class Pace:
         return seconds * self._cost / self._seconds if self._seconds else 0.0
 
 
+Asked = tuple[Executor, Call]
+"""A run's executor and what it is to do."""
+
+
+def carry_out(asked: Mapping[Any, Asked]) -> dict[Any, Done]:
+    """Carry out calls of several runs together; return how each went, by the run's name."""
+    executors = [executor for executor, _ in asked.values()]
+    library = backend(executors[0].setup.experiment.resources.library)
+    calls = [partial(call.run, executor, *call.inputs) for executor, call in asked.values()]
+    with _ONE_AT_A_TIME:
+        done = Together(executors, library.train_together).carry_out(calls)
+    return dict(zip(asked, done, strict=True))
+
+
 class InlineTicket:
     """A call that is carried out when its result is asked for."""
 
     def __init__(
-        self, call: Call, executor: Any, done: Callable[[], None] | None, pace: Pace
+        self,
+        call: Call,
+        executor: Any,
+        done: Callable[[], None] | None,
+        pace: Pace,
+        member: Member | None = None,
     ) -> None:
         self._call: Call | None = call
-        self._executor, self._done, self._pace = executor, done, pace
+        self._executor, self._done = executor, done
+        self._pace, self._member = pace, member
         self._value: Any = None
         self._kept: Any = None
 
@@ -62,8 +87,11 @@ class InlineTicket:
         """Return what the call returned (of training: without states)."""
         if self._call is not None:
             try:
-                with _ONE_AT_A_TIME, self._pace.of(self._call):
-                    found = self._call.run(self._executor, *self._call.inputs)
+                if self._member is not None and self._call.meets:
+                    found = self._member.ask((self._executor, self._call)).result()
+                else:
+                    with _ONE_AT_A_TIME, self._pace.of(self._call):
+                        found = self._call.run(self._executor, *self._call.inputs)
             except StateError as error:
                 raise as_driver_error(str(error)) from error
             self._value, self._kept = found if self._call.keeps_states else (found, None)
@@ -84,11 +112,17 @@ class InlineEngine(Engine):
     Args:
         progress: called as clients finish.
         executor: the class of what does the work.
+        member: the run's place among others that train together with it; None: it is alone.
     """
 
-    def __init__(self, progress: Progress | None = None, executor: Any = Executor) -> None:
+    def __init__(
+        self,
+        progress: Progress | None = None,
+        executor: Any = Executor,
+        member: Member | None = None,
+    ) -> None:
         super().__init__(progress)
-        self._class, self._pace = executor, Pace()
+        self._class, self._pace, self._member = executor, Pace(), member
 
     @override
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
@@ -109,7 +143,7 @@ class InlineEngine(Engine):
     def submit(
         self, call: Call, done: Callable[[], None] | None = None, attempts: int | None = None
     ) -> InlineTicket:
-        return InlineTicket(call, self._executor, done, self._pace)
+        return InlineTicket(call, self._executor, done, self._pace, self._member)
 
     @override
     def min_cost(self, total: float) -> float:
@@ -118,6 +152,8 @@ class InlineEngine(Engine):
         Args:
             total: cost of the round.
         """
+        if self._member is not None:  # Which call meets which must not be decided by time.
+            return math.inf
         return self._pace.cost_in(POLICY.alone_seconds)
 
     @override

@@ -21,16 +21,22 @@ from simulation.records.client_states import StateFolder
 from simulation.rounds.driver import Driver
 from simulation.rounds.folding import FoldingDriver
 from simulation.training.measured import ModelInfo
+from simulation.worker.meeting import Member
 from simulation.worker.setup import Setup
 from strategies import Federated, WeightedMean
+
+
+def inline_engine(listener: Listener, member: Member | None = None) -> Engine:
+    """Return an engine in this process, of a run alone or of a member of a group."""
+    from simulation.engines.inline import InlineEngine
+
+    return InlineEngine(listener.clients, MessageExecutor, member)
 
 
 def engine_for(experiment: Experiment, listener: Listener, strategy: Strategy) -> Engine:
     """Return the engine that an experiment names, not started yet."""
     if experiment.resources.engine == "inline":
-        from simulation.engines.inline import InlineEngine
-
-        return InlineEngine(listener.clients, MessageExecutor)
+        return inline_engine(listener)
     if experiment.resources.engine == "flower":
         from simulation.flower.runtime import FlowerRuntime
 

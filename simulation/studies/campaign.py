@@ -21,6 +21,7 @@ from simulation.runs import preflight
 from simulation.runs.resume import check_rounds, check_same
 from simulation.runs.run import Host, Listener, make_strategy, simulate
 from simulation.runs.signals import termination
+from simulation.studies.groups import InlineGroup, groups
 from simulation.studies.side_by_side import SharedPool, runs_at_once, side_by_side
 
 Plan = dict[str, Experiment]
@@ -218,10 +219,26 @@ def carry_on(
         if resources.engine == "ray":
             _share(group, resources, attempt, at_once)
         else:
-            for name in group:
-                attempt(name)
+            for some, together in groups(prospect.plan, group, at_once):
+                if together:
+                    _meet(some, attempt)
+                else:
+                    attempt(next(iter(some)))
     outcome.complete.sort(key=list(prospect.plan).index)
     return outcome
+
+
+def _meet(members: Plan, attempt: Callable[[str, Host | None], None]) -> None:
+    """Carry out runs that train together in this process."""
+    group = InlineGroup(list(members))
+
+    def one(name: str) -> None:
+        try:
+            attempt(name, group.host(name))
+        finally:
+            group.leave(name)
+
+    side_by_side(members, one, len(members), group.stop)
 
 
 def _share(

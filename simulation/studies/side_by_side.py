@@ -13,13 +13,13 @@ from pathlib import Path
 
 from simulation.config.experiment import Experiment
 from simulation.config.sections import Data, Resources
-from simulation.datasets import registry
 from simulation.datasets.dataset import Dataset
 from simulation.engines.engine import Engine
 from simulation.engines.ray import shipping
 from simulation.flower.executor import ANSWERING
 from simulation.listeners.listener import Listener
 from simulation.runs.signals import termination
+from simulation.studies.groups import DataOnce
 
 MOST_RUNS = 16
 """Runs at a time, at most: their drivers are threads of one process."""
@@ -50,8 +50,7 @@ class SharedPool:
 
         named = {module for experiment in experiments for module in shipping.modules_of(experiment)}
         self.pool = Pool(resources, ANSWERING, shipping.packages(sorted(named)))
-        self._lock = threading.Lock()
-        self._data: dict[str, Dataset] = {}
+        self._data = DataOnce()
 
     @property
     def workers(self) -> int:
@@ -66,11 +65,7 @@ class SharedPool:
 
     def load(self, name: str, data_dir: Path | None, how: Data | None) -> Dataset:
         """Load a dataset once for all runs."""
-        key = repr((name, data_dir, how))
-        with self._lock:
-            if key not in self._data:
-                self._data[key] = registry.load(name, data_dir, how)
-            return self._data[key]
+        return self._data.load(name, data_dir, how)
 
     def close(self) -> None:
         """Stop the workers."""

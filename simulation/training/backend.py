@@ -7,7 +7,8 @@ package knows which library it is made of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -107,6 +108,26 @@ class Trainer(Protocol):
         """Return a model of weights [P] as the bytes of a ``.keras`` file."""
 
 
+Asked = tuple[Trainer, Any, Job]
+"""A run's trainer, its model [P] or what it has placed, and a job."""
+
+Outcome = list[TrainedClient] | Exception
+"""What :meth:`Trainer.train` gives, or what it raises."""
+
+
+def outcome_of(train: Callable[[], list[TrainedClient]]) -> Outcome:
+    """Return what training gives, or what it raises."""
+    try:
+        return train()
+    except Exception as error:
+        return error
+
+
+def one_by_one(asked: Sequence[Asked]) -> list[Outcome]:
+    """Train jobs of several runs, one after the other."""
+    return [outcome_of(partial(trainer.train, model, job)) for trainer, model, job in asked]
+
+
 class Backend(Protocol):
     """A library that trains: how its processes are set up, and its trainers."""
 
@@ -124,6 +145,9 @@ class Backend(Protocol):
         Raises:
             ModelError: when the model cannot be built or does not fit the data.
         """
+
+    def train_together(self, asked: Sequence[Asked]) -> list[Outcome]:
+        """Train jobs of several runs; what one of them raises is no other's."""
 
 
 def backend(name: str = DEFAULT) -> Backend:

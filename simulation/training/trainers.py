@@ -119,11 +119,14 @@ def kind_of(experiment: Experiment, rule: ClientRule, data: Dataset) -> Any:
         model = (plugins.resolve("model", model), experiment.seed)
     target = (y.shape[1:], str(y.dtype), data.classes, weighted(experiment, data))
     arrays = (tuple(x), names, target, repr(data.scale))
-    training = experiment.training.model_dump_json(exclude={"local_epochs", "batch_size"})
+    numbers = {"local_epochs", "batch_size"}
     init = None if experiment.init is None else experiment.init.sha256
     computing: Any = experiment.resources.library
     if computing == "jax":  # Its programs are made for a number of lanes.
         computing = (computing, experiment.resources.lanes, experiment.mode)
+        if experiment.training.learning_rate is not None:  # It is a number that they are given.
+            numbers.add("learning_rate")
+    training = experiment.training.model_dump_json(exclude=numbers)
     return model, init, arrays, training, essence(rule.hook), rule.own, computing
 
 

@@ -5,7 +5,7 @@ An :class:`Executor` lives in every Ray worker, and in the driver with the inlin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from simulation.records.rows import Row, Rows, columns, join
 from simulation.training.backend import Trainer, backend
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
-from simulation.training.plan import Asked, Examples
+from simulation.training.plan import Asked, Examples, Job
 from simulation.training.trainers import example_weights, trainer_for
 from simulation.worker import tree
 from simulation.worker.chunk import Part, merge_parts, train_chunk
@@ -35,6 +35,14 @@ from strategies.protocols import Reducer
 from strategies.reducing import merge_all
 from strategies.spec import Vector
 from strategies.sums import Streaming
+
+TrainJob = Callable[[Trainer, Any, Job], list[TrainedClient]]
+"""As :meth:`Trainer.train`, with or without jobs of other runs."""
+
+
+def train_alone(trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
+    """Train a job by itself."""
+    return trainer.train(model, job)
 
 
 class Executor:
@@ -54,6 +62,7 @@ class Executor:
             self._only_sums(setup.reducer) and self.layout.local is None and self.attackers is None
         )
         self.weights = example_weights(setup.experiment, data)
+        self.train_jobs: TrainJob = train_alone
 
     @staticmethod
     def prepare(threads: int, gpus: float, library: str) -> None:
@@ -202,7 +211,7 @@ class Executor:
             slots=slots,
             beside=None if beside is None else self._places(clients, beside, inputs),
         )
-        done = [self.layout.keep_local(one, model) for one in trainer.train(model, job)]
+        done = [self.layout.keep_local(one, model) for one in self.train_jobs(trainer, model, job)]
         if self.attackers is None:
             return done
         return [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]

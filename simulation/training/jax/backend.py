@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from simulation.datasets import cache
 from simulation.training.backend import ModelError
@@ -12,7 +13,7 @@ from simulation.training.backend import ModelError
 if TYPE_CHECKING:
     from simulation.config.experiment import Experiment
     from simulation.datasets.dataset import Dataset
-    from simulation.training.backend import Trainer
+    from simulation.training.backend import Asked, Outcome, Trainer
     from strategies.client_rule import ClientRule
 
 FLAGS = "XLA_FLAGS"
@@ -84,6 +85,13 @@ def trainer(experiment: Experiment, rule: ClientRule, data: Dataset, weighted: b
     from simulation.training.jax.trainer import JaxTrainer
 
     return JaxTrainer(experiment, data, rule, weighted)
+
+
+def train_together(asked: Sequence[Asked]) -> list[Outcome]:
+    """Train jobs of several runs, those of one kind in one program."""
+    from simulation.training.jax import together
+
+    return together.train_together(cast(Sequence[together.Ask], asked))
 
 
 def _check_keras() -> None:

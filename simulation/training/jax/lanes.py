@@ -24,15 +24,16 @@ class Round(NamedTuple):
     """What a call's clients train with: arrays that the program reads.
 
     Args:
-        start: the model [P].
+        start: the model [P]; of several runs one for each [R, P].
         slots: the optimiser's state that a client starts with.
         frozen: weights that nobody trains.
         rest: counters and the like, as a client starts them.
-        rate: the learning rate.
-        shared: what the server shares: vectors [T] or numbers.
+        rate: the learning rate; of several runs [R].
+        shared: what the server shares: vectors [T] or numbers; of several runs [R, T] or [R].
         own: clients' states [C, T], by name.
         seeds: of random layers [C, G, 2].
         data: all examples, where they are on the device; None where steps bring theirs.
+        run: which run each client is of [C]; None: there is one.
     """
 
     start: Any
@@ -44,6 +45,7 @@ class Round(NamedTuple):
     own: Mapping[str, Any]
     seeds: Any
     data: Any
+    run: Any = None
 
 
 class Steps(NamedTuple):
@@ -114,24 +116,11 @@ class Lanes:
         """
         width = steps.count.shape[1]
         narrow = jax.tree.map(lambda a: a[:width], lanes)
-        start = self.parts(given.start)
         trained = self.spec.trainable
-        fresh = Client(
-            trained=as_types(start[:trained], self.model.trained),
-            statistics=as_types(start[trained:], self.model.statistics),
-            slots=given.slots,
-            rest=given.rest,
-            seeds=None,
-            metrics=[jnp.zeros(m.shape[1:], m.dtype) for m in lanes.metrics],
-            sums=jnp.zeros(3),
-        )
-        shared = {
-            name: self.parts(v, trained) if jnp.ndim(v) else [v] * trained
-            for name, v in given.shared.items()
-        }
-        common = Given(fresh.trained, given.frozen, given.rate, shared)
+        only = self._of_run(given, lanes, None) if given.run is None else None
 
         def one(client: Client, step: Steps) -> Client:
+            fresh, common = only or self._of_run(given, lanes, given.run[step.who])
             mine = fresh._replace(seeds=given.seeds[step.who])
             client = jax.tree.map(lambda new, old: jnp.where(step.begin, new, old), mine, client)
             own = {name: self.parts(v[step.who], trained) for name, v in given.own.items()}
@@ -153,6 +142,29 @@ class Lanes:
         narrow, ended = lax.fori_loop(0, last, body, (narrow, ended))
         whole = jax.tree.map(lambda wide, part: wide.at[:width].set(part), lanes, narrow)
         return whole, ended, last
+
+    def _of_run(self, given: Round, lanes: Client, run: Any) -> tuple[Client, Given]:
+        """Return how a client of a run starts, and what it trains with; None: of the only run."""
+
+        def mine(value: Any) -> Any:
+            return value if run is None else value[run]
+
+        start, trained = self.parts(mine(given.start)), self.spec.trainable
+        fresh = Client(
+            trained=as_types(start[:trained], self.model.trained),
+            statistics=as_types(start[trained:], self.model.statistics),
+            slots=given.slots,
+            rest=given.rest,
+            seeds=None,
+            metrics=[jnp.zeros(m.shape[1:], m.dtype) for m in lanes.metrics],
+            sums=jnp.zeros(3),
+        )
+        all_shared = {name: mine(value) for name, value in given.shared.items()}
+        shared = {
+            name: self.parts(v, trained) if jnp.ndim(v) else [v] * trained
+            for name, v in all_shared.items()
+        }
+        return fresh, Given(fresh.trained, given.frozen, mine(given.rate), shared)
 
     def _write(self, lanes: Client, end: Any, ended: Ended) -> Ended:
         """Note what the clients that end have now."""

@@ -7,13 +7,16 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from simulation.datasets import inputs
+from simulation.training.jax.joined import joined
 from simulation.training.jax.lanes import Ended, Lanes, Round, Steps
 from simulation.training.jax.placed import placed
 from simulation.training.jax.prepared import PreparedModel
@@ -42,9 +45,26 @@ OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 """In the text of JAX's error."""
 
 
+TOGETHER = 1024
+"""Clients of one program that trains several runs, at most."""
+
+
+class RunJob(NamedTuple):
+    """A job of one run among several: its model [P], the job, the learning rate."""
+
+    model: Any
+    job: Job
+    rate: float
+
+
 def most_clients(lanes: int, size: int) -> int:
     """Return how many clients of P = ``size`` weights a call takes, at most."""
     return max(lanes, min(QUEUE * lanes, DELTA_BYTES // (4 * max(1, size))))
+
+
+def most_together(lanes: int, size: int) -> int:
+    """Return how many clients of several runs a program takes, at most."""
+    return max(most_clients(lanes, size), min(TOGETHER, DELTA_BYTES // (4 * max(1, size))))
 
 
 class Runner:
@@ -60,6 +80,8 @@ class Runner:
     def __init__(self, model: PreparedModel, spec: Spec, rule: ClientRule, lanes: int) -> None:
         self.model, self.spec, self.rule, self.width = model, spec, rule, lanes
         self.most = most_clients(lanes, spec.size)
+        self.room = most_together(lanes, spec.size)
+        self._rows = self._runs = 0
         self.programs = Lanes(model, spec, rule.hook)
         self.lock = threading.RLock()  # Several runs of a process share the lanes.
         self._slots = model.values(model.slots)
@@ -79,10 +101,8 @@ class Runner:
             rate: the learning rate.
         """
         with self.lock:
-            lent, self._lent = None if self._lent is None else self._lent(), None
-            if lent is not None:  # Somebody still holds what will be written over.
-                lent.leave_device()
-            lanes, ended = self._as_wide_as_memory(model, job, rate)
+            self._take_back()
+            lanes, ended = self._as_wide_as_memory(job, self.most, self._round(model, job, rate))
             stack = DeviceStack(ended.weights, model, job.steps > 0, self.lock)
             self._lent = weakref.ref(stack)
             count = len(job.clients)
@@ -90,11 +110,44 @@ class Runner:
             slots = [] if job.slots is None else [np.array(s)[0] for s in lanes.slots]
             return stack, Ended(None, sums, metrics), slots
 
-    def _as_wide_as_memory(self, model: Any, job: Job, rate: float) -> tuple[Client, Ended]:
+    def train_together(self, asked: Sequence[RunJob]) -> list[tuple[DeviceStack, Ended]]:
+        """Train jobs of several runs in one program; return what :meth:`train` does for each.
+
+        All lanes step to the end: in a narrower program last bits may be others, and those of a run
+        are not to depend on the runs beside it.
+
+        Args:
+            asked: the jobs, of equal :meth:`batch`, :attr:`room` clients in all.
+        """
+        whole, counts = joined([one.job for one in asked]), [len(one.job.clients) for one in asked]
+        with self.lock:
+            self._take_back()
+            # What has once been needed stays: the number of runs that are left is no shape.
+            self._rows = max(self._rows, self.most, min(self.room, power_of(2, sum(counts))))
+            self._runs = max(self._runs, power_of(2, len(asked)))
+            given = self._round_of_runs(asked, whole, counts)
+            _, ended = self._as_wide_as_memory(whole, self._rows, given)
+            sums, metrics = np.array(ended.sums), np.array(ended.metrics)
+            found, first = [], 0
+            for (model, job, _), count in zip(asked, counts, strict=True):
+                ends = _cut(ended.weights, first, self.most)
+                stack = DeviceStack(ends, model, job.steps > 0, self.lock)
+                own = slice(first, first + count)
+                found.append((stack, Ended(None, sums[own], metrics[own])))
+                first += count
+            return found
+
+    def _take_back(self) -> None:
+        """Let somebody who still holds what will be written over have a copy of it."""
+        lent, self._lent = None if self._lent is None else self._lent(), None
+        if lent is not None:
+            lent.leave_device()
+
+    def _as_wide_as_memory(self, job: Job, rows: int, given: Round) -> tuple[Client, Ended]:
         """Let the lanes take all steps of a job; with half of them where memory does not last."""
         while True:
             try:
-                return self._run(model, job, rate)
+                return self._run(job, rows, given)
             except RuntimeError as error:
                 self._held, width = None, self.width
                 if OUT_OF_MEMORY not in str(error) or width == 1:
@@ -106,15 +159,15 @@ class Runner:
                 "start", width, self.width, self.width,
             )  # fmt: skip
 
-    def _run(self, model: Any, job: Job, rate: float) -> tuple[Client, Ended]:
-        """Let the lanes take all steps of a job."""
+    def _run(self, job: Job, rows: int, given: Round) -> tuple[Client, Ended]:
+        """Let the lanes take all steps of a job, with room for what so many clients end with."""
         steps = job.steps if job.beside is None else job.beside.steps
-        batch, full = self._batch(job)
+        batch, full = self.batch(job)
         # Small clients soon end: narrower programs for them would not be worth compiling.
-        dealt = deal(steps, widths_of(self.width)[: None if full else 1])
-        given = self._round(model, job, rate)
-        if self._held is None:
-            self._held = jax.device_put(self.empty(self.width, self.most))
+        narrows = full and given.run is None
+        dealt = deal(steps, widths_of(self.width)[: None if narrows else 1])
+        if self._held is None or self._held[1].sums.shape[0] != rows:
+            self._held = jax.device_put(self.empty(self.width, rows))
         # A call gives its arrays away: where it fails, there is nothing to hold.
         (lanes, ended), self._held = self._held, None
         ahead: deque[Any] = deque()
@@ -131,7 +184,7 @@ class Runner:
         self._held = lanes, ended
         return lanes, ended
 
-    def _batch(self, job: Job) -> tuple[int, bool]:
+    def batch(self, job: Job) -> tuple[int, bool]:
         """Return how many examples a step has room for, and whether that is a whole batch."""
         if self.rule.full_batch:
             return power_of(4, job.largest), True
@@ -140,20 +193,40 @@ class Runner:
         return found, found == whole
 
     def _round(self, model: Any, job: Job, rate: float) -> Round:
-        count = len(job.clients)
-        seeds = np.zeros((self.most, *job.seeds.shape[1:]), np.uint32)
-        seeds[:count] = job.seeds
-        own = {}
-        for name in self.rule.own:
-            own[name] = np.zeros((self.most, self.spec.trainable_size), np.float32)
-            for k, state in enumerate(job.own):
-                own[name][k] = state[name]
         slots = self._slots if job.slots is None else self._parts_of(job.slots)
         shared = {name: job.shared[name] for name in sorted(job.shared)}
+        return self._on_device(job, self.most, slots, (model, np.float32(rate), shared), None)
+
+    def _round_of_runs(
+        self, asked: Sequence[RunJob], whole: Job, counts: Sequence[int]
+    ) -> Round:  # fmt: skip
+        """Return what the clients of several runs train with, each from its own run's model."""
+        spare = [asked[0]] * (self._runs - len(asked))
+        every = [*asked, *spare]
+        shared = {
+            name: np.stack([one.job.shared[name] for one in every])
+            for name in sorted(asked[0].job.shared)
+        }
+        run = np.zeros(self._rows, np.int32)
+        run[: sum(counts)] = np.repeat(np.arange(len(asked)), counts)
+        rates = np.array([one.rate for one in every], np.float32)
+        of_runs = jnp.stack([one.model for one in every]), rates, shared
+        return self._on_device(whole, self._rows, self._slots, of_runs, run)
+
+    def _on_device(
+        self, job: Job, rows: int, slots: list[Any], of_runs: tuple[Any, Any, Any], run: Any
+    ) -> Round:
+        """Return what so many clients train with, of whom the job's are the first."""
+        model, rate, shared = of_runs
+        seeds = np.zeros((rows, *job.seeds.shape[1:]), np.uint32)
+        seeds[: len(job.clients)] = job.seeds
+        own = {}
+        for name in self.rule.own:
+            own[name] = np.zeros((rows, self.spec.trainable_size), np.float32)
+            for k, state in enumerate(job.own):
+                own[name][k] = state[name]
         data = None if job.examples.at is None else placed().of(job.examples.source)
-        given = Round(
-            model, slots, self._frozen, self._rest, np.float32(rate), shared, own, seeds, None
-        )
+        given = Round(model, slots, self._frozen, self._rest, rate, shared, own, seeds, None, run)
         on_device: Round = jax.device_put(given)
         return on_device._replace(data=data)
 
@@ -208,3 +281,9 @@ class Runner:
             end=np.concatenate([found.end, nobody]),
             who=whole(found.who),
         )
+
+
+@partial(jax.jit, static_argnames="count")
+def _cut(ends: Any, first: Any, count: int) -> Any:
+    """Return rows ``first`` to ``first + count`` [count, P]; past the end, whatever there is."""
+    return ends[jnp.minimum(first + jnp.arange(count), ends.shape[0] - 1)]

@@ -23,11 +23,13 @@ from simulation.datasets.inputs import Inputs
 from simulation.training.jax import memory, refused
 from simulation.training.jax.evaluator import Evaluator
 from simulation.training.jax.initial_weights import without_tensorflow
+from simulation.training.jax.lanes import Ended
 from simulation.training.jax.measures import Metrics
 from simulation.training.jax.needs import Needs
 from simulation.training.jax.prepared import PreparedModel, flat
 from simulation.training.jax.rows_apart import check_rows_apart
 from simulation.training.jax.runner import Runner
+from simulation.training.jax.stack import DeviceStack
 from simulation.training.keras import rescaling
 from simulation.training.keras.keras_model import plain_learning_rate, sgd_of
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
@@ -88,6 +90,8 @@ class JaxTrainer:
     def of(self, experiment: Experiment, rule: ClientRule) -> JaxTrainer:
         """Return a trainer of another run of the same kind, which shares what was compiled."""
         other = copy.copy(self)
+        if experiment.training.learning_rate is not None:
+            other.learning_rate = float(np.float32(experiment.training.learning_rate))
         other.plan = replace(
             self.plan, seed=experiment.seed, batch=experiment.training.batch_size, rule=rule
         )
@@ -135,17 +139,29 @@ class JaxTrainer:
             ValueError: for more clients than :attr:`most`, or a learning rate where the optimiser
                 follows a schedule.
         """
+        rate = self.rate_of(job)
+        stack, ended, slots = self.runner.train(model, job, rate)
+        return self.trained(model, job, (stack, ended), rate, slots)
+
+    def rate_of(self, job: Job) -> float:
+        """Return the learning rate of a job that can be trained; errors as :meth:`train`."""
         if len(job.clients) > self.most:
             raise ValueError(f"clients must be at most {self.most}, got {len(job.clients)}")
-        rate = self.learning_rate or 0.0
-        if job.learning_rate is not None:
-            if self.learning_rate is None:
-                raise ValueError(
-                    "lr must be left out for an optimizer whose learning rate is a schedule, got "
-                    f"{job.learning_rate!r}"
-                )
-            rate = float(np.float32(job.learning_rate))
-        stack, ended, slots = self.runner.train(model, job, rate)
+        if job.learning_rate is None:
+            return self.learning_rate or 0.0
+        if self.learning_rate is None:
+            raise ValueError(
+                "lr must be left out for an optimizer whose learning rate is a schedule, got "
+                f"{job.learning_rate!r}"
+            )
+        return float(np.float32(job.learning_rate))
+
+    def trained(
+        self, model: Any, job: Job, found: tuple[DeviceStack, Ended], rate: float,
+        slots: Sequence[Any] = (),
+    ) -> list[TrainedClient]:  # fmt: skip
+        """Return what a job's clients give, from what the lanes have found."""
+        stack, ended = found
         idle, sums, states = job.steps == 0, ended.sums, ended.metrics
         sums[idle], states[idle] = 0, 0
         # Where each client is trained for itself, it is folded for itself.
@@ -188,6 +204,8 @@ class JaxTrainer:
             variable.assign(part.astype(variable.dtype))
         accuracy = self.model.measures.accuracy
         metric = None if accuracy is None else accuracy.metric
+        if self.learning_rate is not None:  # Runs of other learning rates share the model.
+            self.model.optimizer.learning_rate = self.learning_rate
         whole = rescaling.to_save(self.model.keras, self.model.scale, self.model.like, metric)
         with tempfile.TemporaryDirectory() as folder, without_tensorflow():
             path = Path(folder) / "model.keras"

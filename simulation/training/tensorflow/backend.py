@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulation.training.backend import one_by_one
 from simulation.training.tensorflow.process import prepare_tensorflow, worker_environment
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from strategies.client_rule import ClientRule
 
 environment, prepare = worker_environment, prepare_tensorflow
+train_together = one_by_one
 
 
 def trainer(experiment: Experiment, rule: ClientRule, data: Dataset, weighted: bool) -> Trainer:

@@ -1,0 +1,137 @@
+"""Runs that train in the same lanes: which they are, and what they share in this process.
+
+Runs that differ only in what a program takes as data (seed, learning rate, mu, server rule, cohort,
+partition, local epochs) are clients of one program. Where one run's cohort leaves lanes idle, or a
+round is mostly overhead, others fill it up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulation.config.experiment import Experiment
+from simulation.config.sections import Data
+from simulation.config.strategy import make_strategy
+from simulation.datasets import registry
+from simulation.datasets.dataset import Dataset
+from simulation.engines.engine import Engine
+from simulation.engines.inline import carry_out
+from simulation.engines.policy import POLICY
+from simulation.listeners.listener import Listener
+from simulation.runs.machinery import inline_engine
+from simulation.training.trainers import essence
+from simulation.worker.meeting import Meeting, Member
+from strategies import Federated
+
+MOST_MEMBERS = 16
+"""Runs of a group, at most: their drivers are threads of one process."""
+
+LANES = 8
+"""Lanes of a worker that has not said yet how many it has, at least."""
+
+SAME = ("dataset", "data_dir", "data", "model", "init", "mode", "resources")
+"""What runs of a group have in common, beside their client rule."""
+
+NUMBERS = {"learning_rate", "local_epochs"}
+"""Settings of training that a program takes as data."""
+
+
+Plan = dict[str, Experiment]
+
+
+def groups(plan: Plan, waiting: Plan, most: int | None = None) -> Iterator[tuple[Plan, bool]]:
+    """Yield the runs to carry out, those together that gain by training in the same lanes.
+
+    Whether a run is one of a group depends on the whole plan, so that it does not change when
+    others are complete.
+
+    Args:
+        plan: all runs by name.
+        waiting: those that are not complete.
+        most: runs of a group; None: :data:`MOST_MEMBERS`.
+
+    Yields:
+        Some runs, and whether they train as a group.
+    """
+    kinds: dict[Any, list[str]] = {}
+    for name, experiment in plan.items():
+        kind = kind_of_group(experiment) if most != 1 else None
+        kinds.setdefault((name,) if kind is None else kind, []).append(name)
+    room = min(most or MOST_MEMBERS, MOST_MEMBERS)
+    for every in kinds.values():
+        names = [name for name in every if name in waiting]
+        count = -(-len(names) // room)
+        for k in range(count):  # Groups of about one size: none is left over.
+            yield {name: plan[name] for name in names[k::count]}, len(every) > 1
+
+
+def kind_of_group(experiment: Experiment) -> Any:
+    """Return what is equal for runs that train in the same lanes; None for one that does not."""
+    resources = experiment.resources
+    lanes = resources.lanes or LANES
+    if resources.library != "jax" or experiment.mode != "federated" or lanes == 1:
+        return None
+    if experiment.cohort_size > POLICY.chunk_queue * lanes:  # It fills its programs by itself.
+        return None
+    strategy = make_strategy(experiment)
+    if not isinstance(strategy, Federated) or strategy.algorithm.client.local:
+        return None
+    rule = strategy.algorithm.client
+    same = experiment.model_dump_json(include=set(SAME))
+    numbers = NUMBERS if experiment.training.learning_rate is not None else {"local_epochs"}
+    training = experiment.training.model_dump_json(exclude=numbers)
+    # A function of one's own may build another model from another seed.
+    seed = experiment.seed if ":" in experiment.model else None
+    return same, training, seed, essence(rule.hook), rule.own, rule.full_batch
+
+
+class DataOnce:
+    """Datasets that several runs read, each loaded once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._data: dict[str, Dataset] = {}
+
+    def load(self, name: str, data_dir: Path | None, how: Data | None) -> Dataset:
+        """Load a dataset as :func:`simulation.datasets.registry.load` does."""
+        key = repr((name, data_dir, how))
+        with self._lock:
+            if key not in self._data:
+                self._data[key] = registry.load(name, data_dir, how)
+            return self._data[key]
+
+
+class InlineGroup:
+    """Runs in this process that train together.
+
+    Args:
+        names: of all of them; each must be left by :meth:`leave`.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.meeting, self.data = Meeting(names, carry_out), DataOnce()
+        self.leave, self.stop = self.meeting.leave, self.meeting.stop
+
+    def host(self, name: str) -> InlineHost:
+        """Return what gives a run its engine and its data."""
+        return InlineHost(Member(self.meeting, name), self.data)
+
+
+@dataclass(frozen=True)
+class InlineHost:
+    """Gives engine and data to a run of a group (a :class:`simulation.runs.run.Host`)."""
+
+    member: Member
+    data: DataOnce
+
+    def engine(self, experiment: Experiment, listener: Listener) -> Engine:
+        """Return a run's engine."""
+        return inline_engine(listener, self.member)
+
+    def load(self, name: str, data_dir: Path | None, how: Data | None) -> Dataset:
+        """Load a dataset once for all runs."""
+        return self.data.load(name, data_dir, how)

@@ -1,0 +1,96 @@
+"""Calls of several runs in one process, whose clients train in the same programs.
+
+Each call goes its way in a thread of its own, one thread at a time, as if it were alone: chunks,
+clients that fail, what is trained again. Where it would train, it waits for the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from simulation.records.client_states import StateError
+from simulation.training.backend import Asked, Outcome, Trainer
+from simulation.training.measured import TrainedClient
+from simulation.training.plan import Job
+from simulation.worker.executor import Executor, train_alone
+from simulation.worker.meeting import Meeting
+
+TrainTogether = Callable[[Sequence[Asked]], list[Outcome]]
+"""As :meth:`~simulation.training.backend.Backend.train_together`."""
+
+
+@dataclass
+class Done:
+    """How a call went: what it returned, or what it raised."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+    def result(self) -> Any:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Together:
+    """Calls that are carried out together.
+
+    Args:
+        executors: of each call; no two of them are the same.
+        train: trains jobs of several runs.
+    """
+
+    def __init__(self, executors: Sequence[Executor], train: TrainTogether) -> None:
+        self._executors, self._train = executors, train
+        self._meeting = Meeting(range(len(executors)), self._answer)
+        self._turn = threading.Lock()  # Models are traced, and measured, by one thread at a time.
+
+    def carry_out(self, calls: Sequence[Callable[[], Any]]) -> list[Done]:
+        """Return how each call went, in order.
+
+        Args:
+            calls: one for each executor, which they use.
+        """
+        done = [Done() for _ in calls]
+        threads = [
+            threading.Thread(target=self._one, args=(place, call, done[place]), daemon=True)
+            for place, call in enumerate(calls)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for one in done:
+            if not isinstance(one.error, Exception | StateError | None):
+                raise one.error
+        return done
+
+    def _one(self, place: int, call: Callable[[], Any], done: Done) -> None:
+        executor = self._executors[place]
+        try:
+            with self._turn:
+                executor.train_jobs = partial(self._ask, place)
+                done.value = call()
+        except BaseException as error:
+            done.error = error
+        finally:
+            executor.train_jobs = train_alone
+            self._meeting.leave(place)
+
+    def _ask(self, place: int, trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
+        self._turn.release()
+        try:
+            found: Outcome = self._meeting.ask(place, (trainer, model, job))
+        finally:
+            self._turn.acquire()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _answer(self, asked: Mapping[int, Asked]) -> Mapping[int, Outcome]:
+        return dict(zip(asked, self._train(list(asked.values())), strict=True))
