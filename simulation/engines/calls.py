@@ -8,7 +8,7 @@ no engine knows any call in particular.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -147,6 +147,19 @@ class Train(Call):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Joint(Call):
+    """Calls of several runs that a worker carries out together.
+
+    Args:
+        calls: the runs' numbers in the pool, and the calls.
+    """
+
+    name: ClassVar[str] = "joint"
+
+    calls: tuple[tuple[int, Call], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Merge(Call):
     """Merge the parts of a node's children, its inputs, from the left."""
 
@@ -246,13 +259,23 @@ BAD_INPUT = ("ModelError", "ConfigError")
 
 @dataclass(frozen=True)
 class Status:
-    """How a call went: when it ran (seconds since the epoch), the error if it failed, where."""
+    """How a call went: when it ran (seconds since the epoch), the error if it failed, where.
+
+    ``each``: of a joint call, how those went that it consists of.
+    """
 
     started: float
     ended: float
     error: str | None = None
     trace: str = ""
     node: str = ""
+    each: tuple[Status, ...] = ()
+
+    def share(self, place: int, count: int) -> Status:
+        """Return how one of so many calls went that took this time together, evenly shared out."""
+        each = (self.ended - self.started) / count
+        started = self.started + place * each
+        return replace(self, started=started, ended=started + each)
 
     @property
     def kind(self) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,6 @@ from simulation.engines.engine import Engine, Progress
 from simulation.engines.policy import POLICY
 from simulation.population.partition import AnyPartition
 from simulation.records.client_states import StateError, as_driver_error
-from simulation.training.backend import backend
 from simulation.worker.executor import Executor
 from simulation.worker.meeting import Member
 from simulation.worker.setup import Setup
@@ -58,11 +58,9 @@ Asked = tuple[Executor, Call]
 
 def carry_out(asked: Mapping[Any, Asked]) -> dict[Any, Done]:
     """Carry out calls of several runs together; return how each went, by the run's name."""
-    executors = [executor for executor, _ in asked.values()]
-    library = backend(executors[0].setup.experiment.resources.library)
     calls = [partial(call.run, executor, *call.inputs) for executor, call in asked.values()]
     with _ONE_AT_A_TIME:
-        done = Together(executors, library.train_together).carry_out(calls)
+        done = Together([executor for executor, _ in asked.values()]).carry_out(calls)
     return dict(zip(asked, done, strict=True))
 
 
@@ -129,6 +127,7 @@ class InlineEngine(Engine):
         """Build the executor (imports the backend's library here)."""
         resources = setup.experiment.resources
         gpus = resources.gpus if resources.library == "jax" else 0.0
+        setup = replace(setup, grouped=self._member is not None)
         self._class.prepare(setup.threads, gpus, resources.library)
         self.setup, self.data, self.partition = setup, data, partition
         self.ledger = ClientLedger(setup.shelf, InlineTicket.kept)

@@ -15,17 +15,16 @@ from typing import Any, Literal
 from simulation.config.experiment import Experiment
 from simulation.config.sections import Resources
 from simulation.datasets import inputs
+from simulation.engines.inline import carry_out as carry_out_together
 from simulation.population.deal import prepare
 from simulation.records import reading, run_folder
 from simulation.runs import preflight
 from simulation.runs.resume import check_rounds, check_same
 from simulation.runs.run import Host, Listener, make_strategy, simulate
 from simulation.runs.signals import termination
-from simulation.studies.groups import InlineGroup, groups
+from simulation.studies.groups import GROUPS, Group, InlineHost, groups
+from simulation.studies.groups import Plan as Plan
 from simulation.studies.side_by_side import SharedPool, runs_at_once, side_by_side
-
-Plan = dict[str, Experiment]
-"""What to run, by the name of its folder."""
 
 State = Literal["new", "interrupted", "complete"]
 
@@ -217,24 +216,27 @@ def carry_on(
     for group in _groups(prospect.waiting):
         resources = group[next(iter(group))].resources
         if resources.engine == "ray":
-            _share(group, resources, attempt, at_once)
+            _share(prospect.plan, group, resources, attempt, at_once)
         else:
             for some, together in groups(prospect.plan, group, at_once):
                 if together:
-                    _meet(some, attempt)
+                    _meet(Group(some, carry_out_together, InlineHost()), some, attempt)
                 else:
                     attempt(next(iter(some)))
     outcome.complete.sort(key=list(prospect.plan).index)
     return outcome
 
 
-def _meet(members: Plan, attempt: Callable[[str, Host | None], None]) -> None:
-    """Carry out runs that train together in this process."""
-    group = InlineGroup(list(members))
+Attempt = Callable[[str, Host | None], None]
+"""Carries out the run of a name, with engine and data from a host."""
+
+
+def _meet(group: Group, members: Plan, attempt: Attempt) -> None:
+    """Carry out the runs of a group, each in a thread of its own."""
 
     def one(name: str) -> None:
         try:
-            attempt(name, group.host(name))
+            attempt(name, group.member(name))
         finally:
             group.leave(name)
 
@@ -242,16 +244,32 @@ def _meet(members: Plan, attempt: Callable[[str, Host | None], None]) -> None:
 
 
 def _share(
-    group: Plan,
-    resources: Resources,
-    attempt: Callable[[str, Host | None], None],
-    at_once: int | None,
+    plan: Plan, waiting: Plan, resources: Resources, attempt: Attempt, at_once: int | None
 ) -> None:
     # Ray puts a signal handler of its own in the place of ours: Ctrl-C and SIGTERM must still
     # end what happens until the threads are there.
-    with termination(), closing(SharedPool(resources, group.values())) as host:
-        number = min(len(group), at_once or runs_at_once(group.values(), host.workers))
-        side_by_side(group, lambda name: attempt(name, host), number, host.pool.stop)
+    with termination(), closing(SharedPool(resources, waiting.values())) as host:
+        alone: Plan = {}
+        together: list[tuple[Group, Plan]] = []
+        number = GROUPS * host.workers
+        for some, meet in groups(plan, waiting, at_once, number):
+            if meet:
+                together.append((Group(some, host.answer(), host), some))
+            else:
+                alone |= some
+
+        def stop() -> None:
+            host.pool.stop()
+            for group, _ in together:
+                group.stop()
+
+        if together:
+            if at_once is not None:
+                number = min(number, max(1, at_once // max(len(some) for _, some in together)))
+            side_by_side(together, lambda one: _meet(*one, attempt), number, stop)
+        if alone:
+            number = min(len(alone), at_once or runs_at_once(alone.values(), host.workers))
+            side_by_side(alone, lambda name: attempt(name, host), number, stop)
 
 
 def _begun(plan: Plan, out: Path) -> bool:

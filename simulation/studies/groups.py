@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from simulation.config.experiment import Experiment
 from simulation.config.sections import Data
@@ -19,16 +19,21 @@ from simulation.config.strategy import make_strategy
 from simulation.datasets import registry
 from simulation.datasets.dataset import Dataset
 from simulation.engines.engine import Engine
-from simulation.engines.inline import carry_out
 from simulation.engines.policy import POLICY
 from simulation.listeners.listener import Listener
 from simulation.runs.machinery import inline_engine
 from simulation.training.trainers import essence
-from simulation.worker.meeting import Meeting, Member
+from simulation.worker.meeting import Answer, Meeting, Member
 from strategies import Federated
 
 MOST_MEMBERS = 16
 """Runs of a group, at most: their drivers are threads of one process."""
+
+GROUPS = 2
+"""Groups for each worker: while one trains, the drivers of another step their servers."""
+
+FEW = 2
+"""Members of a group at least, where there are runs for them."""
 
 LANES = 8
 """Lanes of a worker that has not said yet how many it has, at least."""
@@ -41,9 +46,12 @@ NUMBERS = {"learning_rate", "local_epochs"}
 
 
 Plan = dict[str, Experiment]
+"""What to run, by the name of its folder."""
 
 
-def groups(plan: Plan, waiting: Plan, most: int | None = None) -> Iterator[tuple[Plan, bool]]:
+def groups(
+    plan: Plan, waiting: Plan, at_once: int | None = None, side_by_side: int = 1
+) -> Iterator[tuple[Plan, bool]]:
     """Yield the runs to carry out, those together that gain by training in the same lanes.
 
     Whether a run is one of a group depends on the whole plan, so that it does not change when
@@ -52,19 +60,22 @@ def groups(plan: Plan, waiting: Plan, most: int | None = None) -> Iterator[tuple
     Args:
         plan: all runs by name.
         waiting: those that are not complete.
-        most: runs of a group; None: :data:`MOST_MEMBERS`.
+        at_once: runs at a time, at most; None: as many as there is a use for.
+        side_by_side: groups at a time.
 
     Yields:
         Some runs, and whether they train as a group.
     """
     kinds: dict[Any, list[str]] = {}
     for name, experiment in plan.items():
-        kind = kind_of_group(experiment) if most != 1 else None
+        kind = kind_of_group(experiment) if at_once != 1 else None
         kinds.setdefault((name,) if kind is None else kind, []).append(name)
-    room = min(most or MOST_MEMBERS, MOST_MEMBERS)
+    room = MOST_MEMBERS
+    if at_once is not None:
+        room = min(room, max(FEW, at_once // side_by_side))
     for every in kinds.values():
         names = [name for name in every if name in waiting]
-        count = -(-len(names) // room)
+        count = max(-(-len(names) // room), min(side_by_side, len(names) // FEW))
         for k in range(count):  # Groups of about one size: none is left over.
             yield {name: plan[name] for name in names[k::count]}, len(every) > 1
 
@@ -105,33 +116,57 @@ class DataOnce:
             return self._data[key]
 
 
-class InlineGroup:
-    """Runs in this process that train together.
+class Group:
+    """Runs that train together.
 
     Args:
         names: of all of them; each must be left by :meth:`leave`.
+        answer: carries out what they ask for at the same time.
+        host: gives them engines and data.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.meeting, self.data = Meeting(names, carry_out), DataOnce()
-        self.leave, self.stop = self.meeting.leave, self.meeting.stop
+    def __init__(self, names: Iterable[str], answer: Answer, host: GroupHost) -> None:
+        self._meeting, self._host = Meeting(names, answer), host
+        self.leave, self.stop = self._meeting.leave, self._meeting.stop
 
-    def host(self, name: str) -> InlineHost:
+    def member(self, name: str) -> MemberHost:
         """Return what gives a run its engine and its data."""
-        return InlineHost(Member(self.meeting, name), self.data)
+        return MemberHost(Member(self._meeting, name), self._host)
+
+
+class GroupHost(Protocol):
+    """Where the runs of groups get their engines and their data."""
+
+    def engine(
+        self, experiment: Experiment, listener: Listener, member: Member | None = None
+    ) -> Engine:
+        """Return the engine of a run that is a member of a group."""
+
+    def load(self, name: str, data_dir: Path | None, how: Data | None) -> Dataset:
+        """Return a dataset, loaded once for all runs."""
 
 
 @dataclass(frozen=True)
-class InlineHost:
-    """Gives engine and data to a run of a group (a :class:`simulation.runs.run.Host`)."""
+class MemberHost:
+    """Gives engine and data to one run of a group (a :class:`simulation.runs.run.Host`)."""
 
     member: Member
-    data: DataOnce
+    host: GroupHost
 
     def engine(self, experiment: Experiment, listener: Listener) -> Engine:
-        """Return a run's engine."""
-        return inline_engine(listener, self.member)
+        """Return the run's engine."""
+        return self.host.engine(experiment, listener, self.member)
 
     def load(self, name: str, data_dir: Path | None, how: Data | None) -> Dataset:
         """Load a dataset once for all runs."""
-        return self.data.load(name, data_dir, how)
+        return self.host.load(name, data_dir, how)
+
+
+class InlineHost(DataOnce):
+    """Gives engines in this process (a :class:`GroupHost`)."""
+
+    def engine(
+        self, experiment: Experiment, listener: Listener, member: Member | None = None
+    ) -> Engine:
+        """Return a run's engine."""
+        return inline_engine(listener, member)

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from simulation.config.experiment import Experiment
 from simulation.config.sections import Data, Resources
@@ -20,6 +21,9 @@ from simulation.flower.executor import ANSWERING
 from simulation.listeners.listener import Listener
 from simulation.runs.signals import termination
 from simulation.studies.groups import DataOnce
+from simulation.worker.meeting import Answer, Member
+
+T = TypeVar("T")
 
 MOST_RUNS = 16
 """Runs at a time, at most: their drivers are threads of one process."""
@@ -57,11 +61,19 @@ class SharedPool:
         """Number of workers."""
         return len(self.pool.slots)
 
-    def engine(self, experiment: Experiment, listener: Listener) -> Engine:
+    def engine(
+        self, experiment: Experiment, listener: Listener, member: Member | None = None
+    ) -> Engine:
         """Return a run's engine on the pool."""
         from simulation.engines.ray.engine import RayEngine
 
-        return RayEngine(experiment.resources, listener.clients, pool=self.pool)
+        return RayEngine(experiment.resources, listener.clients, pool=self.pool, member=member)
+
+    def answer(self) -> Answer:
+        """Return what carries out the calls of a group's runs together."""
+        from simulation.engines.ray.together import JointCalls
+
+        return JointCalls(self.pool).carry_out
 
     def load(self, name: str, data_dir: Path | None, how: Data | None) -> Dataset:
         """Load a dataset once for all runs."""
@@ -92,7 +104,7 @@ def runs_at_once(experiments: Iterable[Experiment], workers: int) -> int:
 
 
 def side_by_side(
-    names: Iterable[str], attempt: Callable[[str], None], at_once: int, stop: Callable[[], None]
+    names: Iterable[T], attempt: Callable[[T], None], at_once: int, stop: Callable[[], None]
 ) -> None:
     """Call ``attempt(name)`` for every name, in some threads at a time.
 

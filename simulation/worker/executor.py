@@ -62,7 +62,7 @@ class Executor:
             self._only_sums(setup.reducer) and self.layout.local is None and self.attackers is None
         )
         self.weights = example_weights(setup.experiment, data)
-        self.train_jobs: TrainJob = train_alone
+        self.train_job: TrainJob = self.train_in_group if setup.grouped else train_alone
 
     @staticmethod
     def prepare(threads: int, gpus: float, library: str) -> None:
@@ -160,6 +160,14 @@ class Executor:
         apart = self.setup.keeps_slots or self.layout.local is not None
         return apart or (self.setup.keeps_state and self.lanes == 1)
 
+    def train_in_group(self, trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
+        """Train a job as beside others, whose bits do not depend on them."""
+        library = backend(self.setup.experiment.resources.library)
+        (found,) = library.train_together([(trainer, model, job)])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
     def read(self, handle: Handle | None) -> ClientState | None:
         """Return the state that a handle stands for."""
         return None if handle is None else self.layout.unpack(handle.load())
@@ -211,7 +219,7 @@ class Executor:
             slots=slots,
             beside=None if beside is None else self._places(clients, beside, inputs),
         )
-        done = [self.layout.keep_local(one, model) for one in self.train_jobs(trainer, model, job)]
+        done = [self.layout.keep_local(one, model) for one in self.train_job(trainer, model, job)]
         if self.attackers is None:
             return done
         return [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]

@@ -27,6 +27,7 @@ class Setup:
         threads: TensorFlow threads of a worker.
         shelf: where workers put what clients keep; None: it comes back with the results.
         given: functions and files that workers get by value.
+        grouped: whether the run trains in lanes that it shares with others.
     """
 
     experiment: Experiment
@@ -36,6 +37,7 @@ class Setup:
     threads: int = 1
     shelf: StateFolder | None = None
     given: Given = field(default_factory=Given)
+    grouped: bool = False
 
     @property
     def keeps_slots(self) -> bool:

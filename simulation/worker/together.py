@@ -13,14 +13,11 @@ from functools import partial
 from typing import Any
 
 from simulation.records.client_states import StateError
-from simulation.training.backend import Asked, Outcome, Trainer
+from simulation.training.backend import Asked, Outcome, Trainer, backend
 from simulation.training.measured import TrainedClient
 from simulation.training.plan import Job
-from simulation.worker.executor import Executor, train_alone
+from simulation.worker.executor import Executor
 from simulation.worker.meeting import Meeting
-
-TrainTogether = Callable[[Sequence[Asked]], list[Outcome]]
-"""As :meth:`~simulation.training.backend.Backend.train_together`."""
 
 
 @dataclass
@@ -41,12 +38,12 @@ class Together:
     """Calls that are carried out together.
 
     Args:
-        executors: of each call; no two of them are the same.
-        train: trains jobs of several runs.
+        executors: of each call; no two of them are the same, all of one backend.
     """
 
-    def __init__(self, executors: Sequence[Executor], train: TrainTogether) -> None:
-        self._executors, self._train = executors, train
+    def __init__(self, executors: Sequence[Executor]) -> None:
+        self._executors = executors
+        self._backend = backend(executors[0].setup.experiment.resources.library)
         self._meeting = Meeting(range(len(executors)), self._answer)
         self._turn = threading.Lock()  # Models are traced, and measured, by one thread at a time.
 
@@ -72,14 +69,15 @@ class Together:
 
     def _one(self, place: int, call: Callable[[], Any], done: Done) -> None:
         executor = self._executors[place]
+        usual = executor.train_job
         try:
             with self._turn:
-                executor.train_jobs = partial(self._ask, place)
+                executor.train_job = partial(self._ask, place)
                 done.value = call()
         except BaseException as error:
             done.error = error
         finally:
-            executor.train_jobs = train_alone
+            executor.train_job = usual
             self._meeting.leave(place)
 
     def _ask(self, place: int, trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
@@ -93,4 +91,4 @@ class Together:
         return found
 
     def _answer(self, asked: Mapping[int, Asked]) -> Mapping[int, Outcome]:
-        return dict(zip(asked, self._train(list(asked.values())), strict=True))
+        return dict(zip(asked, self._backend.train_together(list(asked.values())), strict=True))

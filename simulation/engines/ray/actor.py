@@ -10,12 +10,13 @@ import traceback
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import GetTimeoutError
 
-from simulation.engines.calls import Call, Status
+from simulation.engines.calls import Call, Joint, Status
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.pieces import Apart, ValueLate
 from simulation.records.client_states import StateError
@@ -99,6 +100,27 @@ class Worker:
             return _failed(started, error), None, None
         return Status(started, time.time(), node=self._node), value, kept
 
+    def call_together(self, joint: Joint) -> tuple[Any, ...]:
+        """Carry out calls of several runs; return the status, then of each value and states."""
+        from simulation.worker.together import Together
+
+        started, count = time.time(), len(joint.calls)
+        try:
+            calls = [self._with_values(call) for _, call in joint.calls]
+        except ValueLate as error:
+            return (_failed(started, error), *[None] * (2 * count))
+        executors = [self._executors[number] for number, _ in joint.calls]
+        done = Together(executors).carry_out(
+            [partial(call.run, executor) for call, executor in zip(calls, executors, strict=True)]
+        )
+        whole = Status(started, time.time(), node=self._node)
+        each = [
+            replace(whole.share(place, count), error=text, trace=trace)
+            for place, (text, trace) in enumerate(_told(one.error) for one in done)
+        ]
+        values = [part for one in done for part in one.value or (None, None)]
+        return (replace(whole, each=tuple(each)), *values)
+
     def _with_values(self, call: Call) -> Call:
         """Return a call with what is shared in the place of what stands for it."""
         given = {field.name: getattr(call, field.name) for field in fields(call)}
@@ -141,5 +163,12 @@ class Worker:
 
 
 def _failed(started: float, error: BaseException) -> Status:
-    text = f"{type(error).__name__}: {error}"
-    return Status(started, time.time(), text, traceback.format_exc())
+    return Status(started, time.time(), *_told(error))
+
+
+def _told(error: BaseException | None) -> tuple[str | None, str]:
+    """Return what a status says of an error, and its traceback."""
+    if error is None:
+        return None, ""
+    trace = "".join(traceback.format_exception(error))
+    return f"{type(error).__name__}: {error}", trace

@@ -30,6 +30,7 @@ from simulation.engines.ray.pieces import Pieces
 from simulation.engines.ray.pool import EXECUTOR, Pool
 from simulation.engines.ray.slots import PoolRun, Ticket
 from simulation.population.partition import AnyPartition
+from simulation.worker.meeting import Member
 from simulation.worker.setup import Setup
 
 log = logging.getLogger("sunflower.grid")
@@ -44,6 +45,7 @@ class RayEngine(Engine):
         executor: ``module:class`` of what does the work in the actors.
         pool: the pool to share with other runs; one of its own when None.
         ship: files and folders with modules that the nodes of a cluster must have.
+        member: the run's place among others that train together with it; None: it is alone.
 
     Raises:
         ResourceError: when no node has what one worker needs.
@@ -56,8 +58,10 @@ class RayEngine(Engine):
         executor: str = EXECUTOR,
         pool: Pool | None = None,
         ship: Sequence[str] = (),
+        member: Member | None = None,
     ) -> None:
         super().__init__(progress)
+        self._member, self._meeting = member, set[Ticket]()
         self.pool = pool or Pool(resources, executor, ship)
         self._owner = pool is None
         self._pool_run = PoolRun(())
@@ -79,6 +83,8 @@ class RayEngine(Engine):
         A hand-over costs some 20 ms of a core, whatever it hands over, and 3 ms of the driver's,
         of which there is one: the more workers, the larger their portions.
         """
+        if self._member is not None:  # Which call meets which must not be decided by time.
+            return math.inf
         if self.pool.runs > 1:  # Other runs use the workers that are left.
             return self._pool_run.cost_of(POLICY.shared_seconds)
         piece = max(POLICY.unit_seconds, POLICY.driver_seconds * self.workers)
@@ -103,6 +109,7 @@ class RayEngine(Engine):
 
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Put the data into the object store and give it to the workers."""
+        setup = replace(setup, grouped=self._member is not None)
         self.ledger = ClientLedger(setup.shelf, self.kept)
         if self.pool.cluster.grows and setup.shelf is not None:
             # Other machines may not see the folder of this one, nor those that join later.
@@ -121,6 +128,9 @@ class RayEngine(Engine):
         """
         if isinstance(value, dict) and not any(np.size(v) > 1 for v in value.values()):
             return value
+        # What goes out with those of other runs in one call goes with it where it is small.
+        if self._member is not None and getattr(value, "nbytes", math.inf) <= POLICY.piece_bytes:
+            return value
         if value is not self._last[0]:
             self._last = (value, Shared(ray.put(value)))
         return self._last[1]
@@ -132,7 +142,10 @@ class RayEngine(Engine):
         owner = self._pool_run
         title = f"round {self.round}: {call.name}"
         ticket = Ticket(owner, call, done, attempts or owner.faults.attempts, title)
-        self.pool.submit(ticket, call.first)
+        if self._member is not None and call.meets and attempts is None:
+            self._meeting.add(ticket)
+        else:
+            self.pool.submit(ticket, call.first)
         return ticket
 
     def begin_round(self, round: int) -> None:
@@ -217,6 +230,9 @@ class RayEngine(Engine):
         return [ticket.refs[1] for ticket in tickets if ticket.refs is not None]
 
     def _finish(self, ticket: Ticket, timeout: float | None = None) -> None:
+        if ticket in self._meeting and self._member is not None:
+            self._meeting.remove(ticket)
+            self._member.ask(ticket)
         self.pool.wait(ticket, timeout)
         while self._lost_states(ticket):
             assert ticket.call is not None

@@ -109,10 +109,12 @@ class Losses(ABC):
             return
         text = "the model does not come to %s; it is sent with the next call"
         ticket.owner.news.append(partial(log.warning, text, node))
+        calls = [part.call for part in ticket.parts if part.call is not None] or [call]
         with suppress(RayError):
-            for field in fields(call):
-                if isinstance(value := getattr(call, field.name), Shared):
-                    bring(slot.actor, value.ref)
+            for one in calls:
+                for field in fields(one):
+                    if isinstance(value := getattr(one, field.name), Shared):
+                        bring(slot.actor, value.ref)
         self._give_back([ticket])
 
     def _kill(self, actor: Any) -> None:
@@ -150,7 +152,7 @@ class Losses(ABC):
         if ticket.opens:
             return None
         if owner.faults.chunk_timeout is not None:
-            return owner.faults.chunk_timeout
+            return owner.faults.chunk_timeout * max(1, len(ticket.parts))
         pace = owner.slowest.get(ticket.name)
         return (
             None if pace is None else max(POLICY.hung_least, POLICY.hung_after * pace * ticket.cost)
@@ -229,7 +231,8 @@ class Losses(ABC):
     def _give_back(self, calls: Sequence[Ticket]) -> None:
         """Let calls be the next that are handed out, unless others have them too."""
         for ticket in reversed(calls):
-            if ticket.owner in self._pool_runs and not ticket.over and not self._elsewhere(ticket):
+            known = ticket.runs <= set(self._pool_runs)
+            if known and not ticket.over and not self._elsewhere(ticket):
                 (self._later if ticket.waits else self._queue).appendleft(ticket)
 
     def _elsewhere(self, ticket: Ticket) -> bool:

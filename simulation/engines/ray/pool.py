@@ -248,16 +248,24 @@ class Pool(Losses):
                     continue
                 ticket = self._next(slot, self._queue) or self._next(slot, self._later)
                 if ticket is not None:
-                    call = slot.actor.call.options(num_returns=3, name=ticket.title)
-                    refs = call.remote(ticket.owner.number, ticket.call, *ticket.inputs)
-                    self._give(slot, ticket, tuple(refs))
+                    self._give(slot, ticket, self._sent(slot, ticket))
+
+    @staticmethod
+    def _sent(slot: WorkerSlot, ticket: Ticket) -> tuple[Any, ...]:
+        """Send a call to a worker; return Ray's references to what it will answer."""
+        if ticket.parts:
+            several = 1 + 2 * len(ticket.parts)
+            joint = slot.actor.call_together.options(num_returns=several, name=ticket.title)
+            return tuple(joint.remote(ticket.call))
+        call = slot.actor.call.options(num_returns=3, name=ticket.title)
+        return tuple(call.remote(ticket.owner.number, ticket.call, *ticket.inputs))
 
     @staticmethod
     def _next(slot: WorkerSlot, waiting: deque[Ticket]) -> Ticket | None:
         while waiting and waiting[0].over:  # Somebody who was late has answered after all.
             waiting.popleft()
         for place, ticket in enumerate(waiting):
-            if ticket.owner in slot.opened and not ticket.over:
+            if ticket.runs <= slot.opened and not ticket.over:
                 del waiting[place]
                 return ticket
         return None
@@ -341,6 +349,11 @@ class Pool(Losses):
             done, ticket.done = ticket.done, None
             if done is not None:
                 owner.news.append(done)
+        for place, (part, own) in enumerate(zip(ticket.parts, status.each, strict=False)):
+            refs = ticket.refs or ()
+            part.refs = (refs[0], refs[1 + 2 * place], refs[2 + 2 * place])
+            part.done_by = ticket.done_by
+            self._done(slot, part, own)
 
     def _failed(self, slot: WorkerSlot, ticket: Ticket, error: RayError) -> None:
         """React to a call that Ray could not carry out, though the worker lives."""

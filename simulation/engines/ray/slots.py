@@ -122,6 +122,7 @@ class Ticket:
         revived: how often it went again as the clients' states were lost.
         failure: why it cannot be done.
         done_by: the actor that has done it.
+        parts: the calls of several runs that are carried out together as this one.
     """
 
     owner: PoolRun
@@ -135,6 +136,12 @@ class Ticket:
     revived: int = 0
     failure: Exception | None = None
     done_by: Any = None
+    parts: tuple[Ticket, ...] = ()
+
+    @property
+    def runs(self) -> set[PoolRun]:
+        """The runs for which a worker must have executors to carry it out."""
+        return {part.owner for part in self.parts} or {self.owner}
 
     @property
     def opens(self) -> bool:

@@ -21,6 +21,7 @@ from simulation.engines.cohort import train_cohort
 from simulation.engines.ray.engine import RayEngine
 from simulation.engines.ray.pool import Pool
 from simulation.population.deal import prepare
+from simulation.studies.campaign import Plan, carry_out
 from simulation.worker.setup import Setup
 from strategies import WeightedMean
 from tests.simulation.same_bits import StopAfter, outcome
@@ -115,6 +116,45 @@ def test_one_worker_and_two_and_none_give_the_same_bits(
         other = made.replace(**{"resources.workers": 3 - workers, "resources.backend": "auto"})
         simulate(other.replace(**{"resources.lanes": None}), out=path, resume=True)
         assert outcome(path) == first
+
+
+STUDY = """
+import sys
+from pathlib import Path
+from simulation.training.backend import backend
+backend("jax").prepare(1, 0.0)
+from simulation.studies.campaign import carry_out
+from tests.simulation.engines.ray.test_jax_workers import study
+carry_out(study("inline"), Path(sys.argv[1]))
+"""
+
+
+def study(engine: str) -> Plan:
+    made = experiment(**{"resources.engine": engine, "model": "logistic", "cohort": 6})
+    return {
+        f"{seed}-{rate}": made.replace(**{"seed": seed, "training.learning_rate": rate})
+        for seed in (0, 1)
+        for rate in (0.01, 0.1)
+    } | {"more": made.replace(strategy="scaffold")}
+
+
+@pytest.mark.soak
+def test_a_study_in_the_same_lanes_gives_its_bits_on_workers_and_in_this_process(
+    tmp_path: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_jax("-c", STUDY, str(tmp_path / "inline"))
+    joint, plain = list[int](), Pool._sent
+
+    def counted(slot: Any, ticket: Any) -> Any:
+        joint.append(len(ticket.parts))
+        return plain(slot, ticket)
+
+    monkeypatch.setattr(Pool, "_sent", staticmethod(counted))
+    found = carry_out(study("ray"), tmp_path / "ray")
+    assert found.complete == list(study("ray"))
+    assert 2 in joint
+    for name in found.complete:
+        assert outcome(tmp_path / "ray" / name) == outcome(tmp_path / "inline" / name)
 
 
 DRIVER = """
