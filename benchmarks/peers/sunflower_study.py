@@ -19,11 +19,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", help="the study, as JSON")
     parser.add_argument("--at-once", type=int, help="runs that share the pool")
+    parser.add_argument("--apart", action="store_true", help="no run in the lanes of another")
     given = parser.parse_args()
 
     from simulation.listeners.listener import Listener
     from simulation.records.reading import read_json
     from simulation.studies.study import carry_out, expand, parse_study
+
+    if given.apart:
+        from simulation.studies import groups
+
+        groups.kind_of_group = lambda experiment: None
 
     turn = threading.Lock()
 
