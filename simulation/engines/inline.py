@@ -127,7 +127,8 @@ class InlineEngine(Engine):
         """Build the executor (imports the backend's library here)."""
         resources = setup.experiment.resources
         gpus = resources.gpus if resources.library == "jax" else 0.0
-        setup = replace(setup, grouped=self._member is not None)
+        if self._member is not None:
+            setup = replace(setup, grouped=True)
         self._class.prepare(setup.threads, gpus, resources.library)
         self.setup, self.data, self.partition = setup, data, partition
         self.ledger = ClientLedger(setup.shelf, InlineTicket.kept)

@@ -51,7 +51,13 @@ def engine_for(experiment: Experiment, listener: Listener, strategy: Strategy) -
     return RayEngine(resources, listener.clients, ANSWERING, ship=along)
 
 
-def setup_for(experiment: Experiment, strategy: Strategy, engine: Engine, path: Path) -> Setup:
+def setup_for(
+    experiment: Experiment,
+    strategy: Strategy,
+    engine: Engine,
+    path: Path,
+    grouped: bool = False,
+) -> Setup:
     """Return what the workers of a run need besides the data.
 
     Args:
@@ -59,9 +65,11 @@ def setup_for(experiment: Experiment, strategy: Strategy, engine: Engine, path: 
         strategy: what decides the clients' rule and how updates are folded.
         engine: where the workers are.
         path: the run folder, in which clients' states are kept.
+        grouped: whether it trains as one of a group, though it may be by itself now.
     """
     threads = max(1, int(experiment.resources.client_cpus))
-    setup = Setup(experiment, threads=threads, given=shipping.handed_over(experiment))
+    given = shipping.handed_over(experiment)
+    setup = Setup(experiment, threads=threads, given=given, grouped=grouped)
     if isinstance(strategy, Federated):
         algorithm = strategy.algorithm
         setup = replace(setup, rule=algorithm.client, reducer=algorithm.reducer)

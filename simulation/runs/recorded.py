@@ -99,7 +99,8 @@ class RecordedRun:
         self.experiment, self.strategy, self.engine = experiment, strategy, engine
         self.data, self.parts, self.path = data, parts, path
         self.start, self.listener = start, listener
-        self.setup = setup = setup_for(experiment, strategy, engine, path)
+        grouped = resuming.trains_in_a_group(path)
+        self.setup = setup = setup_for(experiment, strategy, engine, path, grouped)
         engine.start(setup, data, parts)
         self.info = info = engine.info()
         memory.check(info.spec.size, engine.workers, engine.memory, experiment, setup)
@@ -142,6 +143,7 @@ class RecordedRun:
             "workers": self.engine.workers,
             "backend": self.experiment.resources.library,
             "lanes": self.info.lanes,
+            **({"grouped": True} if self.engine.setup.grouped else {}),
             **({"weights": weights_of(reducer)} if reducer is not None else {}),
             "citations": citations(experiment),
         } | self.private.settings

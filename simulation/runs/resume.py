@@ -73,6 +73,12 @@ def as_computed(path: Path, experiment: Experiment) -> Experiment:
     return experiment.replace(**{"resources.backend": library, "resources.lanes": lanes})
 
 
+def trains_in_a_group(path: Path) -> bool:
+    """Tell whether the run in ``path`` trains in lanes that a study's runs share."""
+    config = reading.read_json(path / "config.json") or {}
+    return bool(config.get("grouped", False))
+
+
 def rounds_of(path: Path) -> int | None:
     """Return how many rounds the run in ``path`` was to have; None if that is not known."""
     config = reading.read_json(path / "config.json") or {}

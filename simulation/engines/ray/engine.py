@@ -109,7 +109,8 @@ class RayEngine(Engine):
 
     def start(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         """Put the data into the object store and give it to the workers."""
-        setup = replace(setup, grouped=self._member is not None)
+        if self._member is not None:
+            setup = replace(setup, grouped=True)
         self.ledger = ClientLedger(setup.shelf, self.kept)
         if self.pool.cluster.grows and setup.shelf is not None:
             # Other machines may not see the folder of this one, nor those that join later.

@@ -130,8 +130,8 @@ class Runner:
             sums, metrics = np.array(ended.sums), np.array(ended.metrics)
             found, first = [], 0
             for (model, job, _), count in zip(asked, counts, strict=True):
-                ends = _cut(ended.weights, first, self.most)
-                stack = DeviceStack(ends, model, job.steps > 0, self.lock)
+                ends = _cut(ended.weights, first, power_of(2, count))
+                stack = DeviceStack(ends, model, job.steps > 0, self.lock, self.most)
                 own = slice(first, first + count)
                 found.append((stack, Ended(None, sums[own], metrics[own])))
                 first += count

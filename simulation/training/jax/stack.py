@@ -27,16 +27,22 @@ class DeviceStack:
         start: the weights that they have begun with [P].
         moved: which of the clients took a step [C]; the others' rows may hold anything.
         lock: of who writes over the ends.
+        room: how many rows are summed at most; as many as there are ends when None.
     """
 
     def __init__(
-        self, ends: Any, start: Any, moved: NDArray[np.bool_], lock: AbstractContextManager[Any]
+        self,
+        ends: Any,
+        start: Any,
+        moved: NDArray[np.bool_],
+        lock: AbstractContextManager[Any],
+        room: int | None = None,
     ) -> None:
         self._lock = lock
         self.count = len(moved)
-        self._room, self.size = int(ends.shape[0]), int(ends.shape[1])
+        self._room, self.size = room or int(ends.shape[0]), int(ends.shape[1])
         if not moved.all():
-            whole = np.zeros(self._room, bool)
+            whole = np.zeros(int(ends.shape[0]), bool)
             whole[: self.count] = moved
             ends = _standing(ends, start, whole)
         self._device: tuple[Any, Any] | None = (ends, start)

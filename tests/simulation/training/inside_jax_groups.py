@@ -3,6 +3,7 @@
 # ruff: noqa: E402 - Keras' backend is chosen before it is imported
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ backend("jax").prepare(1, 0.0)
 
 from simulation import Experiment, Listener, simulate
 from simulation.records import checkpoint
-from simulation.records.reading import read_lines, read_rounds
+from simulation.records.reading import read_json, read_lines, read_rounds
 from simulation.studies.campaign import Outcome, Plan, carry_out
 from simulation.training.jax import runner
 from simulation.training.jax.runner import Runner
@@ -39,6 +40,7 @@ PLAN: dict[str, dict[str, Any]] = {
     "scaffold": {"strategy": "scaffold"},
     "scaffold-fast": {"strategy": "scaffold", **FAST},
     "krum": {"strategy": "krum", "training.local_epochs": 1},
+    "q-fedavg": {"strategy": "q-fedavg", "seed": 2},
 }
 """Three groups: of plain clients, of FedProx' and of SCAFFOLD's."""
 
@@ -92,8 +94,8 @@ def test_each_run_gives_what_it_gives_alone(
 ) -> None:
     """To the bit where no program is narrowed, else to 1e-6."""
     found, counts = together
-    # Of plain clients five runs, one with two rounds; then two of FedProx and of SCAFFOLD.
-    assert counts == [5, 5, 4, *[2] * 6]
+    # Of plain clients six runs, one with two rounds; then two of FedProx and of SCAFFOLD.
+    assert counts == [6, 6, 5, *[2] * 6]
     assert len({model.tobytes() for model, _ in found.values()}) == len(PLAN)
     for name in ("plain", "prox-more"):
         simulate(plan()[name], out=tmp_path / name)
@@ -118,6 +120,11 @@ def test_the_same_bits_in_smaller_groups_and_after_an_interruption(
     with pytest.raises(KeyboardInterrupt):
         carry_out(plan(), tmp_path, stopping, at_once=3)
     assert not (tmp_path / "scaffold").exists()
+    assert (read_json(tmp_path / "plain" / "config.json") or {})["grouped"]
+    by_itself = tmp_path / "by-itself"
+    shutil.copytree(tmp_path / "plain", by_itself)
+    simulate(plan()["plain"], out=by_itself, resume=True)
+    assert same(result(by_itself), found["plain"])
     outcome, again = carried(tmp_path, plan(), at_once=2)
     assert outcome.complete == list(PLAN)
     for name in PLAN:
