@@ -6,20 +6,20 @@ A run is known by the digest of its experiment. What failed is told at the end; 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from simulation.config.experiment import Experiment
-from simulation.config.sections import Resources
 from simulation.datasets import inputs
 from simulation.engines.inline import carry_out as carry_out_together
 from simulation.population.deal import prepare
 from simulation.records import reading, run_folder
 from simulation.runs import preflight
-from simulation.runs.resume import check_rounds, check_same
+from simulation.runs.resume import check_rounds, check_same, trains_in_a_group
 from simulation.runs.run import Host, Listener, make_strategy, simulate
 from simulation.runs.signals import termination
 from simulation.studies.groups import GROUPS, Group, InlineHost, groups
@@ -213,12 +213,17 @@ def carry_on(
         else:
             outcome.complete.append(name)
 
+    apart = {
+        name
+        for name, state in prospect.states.items()
+        if state == "interrupted" and not trains_in_a_group(out / name)
+    }
+    found = partial(groups, prospect.plan, at_once=at_once, apart=apart)
     for group in _groups(prospect.waiting):
-        resources = group[next(iter(group))].resources
-        if resources.engine == "ray":
-            _share(prospect.plan, group, resources, attempt, at_once)
+        if group[next(iter(group))].resources.engine == "ray":
+            _share(group, found, attempt, at_once)
         else:
-            for some, together in groups(prospect.plan, group, at_once):
+            for some, together in found(group):
                 if together:
                     _meet(Group(some, carry_out_together, InlineHost()), some, attempt)
                 else:
@@ -244,15 +249,20 @@ def _meet(group: Group, members: Plan, attempt: Attempt) -> None:
 
 
 def _share(
-    plan: Plan, waiting: Plan, resources: Resources, attempt: Attempt, at_once: int | None
+    waiting: Plan,
+    found: Callable[..., Iterator[tuple[Plan, bool]]],
+    attempt: Attempt,
+    at_once: int | None,
 ) -> None:
+    """Carry out runs of equal resources on one pool of workers; ``found``: which go together."""
+    resources = waiting[next(iter(waiting))].resources
     # Ray puts a signal handler of its own in the place of ours: Ctrl-C and SIGTERM must still
     # end what happens until the threads are there.
     with termination(), closing(SharedPool(resources, waiting.values())) as host:
         alone: Plan = {}
         together: list[tuple[Group, Plan]] = []
         number = GROUPS * host.workers
-        for some, meet in groups(plan, waiting, at_once, number):
+        for some, meet in found(waiting, side_by_side=number):
             if meet:
                 together.append((Group(some, host.answer(), host), some))
             else:

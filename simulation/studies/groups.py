@@ -8,7 +8,7 @@ round is mostly overhead, others fill it up.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,7 +50,11 @@ Plan = dict[str, Experiment]
 
 
 def groups(
-    plan: Plan, waiting: Plan, at_once: int | None = None, side_by_side: int = 1
+    plan: Plan,
+    waiting: Plan,
+    at_once: int | None = None,
+    side_by_side: int = 1,
+    apart: Collection[str] = (),
 ) -> Iterator[tuple[Plan, bool]]:
     """Yield the runs to carry out, those together that gain by training in the same lanes.
 
@@ -62,13 +66,14 @@ def groups(
         waiting: those that are not complete.
         at_once: runs at a time, at most; None: as many as there is a use for.
         side_by_side: groups at a time.
+        apart: runs that have begun by themselves, and go on so.
 
     Yields:
         Some runs, and whether they train as a group.
     """
     kinds: dict[Any, list[str]] = {}
     for name, experiment in plan.items():
-        kind = kind_of_group(experiment) if at_once != 1 else None
+        kind = None if at_once == 1 or name in apart else kind_of_group(experiment)
         kinds.setdefault((name,) if kind is None else kind, []).append(name)
     room = MOST_MEMBERS
     if at_once is not None:
@@ -84,7 +89,9 @@ def kind_of_group(experiment: Experiment) -> Any:
     """Return what is equal for runs that train in the same lanes; None for one that does not."""
     resources = experiment.resources
     lanes = resources.lanes or LANES
-    if resources.library != "jax" or experiment.mode != "federated" or lanes == 1:
+    if resources.library != "jax" or resources.engine == "flower" or lanes == 1:
+        return None
+    if experiment.mode != "federated":
         return None
     if experiment.cohort_size > POLICY.chunk_queue * lanes:  # It fills its programs by itself.
         return None

@@ -47,7 +47,8 @@ def test_runs_that_differ_in_numbers_go_together(changes: dict[str, Any]) -> Non
         {"model": "mlp"}, {"training.batch_size": 16}, {"training.momentum": 0.9},
         {"training.learning_rate": None}, {"strategy": "fedprox"}, {"resources.lanes": 4},
         {"strategy": "scaffold"}, {"mode": "centralised"}, {"strategy": "fedper"},
-        {"cohort": 40}, {"resources.backend": "tensorflow"}, {"resources.lanes": 1},
+        {"cohort": 40}, {"resources.engine": "flower"}, {"resources.lanes": 1},
+        {"resources.backend": "tensorflow"},
     ],
     ids=str,
 )  # fmt: skip
@@ -71,6 +72,11 @@ def test_a_run_that_is_left_trains_as_it_did_among_others() -> None:
     left = {"1": runs["1"]}
     assert list(groups(runs, left)) == [(left, True)]
     assert list(groups(left, left)) == [(left, False)]
+
+
+def test_a_run_that_has_begun_by_itself_goes_on_so() -> None:
+    runs = plan({}, {"seed": 1}, {"seed": 2})
+    assert found(runs, apart={"1"}) == [(["0", "2"], True), (["1"], False)]
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,17 @@ def test_the_same_bits_in_smaller_groups_and_after_an_interruption(
     shutil.copytree(tmp_path / "plain", by_itself)
     simulate(plan()["plain"], out=by_itself, resume=True)
     assert same(result(by_itself), found["plain"])
+    with pytest.raises(KeyboardInterrupt):
+        simulate(plan()["krum"], out=tmp_path / "krum-alone", listener=StopAfter(1))
+    krum = tmp_path / "krum"
+    shutil.rmtree(krum, ignore_errors=True)
+    shutil.copytree(tmp_path / "krum-alone", krum)
     outcome, again = carried(tmp_path, plan(), at_once=2)
     assert outcome.complete == list(PLAN)
-    for name in PLAN:
-        assert same(again[name], found[name]), name
+    simulate(plan()["krum"], out=tmp_path / "krum-alone", resume=True)
+    assert same(again.pop("krum"), result(tmp_path / "krum-alone")), "it goes on as it began"
+    for name, one in again.items():
+        assert same(one, found[name]), name
 
 
 def test_who_fails_fails_as_alone_and_the_others_keep_their_bits(
