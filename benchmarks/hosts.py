@@ -13,18 +13,10 @@ from typing import Any
 from benchmarks import common
 from benchmarks.common import Report, say
 from tests.hosts.network import Host, network, why_not
-from tests.hosts.runs import HostCluster, Outcome
+from tests.hosts.runs import LINKS, HostCluster, Outcome
 
 CUTS = (5.0, 15.0, 30.0, 60.0)
 """Seconds for which a link is cut."""
-
-LINKS: tuple[tuple[str, ...], ...] = (
-    ("loss", "1%"),
-    ("loss", "5%"),
-    ("delay", "100ms"),
-    ("rate", "50mbit", "delay", "100ms"),
-)
-"""Links that are bad all the time, as ``tc netem`` says it."""
 
 
 def main() -> None:
@@ -48,8 +40,8 @@ def main() -> None:
             cuts = CUTS[:2] if given.small else CUTS
             _table(report, "cut", [_cut(cluster, net["one"], s) for s in cuts], calm)
         if given.part != "cuts":
-            links = LINKS[:1] if given.small else LINKS
-            _table(report, "link", [_bad(cluster, net["one"], words) for words in links], calm)
+            links = list(LINKS)[:1] if given.small else LINKS
+            _table(report, "link", [_bad(cluster, net["one"], link) for link in links], calm)
     report.show()
 
 
@@ -59,12 +51,12 @@ def _cut(cluster: HostCluster, host: Host, seconds: float) -> list[Any]:
     return [f"{seconds:g} s", cluster.run(f"cut-{seconds:g}", lambda: host.cut_for(seconds))]
 
 
-def _bad(cluster: HostCluster, host: Host, words: tuple[str, ...]) -> list[Any]:
-    say(f"a worker's link: {' '.join(words)}")
+def _bad(cluster: HostCluster, host: Host, link: str) -> list[Any]:
+    say(f"a worker's link: {link}")
     cluster.recover()
-    host.shape(*words)
+    host.shape(**LINKS[link])
     try:
-        return [" ".join(words), cluster.run("-".join(words).replace("%", ""))]
+        return [link, cluster.run(f"bad {link}".replace(" ", "-"))]
     finally:
         host.unshape()
 

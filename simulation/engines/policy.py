@@ -92,6 +92,7 @@ who is out of reach (clusters of several nodes alone)
                               which may come back. Ray itself gives up after 60.
 ``probe_seconds``     1       Seconds for a port to answer.
 ``join_seconds``      10      Seconds to reach a cluster whose address is given.
+``hosts_seconds``     30      Seconds for its hosts to tell their versions, before the run begins.
 ===================== ======= ===================================================================
 """
 
@@ -152,6 +153,7 @@ class Policy:
     all_silent: float = 55.0
     probe_seconds: float = 1.0
     join_seconds: float = 10.0
+    hosts_seconds: float = 30.0
 
 
 POLICY = Policy()

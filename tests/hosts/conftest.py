@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.network import network, why_not
-from tests.hosts.runs import HostCluster, Outcome
+from tests.hosts.runs import LONG, HostCluster, Outcome
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +50,10 @@ def fresh(can_make_networks: None, tmp_path: Path) -> Iterator[HostCluster]:
 def calm(whole: HostCluster) -> Outcome:
     """The run that nothing happens to."""
     return whole.run("calm")
+
+
+@pytest.fixture(scope="session")
+def long_calm(whole: HostCluster) -> Outcome:
+    """The longer run that nothing happens to."""
+    whole.recover()
+    return whole.run("long-calm", rounds=LONG)

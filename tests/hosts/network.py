@@ -37,8 +37,10 @@ def why_not() -> str | None:
         return "network namespaces need Linux"
     if os.geteuid() != 0:
         return "network namespaces need root"
-    if shutil.which("ip") is None or shutil.which("tc") is None:
-        return "network namespaces need iproute2 (ip and tc)"
+    if shutil.which("ip") is None:
+        return "network namespaces need iproute2"
+    if not Path("/dev/net/tun").exists():
+        return "links that are bad need /dev/net/tun"
     name = f"sunflower-try-{os.getpid()}"
     tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
     if tried.returncode:
@@ -67,6 +69,7 @@ class Host:
     switch: str
     folder: Path
     _first: subprocess.Popen[bytes] | None = None
+    _bad: subprocess.Popen[bytes] | None = None
 
     def start(self, *command: str, **given: Any) -> subprocess.Popen[Any]:
         """Start a program on this host; it ends with the network at the latest."""
@@ -97,8 +100,17 @@ class Host:
                 time.sleep(0.01)
         return psutil.Process(self._first.pid).children()[0].pid
 
-    def start_ray(self, head: Host | None = None, cpus: int = 1) -> None:
-        """Start a Ray node here, the head of a cluster where ``head`` is None."""
+    def start_ray(
+        self, head: Host | None = None, cpus: int = 1, modules: Path | None = None
+    ) -> None:
+        """Start a Ray node here, the head of a cluster where ``head`` is None.
+
+        Args:
+            head: which cluster to join.
+            cpus: how many it offers.
+            modules: a folder whose modules hide those that are installed.
+        """
+        found = {} if modules is None else {"PYTHONPATH": f"{modules}{os.pathsep}{ROOT}"}
         where = ["--head", f"--port={PORT}", "--include-dashboard=false"]
         if head is not None:
             where = [f"--address={head.address}:{PORT}"]
@@ -108,7 +120,7 @@ class Host:
                 str(ray), "start", *where, f"--num-cpus={cpus}", "--disable-usage-stats",
                 f"--node-ip-address={self.address}", f"--temp-dir={self.folder}/ray",
                 f"--object-store-memory={200 * 2**20}", "--block",
-                stdout=log, stderr=log,
+                stdout=log, stderr=log, env=found,
             )  # fmt: skip
 
     def wait_for_ray(self, seconds: float = 90.0) -> None:
@@ -145,16 +157,37 @@ class Host:
         thread.start()
         return thread
 
-    def shape(self, *netem: str) -> None:
-        """Make the link bad in both directions, as ``tc netem`` says: ``loss 5%``, ``rate ...``."""
-        for namespace, device in ((self.namespace, "eth0"), (self.switch, self.port)):
-            words = ("qdisc", "replace", "dev", device, "root", "netem", *netem)
-            _run("tc", "-n", namespace, *words)
+    def shape(self, loss: float = 0.0, delay: float = 0.0, rate: float = 0.0) -> None:
+        """Make the link bad in both directions.
+
+        Args:
+            loss: part of the frames that are lost.
+            delay: seconds that each takes one way.
+            rate: bits a second; 0: no limit.
+        """
+        aside, near, far = (f"{name}-{self.port}" for name in ("aside", "near", "far"))
+        program = [sys.executable, "-m", "tests.hosts.bad_link", near, far]
+        how = [f"--loss={loss}", f"--delay={delay}", f"--rate={rate}"]
+        self._bad = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.switch, *program, *how],
+            cwd=ROOT, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._bad.stdout is not None and self._bad.stdout.readline() == b"ready\n"
+        inside = ("-n", self.switch, "link")
+        _ip(*inside, "add", aside, "type", "bridge")
+        _ip(*inside, "set", aside, "up")
+        _ip(*inside, "set", far, "master", "bridge", "up")
+        for device in (near, self.port):
+            _ip(*inside, "set", device, "master", aside, "up")
 
     def unshape(self) -> None:
         """Make the link good again."""
-        for namespace, device in ((self.namespace, "eth0"), (self.switch, self.port)):
-            _run("tc", "-n", namespace, "qdisc", "delete", "dev", device, "root")
+        _ip("-n", self.switch, "link", "set", self.port, "master", "bridge")
+        if self._bad is not None:
+            self._bad.kill()
+            self._bad.wait()
+            self._bad = None
+        _ip("-n", self.switch, "link", "delete", f"aside-{self.port}")
 
     def power_off(self) -> None:
         """Take the power away for good: silence first, so that no connection is closed."""
@@ -163,6 +196,8 @@ class Host:
 
     def kill(self) -> None:
         """Kill every process of this host."""
+        if self._bad is not None:
+            self.unshape()
         if self._first is not None:
             # The kernel kills all others with the first of a list of processes.
             self._first.kill()

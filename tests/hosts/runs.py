@@ -15,10 +15,19 @@ from typing import Any
 
 from tests.hosts.network import PORT, Network
 
-ROUNDS = 5
+ROUNDS, LONG = 5, 9
+"""Of most runs, and of those in which somebody has to come."""
 
 LIMIT = 240.0
 """Seconds of a run, after which it hangs."""
+
+LINKS: dict[str, dict[str, float]] = {
+    "loss of 1%": {"loss": 0.01, "delay": 0.005},
+    "loss of 5%": {"loss": 0.05, "delay": 0.005},
+    "100 ms": {"delay": 0.1},
+    "50 mbit, 100 ms": {"rate": 50e6, "delay": 0.1},
+}
+"""Links that are bad all the time; delays are those of one way."""
 
 
 @dataclass

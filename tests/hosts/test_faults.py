@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from tests.hosts.runs import HostCluster, Outcome
+from tests.hosts.runs import LINKS, LONG, HostCluster, Outcome
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
@@ -43,15 +45,11 @@ def test_the_heads_link_is_cut(lasting: HostCluster, calm: Outcome, seconds: flo
     assert_same(found, calm, seconds)
 
 
-@pytest.mark.parametrize(
-    "netem",
-    [("loss", "1%"), ("loss", "5%"), ("delay", "100ms"), ("rate", "50mbit", "delay", "100ms")],
-    ids=" ".join,
-)
-def test_a_workers_link_is_bad(lasting: HostCluster, calm: Outcome, netem: tuple[str, ...]) -> None:
-    lasting.net["one"].shape(*netem)
+@pytest.mark.parametrize("link", LINKS, ids=LINKS)
+def test_a_workers_link_is_bad(lasting: HostCluster, calm: Outcome, link: str) -> None:
+    lasting.net["one"].shape(**LINKS[link])
     try:
-        found = lasting.run("-".join(netem).replace("%", ""))
+        found = lasting.run(f"bad {link}".replace(" ", "-"))
     finally:
         lasting.net["one"].unshape()
     assert_same(found, calm, 0.0)
@@ -64,15 +62,46 @@ def test_a_workers_host_loses_its_power(fresh: HostCluster, calm: Outcome) -> No
     assert re.search(r"calls\s+go\s+to\s+others\s+too", found.said)
 
 
-def test_a_host_comes_late(fresh: HostCluster, calm: Outcome) -> None:
+def test_a_host_comes_late(fresh: HostCluster, long_calm: Outcome) -> None:
     late = fresh.net["spare"]
-    found = fresh.run("late", lambda: late.start_ray(fresh.net["head"], cpus=1), rounds=5)
-    assert_same(found, calm, 0.0)
+    began = lambda: late.start_ray(fresh.net["head"], cpus=1)  # noqa: E731
+    found = fresh.run("late", began, rounds=LONG)
+    assert_same(found, long_calm, 0.0)
+    work = pd.read_parquet(fresh.folder / "late" / "timeline.parquet")
+    trained = work[work["kind"] == "train"].groupby("node")["round"].min()
+    # Ray starts there, and then TensorFlow: some 12 s.
+    assert len(trained) == 3 and 2 < trained.max() < LONG, trained
 
 
-def test_the_heads_host_loses_its_power(fresh: HostCluster) -> None:
-    net, rounds = fresh.net, 9
-    found = fresh.run("head", net["head"].power_off, rounds=rounds)
+@pytest.fixture
+def other_tensorflow(tmp_path: Path) -> Path:
+    """A folder that makes the installed TensorFlow look like another version."""
+    told = tmp_path / "other" / "tensorflow-1.2.3.dist-info" / "METADATA"
+    told.parent.mkdir(parents=True)
+    told.write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 1.2.3\n")
+    return tmp_path / "other"
+
+
+def test_a_host_has_other_versions(fresh: HostCluster, other_tensorflow: Path) -> None:
+    """As it comes late, it gets no work; a run that finds it there does not begin."""
+    spare, head = fresh.net["spare"], fresh.net["head"]
+    began = lambda: spare.start_ray(head, modules=other_tensorflow)  # noqa: E731
+    found = fresh.run("late", began, rounds=LONG)
+    wrong = f"{spare.address} has tensorflow 1.2.3 instead of"
+    said = " ".join(found.said.split())
+    assert found.status == 0 and f"{wrong} " in said and "it gets no work" in said, said
+    work = pd.read_parquet(fresh.folder / "late" / "timeline.parquet")
+    assert work["node"].nunique() == 2
+    spare.wait_for_ray()
+    found = fresh.run("not begun")
+    assert found.status == 2 and not found.lines, found.said
+    (line,) = [one for one in found.said.splitlines() if one.startswith("sunflower:")]
+    assert "must be that of a cluster whose hosts have the same versions" in line and wrong in line
+
+
+def test_the_heads_host_loses_its_power(fresh: HostCluster, long_calm: Outcome) -> None:
+    net = fresh.net
+    found = fresh.run("head", net["head"].power_off, rounds=LONG)
     assert found.status == 1, found.said
     assert found.ended < 20 + 2, found.said
     (line,) = [one for one in found.said.splitlines() if one.startswith("sunflower:")]
@@ -82,10 +111,9 @@ def test_the_heads_host_loses_its_power(fresh: HostCluster) -> None:
     for name in ("desk", "one", "two"):
         net[name].kill()
     fresh.start(head="spare")
-    again = fresh.run("head", None, "desk", "--resume", rounds=rounds)
+    again = fresh.run("head", None, "desk", "--resume", rounds=LONG)
     assert again.status == 0, again.said
-    whole = fresh.run("whole", rounds=rounds)
-    assert again.weights == whole.weights and again.summary["clients_lost"] == 0
+    assert again.weights == long_calm.weights and again.summary["clients_lost"] == 0
 
 
 def test_the_head_goes_as_the_run_ends(fresh: HostCluster) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from ray.exceptions import GetTimeoutError
 
 from simulation.engines.calls import Call, Joint, Status
 from simulation.engines.policy import POLICY
+from simulation.engines.ray.machines import this_machine, unlike
 from simulation.engines.ray.pieces import Apart, ValueLate
 from simulation.records.client_states import StateError
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from simulation.datasets.dataset import Dataset
     from simulation.population.partition import AnyPartition
     from simulation.worker.setup import Setup
+
+
+class Unfit(RuntimeError):
+    """This worker's host has other versions than the others, or lacks a library."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +73,50 @@ class Worker:
             if name != "CUDA_VISIBLE_DEVICES" or gpus == 0:
                 os.environ[name] = value
         self._class: Any = plugins.find("executor", executor)
-        self._class.prepare(threads, gpus, library)
+        self._library, self._lacks = library, ""
+        try:
+            self._class.prepare(threads, gpus, library)
+        except ImportError as error:  # Ray would tell of a worker that died.
+            self._lacks = f"{type(error).__name__}: {error}"
         self._executors: dict[int, Any] = {}
         self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=POLICY.values_kept)
         self._patience = POLICY.fetch_least
         self._coming: dict[bytes, list[bytes]] = {}
         self._node = ray.get_runtime_context().get_node_id()
 
-    def open(self, pool_run: int, setup: Setup, data: Dataset, partition: AnyPartition) -> Status:
-        """Build a run's model and take its data (read from shared memory, not copied)."""
+    def open(
+        self,
+        pool_run: int,
+        setup: Setup,
+        data: Dataset,
+        partition: AnyPartition,
+        wanted: Mapping[str, str],
+    ) -> Status:
+        """Build a run's model and take its data (read from shared memory, not copied).
+
+        Args:
+            pool_run: the run's number.
+            setup: what its executors are made of.
+            data: its data.
+            partition: which client has what of it.
+            wanted: versions that the cluster's hosts have in common; empty: not known.
+        """
         started = time.time()
         try:
+            self._check_host(wanted)
             self._executors[pool_run] = self._class(setup, data, partition)
         except Exception as error:
             return _failed(started, error)
         return Status(started, time.time(), node=self._node)
+
+    def _check_host(self, wanted: Mapping[str, str]) -> None:
+        """Raise :class:`Unfit` where this host cannot do what others do, to the bit."""
+        host = ray.util.get_node_ip_address()
+        if self._lacks:
+            raise Unfit(f"{self._library} cannot be imported on {host}: {self._lacks}")
+        wrong = unlike(this_machine(self._library, host), wanted) if wanted else None
+        if wrong is not None:
+            raise Unfit(wrong)
 
     def leave(self, pool_run: int) -> None:
         """Forget a run."""

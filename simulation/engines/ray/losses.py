@@ -28,6 +28,7 @@ from ray.exceptions import (
 from simulation.engines.calls import Poisoned, Status
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Shared
+from simulation.engines.ray.inspection import Inspection
 from simulation.engines.ray.overdue import Overdue
 from simulation.engines.ray.pieces import bring
 from simulation.engines.ray.private import LOW_MEMORY
@@ -57,6 +58,7 @@ class Losses(ABC):
     _pool_runs: list[PoolRun]
     _watch: Watch | None = None  # what answers on the network, where there is one
     _overdue: Overdue | None = None
+    _inspection: Inspection | None = None
 
     @abstractmethod
     def _new_actor(self, gpus: float) -> Any:

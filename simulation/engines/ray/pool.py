@@ -25,8 +25,9 @@ from ray.exceptions import ObjectLostError, RayError, RayTaskError
 from simulation.config.sections import Resources
 from simulation.engines.calls import BAD_INPUT, ClusterLost, Status, ValueLost
 from simulation.engines.policy import POLICY
-from simulation.engines.ray.actor import Worker
-from simulation.engines.ray.cluster import Cluster
+from simulation.engines.ray.actor import Unfit, Worker
+from simulation.engines.ray.cluster import Cluster, ResourceError
+from simulation.engines.ray.inspection import Inspection
 from simulation.engines.ray.losses import GONE, Event, Losses
 from simulation.engines.ray.overdue import Overdue
 from simulation.engines.ray.pieces import ValueLate
@@ -77,6 +78,8 @@ class Pool(Losses):
             self._watch = Watch(self.cluster.head)
             self._watch.know(self.cluster.nodes)
             self._overdue = Overdue(self._watch, self._queue, self._hear_nudge)
+            self._inspection = Inspection(resources.library, resources.client_cpus)
+            self._inspection.ask(self.cluster.nodes)
         self.slots = [WorkerSlot(self._new_actor(gpus), gpus) for gpus in self.cluster.workers]
 
     @property
@@ -92,8 +95,15 @@ class Pool(Losses):
             return self._shared[id(value)][1]
 
     def enter(self, pool_run: PoolRun) -> None:
-        """Let every worker open an executor for a run."""
+        """Let every worker open an executor for a run.
+
+        Raises:
+            ResourceError: where hosts of the cluster have unlike versions.
+        """
+        if self._inspection is not None:
+            self._inspection.check()
         with self._turn:
+            self._tell_processors([pool_run])
             self._pool_runs.append(pool_run)
             for slot in self.slots:
                 if slot.actor is not None:
@@ -189,6 +199,9 @@ class Pool(Losses):
             if nodes is None or self._watch is None:
                 return
             self._watch.know(nodes)
+            if self._inspection is not None:
+                self._inspection.ask(nodes)
+                self._tell_processors(self._pool_runs)
             missing = Counter(self.cluster.room())
             missing.subtract(slot.gpus for slot in self.slots)
             for gpus in missing.elements():
@@ -223,7 +236,16 @@ class Pool(Losses):
 
     def _open(self, slot: WorkerSlot, pool_run: PoolRun) -> None:
         ticket = Ticket(pool_run)
-        self._give(slot, ticket, (slot.actor.open.remote(pool_run.number, *pool_run.inputs),))
+        wanted = {} if self._inspection is None else self._inspection.wanted
+        ref = slot.actor.open.remote(pool_run.number, *pool_run.inputs, wanted)
+        self._give(slot, ticket, (ref,))
+
+    def _tell_processors(self, runs: Sequence[PoolRun]) -> None:
+        """Warn of hosts that may give other last bits."""
+        remark = None if self._inspection is None else self._inspection.remark()
+        if remark is not None:
+            for run in runs:
+                run.news.append(partial(log.warning, remark))
 
     def _give(self, slot: WorkerSlot, ticket: Ticket, refs: tuple[Any, ...]) -> None:
         if not slot.line:
@@ -373,7 +395,17 @@ class Pool(Losses):
                 slot.opened.add(pool_run)
             return
         kind, _, text = status.error.partition(": ")
-        if kind in BAD_INPUT:
+        if kind == Unfit.__name__:
+            self._leave_out(slot, pool_run, text)
+        elif kind in BAD_INPUT:
             pool_run.failure = ValueError(text)
         else:
             pool_run.failure = WorkerError(f"{status.error}\n{status.trace}")
+
+    def _leave_out(self, slot: WorkerSlot, pool_run: PoolRun, why: str) -> None:
+        """Give no work to a worker; it keeps its place, in which Ray would start the same again."""
+        slot.unfit = True
+        if all(other.unfit for other in self.slots):
+            pool_run.failure = ResourceError(why)
+        else:
+            pool_run.news.append(partial(log.warning, "%s: it gets no work", why))

@@ -200,6 +200,7 @@ class WorkerSlot:
         nudged: when it was sent a call that does nothing.
         slow_starts: actors in a row that were not ready in time.
         done: calls that it has done before: the run and the name.
+        unfit: whether its host has other versions, or lacks a library.
     """
 
     actor: Any
@@ -214,6 +215,7 @@ class WorkerSlot:
     nudged: float = 0.0
     slow_starts: int = 0
     done: set[tuple[PoolRun, str]] = field(default_factory=set)
+    unfit: bool = False
 
     @property
     def calls(self) -> int:
@@ -229,6 +231,7 @@ class WorkerSlot:
         """Take another actor, which has done nothing yet."""
         self.actor, self.line, self.opened = actor, deque(), set()
         self.node, self.late, self.sent, self.done = "", False, {}, set()
+        self.unfit = False
 
 
 def _cost(call: tuple[float, float]) -> float:

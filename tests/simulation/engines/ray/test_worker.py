@@ -116,3 +116,14 @@ def test_a_value_that_is_late_is_told_and_may_come_in_pieces(
     status, value, _kept = idle.call(7, Echo(one=shared(1)))
     assert status.error is None and value[0] == [1] * POLICY.piece_bytes
     assert len(waited) == 2
+
+
+def test_a_host_with_other_versions_opens_no_run(idle: Worker) -> None:
+    nothing: Any = None
+    idle._library, idle._lacks = "tensorflow", ""
+    status = idle.open(7, nothing, nothing, nothing, {"tensorflow": "1.2.3"})
+    assert status.kind == "Unfit" and not idle._executors
+    assert "tensorflow" in str(status.error) and "instead of 1.2.3" in str(status.error)
+    idle._lacks = "ModuleNotFoundError: No module named 'tensorflow'"
+    status = idle.open(7, nothing, nothing, nothing, {})
+    assert status.kind == "Unfit" and "cannot be imported" in str(status.error)
