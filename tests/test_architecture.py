@@ -134,7 +134,7 @@ PUBLIC = {
         "flwr.simulation", "flwr.server", "flwr.server.workflow",
         "flwr.supercore",  # for its log alone, which strategies need
     ),
-    "ray": ("ray", "ray.exceptions"),
+    "ray": ("ray", "ray.exceptions", "ray.util.scheduling_strategies"),
     "keras": ("keras",),
     "tensorflow": ("tensorflow",),
     "dp_accounting": ("dp_accounting",),

@@ -67,14 +67,15 @@ def endings(path: Path, again: str, begun: Callable[[], bool]) -> Iterator[None]
         if not begun() and not isinstance(error, RuntimeError):
             raise
         log = path / "run.log"
-        from simulation.engines.calls import ClusterLost
+        from simulation.engines.calls import AgentLost, ClusterLost
         from simulation.runs.summary import status_of
 
-        lost = isinstance(error, ClusterLost) and begun() and again
+        lost = isinstance(error, AgentLost | ClusterLost) and begun() and again
+        where = "on a cluster that is there, " if isinstance(error, ClusterLost) else ""
         say(
             f"the run {status_of(error)}: {first_line(error)}"
             + (f"; see {log}" if log.exists() else "")
-            + (f"; on a cluster that is there, go on with: {again}" if lost else "")
+            + (f"; {where}go on with: {again}" if lost else "")
         )
         raise typer.Exit(FAILED) from None
 

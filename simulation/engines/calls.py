@@ -49,6 +49,10 @@ class ClusterLost(WorkerError):
     """The cluster's head is out of reach, without which no cluster goes on."""
 
 
+class AgentLost(WorkerError):
+    """Ray's agent on the driver's machine has died, without which nothing here goes on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """A call. Fields that hold what :meth:`Engine.share` returned are read where it is carried out.

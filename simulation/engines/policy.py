@@ -87,6 +87,7 @@ who is out of reach (clusters of several nodes alone)
 ``ready_least``       120     Seconds for a new worker to get ready before another is started in its
                               place; each other has twice as many.
 ``waiting_said``      30      Seconds of waiting that are said; then after twice as many each time.
+``busy_said``         10      The same where no worker can begin, as others have the cluster's CPUs.
 ``head_silent``       16      Seconds without an answer of the cluster's head that end a run.
 ``all_silent``        55      The same where no node answers at all: it is this machine's link then,
                               which may come back. Ray itself gives up after 60.
@@ -149,6 +150,7 @@ class Policy:
     pull_tries: int = 2
     ready_least: float = 120.0
     waiting_said: float = 30.0
+    busy_said: float = 10.0
     head_silent: float = 16.0
     all_silent: float = 55.0
     probe_seconds: float = 1.0

@@ -194,6 +194,17 @@ class Host:
         self.cut()
         self.kill()
 
+    def kill_one(self, name: str) -> None:
+        """Kill the processes of this host that are called so."""
+        assert self._first is not None
+        (namespace,) = psutil.Process(self._first.pid).children()
+        own = os.readlink(f"/proc/{namespace.pid}/ns/pid")
+        for process in psutil.process_iter(["name"]):
+            with suppress(OSError, psutil.NoSuchProcess):
+                there = os.readlink(f"/proc/{process.pid}/ns/pid")
+                if there == own and process.info["name"] == name:
+                    process.kill()
+
     def kill(self) -> None:
         """Kill every process of this host."""
         if self._bad is not None:

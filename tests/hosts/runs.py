@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
+
 from tests.hosts.network import PORT, Network
 
 ROUNDS, LONG = 5, 9
@@ -88,6 +90,7 @@ class HostCluster:
 
     def __init__(self, net: Network, folder: Path) -> None:
         self.net, self.folder = net, folder
+        self._last: subprocess.Popen[Any] | None = None
 
     @property
     def address(self) -> str:
@@ -117,6 +120,7 @@ class HostCluster:
         *more: str,
         rounds: int = ROUNDS,
         address: str = "auto",
+        seen: Callable[[], Any] | None = None,
     ) -> Outcome:
         """Run the command on a host; let something happen when round 2 has begun.
 
@@ -127,30 +131,58 @@ class HostCluster:
             more: options of the command.
             rounds: how many.
             address: the cluster's.
+            seen: called when a round's line is there.
         """
+        process = self.start_run(name, host, *more, rounds=rounds, address=address)
+        found = self._follow(process, self.folder / name / "rounds.jsonl", fault, seen)
+        return self._told(name, found)
+
+    def start_run(
+        self, name: str, host: str = "desk", *more: str, rounds: int = ROUNDS, address: str = "auto"
+    ) -> subprocess.Popen[Any]:
+        """Start the command on a host; its arguments are those of :meth:`run`."""
         out = self.folder / name
-        words = ["run", "--address", address, "--model", "mlp", "--clients", "400", *more]
-        words += ["--local-epochs", "4", "--rounds", str(rounds), "--out", str(out)]
-        screen = self.folder / f"{name}.txt"
-        with screen.open("w") as file:
-            process = self.net[host].start(
+        words = ["run", "--address", address, "--clients", "400", *more]
+        words += [] if "--model" in more else ["--model", "mlp", "--local-epochs", "4"]
+        words += ["--rounds", str(rounds), "--out", str(out)]
+        with (self.folder / f"{name}.txt").open("w") as file:
+            self._last = self.net[host].start(
                 sys.executable, "-m", "simulation.cli", *words, stdout=file, stderr=file
             )
-            found = self._follow(process, out / "rounds.jsonl", fault)
-        found.said = screen.read_text()
-        if (out / "summary.json").exists():
-            found.summary = json.loads((out / "summary.json").read_text())
+        return self._last
+
+    def outcome(self, process: subprocess.Popen[Any], name: str) -> Outcome:
+        """Wait for a command that was started, and return how it went."""
+        return self._told(name, self._follow(process, self.folder / name / "rounds.jsonl"))
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command that was started last."""
+        assert self._last is not None
+        psutil.Process(self._last.pid).children()[0].send_signal(number)
+
+    def _told(self, name: str, found: Outcome) -> Outcome:
+        found.said = (self.folder / f"{name}.txt").read_text()
+        summary = self.folder / name / "summary.json"
+        if summary.exists():
+            found.summary = json.loads(summary.read_text())
         return found
 
     def _follow(
-        self, process: subprocess.Popen[Any], lines: Path, fault: Callable[[], Any] | None
+        self,
+        process: subprocess.Popen[Any],
+        lines: Path,
+        fault: Callable[[], Any] | None = None,
+        seen: Callable[[], Any] | None = None,
     ) -> Outcome:
         began = time.monotonic()
         happened, times = began, list[float]()
         while True:
             status, now = process.poll(), time.monotonic()
             count = len(lines.read_text().splitlines()) if lines.exists() else 0
-            times += [now] * (count - len(times))
+            while len(times) < count:
+                times.append(now)
+                if seen is not None:
+                    seen()
             if count >= 2 and fault is not None:  # Those of round 0 and 1: round 2 is under way.
                 happened, fault = now, (fault(), None)[1]
             if status is not None or now - began > LIMIT:

@@ -52,7 +52,8 @@ def test_a_workers_link_is_bad(lasting: HostCluster, calm: Outcome, link: str) -
         found = lasting.run(f"bad {link}".replace(" ", "-"))
     finally:
         lasting.net["one"].unshape()
-    assert_same(found, calm, 0.0)
+    # With 100 ms, rounds were three times as long, and one in five took 45 s more.
+    assert_same(found, calm, 45.0 if "ms" in link else 0.0)
 
 
 def test_a_workers_host_loses_its_power(fresh: HostCluster, calm: Outcome) -> None:
@@ -114,6 +115,19 @@ def test_the_heads_host_loses_its_power(fresh: HostCluster, long_calm: Outcome) 
     again = fresh.run("head", None, "desk", "--resume", rounds=LONG)
     assert again.status == 0, again.said
     assert again.weights == long_calm.weights and again.summary["clients_lost"] == 0
+
+
+def test_the_agent_of_the_drivers_host_is_killed(fresh: HostCluster, long_calm: Outcome) -> None:
+    found = fresh.run("agent", lambda: fresh.net["desk"].kill_one("raylet"), rounds=LONG)
+    assert found.status == 1 and found.ended < 15, found.said
+    (line,) = [one for one in found.said.splitlines() if one.startswith("sunflower:")]
+    assert "Ray's agent on this machine (raylet) has died" in line
+    assert f"go on with: sunflower run --resume --out {fresh.folder / 'agent'}" in line
+    fresh.net["desk"].kill()
+    fresh.net["desk"].start_ray(fresh.net["head"], cpus=0)
+    fresh.net["desk"].wait_for_ray()
+    again = fresh.run("agent", None, "desk", "--resume", rounds=LONG)
+    assert again.status == 0 and again.weights == long_calm.weights, again.said
 
 
 def test_the_head_goes_as_the_run_ends(fresh: HostCluster) -> None:

@@ -60,6 +60,31 @@ class Worker:
     def __init__(
         self, threads: int, gpus: float, paths: Sequence[str], executor: str, library: str
     ) -> None:
+        self._given = (threads, gpus, paths, executor, library)
+        self._library, self._broken = library, Status(0.0, 0.0)
+        self._executors: dict[int, Any] = {}
+        self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=POLICY.values_kept)
+        self._patience = POLICY.fetch_least
+        self._coming: dict[bytes, list[bytes]] = {}
+        self._node = ray.get_runtime_context().get_node_id()
+
+    def prepare(self) -> None:
+        """Import what computes, before anything else is asked but where this worker is.
+
+        What fails is told when a run is opened: Ray would tell of a worker that died.
+        """
+        try:
+            self._prepare(*self._given)
+        except ImportError as error:
+            host = ray.util.get_node_ip_address()
+            text = f"{self._library} cannot be imported on {host}: {type(error).__name__}: {error}"
+            self._broken = _failed(0.0, Unfit(text))
+        except Exception as error:
+            self._broken = _failed(0.0, error)
+
+    def _prepare(
+        self, threads: int, gpus: float, paths: Sequence[str], executor: str, library: str
+    ) -> None:
         sys.path.extend(p for p in paths if p not in sys.path)
         from simulation.config import plugins
         from simulation.training.backend import backend
@@ -73,16 +98,7 @@ class Worker:
             if name != "CUDA_VISIBLE_DEVICES" or gpus == 0:
                 os.environ[name] = value
         self._class: Any = plugins.find("executor", executor)
-        self._library, self._lacks = library, ""
-        try:
-            self._class.prepare(threads, gpus, library)
-        except ImportError as error:  # Ray would tell of a worker that died.
-            self._lacks = f"{type(error).__name__}: {error}"
-        self._executors: dict[int, Any] = {}
-        self._fetched: deque[tuple[bytes, Any]] = deque(maxlen=POLICY.values_kept)
-        self._patience = POLICY.fetch_least
-        self._coming: dict[bytes, list[bytes]] = {}
-        self._node = ray.get_runtime_context().get_node_id()
+        self._class.prepare(threads, gpus, library)
 
     def open(
         self,
@@ -102,6 +118,8 @@ class Worker:
             wanted: versions that the cluster's hosts have in common; empty: not known.
         """
         started = time.time()
+        if self._broken.error is not None:
+            return self._broken
         try:
             self._check_host(wanted)
             self._executors[pool_run] = self._class(setup, data, partition)
@@ -111,11 +129,10 @@ class Worker:
 
     def _check_host(self, wanted: Mapping[str, str]) -> None:
         """Raise :class:`Unfit` where this host cannot do what others do, to the bit."""
-        host = ray.util.get_node_ip_address()
-        if self._lacks:
-            raise Unfit(f"{self._library} cannot be imported on {host}: {self._lacks}")
-        wrong = unlike(this_machine(self._library, host), wanted) if wanted else None
-        if wrong is not None:
+        if not wanted:
+            return
+        here = this_machine(self._library, ray.util.get_node_ip_address())
+        if (wrong := unlike(here, wanted)) is not None:
             raise Unfit(wrong)
 
     def leave(self, pool_run: int) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from simulation.config.errors import ConfigError
 from simulation.config.sections import Resources
+from simulation.engines.policy import POLICY
+from simulation.engines.ray.agent import agent_of
 from simulation.engines.ray.joining import why_not
 from simulation.engines.ray.limits import Answer
 from simulation.engines.ray.private import AT_LOOPBACK, LATE, OTHER_VERSION, lean, loopback
@@ -61,8 +63,11 @@ class Cluster:
         if self._owner:
             self._init(ray, resources, address, ship)
         self._resources = resources
-        self._alive = Answer(alive)
+        self._alive, self._free = Answer(alive), Answer(ray.available_resources)
         self.nodes = alive()
+        client = address is not None and address.startswith("ray://")
+        node = "" if client else ray.get_runtime_context().get_node_id()
+        self.agent = agent_of(node, self.nodes)
         self.grows = address is not None or len(self.nodes) > 1
         try:
             self.workers = kinds_of_workers(resources, [n["Resources"] for n in self.nodes])
@@ -102,6 +107,25 @@ class Cluster:
             return kinds_of_workers(self._resources, [n["Resources"] for n in self.nodes])
         except ResourceError:
             return []
+
+    def lacking(self, gpus: float = 0.0) -> str | None:
+        """Return what one more worker waits for; None where there is room, or nobody answers.
+
+        Args:
+            gpus: what it needs of them, besides its CPUs.
+        """
+        free = self._free.within(POLICY.glance / 10)
+        if free is None:
+            return None
+        needs = {"CPU": self._resources.client_cpus, "GPU": gpus}
+        short = [(kind, need) for kind, need in needs.items() if free.get(kind, 0.0) < need]
+        if not short:
+            return None
+        texts = []
+        for kind, need in short:
+            every = sum(node["Resources"].get(kind, 0.0) for node in self.nodes)
+            texts.append(f"it needs {need:g} {kind}s, and {free.get(kind, 0.0):g} of {every:g}")
+        return f"{', '.join(texts)} are free: other runs have the rest"
 
     def share(self, gpus: float) -> dict[str, Any]:
         """Return the options of a new worker's actor: what it holds, and its name in Ray."""

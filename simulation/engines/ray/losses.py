@@ -61,7 +61,7 @@ class Losses(ABC):
     _inspection: Inspection | None = None
 
     @abstractmethod
-    def _new_actor(self, gpus: float) -> Any:
+    def _begin(self, slot: WorkerSlot) -> None:
         """Start a worker."""
 
     @abstractmethod
@@ -75,10 +75,12 @@ class Losses(ABC):
     def _hear_nudge(self, slot: WorkerSlot, actor: Any, done: Any) -> None:
         self._events.put((slot, None, (actor, done)))
 
-    def _nudged(self, slot: WorkerSlot, actor: Any, error: BaseException | None) -> None:
+    def _nudged(self, slot: WorkerSlot, actor: Any, done: Any) -> None:
         if actor is not slot.actor:
             return
+        error = done.exception()
         if error is None:
+            slot.node = done.result()[0]
             slot.late = bool(slot.line)  # What it has done before is over by now.
         elif isinstance(error, GONE):
             self._lose(slot, error)
@@ -179,9 +181,10 @@ class Losses(ABC):
     def _look_for_slow_start(self, slot: WorkerSlot, now: float) -> None:
         """Start another actor where one does not get ready, its node being gone perhaps."""
         limit = POLICY.ready_least * 2**slot.slow_starts
-        others = any(other.opened for other in self.slots)
-        if self._watch is None or not others or now - slot.since <= limit:
+        if self._overdue is None or now - slot.since <= limit:
             return
+        if not slot.node and self._overdue.lacking(slot.gpus):
+            return  # It has not begun: it waits for others to go.
         slot.slow_starts += 1
         for owner in dict.fromkeys(ticket.owner for ticket in slot.line):
             text = "a worker was not ready after %.0f s; another is started in its place"
@@ -197,7 +200,7 @@ class Losses(ABC):
             return
         for slot in self.slots:
             if slot.actor is None:
-                slot.renew(self._new_actor(slot.gpus))
+                self._begin(slot)
                 for pool_run in self._pool_runs:
                     if pool_run.failure is None:
                         self._open(slot, pool_run)

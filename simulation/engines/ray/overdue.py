@@ -33,15 +33,23 @@ class Overdue:
         watch: who answers on the network.
         queue: where copies of calls go: they are the next to be handed out.
         heard: called with a worker's place, its actor, and a nudge's future that is done.
+        lacking: tells what one more worker with so many GPUs waits for; None where there is room.
     """
 
     def __init__(
-        self, watch: Watch, queue: deque[Ticket], heard: Callable[[WorkerSlot, Any, Any], None]
+        self,
+        watch: Watch,
+        queue: deque[Ticket],
+        heard: Callable[[WorkerSlot, Any, Any], None],
+        lacking: Callable[[float], str | None],
     ) -> None:
-        self.watch, self._queue, self._heard = watch, queue, heard
+        self.watch, self._queue, self._heard, self._lacking = watch, queue, heard, lacking
+        self._lacks: dict[float, tuple[float, str | None]] = {}  # by GPUs: when, and what
+        self._without = 0
         self._silent: set[str] = set()
         self._looked = -math.inf
         self._idle_since, self._say_after = time.monotonic(), POLICY.waiting_said
+        self._said_busy = False
 
     def reachable(self, slot: WorkerSlot) -> bool:
         """Tell whether a worker may get calls: it answers, as far as is known."""
@@ -70,7 +78,7 @@ class Overdue:
                 if why:
                     self._pass_over(slot, why, now)
             elif now - slot.nudged > POLICY.nudge:
-                self._nudge(slot, now)
+                self.nudge(slot, now)
         self._say_who_waits(slots, runs, now)
 
     def _why_late(self, slot: WorkerSlot, now: float) -> str | None:
@@ -103,7 +111,7 @@ class Overdue:
             else:
                 self._queue.appendleft(ticket)
 
-    def _nudge(self, slot: WorkerSlot, now: float) -> None:
+    def nudge(self, slot: WorkerSlot, now: float) -> None:
         """Send a call that does nothing: if the connection is none, Ray finds out now."""
         slot.nudged = now
         with suppress(RayError):
@@ -127,16 +135,51 @@ class Overdue:
         """Say what is waited for, after longer and longer times, where no worker is of use."""
         if not slots or any(slot.opened and self.reachable(slot) for slot in slots):
             self._idle_since, self._say_after = now, POLICY.waiting_said
+            self._said_busy = False
+            self._say_who_has_no_room(slots, runs, now)
             return
         waited = now - self._idle_since
-        if waited < self._say_after:
+        if waited < min(self._say_after, POLICY.busy_said):
             return
-        self._say_after *= 2
+        waiting = [slot.gpus for slot in slots if not (slot.opened or slot.node)]
+        lacking = self.lacking(min(waiting)) if waiting else None
+        if waited < self._say_after and (lacking is None or self._said_busy):
+            return
+        if waited >= self._say_after:
+            self._say_after *= 2
+        self._said_busy = True
         opening = sum(not slot.opened for slot in slots)
         what = f"{len(slots) - opening} workers that are out of reach or late"
         if opening:
             what = f"{opening} workers that get ready" + (
                 f", {what}" if opening < len(slots) else ""
             )
+        if lacking is not None:
+            what = f"{what}; for one, {lacking}"
         for run in runs:
             run.news.append(partial(log.warning, "waiting since %.0f s for %s", waited, what))
+
+    def _say_who_has_no_room(
+        self, slots: Sequence[WorkerSlot], runs: Sequence[PoolRun], now: float
+    ) -> None:
+        """Say how many workers wait for others to go, while the run goes on without them."""
+        waiting = [s for s in slots if s.actor is not None and not (s.opened or s.node)]
+        waiting = [slot for slot in waiting if slot.line and now - slot.since > POLICY.busy_said]
+        if len(waiting) <= self._without:
+            self._without = len(waiting)
+            return
+        if (lacking := self.lacking(min(slot.gpus for slot in waiting))) is None:
+            return
+        self._without = len(waiting)
+        text = "%d of %d workers wait, and the run goes on without them; for one, %s"
+        for run in runs:
+            run.news.append(partial(log.warning, text, len(waiting), len(slots), lacking))
+
+    def lacking(self, gpus: float) -> str | None:
+        """Return what one more worker with so many GPUs waits for; None where there is room."""
+        now = time.monotonic()
+        asked, found = self._lacks.get(gpus, (-math.inf, None))
+        if now - asked > POLICY.glance:
+            found = self._lacking(gpus)
+            self._lacks[gpus] = (now, found)
+        return found

@@ -23,7 +23,7 @@ import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
 from simulation.config.sections import Resources
-from simulation.engines.calls import BAD_INPUT, ClusterLost, Status, ValueLost
+from simulation.engines.calls import BAD_INPUT, AgentLost, ClusterLost, Status, ValueLost
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Unfit, Worker
 from simulation.engines.ray.cluster import Cluster, ResourceError
@@ -77,10 +77,14 @@ class Pool(Losses):
         if self.cluster.grows:
             self._watch = Watch(self.cluster.head)
             self._watch.know(self.cluster.nodes)
-            self._overdue = Overdue(self._watch, self._queue, self._hear_nudge)
+            self._overdue = Overdue(
+                self._watch, self._queue, self._hear_nudge, self.cluster.lacking
+            )
             self._inspection = Inspection(resources.library, resources.client_cpus)
             self._inspection.ask(self.cluster.nodes)
-        self.slots = [WorkerSlot(self._new_actor(gpus), gpus) for gpus in self.cluster.workers]
+        self.slots = [WorkerSlot(None, gpus) for gpus in self.cluster.workers]
+        for slot in self.slots:
+            self._begin(slot)
 
     @property
     def runs(self) -> int:
@@ -141,6 +145,7 @@ class Pool(Losses):
         Raises:
             Stopped: the pool was told to stop.
             ClusterLost: the cluster's head is out of reach for good.
+            AgentLost: Ray's agent on this machine has died.
             TimeoutError: when ``timeout`` seconds have passed.
             Exception: what its run failed of.
         """
@@ -160,6 +165,8 @@ class Pool(Losses):
                         raise owner.failure
                     if self._watch is not None and (lost := self._watch.head_lost):
                         raise ClusterLost(lost)
+                    if self.cluster.agent.gone:
+                        raise AgentLost("Ray's agent on this machine (raylet) has died")
                     if end is not None and time.monotonic() >= end:
                         raise TimeoutError(f"{ticket.name}: no result within {timeout} s")
                     left = (
@@ -206,7 +213,8 @@ class Pool(Losses):
             missing.subtract(slot.gpus for slot in self.slots)
             for gpus in missing.elements():
                 log.info("the cluster has room for another worker")
-                self.slots.append(WorkerSlot(self._new_actor(gpus), gpus))
+                self.slots.append(WorkerSlot(None, gpus))
+                self._begin(self.slots[-1])
                 for pool_run in self._pool_runs:
                     self._open(self.slots[-1], pool_run)
 
@@ -223,6 +231,13 @@ class Pool(Losses):
             self._queue.clear()
             self._later.clear()
             self.cluster.close(gone)
+
+    def _begin(self, slot: WorkerSlot) -> None:
+        """Start a worker, which imports its library at once."""
+        slot.renew(self._new_actor(slot.gpus))
+        if self._overdue is not None:  # It tells where it is as soon as it is there.
+            self._overdue.nudge(slot, time.monotonic())
+        slot.actor.prepare.remote()
 
     def _new_actor(self, gpus: float) -> Any:
         resources = self._resources
@@ -322,7 +337,7 @@ class Pool(Losses):
     def _react(self, slot: WorkerSlot, ticket: Ticket | None, answer: tuple[Any, Any]) -> None:
         ref, future = answer
         if ticket is None:
-            self._nudged(slot, ref, future.exception())
+            self._nudged(slot, ref, future)
             return
         if ticket not in slot.sent or slot.sent[ticket][0] is not ref:
             return  # Of an actor that has been replaced.

@@ -151,7 +151,7 @@ def test_ctrl_c_while_listening_leaves_the_pool_to_the_others(
 def test_a_workers_death_is_in_the_logs_of_its_runs(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_new_actor", lambda gpus: None)
+    monkeypatch.setattr(pool, "_begin", lambda slot: None)
     monkeypatch.setattr(pool, "_catch_up", lambda slot: None)
     runs = {name: PoolRun(()) for name in ("first", "second", "other")}
     slot = WorkerSlot(None)

@@ -49,3 +49,18 @@ def test_other_errors_are_rays_own(starts: list[Any]) -> None:
     starts += [OSError("no space left")]
     with pytest.raises(OSError, match="no space left"):
         Cluster(Resources())
+
+
+def test_what_a_worker_waits_for_is_told(
+    starts: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts += [True]
+    free = {"CPU": 1.5}
+    monkeypatch.setattr(ray, "available_resources", lambda: free)
+    cluster = Cluster(Resources(client_cpus=1.0))
+    assert cluster.lacking() is None
+    free["CPU"] = 0.5
+    said = "it needs 1 CPUs, and 0.5 of 2 are free: other runs have the rest"
+    assert cluster.lacking() == said
+    del free["CPU"]
+    assert cluster.lacking() == said.replace("0.5", "0")

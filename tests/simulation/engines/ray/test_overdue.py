@@ -70,7 +70,7 @@ def waiting() -> deque[Ticket]:
 
 @pytest.fixture
 def overdue(reach: Reach, waiting: deque[Ticket]) -> Overdue:
-    return Overdue(reach, waiting, lambda *_: None)  # type: ignore[arg-type]
+    return Overdue(reach, waiting, lambda *_: None, lambda gpus: None)  # type: ignore[arg-type]
 
 
 def said(run: PoolRun, caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -133,6 +133,38 @@ def test_who_waits_for_nobody_says_so(
         overdue.look(slots, [run])
     assert said(run, caplog) == [
         f"waiting since {ago} s for 2 workers that get ready" for ago in (31, 61)
+    ]
+
+
+BUSY = "it needs 1 CPUs, and 0 of 4 are free: other runs have the rest"
+
+
+def test_who_waits_for_others_to_go_says_so_earlier(
+    reach: Reach, caplog: pytest.LogCaptureFixture
+) -> None:
+    busy: list[str | None] = [BUSY]
+    overdue = Overdue(reach, deque(), lambda *_: None, lambda gpus: busy[0])  # type: ignore[arg-type]
+    run, slots = PoolRun(()), [WorkerSlot(SimpleNamespace()) for _ in range(2)]
+    for ago in (9.0, 11.0, 12.0, 31.0):
+        overdue._looked, overdue._idle_since = 0.0, time.monotonic() - ago
+        overdue.look(slots, [run])
+    assert said(run, caplog) == [
+        f"waiting since {ago} s for 2 workers that get ready; for one, {BUSY}" for ago in (11, 31)
+    ]
+
+
+def test_a_run_that_goes_on_without_some_workers_says_so_once(
+    reach: Reach, caplog: pytest.LogCaptureFixture
+) -> None:
+    overdue = Overdue(reach, deque(), lambda *_: None, lambda gpus: BUSY)  # type: ignore[arg-type]
+    run = PoolRun(())
+    works, waits = slot_of("a", call(run)), slot_of("", Ticket(run), since=11.0)
+    waits.opened.clear()
+    for _ in range(2):
+        overdue._looked = 0.0
+        overdue.look([works, waits], [run])
+    assert said(run, caplog) == [
+        f"1 of 2 workers wait, and the run goes on without them; for one, {BUSY}"
     ]
 
 

@@ -135,7 +135,7 @@ def test_a_call_that_ended_before_its_worker_died_is_not_blamed(
     ended, dying = (Ticket(pool_run, Info(), refs=(ref,)) for ref in (answer, pending))
     slot.line.extend([ended, dying])
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "_new_actor", lambda gpus: slot.actor)
+        patch.setattr(pool, "_begin", lambda slot: None)
         patch.setattr(pool, "_pool_runs", [])
         pool._replace(slot, "died", None)
     assert ended.status == Status(1.0, 2.0) and ended.failure is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.exceptions import GetTimeoutError
 
-from simulation.engines.calls import Call
+from simulation.engines.calls import Call, Status
 from simulation.engines.policy import POLICY
 from simulation.engines.ray import actor
 from simulation.engines.ray.actor import Shared, Worker
@@ -40,6 +40,7 @@ def idle() -> Worker:
     made = object.__new__(Worker)
     made._executors, made._fetched = {}, deque(maxlen=POLICY.values_kept)
     made._node, made._patience, made._coming = "here", POLICY.fetch_least, {}
+    made._library, made._broken = "tensorflow", Status(0.0, 0.0)
     return made
 
 
@@ -120,10 +121,28 @@ def test_a_value_that_is_late_is_told_and_may_come_in_pieces(
 
 def test_a_host_with_other_versions_opens_no_run(idle: Worker) -> None:
     nothing: Any = None
-    idle._library, idle._lacks = "tensorflow", ""
     status = idle.open(7, nothing, nothing, nothing, {"tensorflow": "1.2.3"})
     assert status.kind == "Unfit" and not idle._executors
     assert "tensorflow" in str(status.error) and "instead of 1.2.3" in str(status.error)
-    idle._lacks = "ModuleNotFoundError: No module named 'tensorflow'"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ModuleNotFoundError("No module named 'tensorflow'"), "Unfit: tensorflow cannot be"),
+        (OSError("no GPU"), "OSError: no GPU"),
+    ],
+)
+def test_what_cannot_be_prepared_is_told_when_a_run_is_opened(
+    idle: Worker, error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(*given: Any) -> None:
+        raise error
+
+    nothing: Any = None
+    idle._given = (1, 0.0, [], "", "tensorflow")
+    monkeypatch.setattr(idle, "_prepare", prepare)
+    idle.prepare()
     status = idle.open(7, nothing, nothing, nothing, {})
-    assert status.kind == "Unfit" and "cannot be imported" in str(status.error)
+    assert str(status.error).startswith(told) and str(error) in str(status.error)
+    assert not idle._executors
