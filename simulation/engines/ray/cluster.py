@@ -13,7 +13,7 @@ from typing import Any
 from simulation.config.errors import ConfigError
 from simulation.config.sections import Resources
 from simulation.engines.policy import POLICY
-from simulation.engines.ray.agent import agent_of
+from simulation.engines.ray.agent import Agent, agent_of
 from simulation.engines.ray.joining import why_not
 from simulation.engines.ray.limits import Answer
 from simulation.engines.ray.private import AT_LOOPBACK, LATE, OTHER_VERSION, lean, loopback
@@ -65,9 +65,6 @@ class Cluster:
         self._resources = resources
         self._alive, self._free = Answer(alive), Answer(ray.available_resources)
         self.nodes = alive()
-        client = address is not None and address.startswith("ray://")
-        node = "" if client else ray.get_runtime_context().get_node_id()
-        self.agent = agent_of(node, self.nodes)
         self.grows = address is not None or len(self.nodes) > 1
         try:
             self.workers = kinds_of_workers(resources, [n["Resources"] for n in self.nodes])
@@ -93,6 +90,14 @@ class Cluster:
         if self._address is not None and self._address.startswith("ray://"):
             return host_and_port(self._address)
         return host_and_port(ray.get_runtime_context().gcs_address)
+
+    def agent(self) -> Agent:
+        """Return Ray's agent on this machine, where it is a node."""
+        import ray
+
+        if self._address is not None and self._address.startswith("ray://"):
+            return Agent(None)
+        return agent_of(ray.get_runtime_context().get_node_id(), self.nodes)
 
     def look(self, seconds: float) -> list[dict[str, Any]] | None:
         """Ask the head for the nodes there are; None where it does not answer in time."""

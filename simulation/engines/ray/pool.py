@@ -74,6 +74,7 @@ class Pool(Losses):
         self._shared: dict[int, tuple[Any, Any]] = {}
         self._looked = time.monotonic()
         self.cluster = Cluster(resources, ship)
+        self._agent = self.cluster.agent()
         if self.cluster.grows:
             self._watch = Watch(self.cluster.head)
             self._watch.know(self.cluster.nodes)
@@ -165,7 +166,7 @@ class Pool(Losses):
                         raise owner.failure
                     if self._watch is not None and (lost := self._watch.head_lost):
                         raise ClusterLost(lost)
-                    if self.cluster.agent.gone:
+                    if self._agent.gone:
                         raise AgentLost("Ray's agent on this machine (raylet) has died")
                     if end is not None and time.monotonic() >= end:
                         raise TimeoutError(f"{ticket.name}: no result within {timeout} s")

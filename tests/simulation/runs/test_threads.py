@@ -16,6 +16,7 @@ import pytest
 
 from simulation.config.experiment import Experiment
 from simulation.engines.calls import Info, Status
+from simulation.engines.ray.agent import Agent
 from simulation.engines.ray.pool import Pool
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot
 from simulation.flower import their_strategies
@@ -65,6 +66,7 @@ def pool() -> Pool:
     made._listener, made._stopping = None, False
     made._queue, made._later = deque(), deque()
     made.slots, made._pool_runs = [], []
+    made._agent = Agent(None)
     made.cluster = SimpleNamespace(grows=False)  # type: ignore[assignment]
     return made
 
