@@ -90,3 +90,31 @@ def memory(series: Mapping[str, Sequence[float]], path: Path) -> None:
         ax.set(ylabel="resident memory [MB]", ylim=(0, None))
         figure.savefig(path, dpi=200)
         plt.close(figure)
+
+
+def cuts(costs: Mapping[float, float], limit: float, path: Path) -> None:
+    """Draw what a cut link costs against how long it was cut.
+
+    Args:
+        costs: seconds that the longest round took more, by seconds of the cut.
+        limit: seconds beyond the cut's that are allowed.
+        path: of the figure.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from analysis import style
+
+    lengths = sorted(costs)
+    with style.styled() as paper:
+        figure, ax = plt.subplots(figsize=(paper.column, 0.7 * paper.column))
+        allowed = [length + limit for length in lengths]
+        ax.plot(lengths, allowed, color="#b0b0b0", linestyle="--", label=f"cut + {limit:g} s")
+        values = [costs[length] for length in lengths]
+        ax.plot(lengths, values, color=style.COLOURS[0], marker="o", label="measured")
+        ax.set(xlabel="link cut for [s]", ylabel="longest round, more [s]", ylim=(0, None))
+        ax.legend()
+        figure.savefig(path, dpi=200)
+        plt.close(figure)

@@ -7,13 +7,18 @@ and Ray's head, and two that work. Needs root and iproute2.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common
+from benchmarks import common, drawing
 from benchmarks.common import Report, say
+from benchmarks.traffic import measure, tell
 from tests.hosts.network import Host, network, why_not
 from tests.hosts.runs import LINKS, HostCluster, Outcome
+
+SPARE = 15.0
+"""Seconds that a cut may cost beyond its length."""
 
 CUTS = (5.0, 15.0, 30.0, 60.0)
 """Seconds for which a link is cut."""
@@ -22,10 +27,19 @@ CUTS = (5.0, 15.0, 30.0, 60.0)
 def main() -> None:
     """Measure, print, and write ``results/hosts``."""
     parser = common.parser(__doc__, repeats=1)
-    parser.add_argument("--part", choices=("cuts", "links"), help="only one of the two")
+    parts = ("cuts", "links", "traffic")
+    parser.add_argument("--part", choices=parts, help="only one of them")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[2, 4], help="of the traffic")
     given = parser.parse_args()
     if (reason := why_not()) is not None:
         raise SystemExit(f"hosts: {reason}")
+    if given.part == "traffic":
+        report = Report("hosts-traffic", "Traffic between hosts", given.small)
+        tell(
+            report, [measure(nodes) for nodes in (given.nodes[:1] if given.small else given.nodes)]
+        )
+        report.show()
+        return
     report = Report("hosts", "Hosts whose network fails", given.small)
     with tempfile.TemporaryDirectory() as folder, network(("desk", "one", "two")) as net:
         cluster = HostCluster(net, Path(folder))
@@ -42,7 +56,16 @@ def main() -> None:
         if given.part != "cuts":
             links = list(LINKS)[:1] if given.small else LINKS
             _table(report, "link", [_bad(cluster, net["one"], link) for link in links], calm)
-    report.show()
+    report.show(_figure(report, calm))
+
+
+def _figure(report: Report, calm: Outcome) -> Callable[[Path], None] | None:
+    """Return what draws the cuts, where some were measured and all runs went to their end."""
+    kept = {float(name.split()[1]): one for name, one in report.data.items() if name[:4] == "cut "}
+    if len(kept) < 2 or any(one["status"] != 0 for one in kept.values()):
+        return None
+    costs = {length: max(0.0, one["longest"] - calm.typical) for length, one in kept.items()}
+    return lambda path: drawing.cuts(costs, SPARE, path)
 
 
 def _cut(cluster: HostCluster, host: Host, seconds: float) -> list[Any]:
@@ -70,18 +93,21 @@ def _table(report: Report, what: str, runs: list[list[Any]], calm: Outcome) -> N
             [
                 name,
                 f"{max(0.0, found.longest - calm.typical):.1f} s" if found.status == 0 else "hangs",
+                f"{1 / found.typical:.2f}" if found.status == 0 else "",
                 "yes" if same else "no",
                 found.summary.get("clients_lost"),
             ]
         )
-    report.table((what, "costs", "equal bits", "clients lost"), rows)
+    header = (what, "longest round, more", "rounds a second", "equal bits", "clients lost")
+    report.table(header, rows)
 
 
 def _kept(found: Outcome) -> dict[str, Any]:
     """Return what is kept of a run: when its lines came, and what it gave."""
     kept = ("weights_sha256", "clients_lost", "duration_s")
     summary = {name: value for name, value in found.summary.items() if name in kept}
-    return {**vars(found), "said": None, "summary": summary}
+    times = {"longest": found.longest, "typical": found.typical} if len(found.lines) > 2 else {}
+    return {**vars(found), **times, "said": None, "summary": summary}
 
 
 if __name__ == "__main__":

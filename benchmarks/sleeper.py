@@ -31,7 +31,7 @@ class Sleeper:
         self.setup, self.partition = setup, partition
 
     @staticmethod
-    def prepare(threads: int, gpus: float) -> None:
+    def prepare(threads: int, gpus: float, library: str) -> None:
         """Do nothing: there is no TensorFlow to import."""
 
     def train(
