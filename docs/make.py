@@ -105,8 +105,8 @@ alpha = 0.3
 sunflower run experiment.toml --rounds 3 --set training.momentum=0.9
 ```
 
-`partition`, `strategy`, `sampling` and `attack` may be written as a string, which is their name,
-and `init` as one, which is its path.
+`partition`, `strategy`, `sampling`, `attack`, `devices` and `schedule` may be written as a string,
+which is their name, and `init` as one, which is its path.
 In a study file all of them stand under `experiment`, beside [the study's own keys](#a-study).
 """
 
@@ -157,7 +157,7 @@ def options_page() -> str:
             top.append((name, field))
     lines.append(_table("The experiment", "", Experiment, top, flags))
     for name, inner in tables.items():
-        model: Any = Experiment.model_fields[name].annotation
+        model: Any = _section(Experiment.model_fields[name].annotation)
         rows = list(inner["properties"].items())
         lines.append(_table(f"`{name}`", f"{name}.", model, rows, flags))
         if name == "partition":
@@ -188,8 +188,15 @@ def _study_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _section(annotation: Any) -> Any:
+    """Return the section of a table that may be left out."""
+    return next((part for part in get_args(annotation) if part is not type(None)), annotation)
+
+
 def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    reference = field.get("$ref") or next((o["$ref"] for o in field.get("allOf", [])), None)
+    several = [*field.get("allOf", []), *field.get("anyOf", [])]
+    inner = [o["$ref"] for o in several if "$ref" in o and not o["$ref"].endswith("/Init")]
+    reference = field.get("$ref") or next(iter(inner), None)
     found: Mapping[str, Any] = schema["$defs"][reference.rpartition("/")[2]] if reference else field
     return found
 

@@ -78,6 +78,8 @@ OPTIONS = (
         "uniform, poisson, by-size, round-robin or power-of-choice",
         _WHAT,
     ),
+    Option("--devices", "devices", TEXT, "KIND", "equal, lognormal, uniform, zipf, tiers", _WHAT),
+    Option("--schedule", "schedule", TEXT, "KIND", "synchronous or deadline", _HOW),
     Option(
         "--init", "init", TEXT, "FILE", "Weights to start from, as of a run's model.keras", _HOW
     ),

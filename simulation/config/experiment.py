@@ -23,12 +23,14 @@ from pydantic import (
     model_validator,
 )
 
-from simulation.config import cohorts, plugins
+from simulation.config import cohorts, plugins, scheduling
+from simulation.config.devices import Devices
 from simulation.config.errors import ConfigError
 from simulation.config.explain import explain
 from simulation.config.fields import Count, Int, Section, is_number
 from simulation.config.identity import revised
 from simulation.config.initial import ENDINGS
+from simulation.config.scheduling import Schedule
 from simulation.config.sections import (
     Attack,
     Data,
@@ -51,7 +53,7 @@ MODELS = ("cnn", "lenet", "mlp", "logistic")
 WEIGHTED = ("by-size", "power-of-choice")
 """Kinds of sampling that go by the clients' sizes."""
 
-OMIT_IF_DEFAULT = ("sampling", "attack", "data", "init")
+OMIT_IF_DEFAULT = ("sampling", "attack", "data", "init", "devices", "schedule")
 """Tables that count for the identity of a run only where they differ from the default."""
 
 OMIT_KEYS_IF_DEFAULT = {
@@ -62,8 +64,12 @@ OMIT_KEYS_IF_DEFAULT = {
 }
 """Keys of tables that came later still: they count only where they differ from the default."""
 
+OMIT_PLACES: dict[str, Any] = {"init": {"path"}, "devices": {"path", "trace"}}
+"""Keys that say where a file is."""
+
 SHORT = {
     "strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind", "init": "path",
+    "devices": "kind", "schedule": "kind",
 }  # fmt: skip
 """Tables that may be written as a string, and the key that it stands for."""
 
@@ -98,6 +104,8 @@ class Experiment(Section):
     attack: Attack = Attack()
     faults: Faults = Faults()
     realism: Realism = Realism()
+    devices: Devices | None = None
+    schedule: Schedule = Schedule()
     resources: Resources = Resources()
     track: Tracks = ()
 
@@ -186,6 +194,11 @@ class Experiment(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Experiment:
+        scheduling.check(self)
+        return self
+
     @property
     def cohort_size(self) -> int:
         """Clients that train in a round: all of them where each trains alone."""
@@ -214,10 +227,8 @@ class Experiment(Section):
         fields = type(self).model_fields
         plain |= {name for name in OMIT_IF_DEFAULT if getattr(self, name) == fields[name].default}
         left_out: Any = {"name", "data_dir", "faults", "resources", "track"} | plain
-        # Wherever a file of weights is: its content decides.
-        found = self.model_dump(
-            mode="json", exclude={"init": {"path"}} | dict.fromkeys(left_out, True)
-        )
+        # Wherever a file is: its content decides.
+        found = self.model_dump(mode="json", exclude=OMIT_PLACES | dict.fromkeys(left_out, True))
         for table, keys in OMIT_KEYS_IF_DEFAULT.items():
             fields = type(getattr(self, table)).model_fields
             for key in keys:

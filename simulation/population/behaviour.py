@@ -45,6 +45,8 @@ def cast(
     population: int,
     sample: Callable[[int | Sequence[int], int | None], list[int]],
     work: Callable[[Sequence[int]], np.ndarray],
+    present: Sequence[int] | None = None,
+    seconds: Callable[[Sequence[int], Mapping[int, float]], np.ndarray] | None = None,
 ) -> Cast:
     """Decide who takes part in a round.
 
@@ -54,15 +56,19 @@ def cast(
         population: registered clients.
         sample: ``sample(clients, size)`` draws a cohort (size None: as the strategy wants).
         work: the estimated whole work of clients, for their simulated speed.
+        present: clients that can be asked; None: all.
+        seconds: how long clients take, some of whom do a part of their work, where devices say so.
     """
     plan, seed = experiment.realism, experiment.seed
+    clients: int | Sequence[int] = population if present is None else present
     if not plan.active or experiment.mode != "federated":
-        cohort = sample(population, None)
+        least = None if present is None else min(experiment.cohort_size, len(present))
+        cohort = [] if least == 0 else sample(clients, least)
         return Cast(cohort, len(cohort))
-    clients: int | Sequence[int] = population
     if plan.availability < 1:
         draws = stream(seed, AVAILABLE, round).random(population)
-        clients = np.flatnonzero(draws < plan.availability).tolist()
+        here = draws < plan.availability
+        clients = _where(here) if present is None else [c for c in present if here[c]]
     there = population if isinstance(clients, int) else len(clients)
     wanted = min(experiment.cohort_size, there)
     size = plan.asked(wanted, there)
@@ -72,12 +78,20 @@ def cast(
     absent = {client: reason for client, reason in reasons.items() if reason is not None}
     left = [c for c in asked if c not in absent]
     if plan.over_selection and len(left) > wanted:
-        duration = work(left) * np.array([slowness(seed, round, c) for c in left])
+        if seconds is not None:
+            duration = seconds(left, parts)
+        else:
+            duration = work(left) * np.array([slowness(seed, round, c) for c in left])
         # A straggler is one that works until the deadline, and so comes after all that finish.
-        order = np.lexsort((left, duration, [c in parts for c in left]))
+        order = np.lexsort((np.array(left), duration, np.array([c in parts for c in left])))
         absent.update({left[i]: "too slow" for i in order[wanted:].tolist()})
         left = sorted(left[i] for i in order[:wanted].tolist())
     return Cast(left, len(asked), absent, {c: parts[c] for c in left if c in parts})
+
+
+def _where(mask: np.ndarray) -> list[int]:
+    found: list[int] = np.flatnonzero(mask).tolist()
+    return found
 
 
 def silent(experiment: Experiment, round: int, asked: Sequence[int]) -> dict[int, str]:

@@ -8,6 +8,8 @@
                         is, with the final model, where the run measured them
 ``timeline.parquet``    round, worker, node, kind, start, end, clients, examples of every call
                         of a worker (engine ``ray``)
+``events.parquet``      round, client, tier, version, dispatched, arrived, staleness, steps, bytes,
+                        joules, used, reason of every client asked, where the run has a clock
 ``lost.jsonl``          round, client and reason of every client that a round lost, if any
 ``replies.jsonl``       round, client, type and metrics of every reply, for a Flower app
 ``labels.parquet``      client, label, examples: the label distribution of the partition
@@ -18,8 +20,9 @@
 ``run.log``             log lines
 ======================  ====================================================================
 
-While a run is under way, ``clients.parquet`` and ``timeline.parquet`` are folders of parts, which
-pandas reads alike. Lines and parts are written some seconds after they were added, many at a time.
+While a run is under way, ``clients.parquet``, ``timeline.parquet`` and ``events.parquet`` are
+folders of parts, which pandas reads alike. Lines and parts are written some seconds after they were
+added, many at a time.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ PACKAGES = ("sunflower-fl", "flwr", "jax", "keras", "numpy", "ray", "tensorflow"
 LINES = ("rounds.jsonl", "lost.jsonl")
 """Files that grow by lines each round."""
 
-PARTED = ("clients.parquet", "timeline.parquet")
+PARTED = ("clients.parquet", "timeline.parquet", "events.parquet")
 """Tables that grow by parts."""
 
 OWNERS = "owners.parquet"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class RoundResult:
         lost: clients that failed, with reasons.
         absent: clients that were asked and whose work does not count, as simulated.
         notes: numbers of the strategy's own, for the round's record.
+        events: columns of ``events.parquet``, where the run has a clock.
     """
 
     model: Vector
@@ -58,7 +59,8 @@ class RoundResult:
     bytes_down: int
     lost: tuple[Lost, ...] = ()
     absent: Mapping[int, str] = field(default_factory=dict)
-    notes: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, float | None] = field(default_factory=dict)
+    events: Mapping[str, Any] | None = None
 
 
 class Driver(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -92,6 +92,15 @@ class FoldingDriver:
 
     def _cast(self, round: int) -> Cast:
         """Decide who takes part: the cohort, and what the simulated world makes of it."""
+        return self._cast_of(round)
+
+    def _cast_of(
+        self,
+        round: int,
+        there: Sequence[int] | None = None,
+        seconds: Callable[[Sequence[int], Mapping[int, float]], np.ndarray] | None = None,
+    ) -> Cast:
+        """Decide who takes part; for the arguments see :func:`behaviour.cast`."""
 
         def sample(clients: int | Sequence[int], size: int | None) -> list[int]:
             cohort = self.strategy.cohort
@@ -112,7 +121,7 @@ class FoldingDriver:
             return schedule.weights(sizes.astype(np.int64), epochs)
 
         population = len(self.engine.partition)
-        return behaviour.cast(self.experiment, round, population, sample, work)
+        return behaviour.cast(self.experiment, round, population, sample, work, there, seconds)
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Measure the model on the cohort's validation examples, while others train."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -26,7 +26,7 @@ from simulation.records.timeline import Timeline
 from simulation.rounds import fairness
 from simulation.rounds.driver import DivergedError, Driver, RoundResult
 from simulation.rounds.processed import examples_seen
-from simulation.worker.faults import Lost, is_divergence
+from simulation.worker.faults import is_divergence
 from strategies.spec import Vector
 from strategies.stacked import squared_norm
 
@@ -106,7 +106,7 @@ class Loop:
             line = self._line(round, now - started, trained, position.model)
             started = now
             position = Position(round, trained.model, line, trained.rows)
-            self._report(trained.lost)
+            self._report(trained)
             measured = self._measure(position)
             saved(position)
         measured()
@@ -143,11 +143,13 @@ class Loop:
             return {}
         return {"clients_absent": len(trained.absent)}
 
-    def _report(self, lost: Sequence[Lost]) -> None:
-        """Record the clients that a round lost, before the checkpoint that goes on without them."""
-        for one in lost:
+    def _report(self, trained: RoundResult) -> None:
+        """Record whom a round lost and what came when, before the checkpoint that goes on then."""
+        for one in trained.lost:
             log.warning("lost: %s", one)
-        self.folder.add_lost([asdict(one) for one in lost])
+        self.folder.add_lost([asdict(one) for one in trained.lost])
+        if trained.events is not None:
+            self.folder.add_part("events.parquet", trained.events)
 
     def _measure(self, position: Position) -> Callable[[], None]:
         """Start a round's evaluations; return what waits for them and writes the line."""

@@ -18,6 +18,7 @@ from simulation.flower.grid import MessageGrid
 from simulation.listeners.listener import Listener
 from simulation.records import checkpoint
 from simulation.records.client_states import StateFolder
+from simulation.rounds.clocked import ClockedDriver
 from simulation.rounds.driver import Driver
 from simulation.rounds.folding import FoldingDriver
 from simulation.training.measured import ModelInfo
@@ -83,10 +84,17 @@ def setup_for(
     return setup
 
 
+def has_clock(experiment: Experiment) -> bool:
+    """Tell whether a run has a simulated clock; the baselines have none."""
+    return experiment.devices is not None and experiment.mode == "federated"
+
+
 def driver_for(
     strategy: Strategy, engine: Engine, info: ModelInfo, experiment: Experiment
 ) -> Driver:
     """Return what trains the rounds: by folding where the engine can, else by messages."""
+    if isinstance(strategy, Federated) and engine.folds and has_clock(experiment):
+        return ClockedDriver(strategy, engine, info.spec, experiment)
     if isinstance(strategy, Federated) and engine.folds:
         return FoldingDriver(strategy, engine, info.spec, experiment)
     if isinstance(strategy, Federated):

@@ -13,6 +13,8 @@ from simulation.config import initial, static
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
 from simulation.config.sections import Resources
+from simulation.population.availability import availability_of
+from simulation.population.devices import fleet_of
 from strategies import Federated
 from strategies.client_rule import ClientRule
 
@@ -122,3 +124,32 @@ def check_resume(experiment: Experiment, strategy: Strategy) -> None:
             "resources.engine must be 'ray' or 'inline' to resume a run whose clients keep state, "
             "got 'flower', which does not give it out"
         )
+
+
+def check_devices(experiment: Experiment, strategy: Strategy) -> None:
+    """Raise ConfigError when the clients' devices, or what they do then, cannot be simulated.
+
+    Args:
+        experiment: the experiment.
+        strategy: what it runs.
+    """
+    devices, plan = experiment.devices, experiment.schedule
+    if devices is None or experiment.mode != "federated":
+        return
+    if not isinstance(strategy, Federated):
+        raise ConfigError(
+            "devices must be left out with a Flower strategy, which asks its clients itself, "
+            f"got {devices.kind!r}"
+        )
+    if strategy.algorithm.noise is not None:
+        for name, value, usual in (
+            ("devices.availability", devices.availability, "always"),
+            ("schedule", plan.kind, "synchronous"),
+        ):
+            if value != usual:
+                raise ConfigError(
+                    f"{name} must be {usual!r} with noise for differential privacy, whose account "
+                    f"takes every client as equally likely to take part, got {value!r}"
+                )
+    fleet_of(devices, experiment.clients, experiment.seed)
+    availability_of(devices, experiment.clients, experiment.seed)

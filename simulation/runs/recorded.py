@@ -25,10 +25,11 @@ from simulation.records.checkpoint import Position
 from simulation.records.checkpoint_writer import CheckpointWriter, Due
 from simulation.records.log import disk, log_file
 from simulation.records.run_folder import RunFolder
+from simulation.rounds import events
 from simulation.rounds.loop import Loop
 from simulation.runs import memory
 from simulation.runs import resume as resuming
-from simulation.runs.machinery import driver_for, setup_for
+from simulation.runs.machinery import driver_for, has_clock, setup_for
 from simulation.runs.summary import (
     citations,
     notes_of,
@@ -176,7 +177,7 @@ class RecordedRun:
             self.experiment, self.engine, self.listener, self.info,
         )  # fmt: skip
         driver = driver_for(self.strategy, engine, info, experiment)
-        position = Position(0, info.initial)
+        position = Position(0, info.initial, events.START if has_clock(experiment) else {})
         if self.start is not None:
             position = self.start.position
             driver.state = self.start.state  # type: ignore[misc]

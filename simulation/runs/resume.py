@@ -22,7 +22,10 @@ from simulation.records import reading
 from strategies import Algorithm, Federated
 from strategies.optional_protocols import PreparedForRun
 
-UNDECISIVE = ("resources", "faults", "name", "data_dir", "track", "init.path")
+UNDECISIVE = (
+    "resources", "faults", "name", "data_dir", "track",
+    "init.path", "devices.path", "devices.trace",
+)  # fmt: skip
 """Tables and keys that a resumed run may change."""
 
 PREPARED = ("client", "reducer", "server", "noise")

@@ -43,14 +43,14 @@ LINES = rows("A line of `rounds.jsonl`:\n")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Runs with all that a strategy of ours may add, a world with dropout and natural clients."""
+    """Runs with all that a strategy of ours may add, dropout and a clock, natural clients."""
     base = Experiment(
         dataset="fashion-mnist-mini", model="logistic", clients=4, rounds=1,
         resources={"engine": "inline"},
     )  # fmt: skip
     changes: list[dict[str, Any]] = [
         {"strategy": {"name": "dp-fedavg-adaptive"}, "cohort": 3},
-        {"strategy": {"name": "fedprox-adaptive"}, "realism.dropout": 0.3},
+        {"strategy": {"name": "fedprox-adaptive"}, "realism.dropout": 0.3, "devices": "equal"},
     ]
     home = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
@@ -93,6 +93,13 @@ def test_the_columns_of_a_table(name: str, runs: list[Path]) -> None:
     files = [path / name for path in runs if (path / name).exists()]
     found = {column for file in files for column in pq.read_schema(file).names}
     told(found, set(NAME.findall(FILES[name])) - {"natural"}, name)
+
+
+def test_the_columns_of_events(runs: list[Path]) -> None:
+    files = [path / "events.parquet" for path in runs if (path / "events.parquet").exists()]
+    (found,) = (set(pq.read_schema(file).names) for file in files)
+    values = {"devices", "late", "dropped", "failed"}
+    told(found, set(NAME.findall(FILES["events.parquet"])) - values, "events.parquet")
 
 
 def test_what_other_runs_write() -> None:

@@ -1,0 +1,112 @@
+"""A simulated world: devices, when they are there, and what a client is sent and sends back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulation.config.experiment import Experiment
+from simulation.population.availability import Availability, availability_of
+from simulation.population.behaviour import steps_of
+from simulation.population.devices import Durations, Fleet, Work, fleet_of, work_of
+
+MOST_CHANGES = 100_000
+"""Changes of availability that are waited for until somebody is there."""
+
+
+class NobodyThereError(RuntimeError):
+    """Nobody can be asked, however long the server waits."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What a run's clients compute on, and what travels.
+
+    Args:
+        fleet: their devices.
+        availability: when they can be asked.
+        work: their whole local work.
+        batch: examples of a step; None: all that a client has.
+        sizes: examples of each client.
+        down: bytes that a client is sent.
+        up: bytes that it sends back.
+    """
+
+    fleet: Fleet
+    availability: Availability
+    work: Work
+    batch: int | None
+    sizes: NDArray[np.int64]
+    down: int
+    up: int
+
+    def durations(
+        self, clients: Sequence[int] | NDArray[np.int64], parts: dict[int, float] | None = None
+    ) -> Durations:
+        """Return how long clients take, of whom some do a part of their work."""
+        steps, examples = self.done(clients, parts)
+        return self.fleet.durations(clients, steps, examples, self.down, self.up)
+
+    def done(
+        self, clients: Sequence[int] | NDArray[np.int64], parts: dict[int, float] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the steps that clients take, and the examples that they train on: arrays [K]."""
+        at = np.asarray(clients, np.int64)
+        steps, examples = self.work.steps[at].copy(), self.work.examples[at].copy()
+        for place, client in enumerate(at.tolist()):
+            part = parts.get(client) if parts else None
+            if part is not None and steps[place]:
+                steps[place] = steps_of(part, int(steps[place]))
+                size = int(self.sizes[client])
+                each = self.batch or size
+                epochs, rest = divmod(int(steps[place]), -(-size // each))
+                examples[place] = epochs * size + min(size, rest * each)
+        return steps, examples
+
+    def opening(self, seconds: float) -> tuple[float, NDArray[np.bool_] | None]:
+        """Return the first moment from ``seconds`` on at which somebody is there, and who.
+
+        Raises:
+            NobodyThereError: when nobody comes.
+        """
+        for _ in range(MOST_CHANGES):
+            there = self.availability.at(seconds)
+            if there is None or there.any():
+                return seconds, there
+            seconds = self.availability.next_change(seconds)
+        raise NobodyThereError(
+            f"devices.availability lets nobody in up to {seconds:g} virtual seconds"
+        )
+
+
+def world_of(
+    experiment: Experiment, sizes: NDArray[np.integer], full_batch: bool, down: int, up: int
+) -> World:
+    """Return the world of an experiment that has devices.
+
+    Args:
+        experiment: the experiment.
+        sizes: examples of each client.
+        full_batch: whether a client takes one step on all that it has.
+        down: bytes that a client is sent.
+        up: bytes that it sends back.
+
+    Raises:
+        ConfigError: for a file of devices that cannot be used.
+    """
+    devices, training = experiment.devices, experiment.training
+    assert devices is not None
+    batch = None if full_batch else training.batch_size
+    whole = sizes.astype(np.int64)
+    return World(
+        fleet_of(devices, len(sizes), experiment.seed),
+        availability_of(devices, len(sizes), experiment.seed),
+        work_of(whole, training.local_epochs, batch),
+        batch,
+        whole,
+        down,
+        up,
+    )

@@ -1,0 +1,209 @@
+"""Rounds on a simulated clock: how long one takes, who is late, and what that costs.
+
+With ``d_i`` the time that client i takes (see :mod:`simulation.population.devices`), a round that
+asks the clients A and counts the clients C takes ``max_{i in C} d_i`` seconds; with a deadline D at
+most D, which is what it takes where somebody is late. A percentile makes D that of all ``d_i`` of
+A. All of this is known before anybody trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from simulation.config.experiment import Experiment
+from simulation.config.scheduling import percentile_of
+from simulation.config.sizes import FLOAT_BYTES
+from simulation.engines.engine import Engine
+from simulation.population.behaviour import Cast
+from simulation.population.clock import World, world_of
+from simulation.rounds.driver import RoundResult
+from simulation.rounds.events import Events, table
+from simulation.rounds.folding import FoldingDriver
+from strategies import Federated
+from strategies.personal import local_entries
+from strategies.protocols import State
+from strategies.spec import Spec, Vector
+
+SECONDS, JOULES = "clock.seconds", "clock.joules"
+"""Keys in the state: the clock at the end of a round, and the energy spent up to it."""
+
+REASONS = {
+    "dropped out": "dropped",
+    "straggler, dropped": "dropped",
+    "too slow": "late",
+    "late": "late",
+}
+"""What ``events.parquet`` calls the reasons for which a client does not count."""
+
+
+def world_for(strategy: Federated, engine: Engine, spec: Spec, experiment: Experiment) -> World:
+    """Return the world of a run: what its strategy sends decides how long messages travel."""
+    algorithm, rule = strategy.algorithm, strategy.algorithm.client
+    travelling = spec.size - len(local_entries(spec, rule.local) if rule.local else ())
+    nothing = np.zeros(spec.size, np.float32)
+    shared = algorithm.share(algorithm.init(spec, nothing), 1)
+    down = FLOAT_BYTES * (travelling + sum(np.size(v) for v in shared.values()))
+    up = FLOAT_BYTES * (travelling + len(rule.uploads) * spec.trainable_size)
+    sizes = engine.partition.train_sizes
+    return world_of(experiment, sizes, rule.full_batch, down, up)
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """A round on the clock, decided before anybody trains.
+
+    Args:
+        cast: who does what.
+        end: the clock at its end.
+        events: of all clients asked.
+    """
+
+    cast: Cast
+    end: float
+    events: Events
+
+
+class ClockedDriver(FoldingDriver):
+    """Our strategies, in rounds that take as long as the clients' devices need."""
+
+    def __init__(
+        self, strategy: Federated, engine: Engine, spec: Spec, experiment: Experiment
+    ) -> None:
+        super().__init__(strategy, engine, spec, experiment)
+        self.world = world_for(strategy, engine, spec, experiment)
+        self._seconds, self._joules, self._done = 0.0, 0.0, 0
+        self._plans: dict[int, RoundPlan] = {}
+
+    @property
+    @override
+    def state(self) -> State:
+        """The state of the rounds, the clock and the energy spent."""
+        before: Any = FoldingDriver.state
+        return {**before.fget(self), SECONDS: self._seconds, JOULES: self._joules}
+
+    @state.setter
+    def state(self, state: State) -> None:
+        rest = dict(state)
+        self._seconds, self._joules = float(rest.pop(SECONDS)), float(rest.pop(JOULES))
+        before: Any = FoldingDriver.state
+        before.fset(self, rest)
+
+    @override
+    def train(self, round: int, model: Vector) -> RoundResult:
+        """Train a round, and put the clock forward."""
+        self._done = round - 1
+        result = super().train(round, model)
+        plan = self._plans.pop(round)
+        events = plan.events.without([lost.client for lost in result.lost])
+        self._seconds = plan.end
+        self._joules += float(plan.events.columns["joules"].sum())
+        self._done = round
+        notes = {**result.notes, **events.notes(self._seconds, self._joules)}
+        return replace(result, notes=notes, events=events.columns)
+
+    @override
+    def _cast(self, round: int) -> Cast:
+        """Decide who takes part, of those who are there; who is late does not count."""
+        if round not in self._plans:
+            self._plans[round] = self._plan(round)
+        return self._plans[round].cast
+
+    def _plan(self, round: int) -> RoundPlan:
+        clock = self._seconds
+        if round - 1 != self._done:
+            self._cast(round - 1)
+            clock = self._plans[round - 1].end
+        start, mask = self.world.opening(clock)
+        there = None if mask is None else np.flatnonzero(mask).tolist()
+        cast = self._cast_of(round, there, self._seconds_of)
+        asked = sorted([*cast.cohort, *cast.absent])
+        if not asked:  # A cohort of poisson sampling may be empty: that takes no time.
+            return RoundPlan(cast, start, _events(self.world, round, cast, start, start))
+        whole = self.world.durations(asked, cast.parts)
+        cast, late = self._in_time(cast, asked, whole.total)
+        counted = np.isin(asked, cast.cohort)
+        if late is not None:
+            length = late
+        else:
+            length = float(whole.total[counted].max() if counted.any() else whole.total.max())
+        return RoundPlan(
+            cast, start + length, _events(self.world, round, cast, start, start + length)
+        )
+
+    def _seconds_of(
+        self, clients: Sequence[int], parts: Mapping[int, float]
+    ) -> NDArray[np.float64]:
+        return self.world.durations(clients, dict(parts)).total
+
+    def _in_time(
+        self, cast: Cast, asked: list[int], seconds: NDArray[np.float64]
+    ) -> tuple[Cast, float | None]:
+        """Return the cast without who is late, and the deadline if anybody is."""
+        plan = self.experiment.schedule
+        if plan.deadline is None:
+            return cast, None
+        share = percentile_of(plan.deadline)
+        deadline = plan.deadline if share is None else np.percentile(seconds, share)
+        limit = float(deadline)
+        took = dict(zip(asked, seconds.tolist(), strict=True))
+        late = [client for client in cast.cohort if took[client] > limit]
+        if not late:
+            return cast, None
+        some = self._done_by(late, limit, cast.parts) if plan.late == "partial" else {}
+        gone = {client: "late" for client in late if client not in some}
+        cohort = [client for client in cast.cohort if client not in gone]
+        parts = {c: p for c, p in (cast.parts | some).items() if c not in gone}
+        return replace(cast, cohort=cohort, absent=cast.absent | gone, parts=parts), limit
+
+    def _done_by(
+        self, late: list[int], limit: float, parts: Mapping[int, float]
+    ) -> dict[int, float]:
+        """Return which part of its work each client has done so that it arrives at the deadline."""
+        found = {}
+        took = self.world.durations(late, dict(parts))
+        steps, _ = self.world.done(late, dict(parts))
+        for client, total, compute, count in zip(
+            late, took.total, took.compute, steps, strict=True
+        ):
+            left = limit - (total - compute)
+            done = int(count * left / compute) if compute > 0 else 0
+            if done >= 1:
+                # Half a step less, so that rounding up gives this number of steps.
+                found[client] = (done - 0.5) / int(self.world.work.steps[client])
+        return found
+
+
+def _events(world: World, round: int, cast: Cast, start: float, end: float) -> Events:
+    """Return the events of a round's clients."""
+    asked = np.array(sorted([*cast.cohort, *cast.absent]), np.int64)
+    took = world.durations(asked, cast.parts)
+    steps, _ = world.done(asked, cast.parts)
+    used = np.isin(asked, cast.cohort)
+    # Who is late or too slow is told at the end of the round that it need not go on.
+    flight = np.minimum(took.total, end - start)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(took.total > 0, flight / took.total, 1.0)
+    reasons = [REASONS[cast.absent[c]] if c in cast.absent else "" for c in asked.tolist()]
+    never = np.array([reason == "dropped" for reason in reasons], bool)
+    rows = {
+        "round": round,
+        "client": asked,
+        "tier": np.array(world.fleet.tiers_of(asked), object),
+        "version": round - 1,
+        "dispatched": start,
+        "arrived": np.where(never, np.nan, start + took.total),
+        "staleness": 0,
+        "steps": steps,
+        "bytes_up": np.where(used, world.up, 0),
+        "bytes_down": world.down,
+        "joules": took.joules * share,
+        "used": used,
+        "reason": np.array(reasons, object),
+    }
+    return Events(table(rows, len(asked)), took.compute * share, flight)
