@@ -89,6 +89,7 @@ def killed_driver(kills: int, data: dict[str, Any], seed: int = 0) -> list[list[
 
         # Large clients: a round takes long enough to be hit in all its parts.
         slow = {**SETTINGS, "rounds": rounds, "training": {"local_epochs": 20}}
+        slow["faults"] = {**SETTINGS.get("faults", {}), "checkpoint_seconds": 0.5}
         file.write_text(tomli_w.dumps(slow))
         base = python("simulation.cli", "run", file)
         _finish([*base, "--out", str(calm)])
