@@ -17,6 +17,10 @@ import numpy as np
 from strategies.updates import Update
 
 
+class Stopped(KeyboardInterrupt):
+    """What several runs share was told to stop: ends each of them as Ctrl-C does."""
+
+
 class WorkerError(RuntimeError):
     """A call failed in a worker; the text ends in the worker's own traceback."""
 

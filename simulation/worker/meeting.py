@@ -11,12 +11,10 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from simulation.worker.faults import Stopped
+
 Answer = Callable[[Mapping[Any, Any]], Mapping[Any, Any]]
 """From what each member asks to what each is answered."""
-
-
-class Stopped(KeyboardInterrupt):
-    """The meeting was told to stop: ends every run in it as Ctrl-C does."""
 
 
 class Meeting:

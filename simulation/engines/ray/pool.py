@@ -33,16 +33,12 @@ from simulation.engines.ray.overdue import Overdue
 from simulation.engines.ray.pieces import ValueLate
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
 from simulation.engines.ray.watch import Watch
-from simulation.worker.faults import WorkerError
+from simulation.worker.faults import Stopped, WorkerError
 
 log = logging.getLogger("sunflower.grid")
 
 EXECUTOR = "simulation.worker.executor:Executor"
 """What does the work in the actors, unless another class is named."""
-
-
-class Stopped(KeyboardInterrupt):
-    """The pool was told to stop: ends every run on it as Ctrl-C does."""
 
 
 class Pool(Losses):

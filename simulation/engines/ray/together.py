@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from simulation.engines.calls import ClusterLost, Joint
+from simulation.engines.calls import AgentLost, ClusterLost, Joint
 from simulation.engines.ray.pool import Pool
 from simulation.engines.ray.slots import PoolRun, Ticket
 
@@ -49,7 +49,7 @@ class JointCalls:
         try:
             self._pool.wait(ticket)
             failure = ticket.failure
-        except ClusterLost:
+        except (AgentLost, ClusterLost):
             raise
         except Exception as error:
             failure = error
