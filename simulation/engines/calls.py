@@ -156,11 +156,13 @@ class Joint(Call):
 
     Args:
         calls: the runs' numbers in the pool, and the calls.
+        packed: whether their values travel as one, which for small ones costs Ray far less.
     """
 
     name: ClassVar[str] = "joint"
 
     calls: tuple[tuple[int, Call], ...]
+    packed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

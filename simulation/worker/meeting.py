@@ -43,8 +43,7 @@ class Meeting:
             BaseException: what answering raised.
         """
         with self._turn:
-            self._asked[member] = question
-            self._turn.notify_all()
+            self._asked[member] = question  # Nobody is woken: the last who asks answers.
             while not (member in self._answers or member in self._errors):
                 if self._stopping:
                     self._asked.pop(member, None)

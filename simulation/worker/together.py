@@ -6,6 +6,7 @@ clients that fail, what is trained again. Where it would train, it waits for the
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,52 @@ class Done:
         return self.value
 
 
+class Crew:
+    """Threads that are kept, as to start one takes as long as some clients' training."""
+
+    def __init__(self) -> None:
+        self._turn, self._free = threading.Lock(), 0
+        self._work = queue.SimpleQueue[Callable[[], None]]()
+
+    def carry_out(self, work: Sequence[Callable[[], None]]) -> None:
+        """Do everything at the same time, each in a thread of its own; wait for all of it.
+
+        Raises:
+            BaseException: the first that was raised.
+        """
+        over, left, errors = threading.Event(), len(work), list[BaseException]()
+
+        def one(what: Callable[[], None]) -> None:
+            nonlocal left
+            try:
+                what()
+            except BaseException as error:
+                errors.append(error)
+            with self._turn:
+                left, self._free = left - 1, self._free + 1
+                if not left:
+                    over.set()
+
+        with self._turn:
+            for _ in range(len(work) - self._free):
+                threading.Thread(target=self._live, daemon=True).start()
+            self._free = max(0, self._free - len(work))
+        for what in work:
+            self._work.put(partial(one, what))
+        if work:
+            over.wait()
+        if errors:
+            raise errors[0]
+
+    def _live(self) -> None:
+        while True:
+            self._work.get()()
+
+
+CREW = Crew()
+"""The threads of this process: each call that is under way has one of them."""
+
+
 class Together:
     """Calls that are carried out together.
 
@@ -54,14 +101,9 @@ class Together:
             calls: one for each executor, which they use.
         """
         done = [Done() for _ in calls]
-        threads = [
-            threading.Thread(target=self._one, args=(place, call, done[place]), daemon=True)
-            for place, call in enumerate(calls)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        CREW.carry_out(
+            [partial(self._one, place, call, done[place]) for place, call in enumerate(calls)]
+        )
         for one in done:
             if not isinstance(one.error, Exception | StateError | None):
                 raise one.error

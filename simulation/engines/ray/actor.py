@@ -159,7 +159,7 @@ class Worker:
         try:
             calls = [self._with_values(call) for _, call in joint.calls]
         except ValueLate as error:
-            return (_failed(started, error), *[None] * (2 * count))
+            return (_failed(started, error), *[None] * (1 if joint.packed else 2 * count))
         executors = [self._executors[number] for number, _ in joint.calls]
         done = Together(executors).carry_out(
             [partial(call.run, executor) for call, executor in zip(calls, executors, strict=True)]
@@ -169,8 +169,9 @@ class Worker:
             replace(whole.share(place, count), error=text, trace=trace)
             for place, (text, trace) in enumerate(_told(one.error) for one in done)
         ]
+        status = replace(whole, each=tuple(each))
         values = [part for one in done for part in one.value or (None, None)]
-        return (replace(whole, each=tuple(each)), *values)
+        return (status, values) if joint.packed else (status, *values)
 
     def _with_values(self, call: Call) -> Call:
         """Return a call with what is shared in the place of what stands for it."""

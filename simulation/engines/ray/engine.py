@@ -158,8 +158,10 @@ class RayEngine(Engine):
         """Wait for a call, handing out others meanwhile, and return its value."""
         value = self._value(ticket, 1, timeout)
         # Let Ray free the value; what clients keep stays.
-        assert ticket.refs is not None
-        ticket.refs = (None, None, ticket.refs[2])
+        if ticket.values is not None:
+            ticket.values = (None, ticket.values[1])
+        if ticket.refs is not None:
+            ticket.refs = (None, None, ticket.refs[2])
         return value
 
     def _value(self, ticket: Ticket, which: int, timeout: float | None = None) -> Any:
@@ -179,6 +181,8 @@ class RayEngine(Engine):
 
         On a cluster it is made on another node too where it does not come: the first one counts.
         """
+        if ticket.values is not None:
+            return ticket.values[which - 1]
         assert ticket.refs is not None
         ref, run = ticket.refs[which], ticket.owner
         if not self.pool.cluster.grows:

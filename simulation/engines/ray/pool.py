@@ -288,7 +288,7 @@ class Pool(Losses):
     def _sent(slot: WorkerSlot, ticket: Ticket) -> tuple[Any, ...]:
         """Send a call to a worker; return Ray's references to what it will answer."""
         if ticket.parts:
-            several = 1 + 2 * len(ticket.parts)
+            several = 2 if ticket.packed else 1 + 2 * len(ticket.parts)
             joint = slot.actor.call_together.options(num_returns=several, name=ticket.title)
             return tuple(joint.remote(ticket.call))
         call = slot.actor.call.options(num_returns=3, name=ticket.title)
@@ -385,7 +385,8 @@ class Pool(Losses):
                 owner.news.append(done)
         for place, (part, own) in enumerate(zip(ticket.parts, status.each, strict=False)):
             refs = ticket.refs or ()
-            part.refs = (refs[0], refs[1 + 2 * place], refs[2 + 2 * place])
+            if not ticket.packed:
+                part.refs = (refs[0], refs[1 + 2 * place], refs[2 + 2 * place])
             part.done_by = ticket.done_by
             self._done(slot, part, own)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simulation.config.sections import Faults
-from simulation.engines.calls import Call
+from simulation.engines.calls import Call, Joint
 from simulation.engines.policy import POLICY
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class Ticket:
         failure: why it cannot be done.
         done_by: the actor that has done it.
         parts: the calls of several runs that are carried out together as this one.
+        values: what came beside the others' of a joint call: the value, and what is told of states.
     """
 
     owner: PoolRun
@@ -137,6 +138,12 @@ class Ticket:
     failure: Exception | None = None
     done_by: Any = None
     parts: tuple[Ticket, ...] = ()
+    values: tuple[Any, Any] | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether the values of its parts come as one."""
+        return isinstance(self.call, Joint) and self.call.packed
 
     @property
     def runs(self) -> set[PoolRun]:
