@@ -232,6 +232,7 @@ class RayEngine(Engine):
         """Wait for calls; return references to their values."""
         for ticket in tickets:
             self._finish(ticket)
+        assert all(ticket.refs is not None for ticket in tickets)  # Packed ones have no reference.
         return [ticket.refs[1] for ticket in tickets if ticket.refs is not None]
 
     def _finish(self, ticket: Ticket, timeout: float | None = None) -> None:

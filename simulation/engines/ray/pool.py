@@ -8,9 +8,7 @@ does that of another. Any number of threads may wait for their calls: one of the
 from __future__ import annotations
 
 import logging
-import os
 import queue
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -23,15 +21,15 @@ import ray
 from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
 from simulation.config.sections import Resources
-from simulation.engines.calls import BAD_INPUT, AgentLost, ClusterLost, Status, ValueLost
+from simulation.engines.calls import AgentLost, ClusterLost, Status, ValueLost
 from simulation.engines.policy import POLICY
-from simulation.engines.ray.actor import Unfit, Worker
-from simulation.engines.ray.cluster import Cluster, ResourceError
+from simulation.engines.ray.cluster import Cluster
 from simulation.engines.ray.inspection import Inspection
 from simulation.engines.ray.losses import GONE, Event, Losses
 from simulation.engines.ray.overdue import Overdue
 from simulation.engines.ray.pieces import ValueLate
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot, has_enough
+from simulation.engines.ray.starts import Starts
 from simulation.engines.ray.watch import Watch
 from simulation.worker.faults import Stopped, WorkerError
 
@@ -41,7 +39,7 @@ EXECUTOR = "simulation.worker.executor:Executor"
 """What does the work in the actors, unless another class is named."""
 
 
-class Pool(Losses):
+class Pool(Starts, Losses):
     """Workers for one run or several.
 
     Args:
@@ -133,7 +131,7 @@ class Pool(Losses):
 
     def again(self, ticket: Ticket) -> None:
         """Queue a call whose value was lost once more."""
-        ticket.status, ticket.refs, ticket.failure = None, None, None
+        ticket.status, ticket.refs, ticket.values, ticket.failure = None, None, None, None
         self.submit(ticket, first=True)
 
     def wait(self, ticket: Ticket, timeout: float | None = None) -> None:
@@ -228,36 +226,6 @@ class Pool(Losses):
             self._queue.clear()
             self._later.clear()
             self.cluster.close(gone)
-
-    def _begin(self, slot: WorkerSlot) -> None:
-        """Start a worker, which imports its library at once."""
-        slot.renew(self._new_actor(slot.gpus))
-        if self._overdue is not None:  # It tells where it is as soon as it is there.
-            self._overdue.nudge(slot, time.monotonic())
-        slot.actor.prepare.remote()
-
-    def _new_actor(self, gpus: float) -> Any:
-        resources = self._resources
-        threads = max(1, int(resources.client_cpus))
-        paths = [p or os.getcwd() for p in sys.path]
-        return (
-            ray.remote(Worker)
-            .options(**self.cluster.share(gpus))
-            .remote(threads, gpus, paths, self._executor, resources.library)
-        )
-
-    def _open(self, slot: WorkerSlot, pool_run: PoolRun) -> None:
-        ticket = Ticket(pool_run)
-        wanted = {} if self._inspection is None else self._inspection.wanted
-        ref = slot.actor.open.remote(pool_run.number, *pool_run.inputs, wanted)
-        self._give(slot, ticket, (ref,))
-
-    def _tell_processors(self, runs: Sequence[PoolRun]) -> None:
-        """Warn of hosts that may give other last bits."""
-        remark = None if self._inspection is None else self._inspection.remark()
-        if remark is not None:
-            for run in runs:
-                run.news.append(partial(log.warning, remark))
 
     def _give(self, slot: WorkerSlot, ticket: Ticket, refs: tuple[Any, ...]) -> None:
         if not slot.line:
@@ -400,25 +368,3 @@ class Pool(Losses):
             ticket.failure = ValueLost(str(cause))
         else:
             ticket.failure = WorkerError(f"{ticket.name}: {error}")
-
-    def _opened(self, slot: WorkerSlot, pool_run: PoolRun, status: Status) -> None:
-        slot.failures = slot.slow_starts = 0
-        if status.error is None:
-            if pool_run in self._pool_runs:
-                slot.opened.add(pool_run)
-            return
-        kind, _, text = status.error.partition(": ")
-        if kind == Unfit.__name__:
-            self._leave_out(slot, pool_run, text)
-        elif kind in BAD_INPUT:
-            pool_run.failure = ValueError(text)
-        else:
-            pool_run.failure = WorkerError(f"{status.error}\n{status.trace}")
-
-    def _leave_out(self, slot: WorkerSlot, pool_run: PoolRun, why: str) -> None:
-        """Give no work to a worker; it keeps its place, in which Ray would start the same again."""
-        slot.unfit = True
-        if all(other.unfit for other in self.slots):
-            pool_run.failure = ResourceError(why)
-        else:
-            pool_run.news.append(partial(log.warning, "%s: it gets no work", why))

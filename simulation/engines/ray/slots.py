@@ -123,7 +123,7 @@ class Ticket:
         failure: why it cannot be done.
         done_by: the actor that has done it.
         parts: the calls of several runs that are carried out together as this one.
-        values: what came beside the others' of a joint call: the value, and what is told of states.
+        values: value and what is told of states, where they came in one with those of other runs.
     """
 
     owner: PoolRun

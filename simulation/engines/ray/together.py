@@ -68,7 +68,10 @@ class JointCalls:
         return dict.fromkeys(asked)
 
     def _packed(self, calls: Sequence[Call]) -> bool:
-        """Tell whether values come as one: on one machine, where all models are small."""
+        """Tell whether values come as one: on one machine, where all models are small.
+
+        A small model travels with the call as it is: see :meth:`RayEngine.share`.
+        """
         small = all(isinstance(getattr(call, "model", None), np.ndarray) for call in calls)
         return small and not self._pool.cluster.grows
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from simulation import cli
+from simulation.cli import endings
 from tests.simulation.conftest import local_ray
 from tests.simulation.same_bits import CASES, GOLDEN, QUICK, machine, run
 
@@ -91,7 +91,7 @@ def identities() -> dict[str, str]:
 
 def write() -> None:
     """Run all cases and record them."""
-    cli.quiet()
+    endings.quiet()
     runs = {}
     with local_ray(), tempfile.TemporaryDirectory() as folder:
         for name in CASES:

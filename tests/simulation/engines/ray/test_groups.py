@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
+from ray.exceptions import ObjectLostError
 
 from simulation.config.experiment import parse
 from simulation.config.sections import Resources
 from simulation.engines.calls import ClusterLost, Poisoned, Status
 from simulation.engines.cohort import CohortResult, train_cohort
+from simulation.engines.policy import POLICY
 from simulation.engines.ray.engine import RayEngine
 from simulation.engines.ray.pool import Pool, Stopped
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot
@@ -30,6 +35,8 @@ ROUNDS = 2
 EVERYBODY = range(12)
 SKIP = {"faults.on_client_error": "skip", "faults.attempts": 1}
 PATIENCE = 200.0
+SMALL_IS_ALL = replace(POLICY, piece_bytes=10**9)
+"""Any model travels with its call, and values of several runs come as one."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,20 @@ def sent(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return plain(slot, ticket)
 
     monkeypatch.setattr(pool, "_sent", counted)
+    return found
+
+
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of how many runs each value was that came as one."""
+    found: list[int] = []
+    plain = JointCalls._unpack
+
+    def counted(ticket: Ticket) -> None:
+        found.append(len(ticket.parts))
+        plain(ticket)
+
+    monkeypatch.setattr(JointCalls, "_unpack", staticmethod(counted))
     return found
 
 
@@ -105,16 +126,44 @@ def alone(pool: Pool, seed: int, **changes: Any) -> list[CohortResult]:
     return found
 
 
-def test_one_call_for_all_and_each_gives_what_it_gives_alone(pool: Pool, sent: list[int]) -> None:
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "apart"])
+def test_one_call_for_all_and_each_gives_what_it_gives_alone(
+    pool: Pool, sent: list[int], unpacked: list[int], packed: bool
+) -> None:
     with pytest.MonkeyPatch.context() as patched:  # One chunk each, as on JAX.
+        if packed:
+            patched.setattr("simulation.engines.ray.engine.POLICY", SMALL_IS_ALL)
         patched.setattr("simulation.engines.schedule.least", lambda lanes: len(EVERYBODY))
         found = together(pool, {"first": {}, "raises": {"name": "raise:3"}, "third": {}})
         assert sent == [3, 2]
+        assert unpacked == ([3, 2] if packed else [])
         assert isinstance(found["raises"], ClientError)
         assert "client 3: KeyError" in str(found["raises"])
         assert same(found["first"], alone(pool, 0))
         assert same(found["third"], alone(pool, 2))
     assert not same(found["first"], found["third"])
+
+
+def test_values_that_are_lost_on_the_way_are_made_again_one_by_one(
+    pool: Pool, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, lost = ray.get, list[Any]()
+
+    def get(ref: Any, **options: Any) -> Any:
+        if not lost:
+            lost.append(ref)
+            raise ObjectLostError(ref.hex(), None, "")
+        return plain(ref, **options)
+
+    monkeypatch.setattr("simulation.engines.schedule.least", lambda lanes: len(EVERYBODY))
+    monkeypatch.setattr("simulation.engines.ray.engine.POLICY", SMALL_IS_ALL)
+    with monkeypatch.context() as patched:
+        patched.setattr("simulation.engines.ray.together.ray", SimpleNamespace(get=get))
+        found = together(pool, {"first": {}, "second": {}})
+    assert lost
+    assert sent == [2, 0, 0, 2]
+    assert same(found["first"], alone(pool, 0))
+    assert same(found["second"], alone(pool, 1))
 
 
 class Refusing:
