@@ -205,18 +205,6 @@ def test_importing_the_packages_loads_nothing_heavy() -> None:
     assert not loaded_after("import simulation.cli") & (heavy | {"flwr", "pandas", "numpy"})
 
 
-@pytest.mark.slow
-def test_the_driver_of_a_whole_run_never_loads_tensorflow(tmp_path: Path) -> None:
-    code = f"""
-from simulation import Experiment, simulate
-simulate(
-    Experiment(dataset="fashion-mnist-mini", model="mlp", clients=4, rounds=1),
-    out={str(tmp_path / "run")!r},
-)"""
-    assert not loaded_after(code) & {"tensorflow", "keras"}
-    assert (tmp_path / "run/model.keras").exists()
-
-
 def lines_of(function: ast.FunctionDef) -> int:
     """Lines of a function, its docstring left out."""
     first = function.body[0]
