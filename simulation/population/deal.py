@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,15 +41,24 @@ def check_targets(experiment: Experiment, data: Dataset) -> None:
     )
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""NumPy parses the headers of its files by ``ast``, of which CPython 3.11 keeps one recursion
+depth for all threads: two that read at a time can end in a SystemError."""
+
 Load = Callable[[str, Path | None, Data | None], Dataset]
 """Loads a dataset: :func:`simulation.datasets.registry.load`."""
 
 
 def prepare(experiment: Experiment, load: Load = registry.load) -> tuple[Dataset, AnyPartition]:
-    """Load an experiment's data and deal it to the clients.
+    """Load an experiment's data and deal it to the clients; one thread at a time does so.
 
     The centralised baseline is one client that holds the training rows of all.
     """
+    with _ONE_AT_A_TIME:
+        return _prepare(experiment, load)
+
+
+def _prepare(experiment: Experiment, load: Load) -> tuple[Dataset, AnyPartition]:
     data = load(experiment.dataset, experiment.data_dir, experiment.data)
     check_targets(experiment, data)
     plan, labels = experiment.partition, data.labels

@@ -93,14 +93,16 @@ def together(pool: Pool, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     meeting, found = Meeting(runs, JointCalls(pool).carry_out), dict[str, Any]()
 
     def one(seed: int, name: str) -> None:
-        engine = engine_of(pool, seed, Member(meeting, name), **runs[name])
         try:
-            found[name] = rounds(engine)
+            engine = engine_of(pool, seed, Member(meeting, name), **runs[name])
+            try:
+                found[name] = rounds(engine)
+            finally:
+                engine.close()
         except Exception as error:
             found[name] = error
         finally:
             meeting.leave(name)
-            engine.close()
 
     threads = [threading.Thread(target=one, args=pair, daemon=True) for pair in enumerate(runs)]
     for thread in threads:
