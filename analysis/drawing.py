@@ -58,16 +58,20 @@ def is_measured(runs: Runs) -> bool:
     return has(runs.metric)(runs)
 
 
-def moves(column: str, metric: str) -> Callable[[Runs], bool]:
-    """Return a test: does ``column`` rise above zero for a strategy that measured ``metric``?"""
+def moves(column: str, metric: str | None = None) -> Callable[[Runs], bool]:
+    """Return a test: does ``column`` rise above zero for a strategy that measured ``metric``?
+
+    Without a metric it is about the measure that strategies are compared by.
+    """
 
     def applies(runs: Runs) -> bool:
-        if not has(column, metric)(runs):
+        measure = metric or runs.metric
+        if not has(column, measure)(runs):
             return False
         rows = runs.rounds
         if column == "bytes_total":
             rows = rows[rows["mode"] == "federated"]
-        return bool(((rows[column] > 0) & rows[metric].notna()).any())
+        return bool(((rows[column] > 0) & rows[measure].notna()).any())
 
     return applies
 
@@ -105,10 +109,15 @@ def each(
     return plots.panels(parts, plot, width=options.page, note=note(whole), share=share, **arguments)
 
 
-def curves(metric: str, x: str = "round") -> Draw:
-    """Return a drawing function of :func:`analysis.plots.curves`."""
+def curves(column: str | None, x: str = "round") -> Draw:
+    """Return a drawing function of :func:`analysis.plots.curves`.
+
+    Without a column it draws the measure that strategies are compared by.
+    """
 
     def draw(runs: Runs, options: Options) -> Axes | list[Axes]:
+        metric = column or runs.metric
+
         def drawable(part: Runs) -> pd.DataFrame:
             rows = part.rounds
             # centralised and local training send no models, and have nobody to drift from

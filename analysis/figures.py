@@ -89,6 +89,21 @@ FIGURES: dict[str, Figure] = {
             "counted.",
         ),
         Figure(
+            "accuracy_virtual_time",
+            "accuracy against virtual time",
+            drawing.moves("virtual_seconds"),
+            drawing.curves(None, "virtual_seconds"),
+            "{Metric} against virtual time, the clock of the simulated devices; a point is the "
+            "mean over seeds after a server step, at the mean time of that step.",
+        ),
+        Figure(
+            "accuracy_energy",
+            "accuracy against the energy of all clients",
+            drawing.moves("energy_joules"),
+            drawing.curves(None, "energy_joules"),
+            "{Metric} against the energy that all simulated devices had spent.",
+        ),
+        Figure(
             "client_accuracy",
             "accuracy on the clients' validation data against rounds",
             drawing.has("client_accuracy"),

@@ -1,8 +1,8 @@
 """Find run folders and read them into tidy frames.
 
 A run folder holds ``config.json``, ``rounds.jsonl`` and, where the run got that far,
-``clients.parquet``, ``labels.parquet``, ``timeline.parquet`` and ``summary.json``. Runs that are
-still going or were killed are read too: what is there is there.
+``clients.parquet``, ``labels.parquet``, ``timeline.parquet``, ``events.parquet`` and
+``summary.json``. Runs that are still going or were killed are read too: what is there is there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pandas as pd
 
 from analysis.reading import read_json, read_rounds
 from analysis.runs import Runs
+from analysis.schedules import PREFIX, label_schedules
 from analysis.settings import assign_settings
 from analysis.summarise import DIVERGED
 from analysis.text import number
@@ -55,7 +56,7 @@ def load(*paths: str | Path) -> Runs:
         frame.insert(0, "run", run)
         rounds.append(frame)
     table = pd.DataFrame(rows).set_index("run")
-    table["label"] = distinct_labels(table)
+    table["label"] = label_schedules(table, distinct_labels(table))
     table["setting"], settings = assign_settings(table)
     lines = pd.concat(rounds, ignore_index=True)
     place = pd.Categorical(lines["run"], categories=names).codes
@@ -155,6 +156,8 @@ def describe(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str,
     strategy = named(experiment.get("strategy", "")) if mode == "federated" else mode
     alpha = partition.get("alpha") if isinstance(partition, Mapping) else None
     flat = flatten(experiment) | flatten(config.get("resources") or {}, "resources.")
+    if isinstance(flat.get("schedule"), str):
+        flat[f"{PREFIX}kind"] = flat.pop("schedule")
     if flat.get("attack.kind", "some") is None:  # nobody attacks, whatever the fraction says
         flat["attack.fraction"] = 0.0
     if flat.get("sampling.kind") == "uniform" and "privacy" not in config:

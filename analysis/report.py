@@ -219,7 +219,8 @@ def draw_one(
         svg.unlink()
     source = f"data:image/svg+xml;base64,{data}"
     measure = name_of(runs.metric)
-    caption = FIGURES[name].caption.replace("{metric}", measure[0].lower() + measure[1:])
+    small = measure[0].lower() + measure[1:]
+    caption = FIGURES[name].caption.replace("{metric}", small).replace("{Metric}", measure)
     return Picture(name, caption, source, across), files
 
 

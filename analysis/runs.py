@@ -17,6 +17,10 @@ from analysis.summarise import DIVERGED
 CLIENT_COLUMNS = ("round", "client", "examples", "loss", "accuracy")
 LABEL_COLUMNS = ("client", "class", "examples")
 TIMELINE_COLUMNS = ("round", "worker", "start", "end")
+EVENT_COLUMNS = (
+    "round", "client", "tier", "version", "dispatched", "arrived", "staleness", "steps",
+    "bytes_up", "bytes_down", "joules", "used", "reason",
+)  # fmt: skip
 ENDED = ("complete", DIVERGED)
 """States of runs that are results."""
 MEASURED = ("server_", "client_", "train_")
@@ -35,7 +39,8 @@ class Runs:
             clients, partition, alpha, mode, setting, status, hash and every key of the
             experiment, flattened with dots.
         rounds: a row per run and round: the run's columns and the metrics of the round, with
-            running totals ``elapsed`` [s], ``bytes_total`` and ``examples_total``.
+            running totals ``elapsed`` [s], ``bytes_total`` and ``examples_total``; of runs on a
+            virtual clock also ``virtual_seconds`` and ``energy_joules``.
         folders: each run's folder.
         configs: each run's ``config.json``.
         summaries: each run's ``summary.json``; empty while it runs.
@@ -85,6 +90,19 @@ class Runs:
     def timeline(self) -> pd.DataFrame:
         """A row per piece of work: run, round, worker, kind, its start and end [s, epoch]."""
         return self._parquet("timeline.parquet", TIMELINE_COLUMNS, None)
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """A row per piece of work on the virtual clock: a client that got a model, and its end.
+
+        ``round`` is the server step in which it was decided, ``version`` that of the model which
+        the client got; ``dispatched`` and ``arrived`` [s]; ``used``, or the ``reason`` why not.
+        """
+        keys = ["run", "round", "client", "version", "dispatched"]
+        whole = self._parquet("events.parquet", EVENT_COLUMNS, keys, as_categories)
+        for column in ("tier", "reason"):
+            whole[column] = whole[column].astype("category")
+        return whole
 
     @cached_property
     def by_setting(self) -> pd.DataFrame:
@@ -219,6 +237,12 @@ class Runs:
         for column in ("run", "label", "strategy", "setting", "mode"):
             whole[column] = whole[column].astype("category")
         return whole
+
+
+def as_categories(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return events with their few different texts as categories: 100,000 rows stay small."""
+    texts = {c: frame[c].fillna("").astype("category") for c in ("tier", "reason")}
+    return frame.assign(**texts)
 
 
 def last_measured(frame: pd.DataFrame) -> pd.DataFrame:

@@ -26,14 +26,16 @@ INCIDENTAL = frozenset(
         "lanes",
     )
 )
-INCIDENTAL_GROUPS = ("strategy.", "resources.", "engine.", "cluster.", "evaluation.")
+INCIDENTAL_GROUPS = (
+    "strategy.", "schedule.", "resources.", "engine.", "cluster.", "evaluation.",
+)  # fmt: skip
 # A training detail that goes with the strategy (a tuned learning rate, a longer run) is part of
 # what is compared; one that is swept for the same strategy makes another setting.
 TREATMENT_GROUPS = ("training.",)
 TREATMENTS = frozenset(["rounds"])
 # What a centralised run does not depend on.
-FEDERATED_ONLY = frozenset(["clients", "cohort", "alpha", "partition"])
-FEDERATED_GROUPS = ("partition.", "sampling.", "faults.", "attack.", "realism.")
+FEDERATED_ONLY = frozenset(["clients", "cohort", "alpha", "partition", "devices"])
+FEDERATED_GROUPS = ("partition.", "sampling.", "faults.", "attack.", "realism.", "devices.")
 
 REPEATED = {"partition.alpha": "alpha", "partition.kind": "partition"}
 SHORT = {

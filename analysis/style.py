@@ -156,6 +156,9 @@ KNOWN = (
     "geometricmedian",
     "qfedavg",
     "fedbn",
+    "fedbuff",
+    "fedasync",
+    "hierfavg",
 )
 
 

@@ -30,6 +30,8 @@ NAMES = {
     "round": "Round",
     "seconds": "Time per round",
     "elapsed": "Wall-clock time",
+    "virtual_seconds": "Virtual time",
+    "energy_joules": "Energy of all clients",
     "bytes_total": "Data sent",
     "bytes_up": "Upload per round",
     "bytes_down": "Download per round",
@@ -45,8 +47,9 @@ NAMES = {
     "realism.stragglers": "Stragglers",
     "realism.dropout": "Dropout",
 }
-TIMES = ("seconds", "elapsed")
+TIMES = ("seconds", "elapsed", "virtual_seconds")
 SIZES = ("bytes_total", "bytes_up", "bytes_down")
+ENERGIES = ("energy_joules",)
 SHARES = ("fraction", "_share", "stragglers", "dropout")
 
 
@@ -103,6 +106,8 @@ def is_share(column: str) -> bool:
 def scale(column: str, largest: float) -> tuple[float, str]:
     """Return (divisor, axis label with unit) for a column whose largest value is ``largest``."""
     name = name_of(column)
+    if column == "virtual_seconds" and largest >= 3 * 86400:
+        return 86400.0, f"{name} (d)"
     if column in TIMES:
         for size, unit in ((3600.0, "h"), (60.0, "min")):
             if largest >= 3 * size:
@@ -113,13 +118,18 @@ def scale(column: str, largest: float) -> tuple[float, str]:
             if largest >= size:
                 return size, f"{name} ({unit})"
         return 1.0, f"{name} (B)"
+    if column in ENERGIES:
+        for size, unit in ((1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ")):
+            if largest >= size:
+                return size, f"{name} ({unit})"
+        return 1.0, f"{name} (J)"
     if column == "examples_total" and largest >= 1e5:
         return 1e6, f"{name} (millions)"
     return 1.0, f"{name} (%)" if is_share(column) else name
 
 
 def quantity(column: str, value: float) -> str:
-    """Return a time or a size with the unit that fits it: ``1.86 GB``."""
+    """Return a time, a size or an energy with the unit that fits it: ``1.86 GB``."""
     if isnan(value):
         return TO
     divisor, text = scale(column, value)
@@ -133,7 +143,7 @@ def percent(axis: Any) -> None:
 
 def name_axis(axis: Any, column: str) -> None:
     """Name an axis whose data are in the column's own unit."""
-    if column in (*TIMES, *SIZES):
+    if column in (*TIMES, *SIZES, *ENERGIES):
         low, high = axis.get_data_interval()
         divisor, text = scale(column, max(abs(low), abs(high)))
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / divisor:g}"))

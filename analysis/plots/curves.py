@@ -51,14 +51,15 @@ def curves(
     legend: bool = True,
     **style: Any,
 ) -> Axes:
-    """Draw a metric against rounds, time, bytes or examples: mean and band over seeds.
+    """Draw a metric against rounds, time, bytes, examples or energy: mean and band over seeds.
 
     Args:
         frame: :attr:`analysis.Runs.rounds` of one setting.
         ax: where to draw; a new figure without.
         metric: the column on the vertical axis.
-        x: ``round``, ``elapsed``, ``bytes_total`` or ``examples_total``. A strategy that does
-            not move along it (centralised training sends no bytes) is left out.
+        x: ``round``, ``elapsed``, ``bytes_total`` or ``examples_total``; of runs on a virtual
+            clock also ``virtual_seconds`` or ``energy_joules``. A strategy that does not move
+            along it (centralised training sends no bytes) is left out.
         band: ``ci`` (Student's t, 95%), ``se``, ``sd`` or ``minmax``.
         looks: the look of each label, so that several figures agree; see
             :func:`analysis.style.looks`.

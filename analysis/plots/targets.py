@@ -47,7 +47,8 @@ def to_target_bars(
         ax: where to draw; a new figure without.
         target: the value of ``metric`` to reach.
         metric: the column that has to reach it.
-        cost: ``round``, ``elapsed``, ``bytes_total`` or ``examples_total``.
+        cost: ``round``, ``elapsed``, ``bytes_total``, ``examples_total``, ``virtual_seconds`` or
+            ``energy_joules``.
         rows: the labels from top to bottom, so that several axes agree; a label without data
             leaves its row empty.
         looks: the look of each label.

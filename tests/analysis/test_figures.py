@@ -18,8 +18,9 @@ from matplotlib.text import Text
 
 from analysis import FIGURES, PAPERS, draw, load, save
 from analysis.runs import Runs
+from tests.analysis.clocked import SCHEDULES, write_clocked
 
-NAMES = ("attack", "slow", "tuned", "clients")
+NAMES = ("attack", "slow", "tuned", "clients", "clock")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,9 @@ def folders(
             )  # fmt: skip
     for clients in (10, 40, 100):
         write(root / f"clients/{clients}", clients=clients, rounds=3)
+    for kind in SCHEDULES:
+        for seed in range(2):
+            write_clocked(write, root / f"clock/{kind}{seed}", kind, seed=seed)
     work = {"round": [1, 1], "worker": [0, 1], "start": [0.0, 0.1], "end": [1.0, 0.9]}
     pd.DataFrame(work).to_parquet(root / "clients/10/timeline.parquet")
     return {"study": load(study), **{n: load(root / n) for n in NAMES}}
