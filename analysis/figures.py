@@ -13,7 +13,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
-from analysis import drawing, plots
+from analysis import clock_drawing, drawing, plots
 from analysis.cautions import footnote
 from analysis.plots.base import root
 from analysis.runs import Runs
@@ -102,6 +102,47 @@ FIGURES: dict[str, Figure] = {
             drawing.moves("energy_joules"),
             drawing.curves(None, "energy_joules"),
             "{Metric} against the energy that all simulated devices had spent.",
+        ),
+        Figure(
+            "virtual_time_to_target",
+            "virtual time until an accuracy is reached, or that it was not",
+            clock_drawing.has_target,
+            clock_drawing.targets,
+            "Virtual time until the target {metric} was first reached: median over seeds, lines "
+            "from the fastest to the slowest.",
+        ),
+        Figure(
+            "staleness",
+            "how many server steps old the models behind used updates were",
+            clock_drawing.any_stale,
+            clock_drawing.staleness,
+            "Staleness of the updates that the server used: how many steps it had made since it "
+            "gave out the model. Ticks between bars are the edges of bins that double.",
+        ),
+        Figure(
+            "gantt",
+            "which client worked when on the virtual clock (Gantt chart)",
+            clock_drawing.any_events,
+            clock_drawing.gantts,
+            "Who worked when on the virtual clock, from its start, one run of each strategy: of "
+            "each tier the clients with the most work in this window. Hatched: not used. Ticks at "
+            "the top: server steps.",
+        ),
+        Figure(
+            "participation",
+            "which part of the used updates came from each tier of devices",
+            clock_drawing.any_events,
+            clock_drawing.participation,
+            "Share of each tier of devices in the updates that the server used, beside its share "
+            "of the clients that were asked at least once.",
+        ),
+        Figure(
+            "tier_accuracy",
+            "accuracy of the clients of each tier of devices",
+            clock_drawing.tiers_known,
+            clock_drawing.tier_accuracy,
+            "Mean validation accuracy of the clients of each tier of devices, clients counted "
+            "equally.",
         ),
         Figure(
             "client_accuracy",

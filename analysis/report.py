@@ -11,6 +11,7 @@ from pathlib import Path
 from analysis import parallel, tuned
 from analysis.cautions import cautions
 from analysis.cells import Table
+from analysis.clock_tables import CLOCK_TABLES, clock_findings, clock_tables
 from analysis.figures import FIGURES, draw, save
 from analysis.load import load
 from analysis.methods import Citations, methods
@@ -83,6 +84,7 @@ def report(
         target = chosen if isfinite(chosen) else None
     remove_old(folder)
     tables = all_tables(runs, test=test, target=target, baseline=baseline)
+    tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
     if (choice := tuned.tuning(many)) is not None:
         tables.append(choice)
     pictures, files = draw_all(runs, folder / "figures", style, band, target, tuple(formats))
@@ -98,7 +100,7 @@ def report(
         runs=runs,
         pictures=pictures,
         tables=tables,
-        findings=findings(runs, test),
+        findings=[*findings(runs, test), *clock_findings(runs, target, baseline, test)],
         methods=paragraph,
         references=references,
         paths=[str(p) for p in many],
@@ -229,7 +231,7 @@ def remove_old(folder: Path) -> None:
     for name in FIGURES:
         for path in (folder / "figures").glob(f"{name}.*"):
             path.unlink()
-    for name in (*TABLES, "final_*", "significance_*", tuned.NAME):
+    for name in (*TABLES, *CLOCK_TABLES, "final_*", "significance_*", tuned.NAME):
         for path in (folder / "tables").glob(f"{name}.*"):
             path.unlink()
 
