@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import exp, isfinite, isnan, nan
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -198,7 +199,7 @@ def schedules_table(runs: Runs) -> Table:
         if events:
             used = part.events.groupby("run", observed=True)["used"].mean()
             found["used"] = found["run"].astype(object).map(used)
-        names = [c for c in found if c not in ("label", "seed", "run")]
+        names = [str(c) for c in found if c not in ("label", "seed", "run")]
         seeds = per_seed(found.astype({"label": str}), names, ["label"])
         groups = seeds.groupby("label", sort=False)
         return groups[names].mean().assign(n=groups.size()).reset_index()
@@ -301,12 +302,12 @@ def clock_findings(
     sentences = []
     for setting, rows in data.groupby("setting", sort=False):
         texts = [_finding(r) for r in records(rows)]
-        head = f"{setting}: on" if setting else "On"
+        head = f"{setting!s}: on" if setting else "On"
         sentences.append(f"{head} the virtual clock, {goal} is reached by {'; '.join(texts)}.")
     return sentences
 
 
-def _finding(row: dict[str, float]) -> str:
+def _finding(row: dict[str, Any]) -> str:
     label, seeds = row["label"], f"{row['n']} seed{'s'[: row['n'] != 1]}"
     if not isfinite(row["median"]):
         return f"{label} in {row['reached']} of {seeds} only"

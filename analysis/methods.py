@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import scenario
+from analysis.clock_methods import clock
 from analysis.guarantee import guarantees
 from analysis.plots.base import name_of
 from analysis.runs import Runs
@@ -150,6 +151,7 @@ def methods(
         named = [latex_escape(x) + cite(*by_label.get(x, [])) for x in rivals]
         verb = "We compare" if len(named) > 1 else "We run"
         sentences.append(f"{verb} {listing(named)}.")
+    sentences += clock(runs, cite)
     sentences += guarantees(runs)
     sentences += [text for mode, text in BASELINES.items() if mode in set(modes)]
     sentences += about_seeds(runs, cite, test)

@@ -47,11 +47,12 @@ def contributions(events: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.Da
         n. A tier that a run never asked has no ``unused``, ``seconds`` and ``staleness``.
     """
     check_columns(events, "run", "seed", "used", "steps", "joules", "staleness", *by)
-    rows = events.assign(tier=events["tier"].astype(str), seconds=duration_of(events))
+    texts = {c: events[c].astype(str) for c in ("run", "tier")}
+    rows = events.assign(**texts, seconds=duration_of(events))
     good = rows[rows["used"].astype(bool)]
     keys = ["run", "tier"]
     population = tiers_of(events).groupby(["seed", "tier"]).size().rename("clients").reset_index()
-    runs = events[[*by, "seed", "run"]].drop_duplicates("run").astype({"run": object})
+    runs = events[[*by, "seed", "run"]].drop_duplicates("run").astype({"run": str})
     grid = runs.merge(population, on="seed")
     sums = {
         "asked": rows.groupby(keys, observed=True).size(),
@@ -63,7 +64,6 @@ def contributions(events: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.Da
     }
     places = pd.MultiIndex.from_frame(grid[keys])
     for name, values in sums.items():
-        values.index = values.index.set_levels(values.index.levels[0].astype(object), level=0)
         grid[name] = values.reindex(places).to_numpy(float)
     counts = ["asked", "used", "steps", "joules"]
     grid[counts] = grid[counts].fillna(0.0)

@@ -165,5 +165,51 @@ BIBTEX = {
         booktitle="Machine Learning and Systems (MLSys)",
         eprint="1902.01046",
     ),
+    "fedbuff": _entry(
+        "inproceedings",
+        "nguyen2022federated",
+        "Nguyen, John and Malik, Kshitiz and Zhan, Hongyuan and Yousefpour, Ashkan and "
+        "Rabbat, Mike and Malek, Mani and Huba, Dzmitry",
+        "Federated Learning with Buffered Asynchronous Aggregation",
+        2022,
+        booktitle="Artificial Intelligence and Statistics (AISTATS)",
+        eprint="2106.06639",
+    ),
+    "fedasync": _entry(
+        "misc",
+        "xie2019asynchronous",
+        "Xie, Cong and Koyejo, Sanmi and Gupta, Indranil",
+        "Asynchronous Federated Optimization",
+        2019,
+        eprint="1903.03934",
+    ),
+    "hierfavg": _entry(
+        "inproceedings",
+        "liu2020client",
+        "Liu, Lumin and Zhang, Jun and Song, S. H. and Letaief, Khaled B.",
+        "Client-Edge-Cloud Hierarchical Federated Learning",
+        2020,
+        booktitle="IEEE International Conference on Communications (ICC)",
+        eprint="1905.06641",
+    ),
+    "oort": _entry(
+        "inproceedings",
+        "lai2021oort",
+        "Lai, Fan and Zhu, Xiangfeng and Madhyastha, Harsha V. and Chowdhury, Mosharaf",
+        "{Oort}: Efficient Federated Learning via Guided Participant Selection",
+        2021,
+        booktitle="USENIX Symposium on Operating Systems Design and Implementation (OSDI)",
+        eprint="2010.06081",
+    ),
+    "tifl": _entry(
+        "inproceedings",
+        "chai2020tifl",
+        "Chai, Zheng and Ali, Ahsan and Zawad, Syed and Truex, Stacey and Anwar, Ali and "
+        "Baracaldo, Nathalie and Zhou, Yi and Ludwig, Heiko and Yan, Feng and Cheng, Yue",
+        "{TiFL}: A Tier-based Federated Learning System",
+        2020,
+        booktitle="High-Performance Parallel and Distributed Computing (HPDC)",
+        eprint="2001.09249",
+    ),
 }
 """Entries by a short name."""

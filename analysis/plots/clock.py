@@ -158,7 +158,8 @@ def gantt(
     colours = shades(tiers)
     rows = {client: len(chosen) - 1 - i for i, client in enumerate(chosen)}
     seen = seen[seen["client"].isin(rows)].assign(tier=seen["tier"].astype(str))
-    for (client, tier, used), work in seen.groupby(["client", "tier", "used"], observed=True):
+    for key, work in seen.groupby(["client", "tier", "used"], observed=True):
+        client, tier, used = int(str(key[0])), str(key[1]), bool(key[2])
         lefts = work["dispatched"].clip(lower=start) / divisor
         rights = work["arrived"].clip(upper=end) / divisor
         bars = list(zip(lefts, rights - lefts, strict=True))

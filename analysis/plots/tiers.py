@@ -88,9 +88,14 @@ def participation(
         left = 0.0
         for tier in tiers:
             width = float(parts.get(tier, 0.0))
-            keywords = {"height": 0.62, "color": colours[tier], "edgecolor": "white", **style}
-            first = {"label": tier or "clients"} if label == EVERYBODY else {}
-            ax.barh(place, width, left=left, linewidth=points(0.4), **keywords, **first)
+            keywords: dict[str, Any] = {
+                "height": 0.62,
+                "color": colours[tier],
+                "edgecolor": "white",
+                **style,
+            }
+            name = (tier or "clients") if label == EVERYBODY else None
+            ax.barh(place, width, left=left, linewidth=points(0.4), label=name, **keywords)
             left += width
     ax.axhline(len(names) - 0.5, color="#777777", linewidth=points(0.6))
     ax.set_xlim(0, 1)

@@ -1,0 +1,132 @@
+"""The virtual clock in words: devices, and the schedule of each strategy, with their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from analysis.runs import Runs
+from analysis.scenario import Cite
+from analysis.schedules import PREFIX, SYNCHRONOUS, kinds_of
+from analysis.sources import BIBTEX
+from analysis.style import order
+from analysis.text import latex_escape, listing, number
+
+DEVICES = {
+    "equal": "all alike",
+    "lognormal": "whose slowness is log-normal",
+    "uniform": "whose slowness is uniform",
+    "zipf": "whose slowness follows Zipf's law",
+    "tiers": "of the profiles {}",
+    "file": "as a file describes them",
+}
+"""Kinds of devices in words."""
+
+SELECTIONS = {
+    "oort": ("by Oort{}", ("oort",)),
+    "power-of-choice": ("by power-of-choice{}", ("cho",)),
+    "tifl": ("by tiers{}", ("tifl",)),
+    "tiers": ("by tiers{}", ("tifl",)),
+}
+"""How a schedule chooses clients, and the sources; uniform choices need no words."""
+
+Said = Callable[[str], str]
+"""Returns the values of a key of the schedule in words, '' where it has none."""
+
+
+def clock(runs: Runs, cite: Cite) -> list[str]:
+    """Return what the runs say of their clock; nothing where no run has one."""
+    rounds = runs.rounds
+    if "virtual_seconds" not in rounds or not rounds["virtual_seconds"].notna().any():
+        return []
+    names = rounds.loc[rounds["virtual_seconds"].notna(), "run"].unique()
+    table = runs.table[runs.table.index.isin(names) & (runs.table["mode"] == "federated")]
+    found = [
+        f"Time is simulated{_devices(table)}: a client takes twice its latency, its local steps "
+        "and the transfer of what it is sent and sends, and results do not depend on the "
+        "machine's speed."
+    ]
+    kinds = kinds_of(table)
+    for label in order(table["label"]):
+        rows = table[table["label"] == label]
+        for kind in sorted(set(kinds[rows.index])):
+            text = _schedule(kind, _said(rows[kinds[rows.index] == kind]), cite)
+            found.append(f"{latex_escape(label)}{text}.")
+    return found
+
+
+def _said(rows: pd.DataFrame) -> Said:
+    def said(key: str) -> str:
+        values = _values(rows, f"{PREFIX}{key}")
+        return latex_escape(listing(values)) if values else ""
+
+    return said
+
+
+def _values(rows: pd.DataFrame, column: str) -> list[Any]:
+    values = rows[column].dropna().unique().tolist() if column in rows else []
+    return [number(v) for v in sorted(values, key=lambda v: (isinstance(v, str), v))]
+
+
+def _devices(table: pd.DataFrame) -> str:
+    kinds = [k for k in _values(table, "devices.kind") if k in DEVICES]
+    if not kinds:
+        return ""
+    profiles = _values(table, "devices.profiles")
+    named = profiles[0].strip("()[],").replace("'", "") if profiles else "phone-low to phone-high"
+    words = [DEVICES[kind].format(latex_escape(named)) for kind in kinds]
+    return f" on devices {listing(words)}"
+
+
+def _schedule(kind: str, said: Said, cite: Cite) -> str:
+    """Return what follows a strategy's label: when its server steps."""
+    if kind == SYNCHRONOUS:
+        text = " waits in every round for the slowest client that counts"
+    elif kind == "deadline":
+        text = f" ends a round at its deadline ({_unit(said('deadline'))})"
+        partly = said("late") == "partial"
+        text += ", counting what was done by then" if partly else ", without who is late"
+    elif kind == "buffered":
+        text = f" steps at every {said('buffer') or 'filled buffer of'} updates (buffered"
+        text += f" aggregation{cite(BIBTEX['fedbuff'])}){_flight(said)}{_stale(said)}"
+    elif kind == "asynchronous":
+        mixing = f", mixing weight {said('mixing')}" if said("mixing") else ""
+        text = f" steps at every update (asynchronous{cite(BIBTEX['fedasync'])}{mixing})"
+        text += f"{_flight(said)}{_stale(said)}"
+    elif kind == "hierarchical":
+        edges = f" with {said('edges')} edges" if said("edges") else ""
+        inner = f", {said('edge_rounds')} edge rounds for each of the cloud's"
+        text = f" averages on edges first (hierarchical{cite(BIBTEX['hierfavg'])}){edges}"
+        text += inner if said("edge_rounds") else ""
+    elif kind == "semi-synchronous":
+        text = f" steps every {said('interval')} virtual seconds with what has arrived,"
+        text += f"{_flight(said)}{_stale(said)}"
+    else:
+        text = f" runs on the schedule {latex_escape(kind)}"
+    return text + _selection(said, cite)
+
+
+def _unit(deadline: str) -> str:
+    if "%" in deadline:
+        return f"at {deadline} of the durations of those asked"
+    return f"{deadline} s" if deadline else "in virtual time"
+
+
+def _flight(said: Said) -> str:
+    return f" with {said('concurrency')} clients in flight" if said("concurrency") else ""
+
+
+def _stale(said: Said) -> str:
+    text = f", weighing stale updates by the {said('staleness')} law" if said("staleness") else ""
+    most = said("max_staleness")
+    return text + (f", without those staler than {most} steps" if most else "")
+
+
+def _selection(said: Said, cite: Cite) -> str:
+    kind = said("selection")
+    if kind not in SELECTIONS:
+        return ""
+    words, sources = SELECTIONS[kind]
+    return f", choosing clients {words.format(cite(*(BIBTEX[name] for name in sources)))}"
