@@ -1,14 +1,14 @@
 """Runs on a virtual clock: how they are read, named and grouped, and their curves."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import FIGURES, load, plots, report
+from analysis import FIGURES, load, plots
 from analysis.plots.base import quantity, scale
+from analysis.report import draw_one
 from tests.analysis.clocked import BYTES, SCHEDULES, lines_of, simulate, write_clocked
 
 NAMES = {
@@ -17,7 +17,6 @@ NAMES = {
     "buffered": "FedBuff",
     "asynchronous": "FedAsync",
 }
-OF_CLOCK = {"accuracy_virtual_time", "accuracy_energy"}
 
 
 def test_a_schedule_is_part_of_what_is_compared(tmp_path: Path, write) -> None:
@@ -107,18 +106,10 @@ def test_units_follow_the_size() -> None:
 
 def test_the_measure_of_the_runs_is_drawn(tmp_path: Path, write) -> None:
     write_clocked(write, tmp_path / "runs/b", "buffered", rounds=4)
-    files = report(tmp_path / "runs", tmp_path / "out", metric="client_accuracy", formats=["svg"])
-    assert {p.stem for p in files if p.suffix == ".svg"} >= OF_CLOCK
-    assert "Client accuracy against virtual time" in files[0].read_text()
-
-
-def test_runs_without_a_clock_have_nothing_of_it(tmp_path: Path, write) -> None:
-    write(tmp_path / "run", rounds=2)
-    runs = load(tmp_path)
-    assert not [name for name in OF_CLOCK if FIGURES[name].applies(runs)]
-    assert runs.events.empty
-    config = json.loads((tmp_path / "run/config.json").read_text())
-    assert "schedule" not in config["experiment"]
+    runs = load(tmp_path / "runs").by("client_accuracy")
+    assert FIGURES["accuracy_energy"].applies(runs)
+    picture, files = draw_one("accuracy_virtual_time", runs, tmp_path, "default", "ci", None, ())
+    assert picture.caption.startswith("Client accuracy against virtual time") and files == []
 
 
 def test_the_generator_keeps_its_word() -> None:
