@@ -27,11 +27,11 @@ INCIDENTAL = frozenset(
     )
 )
 INCIDENTAL_GROUPS = (
-    "strategy.", "schedule.", "resources.", "engine.", "cluster.", "evaluation.",
+    "strategy.", "schedule.", "resources.", "engine.", "cluster.", "evaluation.", "save.",
 )  # fmt: skip
 # A training detail that goes with the strategy (a tuned learning rate, a longer run) is part of
 # what is compared; one that is swept for the same strategy makes another setting.
-TREATMENT_GROUPS = ("training.",)
+TREATMENT_GROUPS = ("training.", "stop.")
 TREATMENTS = frozenset(["rounds"])
 # What a centralised run does not depend on.
 FEDERATED_ONLY = frozenset(["clients", "cohort", "alpha", "partition", "devices"])

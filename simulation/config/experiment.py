@@ -23,8 +23,9 @@ from pydantic import (
     model_validator,
 )
 
-from simulation.config import cohorts, plugins, scheduling
+from simulation.config import cohorts, ending, plugins, scheduling
 from simulation.config.devices import Devices
+from simulation.config.ending import Save, Stop
 from simulation.config.errors import ConfigError
 from simulation.config.explain import explain
 from simulation.config.fields import Count, Int, Section, is_number
@@ -53,7 +54,9 @@ MODELS = ("cnn", "lenet", "mlp", "logistic")
 WEIGHTED = ("by-size", "power-of-choice")
 """Kinds of sampling that go by the clients' sizes."""
 
-OMIT_IF_DEFAULT = ("sampling", "attack", "data", "init", "devices", "schedule")
+OMIT_IF_DEFAULT = (
+    "sampling", "attack", "data", "init", "devices", "schedule", "stop", "save",
+)  # fmt: skip
 """Tables that count for the identity of a run only where they differ from the default."""
 
 OMIT_KEYS_IF_DEFAULT = {
@@ -106,6 +109,8 @@ class Experiment(Section):
     realism: Realism = Realism()
     devices: Devices | None = None
     schedule: Schedule = Schedule()
+    stop: Stop = Stop()
+    save: Save = Save()
     resources: Resources = Resources()
     track: Tracks = ()
 
@@ -197,6 +202,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _schedule_fits(self) -> Experiment:
         scheduling.check(self)
+        ending.check(self)
         return self
 
     @property

@@ -1,7 +1,8 @@
-"""Weights to start from: files of Keras, or checkpoints of a run; no model is built from them.
+"""Weights to start from: files of Keras, arrays, or checkpoints of a run.
 
 The driver reads a file's bytes, which go to the workers by value. A worker copies the arrays in it
-into the model that it has built, by their place in the model's structure; nothing is executed.
+into the model that it has built, by their place in the model's structure; nothing is executed and
+no model is built from them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ENDINGS = (".keras", ".weights.h5", ".safetensors")
-"""Of files that can be read; the last are checkpoints of a run."""
+ENDINGS = (".keras", ".weights.h5", ".safetensors", ".npz")
+"""Of files that can be read; the last two hold arrays, or a run's flat model."""
+
+FLAT = "model"
+"""What a run's checkpoints call their flat model."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -96,8 +100,12 @@ def load(model: Any, path: Path, sha256: str, entries: Callable[[Any], list[Any]
         ValueError: weights that are not the model's.
     """
     data = read(path, sha256)
-    if path.name.endswith(".safetensors"):
-        _load_flat(entries(model), path, data)
+    if path.name.endswith((".safetensors", ".npz")):
+        given = _plain_arrays(path, data)
+        if given.keys() == {FLAT} or (path.name.endswith(".safetensors") and FLAT in given):
+            _load_flat(entries(model), path, given[FLAT])
+        else:
+            _load_each(model.weights, path, given)
         return
     found = _arrays_in(path, data)
     with tempfile.TemporaryDirectory() as folder:
@@ -107,14 +115,45 @@ def load(model: Any, path: Path, sha256: str, entries: Callable[[Any], list[Any]
         model.load_weights(own)
 
 
-def _load_flat(variables: list[Any], path: Path, data: bytes) -> None:
+def _plain_arrays(path: Path, data: bytes) -> Arrays:
+    """Return the arrays of a file by name; none that would have to be unpickled."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as arrays_of
 
     try:
-        flat = arrays_of(data)["model"]
-    except (SafetensorError, KeyError):
-        raise ValueError(f"init must be a checkpoint of a run, got {str(path)!r}") from None
+        if path.name.endswith(".safetensors"):
+            return dict(arrays_of(data))
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"init must be a file of arrays, got {str(path)!r} ({reason})") from None
+
+
+def _load_each(variables: list[Any], path: Path, given: Arrays) -> None:
+    """Put arrays into a model: by the variables' paths, or in the order of ``get_weights()``."""
+    wanted = paths = [variable.path for variable in variables]
+    if set(given) != set(wanted):
+        # What np.savez calls arrays that have no names.
+        wanted = [f"arr_{place}" for place in range(len(variables))]
+    if set(given) != set(wanted):
+        some = ", ".join([*paths[:4], *(["..."] if paths[4:] else [])])
+        raise ValueError(
+            f"init must hold the model's {len(variables)} weights, in the order of get_weights() "
+            f"or by their paths ({some}), "
+            f"got {str(path)!r} with {', '.join(sorted(given)) or 'nothing'}"
+        )
+    for name, variable in zip(wanted, variables, strict=True):
+        if given[name].shape != tuple(variable.shape):
+            raise ValueError(
+                f"init must have weights of the model's shapes, {variable.path} "
+                f"{list(variable.shape)}, got {str(path)!r} with {list(given[name].shape)}"
+            )
+    for name, variable in zip(wanted, variables, strict=True):
+        variable.assign(given[name])
+
+
+def _load_flat(variables: list[Any], path: Path, flat: NDArray[Any]) -> None:
     sizes = [int(np.prod(variable.shape)) for variable in variables]
     if flat.shape != (sum(sizes),):
         raise ValueError(

@@ -40,6 +40,7 @@ FILES = {
     "clients.parquet": "metrics of every client and round",
     "summary.json": "the result",
     "model.keras": "the final model",
+    "best.keras": "the model of the best round",
     "config.json": "everything needed to repeat it",
     "run.log": "the log",
 }

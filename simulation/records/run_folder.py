@@ -16,6 +16,9 @@
 ``owners.parquet``      client, id: what natural clients are called where the data comes from
 ``summary.json``        final metrics, ``weights_sha256``, wall time, images/s
 ``model.keras``         the final model
+``best.keras``          the model of the best round, where it is kept; until the end, and for going
+                        on, its weights alone are in ``best.safetensors``
+``models/``             models of some rounds, where they are kept
 ``checkpoint/``         what a resumed run goes on from
 ``run.log``             log lines
 ======================  ====================================================================
@@ -133,7 +136,7 @@ class RunFolder:
             parts.take_apart()
             parts.drop_after(last_line if name == "clients.parquet" else last_round)
         # Before the new number of rounds stands in config.json: a summary is of a whole run.
-        for name in ("summary.json", "model.keras"):
+        for name in ("summary.json", "model.keras", "best.keras"):
             (path / name).unlink(missing_ok=True)
         old = read_json(path / "config.json") or {}
         if config is not None and old.get("hash") != config["hash"]:
@@ -221,9 +224,10 @@ class RunFolder:
         with replacing(self.path / "all_clients.parquet") as hidden:
             pq.write_table(pa.table(dict(rows)), hidden)
 
-    def add_model(self, data: bytes) -> None:
-        """Write ``model.keras``."""
-        replace(self.path / "model.keras", data)
+    def add_model(self, data: bytes, name: str = "model.keras") -> None:
+        """Write a model: the final one, or another under its name."""
+        (self.path / name).parent.mkdir(exist_ok=True)
+        replace(self.path / name, data)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Join the parts of the tables and write ``summary.json``, the last file."""

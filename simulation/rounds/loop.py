@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
-from simulation.engines.evaluation import NOT_TESTED, ServerEvaluation
+from simulation.engines.evaluation import NOT_TESTED, Pending, ServerEvaluation
 from simulation.population import attackers
+from simulation.records import models
 from simulation.records.checkpoint import Position
 from simulation.records.rows import Rows, client_table, column_means
 from simulation.records.run_folder import RunFolder
@@ -26,6 +27,7 @@ from simulation.records.timeline import Timeline
 from simulation.rounds import fairness
 from simulation.rounds.driver import DivergedError, Driver, RoundResult
 from simulation.rounds.processed import examples_seen
+from simulation.rounds.watching import Watch
 from simulation.worker.faults import is_divergence
 from strategies.spec import Vector
 from strategies.stacked import squared_norm
@@ -68,8 +70,10 @@ class Loop:
         observe: Observer,
         timeline: Timeline,
         alias: str = "",
+        watch: Watch | None = None,
     ) -> None:
         self.alias = alias  # the model's own name for its accuracy
+        self.watch = watch or Watch(experiment)
         self.experiment, self.driver, self.folder = experiment, driver, folder
         self.timeline = timeline
         self.evaluate_server, self.observe = evaluate_server, observe
@@ -78,16 +82,16 @@ class Loop:
     def run(
         self, position: Position, recorded: bool, saved: Callable[[Position], None]
     ) -> Position:
-        """Run from ``position`` to the last round.
+        """Run from ``position`` to the last round, or to the one that says that it is the last.
 
         Args:
             position: where to begin.
             recorded: whether the line of that round is written already.
             saved: called after every round: a moment for a checkpoint.
         """
-        measured = _nothing if recorded else self._measure(position)
+        measured = self._now(_nothing if recorded else self._measure(position))
         started, last = time.perf_counter(), self.experiment.rounds
-        while position.round < last:
+        while position.round < last and self.watch.reason is None:
             round = position.round + 1
             self.timeline.round = round
             try:
@@ -109,8 +113,16 @@ class Loop:
             self._report(trained)
             measured = self._measure(position)
             saved(position)
+            measured = self._now(measured)
         measured()
         return position
+
+    def _now(self, measured: Callable[[], None]) -> Callable[[], None]:
+        """Wait for an evaluation at once where the next round depends on it."""
+        if not self.watch.waits:
+            return measured
+        measured()
+        return _nothing
 
     def _line(
         self, round: int, seconds: float, trained: RoundResult, before: Vector
@@ -159,12 +171,8 @@ class Loop:
         clients = None
         if rows is not None and len(rows["client"]) and plan.clients and due:
             clients = self.driver.evaluate(round, position.model, rows["client"].tolist())
-        all_clients = None
-        if rows is not None and round == self.experiment.rounds:
-            whole = clients is not None and len(rows["client"]) == self.experiment.clients
-            # Where all took part they have just been measured.
-            wanted = whole and self.experiment.evaluation.all_clients is not False
-            all_clients = clients if wanted else self.driver.evaluate_all(position.model)
+        last = round == self.experiment.rounds
+        all_clients = self._every_client(position, clients) if last else None
 
         def finish() -> None:
             tested: Mapping[str, Any] = server.result() if server else NOT_TESTED
@@ -182,13 +190,27 @@ class Loop:
                 part = client_table(round, rows, found, self.attackers)
                 self.folder.add_part("clients.parquet", part)
                 self.folder.add_part("timeline.parquet", self.timeline.take(round))
-            if all_clients is not None:
-                every = found if found and all_clients is clients else all_clients.result()[0]
+            if self.watch.see(record):
+                models.write_best(self.folder.path, round, position.model)
+            ends = not last and self.watch.reason is not None
+            every_client = self._every_client(position, clients) if ends else all_clients
+            if every_client is not None:
+                every = found if found and every_client is clients else every_client.result()[0]
                 self.folder.add_all_clients(fairness.table(round, every, self.attackers))
             self.folder.add_round(record)
             self.observe(record)
 
         return finish
+
+    def _every_client(self, position: Position, clients: Pending | None) -> Pending | None:
+        """Start measuring the last model on every client; None where the run is not to."""
+        rows = position.rows
+        if rows is None:
+            return None
+        whole = clients is not None and len(rows["client"]) == self.experiment.clients
+        # Where all took part they have just been measured.
+        wanted = whole and self.experiment.evaluation.all_clients is not False
+        return clients if wanted else self.driver.evaluate_all(position.model)
 
 
 def _number(value: float | None) -> float | None:

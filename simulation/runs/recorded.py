@@ -12,6 +12,7 @@ from typing import Any
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config import flower_sampling
+from simulation.config.errors import RunError
 from simulation.config.experiment import Experiment
 from simulation.config.privacy import privacy_of
 from simulation.datasets.dataset import Dataset
@@ -20,18 +21,20 @@ from simulation.engines.evaluation import on_the_server
 from simulation.listeners.listener import Listener
 from simulation.population import partition
 from simulation.population.partition import AnyPartition
-from simulation.records import checkpoint, client_states, reading
+from simulation.records import checkpoint, client_states, files, models, reading
 from simulation.records.checkpoint import Position
 from simulation.records.checkpoint_writer import CheckpointWriter, Due
 from simulation.records.log import disk, log_file
 from simulation.records.run_folder import RunFolder
-from simulation.rounds import events
+from simulation.rounds import events, watching
 from simulation.rounds.loop import Loop
+from simulation.rounds.watching import Watch
 from simulation.runs import memory
 from simulation.runs import resume as resuming
 from simulation.runs.machinery import driver_for, has_clock, setup_for
 from simulation.runs.summary import (
     citations,
+    ended_early,
     notes_of,
     remarks,
     sizes_of,
@@ -105,6 +108,8 @@ class RecordedRun:
         engine.start(setup, data, parts)
         self.info = info = engine.info()
         memory.check(info.spec.size, engine.workers, engine.memory, experiment, setup)
+        watching.check(experiment, setup.rule, info.described)
+        self.watch = Watch(experiment)
         self.private = privacy_of(strategy, info.spec)
         for text in [*notes_of(experiment, strategy), *self.private.notes]:
             listener.note(text)
@@ -182,7 +187,10 @@ class RecordedRun:
             position = self.start.position
             driver.state = self.start.state  # type: ignore[misc]
             engine.ledger.restore(self.start.clients)
-        done = {record["round"] for record in reading.read_rounds(self.path)}
+        lines = reading.read_rounds(self.path)
+        self.watch.see_all(lines)
+        resuming.check_best(self.path, self.watch.best)
+        done = {record["round"] for record in lines}
         for text in remarks(experiment, info.described):
             log.info("%s", text)
             listener.note(text)
@@ -190,13 +198,17 @@ class RecordedRun:
         listener.begin(_as_drawn(experiment, self.strategy), engine.workers, position.round)
         evaluate = on_the_server(experiment, self.setup.rule, engine)
         alias = info.described.alias
-        loop = Loop(experiment, driver, evaluate, folder, listener.line, engine.timeline, alias)
+        loop = Loop(
+            experiment, driver, evaluate, folder, listener.line, engine.timeline, alias, self.watch
+        )
         self._began = time.perf_counter()
 
         due = Due.of(experiment.faults, self._most_between())
         checkpoints = CheckpointWriter(self.path / "checkpoint", folder.flush, due, position.round)
 
         def saved(at: Position) -> None:
+            if experiment.save.every is not None and at.round % experiment.save.every == 0:
+                folder.add_model(engine.save(at.model), models.some_model(at.round))
             taken = checkpoint.Checkpoint(at, driver.state, engine.ledger.stored, self.seconds)
             checkpoints.offer(taken, last=at.round == experiment.rounds)
 
@@ -234,7 +246,7 @@ class RecordedRun:
             folder.write()
         lines = reading.read_rounds(self.path)
         summary = summary_of(status, experiment, lines, position, self.seconds, self.info.spec)
-        summary |= self.private.spent(lines)
+        summary |= self.private.spent(lines) | ended_early(self.watch)
         if self.start is None and engine.busy is not None:
             summary["busy_seconds"] = engine.busy
         if status == "complete":
@@ -244,12 +256,27 @@ class RecordedRun:
                     summary["weights_sha256"] = client_states.sha256(engine.ledger.stored)
                 else:
                     folder.add_model(engine.save(position.model))
+                summary |= self._keep_best(folder)
                 folder.finish(summary)
         else:
             with suppress(OSError):  # A full disk must not hide why the run ended.
                 folder.finish(summary)
+        if self.watch.reason is not None:
+            self.listener.note(f"ended: {self.watch.reason}")
         self.listener.end(summary)
         return lines, summary
+
+    def _keep_best(self, folder: RunFolder) -> dict[str, Any]:
+        """Write the best round's model as one of Keras; return what the summary says of it."""
+        best = self.watch.best
+        if best is None or best.value is None:
+            return {}
+        round, model = models.read_best(self.path) or (None, None)
+        if model is None or round != best.round:
+            raise RunError(f"{models.BEST} must hold the model of round {best.round}, got {round}")
+        folder.add_model(self.engine.save(model), "best.keras")
+        about = {"round": best.round, best.name: best.value}
+        return {"best": about | {"weights_sha256": files.weights_sha256(model)}}
 
 
 def _as_drawn(experiment: Experiment, strategy: Strategy) -> Experiment:

@@ -7,7 +7,7 @@ rounds itself is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from simulation.config.experiment import Experiment
 from simulation.config.sections import Evaluation
 from simulation.config.strategy import make_strategy
 from simulation.flower import their_strategies
-from simulation.records import reading
+from simulation.records import models, reading
+from simulation.rounds.watching import Best, Watch
 from strategies import Algorithm, Federated
 from strategies.optional_protocols import PreparedForRun
 
@@ -117,8 +118,36 @@ def check_rounds(
     reason = _depends(was, now)
     if reason is None and _has_seen_more(now, experiment, before, done):
         reason = f"its strategy has seen an evaluation in round {done}, its last"
+    if reason is None and _best_was_extra(experiment, lines, before):
+        reason = f"its best model is that of round {before}, which a longer run does not measure"
     if reason is not None:
         raise RunError(f"rounds must stay {before} in {path}, as {reason}, got {experiment.rounds}")
+
+
+def _best_was_extra(
+    experiment: Experiment, lines: Sequence[Mapping[str, Any]], before: int
+) -> bool:
+    """Tell whether the best model is of a last round that a longer run does not measure."""
+    if _undisturbed(experiment.evaluation, before, before, experiment.rounds):
+        return False
+    watch = Watch(experiment)
+    watch.see_all(lines)
+    return watch.best is not None and watch.best.round == before
+
+
+def check_best(path: Path, best: Best | None) -> None:
+    """Raise RunError unless the folder has the best model that its lines speak of, if any.
+
+    One of a later round is that of a round that is trained again.
+    """
+    if best is None or best.value is None:
+        return
+    found = models.read_best(path)
+    if found is None or found[0] < best.round:
+        got = "none" if found is None else f"that of round {found[0]}"
+        raise RunError(
+            f"resume: {path} must have the model of round {best.round} in {models.BEST}, got {got}"
+        )
 
 
 def last_line(path: Path, experiment: Experiment, saved: int) -> int:

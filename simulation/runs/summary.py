@@ -14,6 +14,7 @@ from simulation.population.partition import AnyPartition
 from simulation.records import files
 from simulation.records.checkpoint import Position
 from simulation.rounds.driver import DivergedError
+from simulation.rounds.watching import Watch
 from simulation.worker.faults import is_divergence
 from strategies import Federated, catalog
 from strategies.spec import Spec
@@ -83,6 +84,11 @@ def sizes_of(data: Dataset, parts: AnyPartition) -> dict[str, Any]:
         "test": len(data.y_test),
         "validation": int(parts.validation_sizes.sum(dtype=np.int64)),
     }
+
+
+def ended_early(watch: Watch) -> dict[str, Any]:
+    """Return what ``summary.json`` says of a run that ended before its last round: why."""
+    return {} if watch.reason is None else {"stopped": watch.reason}
 
 
 def status_of(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from simulation.cli import commands
 from simulation.config.experiment import Experiment
-from simulation.config.sections import Resources
+from simulation.config.sections import Resources, Training
 from simulation.engines.ray.cluster import ResourceError, kinds_of_workers
 from simulation.runs import run
 from strategies import catalog
@@ -130,6 +130,49 @@ BAD_OPTIONS = [
     (["--clients", "20", "--cohort", "21"], "cohort must be at most clients (20), got 21"),
     (["--cohort", "1.5"], f"{COHORT}, got 1.5"),
     (["--cohort", "inf"], f"{COHORT}, got inf"),
+    # When a run ends, and which models stay.
+    (["--set", "stop.accuracy=1.5"], "stop.accuracy must be <= 1, got 1.5"),
+    (["--set", "stop.patience=0"], "stop.patience must be >= 1, got 0"),
+    (
+        ["--set", "stop.target=0.9"],
+        "stop.metric must be given with stop.target, which is one of it, got 0.9",
+    ),
+    (
+        ["--set", "stop.metric=f1"],
+        "stop.metric must be left out without stop.target or stop.patience, which go by it, "
+        "got 'f1'",
+    ),
+    (
+        ["--set", "stop.min_delta=0.1"],
+        "stop.min_delta must be left out without stop.patience, got 0.1",
+    ),
+    (
+        ["--set", "stop.on=clients"],
+        "stop.on must be left out where no target and no patience is given, got 'clients'",
+    ),
+    (
+        ["--set", "stop.on=client", "--set", "stop.patience=1"],
+        "stop.on must be one of server, clients, got 'client'; did you mean 'clients'?",
+    ),
+    (
+        ["--set", "stop.accuracy=0.9", "--set", "evaluation.server=false"],
+        "stop.on must be 'clients' where evaluation.server is false, got 'server'",
+    ),
+    (
+        [f"--set={s}" for s in ("stop.loss=1", "stop.on=clients", "partition.validation=0")],
+        "stop.on must be 'server' where clients measure nothing (evaluation.clients, "
+        "partition.validation, mode), got 'clients'",
+    ),
+    (["--set", "save.metric=loss"], "save.metric must be left out without save.best, got 'loss'"),
+    (
+        ["--rounds", "3", "--set", "save.every=4"],
+        "save.every must be at most rounds (3), got 4",
+    ),
+    (
+        ["--set", "mode=local", "--set", "save.best=true"],
+        "save must be left out with the mode 'local', which has no model but the clients', "
+        "got 'best'",
+    ),
     # Files and folders.
     (["missing.toml"], "missing.toml: no such file"),
     (["--resume"], "--resume must come with --out, the run folder to go on in"),
@@ -189,7 +232,7 @@ def test_a_bad_file(text: str, line: str, folder: Path, no_engine: None) -> None
     Path("bad.toml").write_text(text)
     result = sunflower("run", "bad.toml")
     if "lr" in text:
-        keys = "local_epochs, batch_size, optimizer, learning_rate, momentum, loss, class_weight"
+        keys = ", ".join(Training.model_fields)
         assert_refused(result, line, f"training.lr: unknown key; known keys: {keys}")
     elif "irid" in text:
         assert_refused(result, f"{line}did you mean 'iid'?")

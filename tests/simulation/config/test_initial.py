@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,64 @@ def test_a_checkpoint_is_a_start_too(small: Experiment, tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
+def test_arrays_are_a_start_in_order_or_by_name(small: Experiment, tmp_path: Path) -> None:
+    import keras
+    from safetensors.numpy import save_file
+
+    experiment = small.replace(model="logistic", clients=3, rounds=1)
+    first = simulate(experiment, out=tmp_path / "a")
+    model = keras.models.load_model(tmp_path / "a/model.keras", compile=False)
+    arrays = model.get_weights()
+    named = {"logistic/dense/kernel": arrays[0], "logistic/dense/bias": arrays[1]}
+    np.savez(tmp_path / "order.npz", *arrays)
+    np.savez(tmp_path / "names.npz", **named)
+    np.savez(tmp_path / "flat.npz", model=np.concatenate([np.ravel(a) for a in arrays]))
+    save_file(named, tmp_path / "names.safetensors")
+    for name in ("order.npz", "names.npz", "flat.npz", "names.safetensors"):
+        again = simulate(experiment.replace(init=tmp_path / name), out=tmp_path / f"from-{name}")
+        assert again.rounds[0]["server_loss"] == first.rounds[1]["server_loss"], name
+
+
+BAD_ARRAYS: list[tuple[Any, str]] = [
+    (
+        {"a": np.zeros(2)},
+        "init must hold the model's 2 weights, in the order of get_weights() or by their paths "
+        "(dense/kernel, dense/bias), got {!r} with a",
+    ),
+    (
+        {"arr_0": np.zeros((2, 3)), "arr_1": np.zeros(3)},
+        "init must have weights of the model's shapes, dense/kernel [3, 2], got {!r} with [2, 3]",
+    ),
+    (
+        {"arr_0": np.array([{}], object), "arr_1": np.zeros(2)},
+        "init must be a file of arrays, got {!r} (Object arrays cannot be loaded when "
+        "allow_pickle=False)",
+    ),
+    (None, "init must be a file of arrays, got {!r} (File is not a zip file)"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "line"), BAD_ARRAYS)
+def test_arrays_that_do_not_fit(arrays: dict[str, Any] | None, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    if arrays is None:
+        path.write_bytes(b"PK\x03\x04 no archive")
+    else:
+        np.savez(path, **arrays)
+    variables = [Variable("dense/kernel", (3, 2)), Variable("dense/bias", (2,))]
+    with pytest.raises(ValueError) as error:
+        initial._load_each(variables, path, initial._plain_arrays(path, path.read_bytes()))
+    assert str(error.value) == line.format(str(path))
+
+
+@dataclass
+class Variable:
+    """A weight of a model, as far as a file of arrays needs it."""
+
+    path: str
+    shape: tuple[int, ...]
+
+
 def test_the_content_counts_and_not_the_path(tmp_path: Path) -> None:
     one, same, other = (tmp_path / f"{name}.keras" for name in ("one", "same", "other"))
     for file, text in ((one, b"1"), (same, b"1"), (other, b"2")):
@@ -101,7 +160,7 @@ def test_the_content_counts_and_not_the_path(tmp_path: Path) -> None:
     [
         (
             {"init": "start.pkl"},
-            "init must be a file that ends in .keras or .weights.h5 or .safetensors, "
+            "init must be a file that ends in .keras or .weights.h5 or .safetensors or .npz, "
             "got 'start.pkl'",
         ),
         ({"init": "no.keras"}, "init must be a file, got 'no.keras' (No such file or directory)"),

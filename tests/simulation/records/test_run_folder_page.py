@@ -41,6 +41,9 @@ FILES = rows("is the version of what is described here.\n")
 LINES = rows("A line of `rounds.jsonl`:\n")
 
 
+KEPT = {"best": True, "every": 1}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Runs with all that a strategy of ours may add, dropout and a clock, natural clients."""
@@ -49,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         resources={"engine": "inline"},
     )  # fmt: skip
     changes: list[dict[str, Any]] = [
-        {"strategy": {"name": "dp-fedavg-adaptive"}, "cohort": 3},
+        {"strategy": {"name": "dp-fedavg-adaptive"}, "cohort": 3, "save": KEPT},
         {"strategy": {"name": "fedprox-adaptive"}, "realism.dropout": 0.3, "devices": "equal"},
     ]
     home = tmp_path_factory.mktemp("runs")
