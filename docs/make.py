@@ -54,6 +54,13 @@ ABOUT = {
     "partition.validation": "part of a client's rows that it keeps for validation",
     "training.optimizer": "a Keras optimizer by name; else the model's own, else `sgd`",
     "training.learning_rate": "step size of the clients; else the model's own, else 0.05",
+    "training.decay": "how the learning rate changes from round to round: "
+    "[a table, or its kind](#trainingdecay)",
+    "training.decay.kind": "in round r: `exponential` eta factor^(r - 1); `step` "
+    "eta factor^floor((r - 1) / every); `cosine` eta (end + (1 - end) (1 + cos(pi (r - 1) / "
+    "rounds)) / 2); `inverse-sqrt` eta / sqrt(1 + (r - 1) / scale)",
+    "training.decay.warmup": "w rounds in which the rate rises, eta r / (w + 1); r counts from "
+    "their end",
     "training.momentum": "goes to optimizers that know it",
     "training.loss": "a Keras loss by name; else the model's own, else sparse cross-entropy",
     "strategy.name": "see [strategies](strategies.md); its options are further keys of the table",
@@ -163,6 +170,13 @@ def options_page() -> str:
         if name == "partition":
             kinds = [f"| `{kind}` | {_escaped(about)} |" for kind, about in KINDS.items()]
             lines.append("\n".join(["| kind | rows |", "|---|---|", *kinds]) + "\n")
+        for key, field in inner["properties"].items():
+            within = _resolved(field, schema)
+            if "properties" in within:
+                part = _section(model.model_fields[key].annotation)
+                rows = list(within["properties"].items())
+                whole = f"{name}.{key}"
+                lines.append(_table(f"`{whole}`", f"{whole}.", part, rows, flags))
     lines.append(_study_table())
     return "\n".join(lines)
 
@@ -239,6 +253,8 @@ def _kind(field: Mapping[str, Any]) -> str:
         return f"`{field['const']}`"
     if str(field.get("$ref")).endswith("/Init"):
         return "path"
+    if str(field.get("$ref")).endswith("/Decay"):
+        return "table or text"
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     names = {"integer": "whole number", "number": "number", "boolean": "`true`, `false`"}

@@ -32,7 +32,7 @@ from strategies.privacy import GaussianNoise, clipped
 from strategies.accounting import epsilon, noise_multiplier
 # how the server moves the model, and values that depend on the round
 from strategies.servers import adagrad, adam, average, momentum, yogi
-from strategies.schedules import Constant, Cosine, InverseSqrt, Step
+from strategies.schedules import Constant, Cosine, Exponential, InverseSqrt, Step, WarmUp
 from strategies.adaptive import AdaptiveClip, AdaptiveClipped, AdaptiveMu, proximal_as_told
 # who takes part, and the Flower strategy
 from strategies.cohort import Cohort
@@ -53,7 +53,8 @@ __all__ = [
     "Bulyan", "GeometricMedian", "Krum", "Median", "TrimmedMean", "GaussianNoise", "clipped",
     "epsilon", "noise_multiplier",
     "AdaptiveClip", "AdaptiveClipped", "AdaptiveMu", "proximal_as_told",
-    "adagrad", "adam", "average", "momentum", "yogi", "Constant", "Cosine", "InverseSqrt", "Step",
+    "adagrad", "adam", "average", "momentum", "yogi",
+    "Constant", "Cosine", "Exponential", "InverseSqrt", "Step", "WarmUp",
     "Cohort", "Federated", "catalog",
     "RFA", "DPFedAvg", "DPFedAvgAdaptive", "FedAdagrad", "FedAdam", "FedAvg", "FedAvgM",
     "FedBN", "FedBulyan", "FedDyn", "FedPer", "FedProxAdaptive", "keeping",

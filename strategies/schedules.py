@@ -1,7 +1,8 @@
-"""Values that depend on the round: server learning rates and proximal mu.
+"""Values that depend on the round: server learning rates, proximal mu, clients' learning rates.
 
-Clients' learning rates are the experiment's ``training.learning_rate``, the same in all rounds.
-Every schedule is a function of the round's number, which counts from 1.
+Clients' learning rates are the experiment's ``training.learning_rate`` times what
+``training.decay`` says of a round. Every schedule is a function of the round's number, which counts
+from 1.
 """
 
 from __future__ import annotations
@@ -67,6 +68,60 @@ class Step:
     def __call__(self, round: int) -> float:
         """Return the value of a round."""
         return self.value * self.factor ** ((round - 1) // self.every)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """Multiply every round: ``value * factor ** (round - 1)``.
+
+    Args:
+        value: in round 1.
+        factor: what the value is multiplied by, > 0.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    value: float
+    factor: float
+
+    def __post_init__(self) -> None:
+        checks.number("value", self.value, "finite")
+        checks.number("factor", self.factor, "> 0")
+
+    def __call__(self, round: int) -> float:
+        """Return the value of a round."""
+        return float(self.value * self.factor ** (round - 1))
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Rise to the first value of a schedule, then follow it.
+
+    With w rounds and a schedule f it is ``f(1) * round / (w + 1)`` up to round w, ``f(round - w)``
+    after that.
+
+    Args:
+        schedule: what follows.
+        rounds: w, >= 0.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Source: gradual warm-up, Goyal et al. (2017), arXiv 1706.02677.
+    """
+
+    schedule: Schedule
+    rounds: int
+
+    def __post_init__(self) -> None:
+        checks.integer("rounds", self.rounds, ">= 0")
+
+    def __call__(self, round: int) -> float:
+        """Return the value of a round."""
+        if round <= self.rounds:
+            return self.schedule(1) * round / (self.rounds + 1)
+        return self.schedule(round - self.rounds)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from simulation.config import cohorts, ending, plugins, scheduling
+from simulation.config import cohorts, decay, ending, plugins, scheduling
 from simulation.config.devices import Devices
 from simulation.config.ending import Save, Stop
 from simulation.config.errors import ConfigError
@@ -60,7 +60,7 @@ OMIT_IF_DEFAULT = (
 """Tables that count for the identity of a run only where they differ from the default."""
 
 OMIT_KEYS_IF_DEFAULT = {
-    "training": ("class_weight",),
+    "training": ("class_weight", "decay"),
     "partition": ("law",),
     "evaluation": ("personal", "all_clients"),
     "data": ("label_type", "weight", "encode", "scale"),
@@ -203,6 +203,7 @@ class Experiment(Section):
     def _schedule_fits(self) -> Experiment:
         scheduling.check(self)
         ending.check(self)
+        decay.check(self)
         return self
 
     @property

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from simulation.config.decay import Decay
 from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
 from simulation.config.initial import sha256_of
 from strategies import checks
@@ -78,6 +79,8 @@ class Training(Section):
     """Local training. ``None`` means: what the model was compiled with, else the default.
 
     ``class_weight``: weights of classes in the training loss, by number; 1 for those left out.
+    ``decay``: how the learning rate changes from round to round (see
+    :class:`simulation.config.decay.Decay`).
     """
 
     local_epochs: Count = 1
@@ -87,6 +90,7 @@ class Training(Section):
     momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.0
     loss: str | None = None
     class_weight: dict[ClassNumber, NotNegative] | None = None
+    decay: Decay | None = None
 
 
 class StrategyConfig(BaseModel):

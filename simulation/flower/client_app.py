@@ -100,6 +100,11 @@ def _train(
 ) -> TrainedClient:
     """Train a client as a message asks."""
     config = config_of(content)
+    if "server-round" not in config and here.setup.experiment.training.decay is not None:
+        raise ValueError(
+            "training.decay must be left out for a strategy that does not tell its clients the "
+            "round ('server-round')"
+        )
     inputs = RoundInputs(
         int(float(config.get("server-round", 1))),
         model,

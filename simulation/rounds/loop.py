@@ -28,6 +28,7 @@ from simulation.rounds import fairness
 from simulation.rounds.driver import DivergedError, Driver, RoundResult
 from simulation.rounds.processed import examples_seen
 from simulation.rounds.watching import Watch
+from simulation.training.trainers import rate_in
 from simulation.worker.faults import is_divergence
 from strategies.spec import Vector
 from strategies.stacked import squared_norm
@@ -71,7 +72,9 @@ class Loop:
         timeline: Timeline,
         alias: str = "",
         watch: Watch | None = None,
+        rate: float | None = None,
     ) -> None:
+        self.rate = rate  # of the clients' optimiser, which may decay
         self.alias = alias  # the model's own name for its accuracy
         self.watch = watch or Watch(experiment)
         self.experiment, self.driver, self.folder = experiment, driver, folder
@@ -139,6 +142,7 @@ class Loop:
             "bytes_up": trained.bytes_up,
             "bytes_down": trained.bytes_down,
             "update_norm": squared_norm(change) ** 0.5,
+            **self._decayed(round),
             **trained.notes,
             "clients_lost": len(trained.lost),
             **self._absences(trained),
@@ -149,6 +153,10 @@ class Loop:
         if self.driver.full_batch:
             return None
         return rows.get("batch", self.experiment.training.batch_size)
+
+    def _decayed(self, round: int) -> dict[str, float]:
+        rate = rate_in(self.experiment, self.rate, round)
+        return {} if rate is None else {"learning_rate": rate}
 
     def _absences(self, trained: RoundResult) -> dict[str, int]:
         if not self.experiment.realism.active:

@@ -199,8 +199,9 @@ class RecordedRun:
         evaluate = on_the_server(experiment, self.setup.rule, engine)
         alias = info.described.alias
         loop = Loop(
-            experiment, driver, evaluate, folder, listener.line, engine.timeline, alias, self.watch
-        )
+            experiment, driver, evaluate, folder, listener.line, engine.timeline, alias, self.watch,
+            info.learning_rate,
+        )  # fmt: skip
         self._began = time.perf_counter()
 
         due = Due.of(experiment.faults, self._most_between())

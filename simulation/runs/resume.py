@@ -113,6 +113,12 @@ def check_rounds(
         raise RunError(
             f"rounds must be at least those that {path} has done ({done}), got {experiment.rounds}"
         )
+    decay = experiment.training.decay
+    if decay is not None and decay.needs_rounds:
+        raise RunError(
+            f"rounds must stay {before} in {path}, as the learning rate falls along a cosine over "
+            f"that many (training.decay.rounds says over how many), got {experiment.rounds}"
+        )
     was = make_strategy(_of(experiment, before), strategy)
     now = make_strategy(experiment, strategy)
     reason = _depends(was, now)

@@ -41,7 +41,7 @@ LANES = 8
 SAME = ("dataset", "data_dir", "data", "model", "init", "mode", "resources")
 """What runs of a group have in common, beside their client rule."""
 
-NUMBERS = {"learning_rate", "local_epochs"}
+NUMBERS = {"learning_rate", "local_epochs", "decay"}
 """Settings of training that a program takes as data."""
 
 
@@ -100,7 +100,9 @@ def kind_of_group(experiment: Experiment) -> Any:
         return None
     rule = strategy.algorithm.client
     same = experiment.model_dump_json(include=set(SAME))
-    numbers = NUMBERS if experiment.training.learning_rate is not None else {"local_epochs"}
+    numbers = NUMBERS
+    if experiment.training.learning_rate is None:
+        numbers = NUMBERS - {"learning_rate"}
     training = experiment.training.model_dump_json(exclude=numbers)
     # A function of one's own may build another model from another seed.
     seed = experiment.seed if ":" in experiment.model else None

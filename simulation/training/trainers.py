@@ -43,10 +43,12 @@ def trainer_for(
     if key in _kept:
         _kept.move_to_end(key)
         check_sgd(experiment, rule, reducer, _kept[key])
+        check_decay(experiment, _kept[key])
         return _kept[key].of(experiment, rule)
     library = backend(experiment.resources.library)
     made = library.trainer(experiment, rule, data, weighted(experiment, data))
     check_sgd(experiment, rule, reducer, made)
+    check_decay(experiment, made)
     _kept[key] = made
     while len(_kept) > KEPT_TRAINERS:
         _kept.popitem(last=False)
@@ -79,6 +81,35 @@ def check_sgd(
             f"strategy.client_momentum must be left out, or be the clients' ({trainer.sgd[0]:g}), "
             f"got {told:g}"
         )
+
+
+def check_decay(experiment: Experiment, trainer: Trainer) -> None:
+    """Refuse a decay by rounds of a learning rate that follows a schedule of its own.
+
+    Raises:
+        ModelError: for such an optimiser.
+    """
+    decay = experiment.training.decay
+    if decay is not None and not trainer.learning_rate:
+        raise ModelError(
+            "training.decay must be left out for a model whose optimizer has a schedule for a "
+            f"learning rate, got {decay.kind!r}"
+        )
+
+
+def rate_in(experiment: Experiment, usual: float | None, round: int) -> float | None:
+    """Return the clients' learning rate in a round; None: the optimiser's own, in all rounds.
+
+    Args:
+        experiment: says how it decays.
+        usual: the optimiser's own.
+        round: the round, from 1.
+    """
+    decay = experiment.training.decay
+    if decay is None:
+        return None
+    assert usual, "a schedule was refused when the trainer was made"
+    return usual * decay.factors(experiment.rounds)(round)
 
 
 def weighted(experiment: Experiment, data: Dataset) -> bool:
@@ -119,7 +150,7 @@ def kind_of(experiment: Experiment, rule: ClientRule, data: Dataset) -> Any:
         model = (plugins.resolve("model", model), experiment.seed)
     target = (y.shape[1:], str(y.dtype), data.classes, weighted(experiment, data))
     arrays = (tuple(x), names, target, repr(data.scale))
-    numbers = {"local_epochs", "batch_size"}
+    numbers = {"local_epochs", "batch_size", "decay"}
     init = None if experiment.init is None else experiment.init.sha256
     computing: Any = experiment.resources.library
     if computing == "jax":  # Its programs are made for a number of lanes.

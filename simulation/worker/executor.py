@@ -23,7 +23,7 @@ from simulation.training.backend import Trainer, backend
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Asked, Examples, Job
-from simulation.training.trainers import example_weights, trainer_for
+from simulation.training.trainers import example_weights, rate_in, trainer_for
 from simulation.worker import tree
 from simulation.worker.chunk import Part, merge_parts, train_chunk
 from simulation.worker.client_state import ClientState, StateLayout, state_after
@@ -210,7 +210,7 @@ class Executor:
             Asked(
                 epochs=config.epochs or self.setup.experiment.training.local_epochs,
                 steps=self.limits(clients, sizes, inputs.parts, config),
-                learning_rate=config.learning_rate,
+                learning_rate=self._rate(trainer, inputs),
                 batch_size=config.batch_size,
                 shared=inputs.shared,
                 lazy_delta=inputs.lazy_delta,
@@ -223,6 +223,12 @@ class Executor:
         if self.attackers is None:
             return done
         return [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
+
+    def _rate(self, trainer: Trainer, inputs: RoundInputs) -> float | None:
+        """Return the clients' learning rate: as the strategy says, else as it is in this round."""
+        if inputs.config.learning_rate is not None:
+            return inputs.config.learning_rate
+        return rate_in(self.setup.experiment, trainer.learning_rate, inputs.round)
 
     def _places(
         self, clients: Sequence[int], beside: Sequence[int], inputs: RoundInputs

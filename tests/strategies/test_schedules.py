@@ -6,7 +6,18 @@ from math import cos, pi, sqrt
 import numpy as np
 import pytest
 
-from strategies import Constant, Cosine, InverseSqrt, Mean, Round, Step, average, proximal
+from strategies import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseSqrt,
+    Mean,
+    Round,
+    Step,
+    WarmUp,
+    average,
+    proximal,
+)
 
 ROUNDS = range(1, 13)
 
@@ -22,6 +33,9 @@ ROUNDS = range(1, 13)
             lambda r: 0.2 + 0.8 * (1 + cos(pi * (min(r, 9) - 1) / 8)) / 2,
         ),
         (Cosine(1.0, rounds=1, end=0.2), lambda r: 0.2),
+        (Exponential(2.0, 0.9), lambda r: 2.0 * 0.9 ** (r - 1)),
+        (WarmUp(Exponential(2.0, 0.9), 3), lambda r: r / 2 if r <= 3 else 2 * 0.9 ** (r - 4)),
+        (WarmUp(Constant(0.3), 0), lambda r: 0.3),
         (InverseSqrt(0.4), lambda r: 0.4 / sqrt(r)),
         (InverseSqrt(0.4, scale=5), lambda r: 0.4 / sqrt(1 + (r - 1) / 5)),
     ],
@@ -55,6 +69,8 @@ def test_parts_ask_their_schedules_each_round():
         (lambda: Step(1.0, 1.5), "every must be a whole number >= 1, got 1.5"),
         (lambda: Step(1.0, 2, 0.0), "factor must be > 0, got 0.0"),
         (lambda: Cosine(1.0, 0), "rounds must be >= 1, got 0"),
+        (lambda: Exponential(1.0, 0.0), "factor must be > 0, got 0.0"),
+        (lambda: WarmUp(Constant(1.0), -1), "rounds must be >= 0, got -1"),
         (lambda: InverseSqrt(1.0, 0), "scale must be > 0, got 0"),
     ],
 )
