@@ -52,7 +52,8 @@ ABOUT = {
     "Dir(alpha, ..., alpha), `prior` by Dir(alpha * the classes' shares) as Hsu et al. (2019, "
     "arXiv 1909.06335): with 10 classes alike 0.3 of the first is 3 of the second",
     "partition.validation": "part of a client's rows that it keeps for validation",
-    "training.optimizer": "a Keras optimizer by name; else the model's own, else `sgd`",
+    "training.optimizer": "a Keras optimizer by name, or [a table with its options]"
+    "(writing-a-model.md); else the model's own, else `sgd`",
     "training.learning_rate": "step size of the clients; else the model's own, else 0.05",
     "training.decay": "how the learning rate changes from round to round: "
     "[a table, or its kind](#trainingdecay)",
@@ -150,6 +151,10 @@ the parts combine.
 """
 
 
+WITHIN_A_CELL = ("/Init", "/Optimizer")
+"""Sections that have no table of their own."""
+
+
 def options_page() -> str:
     """Return the page of all options."""
     schema = Experiment.model_json_schema()
@@ -209,7 +214,7 @@ def _section(annotation: Any) -> Any:
 
 def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
     several = [*field.get("allOf", []), *field.get("anyOf", [])]
-    inner = [o["$ref"] for o in several if "$ref" in o and not o["$ref"].endswith("/Init")]
+    inner = [o["$ref"] for o in several if "$ref" in o and not o["$ref"].endswith(WITHIN_A_CELL)]
     reference = field.get("$ref") or next(iter(inner), None)
     found: Mapping[str, Any] = schema["$defs"][reference.rpartition("/")[2]] if reference else field
     return found
@@ -255,6 +260,8 @@ def _kind(field: Mapping[str, Any]) -> str:
         return "path"
     if str(field.get("$ref")).endswith("/Decay"):
         return "table or text"
+    if str(field.get("$ref")).endswith("/Optimizer"):
+        return "table"
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     names = {"integer": "whole number", "number": "number", "boolean": "`true`, `false`"}

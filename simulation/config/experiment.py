@@ -76,6 +76,9 @@ SHORT = {
 }  # fmt: skip
 """Tables that may be written as a string, and the key that it stands for."""
 
+SHORT_WITHIN = {"optimizer": "name", "decay": "kind"}
+"""Likewise, tables within the table ``training``."""
+
 
 def _is_cohort(value: float) -> bool:
     return 0 < value <= 1 or (1 < value < math.inf and value == int(value))
@@ -267,8 +270,9 @@ def assign(data: dict[str, Any], dotted: str, value: Any) -> None:
     *path, last = dotted.split(".")
     for name in path:
         inner = data.setdefault(name, {})
-        if isinstance(inner, str) and name in SHORT:
-            inner = data[name] = {SHORT[name]: inner}
+        short = SHORT if name is path[0] else SHORT_WITHIN
+        if isinstance(inner, str) and name in short:
+            inner = data[name] = {short[name]: inner}
         if not isinstance(inner, dict):
             raise ConfigError(f"{name} must be a table, as {dotted} is in it, got {inner!r}")
         data = inner

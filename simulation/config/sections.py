@@ -20,6 +20,7 @@ from pydantic import (
 from simulation.config.decay import Decay
 from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
 from simulation.config.initial import sha256_of
+from simulation.config.optimizer import Optimizer, OptimizerField, without_momentum
 from strategies import checks
 
 SKEWED = ("dirichlet", "inner-dirichlet", "on-demand")
@@ -85,12 +86,27 @@ class Training(Section):
 
     local_epochs: Count = 1
     batch_size: Count = 32
-    optimizer: str | None = None
+    optimizer: OptimizerField = None
     learning_rate: Positive | None = None
     momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.0
     loss: str | None = None
     class_weight: dict[ClassNumber, NotNegative] | None = None
     decay: Decay | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_momentum(cls, data: Any) -> Any:
+        return without_momentum(data) if isinstance(data, Mapping) else data
+
+    @property
+    def optimizer_name(self) -> str | None:
+        """What the optimizer is called; None for the model's own."""
+        return self.optimizer.name if isinstance(self.optimizer, Optimizer) else self.optimizer
+
+    @property
+    def optimizer_options(self) -> dict[str, Any]:
+        """What it is made with, beside learning rate and momentum."""
+        return self.optimizer.options if isinstance(self.optimizer, Optimizer) else {}
 
 
 class StrategyConfig(BaseModel):

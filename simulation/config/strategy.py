@@ -95,7 +95,7 @@ def _check_sgd(experiment: Experiment, algorithm: Algorithm) -> None:
     """Raise ConfigError for an optimiser, as far as it is known here, that the formulas exclude."""
     if experiment.mode != "federated" or not needs_sgd(algorithm.client, algorithm.reducer):
         return
-    name = experiment.training.optimizer
+    name = experiment.training.optimizer_name
     if name is not None and name.lower() != "sgd":
         raise ConfigError(
             f"training.optimizer must be 'sgd' with {algorithm.name}, whose formulas are those of "

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 
+from simulation.config.fields import is_number
 from simulation.config.sections import Training
 from simulation.training.backend import ModelError
 from simulation.training.keras import private
+from strategies import checks
 
 DEFAULT_RATE = 0.05
 """Learning rate of the default optimiser, plain SGD."""
@@ -63,8 +66,9 @@ def optimizer_for(
     """
     if given is None:
         return make_optimizer(
-            training.optimizer or "sgd", training.learning_rate, training.momentum
-        )
+            training.optimizer_name or "sgd", training.learning_rate, training.momentum,
+            training.optimizer_options,
+        )  # fmt: skip
     rate: Any = training.learning_rate
     inner = getattr(given, "inner_optimizer", given)
     setting = private.rate_setting(inner)
@@ -74,10 +78,13 @@ def optimizer_for(
             f"training.learning_rate must be left out for model {model.name!r}, whose optimizer "
             f"follows {type(setting).__name__}, got {rate!r}"
         )
-    if training.optimizer is not None:
+    if training.optimizer_name is not None:
         # The model's own learning rate still holds: only the optimiser is another.
         own = setting if schedule else float(inner.learning_rate.numpy())
-        return make_optimizer(training.optimizer, own if rate is None else rate, training.momentum)
+        return make_optimizer(
+            training.optimizer_name, own if rate is None else rate, training.momentum,
+            training.optimizer_options,
+        )  # fmt: skip
     return fresh(model, given, rate, training.momentum)
 
 
@@ -116,13 +123,19 @@ def fresh(
     return made
 
 
-def make_optimizer(name: str, learning_rate: Any, momentum: float = 0.0) -> keras.Optimizer:
+def make_optimizer(
+    name: str, learning_rate: Any, momentum: float = 0.0, options: Mapping[str, Any] | None = None
+) -> keras.Optimizer:
     """Return a Keras optimiser by name; ``momentum`` goes to those that know it.
 
     Args:
         name: as Keras knows it.
         learning_rate: a number or a schedule; None: 0.05 for SGD, else the optimiser's own.
         momentum: above 0 for optimisers that have one.
+        options: further ones of the optimiser's class.
+
+    Raises:
+        ModelError: for an optimiser or an option that Keras does not have.
     """
     config: dict[str, Any] = {}
     if learning_rate is not None:
@@ -133,12 +146,54 @@ def make_optimizer(name: str, learning_rate: Any, momentum: float = 0.0) -> kera
         config["momentum"] = momentum
     try:
         kind = type(keras.optimizers.get(name))
-        return kind(**config)
+        made = kind(**config)
     except (ValueError, TypeError) as error:
         raise ModelError(
             f"training.optimizer must be a Keras optimizer that takes "
             f"{', '.join(config) or 'no options'}, got {name!r}"
         ) from error
+    if not options:
+        return made
+    _check_options(kind, options)
+    try:
+        return kind(**config, **options)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"training.optimizer must have options that {kind.__name__} takes together ({reason}), "
+            f"got {dict(options)}"
+        ) from error
+
+
+_OURS = ("self", "learning_rate", "momentum", "name", "kwargs")
+"""Arguments of an optimiser that are no options, or go by other keys."""
+
+
+def _check_options(kind: type[keras.Optimizer], options: Mapping[str, Any]) -> None:
+    """Raise ModelError for an option that an optimiser's class does not have, or of another type.
+
+    Its signature tells which there are, and their defaults what they are; those without one are
+    numbers, but for lists of names.
+    """
+    signature = inspect.signature(kind.__init__).parameters
+    known = [name for name in signature if name not in _OURS]
+    if "momentum" in signature:
+        known = ["momentum", *known]
+    for name, value in options.items():
+        field = f"training.optimizer: option of {kind.__name__}"
+        try:
+            checks.one_of(field, name, known)
+        except ValueError as error:
+            raise ModelError(str(error)) from None
+        default = signature[name].default
+        if isinstance(default, bool):
+            fits, rule = isinstance(value, bool), "true or false"
+        elif isinstance(default, int | float) or (default is None and name != "exclude_layers"):
+            fits, rule = is_number(value), "a number"
+        else:
+            fits, rule = isinstance(value, list | tuple), "a list"
+        if not fits:
+            raise ModelError(f"training.optimizer.{name} must be {rule}, got {value!r}")
 
 
 def named_loss(name: str) -> Any:
