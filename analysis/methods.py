@@ -21,6 +21,7 @@ from analysis.text import latex_escape, listing, number
 
 TRAINING = (
     ("training.local_epochs", "{} local epoch(s)"),
+    ("training.local_steps", "{} local step(s)"),
     ("training.batch_size", "batch size {}"),
     ("training.optimizer", "optimiser {}"),
     ("training.learning_rate", "learning rate {}"),

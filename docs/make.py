@@ -52,6 +52,12 @@ ABOUT = {
     "Dir(alpha, ..., alpha), `prior` by Dir(alpha * the classes' shares) as Hsu et al. (2019, "
     "arXiv 1909.06335): with 10 classes alike 0.3 of the first is 3 of the second",
     "partition.validation": "part of a client's rows that it keeps for validation",
+    "training.local_epochs": "epochs a client trains, perhaps a part of one: "
+    "ceil(epochs * steps of an epoch) steps",
+    "training.local_steps": "optimiser steps that every client takes, in the place of epochs: "
+    "who has few examples goes through them again",
+    "training.batch_size": "examples of a local step; `all`: every step takes all that a client "
+    "has",
     "training.optimizer": "a Keras optimizer by name, or [a table with its options]"
     "(writing-a-model.md); else the model's own, else `sgd`",
     "training.learning_rate": "step size of the clients; else the model's own, else 0.05",

@@ -60,7 +60,7 @@ OMIT_IF_DEFAULT = (
 """Tables that count for the identity of a run only where they differ from the default."""
 
 OMIT_KEYS_IF_DEFAULT = {
-    "training": ("class_weight", "decay"),
+    "training": ("class_weight", "decay", "local_steps"),
     "partition": ("law",),
     "evaluation": ("personal", "all_clients"),
     "data": ("label_type", "weight", "encode", "scale"),

@@ -20,6 +20,7 @@ from pydantic import (
 from simulation.config.decay import Decay
 from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
 from simulation.config.initial import sha256_of
+from simulation.config.local_work import Batch, Epochs
 from simulation.config.optimizer import Optimizer, OptimizerField, without_momentum
 from strategies import checks
 
@@ -79,13 +80,15 @@ NotNegative = Annotated[Float, Field(ge=0)]
 class Training(Section):
     """Local training. ``None`` means: what the model was compiled with, else the default.
 
+    ``local_steps``: optimiser steps that every client takes, in the place of epochs.
     ``class_weight``: weights of classes in the training loss, by number; 1 for those left out.
     ``decay``: how the learning rate changes from round to round (see
     :class:`simulation.config.decay.Decay`).
     """
 
-    local_epochs: Count = 1
-    batch_size: Count = 32
+    local_epochs: Epochs = 1
+    local_steps: Count | None = None
+    batch_size: Batch = 32
     optimizer: OptimizerField = None
     learning_rate: Positive | None = None
     momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.0
@@ -97,6 +100,15 @@ class Training(Section):
     @classmethod
     def _one_momentum(cls, data: Any) -> Any:
         return without_momentum(data) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _epochs_or_steps(self) -> Training:
+        if self.local_steps is not None and self.local_epochs != 1:
+            raise ValueError(
+                "training.local_epochs must be left out where training.local_steps says how much "
+                f"clients train, got {self.local_epochs!r}"
+            )
+        return self
 
     @property
     def optimizer_name(self) -> str | None:

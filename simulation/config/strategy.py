@@ -60,6 +60,7 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         size = None if one or experiment.cohort is None else experiment.cohort_size
         how = experiment.sampling
         _check_sgd(experiment, strategy)
+        _check_steps(experiment, strategy)
         if strategy.client.local and experiment.evaluation.personal:
             _check_personal(experiment)
         cohort = Cohort(size, seed=experiment.seed)
@@ -100,6 +101,16 @@ def _check_sgd(experiment: Experiment, algorithm: Algorithm) -> None:
         raise ConfigError(
             f"training.optimizer must be 'sgd' with {algorithm.name}, whose formulas are those of "
             f"SGD, got {name!r}"
+        )
+
+
+def _check_steps(experiment: Experiment, algorithm: Algorithm) -> None:
+    """Raise ConfigError for a number of steps where clients take one, on all that they have."""
+    steps = experiment.training.local_steps
+    if steps is not None and algorithm.client.full_batch:
+        raise ConfigError(
+            f"training.local_steps must be left out with {algorithm.name}, whose clients take one "
+            f"step on all of their examples, got {steps}"
         )
 
 

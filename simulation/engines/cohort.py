@@ -95,8 +95,7 @@ class CohortTraining:
         assert setup.reducer is not None
         self.reducer = setup.reducer
         sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
-        epochs = config.epochs or setup.experiment.training.local_epochs
-        cost = schedule.weights(sizes, epochs)
+        cost = schedule.weights(config.work(setup.experiment.training).examples(sizes))
         self.root = tree.tree(
             schedule.cut(clients, cost, least=schedule.least(engine.lanes)), POLICY.merge_arity
         )

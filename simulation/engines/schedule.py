@@ -16,9 +16,9 @@ from simulation.engines.policy import POLICY
 from simulation.worker.tree import T, Tree
 
 
-def weights(sizes: NDArray[np.int64], epochs: int) -> NDArray[np.float64]:
-    """Return the estimated cost of clients of ``sizes`` examples, in examples."""
-    return (sizes * float(epochs) + POLICY.client_cost).astype(np.float64)
+def weights(examples: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the estimated cost of clients that train on so many examples, in examples."""
+    return (examples + POLICY.client_cost).astype(np.float64)
 
 
 def least(lanes: int) -> int:

@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config.experiment import Experiment
+from simulation.config.local_work import local_work
 from simulation.config.sizes import FLOAT_BYTES
 from simulation.engines.cohort import train_cohort
 from simulation.engines.engine import Engine
@@ -43,6 +44,9 @@ log = logging.getLogger("sunflower.messaging")
 
 TRAINED = ("steps", "train_loss", "train_accuracy")
 """Columns of training, but for client and examples."""
+
+EVERYTHING = 2**31
+"""A batch of more examples than any client has."""
 
 TOLD = {"steps": "num-steps"}
 """What replies call a column."""
@@ -137,7 +141,7 @@ class MessagingDriver:
         own = self.strategy.notes(round) if isinstance(self.strategy, Federated) else {}
         decided = [told.get(int(client), AS_CONFIGURED) for client in rows["client"]]
         if any(config.batch_size for config in decided):
-            usual = self.experiment.training.batch_size
+            usual = local_work(self.experiment.training).batch or EVERYTHING
             rows = {**rows, "batch": np.array([c.batch_size or usual for c in decided])}
         own = {**own, **client_config.means(decided, rows["examples"].tolist())}
         return RoundResult(final, rows, up, down, lost, absent, {**self._drift, **own})

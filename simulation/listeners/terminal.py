@@ -29,6 +29,7 @@ from typing_extensions import override
 
 from simulation.config import cohorts
 from simulation.config.experiment import Experiment
+from simulation.config.local_work import local_work
 from simulation.listeners.listener import Listener
 from simulation.listeners.text import _some, count, decimal, describe, percent
 
@@ -156,7 +157,7 @@ class Screen(Listener):
         self.begun = True
         central = experiment.mode == "centralised"
         self._cohort = 1 if central else experiment.cohort_size
-        self._epochs, self._rounds = experiment.training.local_epochs, experiment.rounds
+        self._work, self._rounds = local_work(experiment.training), experiment.rounds
         self._told, self._trained, self._answered = done, 0, 0
         self._rate = Rate()
         about = "about " if cohorts.varies(experiment) else ""
@@ -176,7 +177,7 @@ class Screen(Listener):
     @override
     def clients(self, kind: str, clients: int, examples: int) -> None:
         if kind == "train":
-            self._rate.add(examples * self._epochs)
+            self._rate.add(round(self._work.about(examples, clients)))
             before, self._trained = self._trained, self._trained + clients
             if before // self._cohort < self._trained // self._cohort:
                 self._bars.reset(self._inner)  # its ETA is that of a round
@@ -192,7 +193,8 @@ class Screen(Listener):
         self._trained = max(0, self._trained - (record["clients"] or 0))
         if self._answered:
             self._answered = self._trained = 0
-            self._rate.add((record["examples"] or 0) * self._epochs)
+            seen = self._work.about(record["examples"] or 0, record["clients"] or 0)
+            self._rate.add(round(seen))
         self._move()
         self.print(describe(record, self._rounds, self._cohort))
 

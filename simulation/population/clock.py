@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
+from simulation.config.local_work import LocalWork, local_work
 from simulation.population.availability import Availability, availability_of
 from simulation.population.behaviour import steps_of
 from simulation.population.devices import Durations, Fleet, Work, fleet_of, work_of
@@ -99,13 +100,13 @@ def world_of(
     """
     devices, training = experiment.devices, experiment.training
     assert devices is not None
-    batch = None if full_batch else training.batch_size
+    work = LocalWork() if full_batch else local_work(training)
     whole = sizes.astype(np.int64)
     return World(
         fleet_of(devices, len(sizes), experiment.seed),
         availability_of(devices, len(sizes), experiment.seed),
-        work_of(whole, training.local_epochs, batch),
-        batch,
+        work_of(whole, work.epochs, work.batch, work.count),
+        work.batch,
         whole,
         down,
         up,

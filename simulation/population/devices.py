@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.devices import SPREADS, STEP_SECONDS, TIERS, Devices
+from simulation.config.local_work import LocalWork
 from simulation.population import device_file
 from simulation.population.profiles import FIELDS, TABLE
 from strategies.random_streams import stream
@@ -111,18 +112,19 @@ class Work(NamedTuple):
     examples: NDArray[np.int64]
 
 
-def work_of(sizes: NDArray[np.integer], epochs: int, batch: int | None) -> Work:
+def work_of(
+    sizes: NDArray[np.integer], epochs: float, batch: int | None, count: int | None = None
+) -> Work:
     """Return the whole local work of clients.
 
     Args:
         sizes: examples of each.
         epochs: local epochs.
-        batch: examples of a step; None: one step on all.
+        batch: examples of a step; None: all of them.
+        count: steps of each client, in the place of epochs.
     """
-    whole = sizes.astype(np.int64)
-    if batch is None:
-        return Work(np.minimum(whole, 1), whole)
-    return Work(epochs * -(-whole // batch), epochs * whole)
+    work = LocalWork(epochs, batch, count)
+    return Work(work.steps(sizes), work.examples(sizes))
 
 
 def fleet_of(devices: Devices, clients: int, seed: int) -> Fleet:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from simulation.config.experiment import Experiment
+from simulation.config.local_work import local_work
 from simulation.population.partition import AnyPartition
 from simulation.records.rows import metrics_in
 
@@ -36,7 +37,8 @@ def is_wanted(experiment: Experiment, partition: AnyPartition) -> bool:
     if wanted != "auto":
         return bool(wanted)
     measured = FORWARD * float(partition.validation_sizes.sum(dtype=np.int64))
-    each = float(partition.train_sizes.mean(dtype=np.float64)) * experiment.training.local_epochs
+    mean = float(partition.train_sizes.mean(dtype=np.float64))
+    each = local_work(experiment.training).about(mean)
     return measured < SHARE * experiment.rounds * experiment.cohort_size * each
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from simulation.config.experiment import WEIGHTED, Experiment
+from simulation.config.local_work import local_work
 from simulation.config.sizes import FLOAT_BYTES
 from simulation.engines import schedule
 from simulation.engines.cohort import train_cohort
@@ -117,8 +118,7 @@ class FoldingDriver:
 
         def work(clients: Sequence[int]) -> np.ndarray:
             sizes = self.engine.partition.train_sizes[np.asarray(clients, np.int64)]
-            epochs = self.experiment.training.local_epochs
-            return schedule.weights(sizes.astype(np.int64), epochs)
+            return schedule.weights(local_work(self.experiment.training).examples(sizes))
 
         population = len(self.engine.partition)
         return behaviour.cast(self.experiment, round, population, sample, work, there, seconds)

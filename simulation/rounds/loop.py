@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
+from simulation.config.local_work import local_work
 from simulation.engines.evaluation import NOT_TESTED, Pending, ServerEvaluation
 from simulation.population import attackers
 from simulation.records import models
@@ -152,7 +153,7 @@ class Loop:
         """Examples of a local step, of each client where it was told; None: all that it has."""
         if self.driver.full_batch:
             return None
-        return rows.get("batch", self.experiment.training.batch_size)
+        return rows.get("batch", local_work(self.experiment.training).batch)
 
     def _decayed(self, round: int) -> dict[str, float]:
         rate = rate_in(self.experiment, self.rate, round)

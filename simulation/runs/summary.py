@@ -8,6 +8,7 @@ import numpy as np
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config.experiment import Experiment
+from simulation.config.local_work import LocalWork, local_work
 from simulation.datasets import inputs
 from simulation.datasets.dataset import Dataset
 from simulation.population.partition import AnyPartition
@@ -97,6 +98,13 @@ def status_of(error: BaseException) -> str:
     return "diverged" if diverged else "failed"
 
 
+def _seen_about(line: dict[str, Any], work: LocalWork) -> float:
+    examples, clients = line["examples"] or 0, line["clients"] or 0
+    if "local_epochs" in line:
+        return float(examples * line["local_epochs"])
+    return work.about(examples, clients)
+
+
 def summary_of(
     status: str,
     experiment: Experiment,
@@ -116,12 +124,9 @@ def summary_of(
         seconds: wall time, those of all parts of a resumed run.
         spec: the model's layout.
     """
-    epochs, done = experiment.training.local_epochs, status == "complete"
+    work, done = local_work(experiment.training), status == "complete"
     # A Flower strategy may tell clients how many epochs to train.
-    images = sum(
-        line.get("examples_seen") or (line["examples"] or 0) * line.get("local_epochs", epochs)
-        for line in lines
-    )
+    images = sum(line.get("examples_seen") or _seen_about(line, work) for line in lines)
     busy = sum(line["seconds"] or 0.0 for line in lines)
     return {
         "status": status,

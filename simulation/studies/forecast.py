@@ -16,6 +16,7 @@ from typing import Any
 
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment, parse
+from simulation.config.local_work import local_work
 from simulation.config.sizes import gib
 from simulation.config.strategy import make_strategy
 from simulation.engines.policy import POLICY
@@ -95,11 +96,12 @@ def passes(experiment: Experiment, rows: DataSize) -> float:
         experiment: cohort, rounds and epochs.
         rows: its data.
     """
-    epochs, plan = experiment.training.local_epochs, experiment.evaluation
+    plan, work = experiment.evaluation, local_work(experiment.training)
     alone = experiment.mode == "centralised"
     clients = 1 if alone else experiment.clients
     share = experiment.cohort_size / experiment.clients if experiment.mode == "federated" else 1.0
-    trained = share * (rows.train * epochs + clients * POLICY.client_cost) * _done(experiment)
+    seen = work.about(rows.train, clients)
+    trained = share * (seen + clients * POLICY.client_cost) * _done(experiment)
     models = clients if experiment.mode == "local" else 1
     measured = plan.server * rows.test * models + plan.clients * share * rows.validation
     return experiment.rounds * (trained + MEASURING * measured / plan.every)

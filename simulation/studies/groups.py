@@ -41,7 +41,7 @@ LANES = 8
 SAME = ("dataset", "data_dir", "data", "model", "init", "mode", "resources")
 """What runs of a group have in common, beside their client rule."""
 
-NUMBERS = {"learning_rate", "local_epochs", "decay"}
+NUMBERS = {"learning_rate", "local_epochs", "local_steps", "decay"}
 """Settings of training that a program takes as data."""
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from simulation.config.local_work import LocalWork, local_work
+
+if TYPE_CHECKING:
+    from simulation.config.sections import Training
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,14 @@ class ClientConfig:
     learning_rate: float | None = None
     epochs: int | None = None
     batch_size: int | None = None
+
+    def work(self, training: Training) -> LocalWork:
+        """Return what clients do: as is decided here, else as the experiment says."""
+        usual = local_work(training)
+        batch = self.batch_size or usual.batch
+        if self.epochs is None:
+            return replace(usual, batch=batch)
+        return LocalWork(self.epochs, batch)
 
     def __bool__(self) -> bool:
         """Tell whether anything is decided."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation.config.local_work import LocalWork
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.measured import TrainedClient
@@ -49,8 +50,9 @@ class Asked:
     """What is asked of a job's clients beside their examples; what is None stays as it is usual.
 
     Args:
-        epochs: local epochs.
-        steps: optimiser steps of each client, fewer than its epochs have; None: all.
+        epochs: local epochs, perhaps a part of one.
+        count: steps that each client takes, in the place of epochs.
+        steps: optimiser steps of each client, fewer than these; None: all.
         learning_rate: the optimiser's.
         batch_size: examples of a step.
         shared: what the server shares: vectors [T] or numbers, by name.
@@ -58,7 +60,8 @@ class Asked:
             :class:`~strategies.stacked.Computed`).
     """
 
-    epochs: int = 1
+    epochs: float = 1
+    count: int | None = None
     steps: Sequence[int | None] | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
@@ -101,6 +104,7 @@ class Job:
         beside: the clients that these were once trained beside, where that must be as it was; None:
             nobody else. A backend whose bits do not depend on it takes no notice.
         largest: examples of the largest step of all of these.
+        full_batch: whether each step takes all examples of its client.
     """
 
     clients: Sequence[int]
@@ -119,6 +123,7 @@ class Job:
     lazy_delta: bool
     beside: Beside | None = None
     largest: int = 1
+    full_batch: bool = False
 
     def rows_seen(self, place: int) -> int:
         """Return how many examples a client trains on; the last batch of an epoch is a short one.
@@ -137,14 +142,14 @@ class Plan:
 
     Args:
         seed: the experiment's.
-        batch: examples of a step.
+        batch: examples of a step; None: all that a client has.
         rule: the client rule.
         trainable: T, how many weights are trained.
         layer_seeds: G, how many random layers the model has.
     """
 
     seed: int
-    batch: int
+    batch: int | None
     rule: ClientRule
     trainable: int
     layer_seeds: int
@@ -173,33 +178,23 @@ class Plan:
                 and which of them these are; None: nobody else.
             slots: the optimiser's state to go on from (one client only).
         """
-        epochs = 1 if self.rule.full_batch else asked.epochs
+        work = self._work(asked)
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-        batches, steps = self._steps(sizes, asked.steps, epochs, asked)
+        batches, steps = _steps(work, sizes, asked.steps)
         all_sizes, held = sizes, None
         if beside is not None:
             all_sizes, limits, places = beside
             held = Beside(
-                np.asarray(self._steps(all_sizes, limits, epochs, asked)[1], np.int32),
+                np.asarray(_steps(work, all_sizes, limits)[1], np.int32),
                 np.asarray(places, np.int64),
             )
-        full, usual = self.rule.full_batch, asked.batch_size or self.batch
-        order = np.empty((epochs, len(examples.y)), np.int32)
-        for client, n, start, b in zip(clients, sizes, starts.tolist(), batches, strict=False):
-            if n <= b:  # A batch has no order.
-                order[:, start : start + n] = np.arange(start, start + n)
-                continue
-            shuffle = stream(self.seed, SHUFFLE, round, client)
-            for epoch in range(epochs):
-                order[epoch, start : start + n] = shuffle.permutation(n)
-                order[epoch, start : start + n] += start
         zeros = {name: np.zeros(self.trainable, np.float32) for name in self.rule.own}
         return Job(
             clients=clients,
             sizes=sizes,
             round=round,
             examples=examples,
-            order=order,
+            order=self._order(round, clients, sizes, work),
             starts=starts,
             batches=np.asarray(batches, np.int32),
             steps=np.asarray(steps, np.int32),
@@ -210,24 +205,48 @@ class Plan:
             learning_rate=asked.learning_rate,
             lazy_delta=asked.lazy_delta,
             beside=held,
-            largest=max((n if full else min(n, usual) for n in all_sizes), default=1),
+            largest=max(
+                (n if work.batch is None else min(n, work.batch) for n in all_sizes), default=1
+            ),
+            full_batch=work.batch is None,
         )
 
-    def _steps(
-        self, sizes: Sequence[int], limits: Sequence[int | None] | None, epochs: int, asked: Asked
-    ) -> tuple[list[int], list[int]]:
-        """Return the batch size and the steps of each client."""
-        full = self.rule.full_batch
-        batches = [n if full else asked.batch_size or self.batch for n in sizes]
-        whole = [epochs * -(-n // b) for n, b in zip(sizes, batches, strict=True)]
-        given = limits or whole
-        return batches, [w if s is None else min(w, s) for w, s in zip(whole, given, strict=True)]
+    def _work(self, asked: Asked) -> LocalWork:
+        if self.rule.full_batch:
+            return LocalWork(1, None)
+        return LocalWork(asked.epochs, asked.batch_size or self.batch, asked.count)
+
+    def _order(
+        self, round: int, clients: Sequence[int], sizes: Sequence[int], work: LocalWork
+    ) -> NDArray[np.int32]:
+        """Return rows in the order of training [E, N]: of who begins fewer epochs, as they lie."""
+        passes = work.passes(sizes).tolist()
+        order = np.tile(np.arange(sum(sizes), dtype=np.int32), (max([1, *passes]), 1))
+        start = 0
+        for client, n, epochs in zip(clients, sizes, passes, strict=True):
+            if work.batch is not None and n > work.batch:  # A batch has no order.
+                shuffle = stream(self.seed, SHUFFLE, round, client)
+                for epoch in range(epochs):
+                    order[epoch, start : start + n] = shuffle.permutation(n)
+                    order[epoch, start : start + n] += start
+            start += n
+        return order
 
     def _seeds(self, round: int, clients: Sequence[int]) -> NDArray[np.uint32]:
         if not self.layer_seeds:
             return np.zeros((len(clients), 0, 2), np.uint32)
         streams = (stream(self.seed, LAYER_SEEDS, round, client) for client in clients)
         return np.stack([s.integers(0, 2**32, (self.layer_seeds, 2), np.uint32) for s in streams])
+
+
+def _steps(
+    work: LocalWork, sizes: Sequence[int], limits: Sequence[int | None] | None
+) -> tuple[list[int], list[int]]:
+    """Return the batch size and the steps of each client."""
+    batches = [max(1, n) if work.batch is None else work.batch for n in sizes]
+    whole = work.steps(sizes).tolist()
+    given = limits or whole
+    return batches, [w if s is None else min(w, s) for w, s in zip(whole, given, strict=True)]
 
 
 def trained_client(

@@ -150,7 +150,7 @@ def kind_of(experiment: Experiment, rule: ClientRule, data: Dataset) -> Any:
         model = (plugins.resolve("model", model), experiment.seed)
     target = (y.shape[1:], str(y.dtype), data.classes, weighted(experiment, data))
     arrays = (tuple(x), names, target, repr(data.scale))
-    numbers = {"local_epochs", "batch_size", "decay"}
+    numbers = {"local_epochs", "local_steps", "batch_size", "decay"}
     init = None if experiment.init is None else experiment.init.sha256
     computing: Any = experiment.resources.library
     if computing == "jax":  # Its programs are made for a number of lanes.

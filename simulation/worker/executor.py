@@ -202,13 +202,15 @@ class Executor:
         if self.setup.keeps_slots:
             slots = trainer.initial_slots if state is None else state.slots
         weights = None if self.weights is None else self.weights[at]
+        work = config.work(self.setup.experiment.training)
         job = trainer.plan.job(
             clients,
             sizes,
             inputs.round,
             Examples(self.data.x_train, y, weights, at),
             Asked(
-                epochs=config.epochs or self.setup.experiment.training.local_epochs,
+                epochs=work.epochs,
+                count=work.count,
                 steps=self.limits(clients, sizes, inputs.parts, config),
                 learning_rate=self._rate(trainer, inputs),
                 batch_size=config.batch_size,
@@ -248,12 +250,10 @@ class Executor:
         """Return how many steps each straggler takes, None for others; None where all keep up."""
         if not parts:
             return None
-        experiment = self.setup.experiment
-        epochs = config.epochs or experiment.training.local_epochs
-        batch = config.batch_size or experiment.training.batch_size
+        whole = config.work(self.setup.experiment.training).steps(sizes).tolist()
         return [
-            behaviour.steps_of(parts[client], epochs * -(-n // batch)) if client in parts else None
-            for client, n in zip(clients, sizes, strict=True)
+            behaviour.steps_of(parts[client], steps) if client in parts else None
+            for client, steps in zip(clients, whole, strict=True)
         ]
 
     def merge(self, *results: Part) -> Part:

@@ -51,6 +51,7 @@ def joined(jobs: Sequence[Job]) -> Job:
         lazy_delta=False,
         beside=_beside(jobs),
         largest=max(job.largest for job in jobs),
+        full_batch=jobs[0].full_batch,
     )
 
 

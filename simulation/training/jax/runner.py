@@ -186,7 +186,7 @@ class Runner:
 
     def batch(self, job: Job) -> tuple[int, bool]:
         """Return how many examples a step has room for, and whether that is a whole batch."""
-        if self.rule.full_batch:
+        if job.full_batch:
             return power_of(4, job.largest), True
         whole = int(job.batches.max())
         found = padded_batch(whole, job.largest)

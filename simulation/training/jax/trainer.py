@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
+from simulation.config.local_work import local_work
 from simulation.datasets.dataset import Dataset
 from simulation.datasets.inputs import Inputs
 from simulation.training.jax import memory, refused
@@ -29,6 +30,7 @@ from simulation.training.jax.needs import Needs
 from simulation.training.jax.prepared import PreparedModel, flat
 from simulation.training.jax.rows_apart import check_rows_apart
 from simulation.training.jax.runner import Runner
+from simulation.training.jax.schedule import power_of
 from simulation.training.jax.stack import DeviceStack
 from simulation.training.keras import rescaling
 from simulation.training.keras.keras_model import plain_learning_rate, sgd_of
@@ -69,7 +71,7 @@ class JaxTrainer:
         self.sgd = sgd_of(self.model.optimizer)
         self.initial_slots = flat(self.model.slots)
         self.plan = Plan(
-            experiment.seed, experiment.training.batch_size, rule, self.spec.trainable_size,
+            experiment.seed, local_work(experiment.training).batch, rule, self.spec.trainable_size,
             len(self.model.seeds),
         )  # fmt: skip
         self.lanes = self._lanes(experiment, data, rule, weighted)
@@ -84,7 +86,8 @@ class JaxTrainer:
             return 1  # A baseline has one client, whose optimiser's state comes back.
         if experiment.resources.lanes is not None:
             return experiment.resources.lanes
-        needs = Needs(self.model, self.spec, rule, data, self.plan.batch, weighted)
+        batch = self.plan.batch or power_of(4, -(-len(data.y_train) // experiment.clients))
+        needs = Needs(self.model, self.spec, rule, data, batch, weighted)
         return memory.lanes_that_fit(needs.of, jax.devices()[0])
 
     def of(self, experiment: Experiment, rule: ClientRule) -> JaxTrainer:
@@ -93,7 +96,7 @@ class JaxTrainer:
         if experiment.training.learning_rate is not None:
             other.learning_rate = float(np.float32(experiment.training.learning_rate))
         other.plan = replace(
-            self.plan, seed=experiment.seed, batch=experiment.training.batch_size, rule=rule
+            self.plan, seed=experiment.seed, batch=local_work(experiment.training).batch, rule=rule
         )
         return other
 

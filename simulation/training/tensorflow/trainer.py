@@ -18,6 +18,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
+from simulation.config.local_work import local_work
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.backend import ModelError
@@ -109,7 +110,7 @@ class TensorFlowTrainer:
         rate = self.model.optimizer.learning_rate
         slots = [v for v in self.model.optimizer.variables if v is not rate]
         self.plan = Plan(
-            experiment.seed, experiment.training.batch_size, rule, self.spec.trainable_size,
+            experiment.seed, local_work(experiment.training).batch, rule, self.spec.trainable_size,
             len(seed_states(self.model)),
         )  # fmt: skip
         self.graph = Graph(
@@ -130,7 +131,7 @@ class TensorFlowTrainer:
         """
         other = copy.copy(self)
         other.plan = replace(
-            self.plan, seed=experiment.seed, batch=experiment.training.batch_size, rule=rule
+            self.plan, seed=experiment.seed, batch=local_work(experiment.training).batch, rule=rule
         )
         if experiment.seed != self.plan.seed:
             other._initial = None

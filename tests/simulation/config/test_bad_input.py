@@ -94,7 +94,27 @@ BAD_OPTIONS = [
     (["--rounds", "0"], "rounds must be >= 1, got 0"),
     (["--rounds", "ten"], "rounds must be a whole number, got 'ten'"),
     (["--clients", "2.5"], "clients must be a whole number, got 2.5"),
-    (["--batch-size", "true"], "training.batch_size must be a whole number, got True"),
+    (
+        ["--batch-size", "true"],
+        "training.batch_size must be a whole number >= 1, or 'all', got True",
+    ),
+    (
+        ["--batch-size", "every"],
+        "training.batch_size must be a whole number >= 1, or 'all', got 'every'",
+    ),
+    (["--local-epochs", "0"], "training.local_epochs must be a number > 0, got 0"),
+    (["--local-epochs", "-0.5"], "training.local_epochs must be a number > 0, got -0.5"),
+    (["--set", "training.local_steps=1.5"], "training.local_steps must be a whole number, got 1.5"),
+    (
+        ["--local-epochs", "2", "--set", "training.local_steps=5"],
+        "training.local_epochs must be left out where training.local_steps says how much clients "
+        "train, got 2",
+    ),
+    (
+        ["--strategy", "fedsgd", "--set", "training.local_steps=5"],
+        "training.local_steps must be left out with FedSGD, whose clients take one step on all of "
+        "their examples, got 5",
+    ),
     (["--learning-rate", "0"], "training.learning_rate must be > 0, got 0"),
     (["--learning-rate", "nan"], "training.learning_rate must be finite, got nan"),
     (["--set", "training.momentum=1"], "training.momentum must be < 1, got 1"),
@@ -223,7 +243,10 @@ def test_every_problem_has_its_line(folder: Path, no_engine: None) -> None:
     ("text", "line"),
     [
         ("rounds = ", "bad.toml: not valid TOML: Invalid value (at end of document)"),
-        ("[training]\nlr = 1\nbatch_size = 0", "training.batch_size must be >= 1, got 0"),
+        (
+            "[training]\nlr = 1\nbatch_size = 0",
+            "training.batch_size must be a whole number >= 1, or 'all', got 0",
+        ),
         ("strategy = 3", "strategy must be a table, got 3"),
         ('partition = "irid"', f"partition.kind must be one of {KINDS}, got 'irid'; "),
     ],

@@ -32,7 +32,6 @@ BAD: dict[str, st.SearchStrategy[Any]] = {
         (
             "clients",
             "rounds",
-            "training.local_epochs",
             "training.batch_size",
             "evaluation.every",
             "evaluation.batch_size",
@@ -47,7 +46,13 @@ BAD: dict[str, st.SearchStrategy[Any]] = {
         LESS_THAN_ONE,
     ),
     **dict.fromkeys(
-        ("training.learning_rate", "partition.alpha", "faults.chunk_timeout"), NOT_POSITIVE
+        (
+            "training.learning_rate",
+            "training.local_epochs",
+            "partition.alpha",
+            "faults.chunk_timeout",
+        ),
+        NOT_POSITIVE,
     ),
     **dict.fromkeys(("training.momentum", "partition.validation", "realism.dropout"), NO_SHARE),
     "realism.availability": st.one_of(st.floats(max_value=0, allow_nan=False), NOT_A_NUMBER),

@@ -14,7 +14,7 @@ cohorts = st.lists(st.integers(1, 5000), min_size=1, max_size=300)
 
 
 def cut(sizes: list[int]) -> list[np.ndarray]:
-    cost = schedule.weights(np.array(sizes), 1)
+    cost = schedule.weights(np.array(sizes))
     return schedule.cut(range(len(sizes)), cost)
 
 
@@ -26,7 +26,7 @@ def test_every_client_is_in_one_chunk(sizes: list[int]) -> None:
 
 @given(cohorts)
 def test_no_chunk_of_several_clients_exceeds_its_share(sizes: list[int]) -> None:
-    cost = schedule.weights(np.array(sizes), 1)
+    cost = schedule.weights(np.array(sizes))
     left = cost.sum()
     for chunk in cut(sizes):
         own = cost[chunk].sum()
@@ -37,7 +37,7 @@ def test_no_chunk_of_several_clients_exceeds_its_share(sizes: list[int]) -> None
 @given(cohorts, st.permutations(range(20)))
 def test_order_of_the_cohort_does_not_matter(sizes: list[int], order: list[int]) -> None:
     sizes = (sizes * 20)[:20]
-    cost = schedule.weights(np.array(sizes), 1)
+    cost = schedule.weights(np.array(sizes))
     one = schedule.cut(range(20), cost)
     other = schedule.cut(order, cost[order])
     assert [c.tolist() for c in one] == [c.tolist() for c in other]
@@ -48,7 +48,7 @@ def test_units_are_the_tree_cut_at_some_height(sizes: list[int], workers: int) -
     chunks = cut(sizes)
     root = tree.tree(chunks, POLICY.merge_arity)
     assert [id(c) for c in tree.leaves(root)] == [id(c) for c in chunks]
-    cost = schedule.weights(np.array(sizes), 1)
+    cost = schedule.weights(np.array(sizes))
     units = schedule.units(root, lambda c: float(cost[c].sum()), workers)
     below = [id(leaf) for unit in units for leaf in tree.leaves(unit)]
     assert below == [id(c) for c in chunks]
@@ -76,6 +76,6 @@ def test_any_pool_merges_in_the_same_order(values: list[float], workers: int) ->
 def test_few_workers_are_handed_few_units() -> None:
     sizes = [60] * 1000
     root = tree.tree(cut(sizes), POLICY.merge_arity)
-    cost = schedule.weights(np.array(sizes), 1)
+    cost = schedule.weights(np.array(sizes))
     count = [len(schedule.units(root, lambda c: float(cost[c].sum()), w)) for w in (2, 64)]
     assert count[0] < 100 < count[1]
