@@ -42,7 +42,7 @@ CASES: list[tuple[dict[str, Any], Callable[[int], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("decay", "formula"), CASES, ids=str)
+@pytest.mark.parametrize(("decay", "formula"), CASES, ids=[str(decay) for decay, _ in CASES])
 def test_formulas(decay: dict[str, Any], formula: Callable[[int], float]) -> None:
     factors = Decay(**decay).factors(ROUNDS)
     found = [factors(round) for round in range(1, ROUNDS + 1)]
