@@ -83,7 +83,8 @@ class Average:
 
     def step(self, model: Vector, state: State, mean: Mean, at: Round) -> tuple[Vector, State]:
         """Return ``model + lr * delta`` and the empty state."""
-        return move(model, at_round(self.learning_rate, at.number) * mean.delta), state
+        rate = at_round(self.learning_rate, at.number)
+        return move(model, mean.delta if rate == 1.0 else rate * mean.delta), state
 
     def share(self, state: State) -> Mapping[str, Any]:
         """Return nothing."""
@@ -218,4 +219,6 @@ class Adaptive:
 
 def move(model: Vector, by: Vector) -> Vector:
     """Return ``model + by``, added in float64, in the model's dtype."""
-    return (model.astype(np.float64) + by).astype(model.dtype)
+    moved = np.empty_like(model)
+    np.add(model, by, out=moved, dtype=np.float64, casting="same_kind")
+    return moved

@@ -164,7 +164,8 @@ class Streaming:
         scale, mean = self.scale(partial), partial.delta / total
         moved = partial if partial.moved is None else partial.moved
         weight = moved.weight or 1.0  # Clients without examples do not drift.
-        middle = moved.delta[: partial.trainable] / weight
+        same = moved is partial
+        middle = mean[: partial.trainable] if same else moved.delta[: partial.trainable] / weight
         apart = drift(moved.squares / weight, middle, partial.clients)
         return Mean(mean, extras, total, partial.clients, scale, metrics={DRIFT: apart})
 

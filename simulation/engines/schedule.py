@@ -7,6 +7,7 @@ are handed out whole.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -48,12 +49,12 @@ def cut(
     ids = np.asarray(clients, np.int64)
     order = np.lexsort((ids, -cost))
     ids, cost = ids[order], cost[order]
-    before = np.concatenate([[0.0], np.cumsum(cost)])
+    before = [0.0, *np.cumsum(cost).tolist()]
     chunks, first = [], 0
     while first < len(ids):
         goal = before[first] + (before[-1] - before[first]) * share
         # Rounding must not decide: a client belongs to the chunk if it ends within the goal.
-        last = max(first + 1, int(np.searchsorted(before, goal * (1 + 1e-12), side="right")) - 1)
+        last = max(first + 1, bisect_right(before, goal * (1 + 1e-12)) - 1)
         last = max(last, min(first + least, len(ids)))
         chunks.append(ids[first:last])
         first = last

@@ -29,6 +29,7 @@ from simulation.rounds import fairness
 from simulation.rounds.driver import DivergedError, Driver, RoundResult
 from simulation.rounds.processed import examples_seen
 from simulation.rounds.watching import Watch
+from simulation.training.process import keep_memory
 from simulation.training.trainers import rate_in
 from simulation.worker.faults import is_divergence
 from strategies.spec import Vector
@@ -93,6 +94,7 @@ class Loop:
             recorded: whether the line of that round is written already.
             saved: called after every round: a moment for a checkpoint.
         """
+        keep_memory()
         measured = self._now(_nothing if recorded else self._measure(position))
         started, last = time.perf_counter(), self.experiment.rounds
         while position.round < last and self.watch.reason is None:

@@ -14,15 +14,15 @@ KEPT_ARRAY = 2**25
 """Arrays up to this size [bytes] are kept for reuse: the most that glibc allows."""
 
 KEPT_FREE = 2**27
-"""Free memory that a worker keeps at most [bytes]."""
+"""Free memory that a process keeps at most [bytes]."""
 
 
 def keep_memory() -> None:
-    """Let the C library keep what this process frees, for its next client.
+    """Let the C library keep what this process frees, for its next client or round.
 
-    Deltas and partials are as large as the model. glibc gives such memory back at once, and then
-    every page of it is asked for again, which takes as long as the sums themselves. Other C
-    libraries are left as they are.
+    Deltas, partials and models are all as large as the model. glibc gives such memory back at
+    once, and then every page of it is asked for again, which takes as long as the sums themselves.
+    Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
