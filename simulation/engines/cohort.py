@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -52,6 +53,7 @@ class CohortResult(NamedTuple):
 def train_cohort(
     engine: Engine, round: int, clients: Sequence[int], model: Vector, shared: Mapping[str, Any],
     config: ClientConfig = AS_CONFIGURED, parts: Mapping[int, float] | None = None,
+    plan: CohortPlan | None = None,
 ) -> CohortResult:  # fmt: skip
     """Train a cohort and fold its updates where they are made.
 
@@ -63,18 +65,49 @@ def train_cohort(
         shared: what the server shares.
         config: what the strategy decides of local training.
         parts: of stragglers, which part of their local work they do.
+        plan: of this cohort and these settings, where it was made before.
 
     Raises:
         ClientError: naming the first client that fails, if none may.
         WorkerError: when workers go down and no client is at fault.
     """
     engine.begin_round(round)
-    part = CohortTraining(engine, round, clients, model, shared, config, parts).result()
+    part = CohortTraining(engine, round, clients, model, shared, config, parts, plan).result()
     measured = Evaluations(engine).totals(part.rows, "train_")
     order = np.argsort(part.rows["client"], kind="stable")
     rows = {name: column[order] for name, column in part.rows.items()}
     lost = tuple(sorted(part.lost, key=lambda one: one.client))
     return CohortResult(part.partial, rows, lost, measured)
+
+
+@dataclass(frozen=True)
+class CohortPlan:
+    """In which order and groups a cohort's clients are trained: it follows from their sizes alone.
+
+    Args:
+        root: the merge tree.
+        costs: estimated cost of each client.
+        examples: how many each has.
+    """
+
+    root: Node
+    costs: Mapping[int, float]
+    examples: Mapping[int, int]
+
+    @classmethod
+    def of(
+        cls, engine: Engine, clients: Sequence[int], config: ClientConfig = AS_CONFIGURED
+    ) -> CohortPlan:
+        """Plan a cohort's training; arguments as those of :func:`train_cohort`."""
+        sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
+        work = config.work(engine.setup.experiment.training)
+        cost = schedule.weights(work.examples(sizes))
+        chunks = schedule.cut(clients, cost, least=schedule.least(engine.lanes))
+        return cls(
+            tree.tree(chunks, POLICY.merge_arity),
+            dict(zip(clients, cost.tolist(), strict=True)),
+            dict(zip(clients, sizes.tolist(), strict=True)),
+        )
 
 
 class CohortTraining:
@@ -89,25 +122,22 @@ class CohortTraining:
         shared: Mapping[str, Any],
         config: ClientConfig = AS_CONFIGURED,
         parts: Mapping[int, float] | None = None,
+        plan: CohortPlan | None = None,
     ) -> None:
         self.engine, self.round, self.config, self.parts = engine, round, config, parts or {}
         setup = engine.setup
         assert setup.reducer is not None
         self.reducer = setup.reducer
-        sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
-        cost = schedule.weights(config.work(setup.experiment.training).examples(sizes))
-        self.root = tree.tree(
-            schedule.cut(clients, cost, least=schedule.least(engine.lanes)), POLICY.merge_arity
-        )
-        self.costs = dict(zip(clients, cost.tolist(), strict=True))
-        self.examples = dict(zip(clients, sizes.tolist(), strict=True))
+        plan = plan or CohortPlan.of(engine, clients, config)
+        self.root, self.costs, self.examples = plan.root, plan.costs, plan.examples
+        total = float(np.sum(list(self.costs.values())))
         self.model, self.shared = engine.share(model), engine.share(dict(shared))
         self.tickets: dict[int, Any] = {}
         self.merged: dict[int, Any] = {}
         self.units: list[tuple[Node, Any]] = []
         carries = setup.keeps_state and setup.shelf is None
         # States that travel with a unit's result must be few.
-        least = engine.min_cost(float(cost.sum()))
+        least = engine.min_cost(total)
         whole = (
             list(tree.leaves(self.root))
             if carries
@@ -118,7 +148,7 @@ class CohortTraining:
         # Whoever merges: the tree says what is added to what, and so do the bits.
         much = 8 * len(model) * len(
             whole
-        ) > POLICY.driver_bytes + POLICY.driver_rate * engine.seconds(float(cost.sum()))
+        ) > POLICY.driver_bytes + POLICY.driver_rate * engine.seconds(total)
         self.spread = much and engine.workers > POLICY.driver_workers
 
     def result(self) -> Part:

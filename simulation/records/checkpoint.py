@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
 def encoded(checkpoint: Checkpoint) -> bytes:
     """Return a checkpoint as the bytes of its file: what changes after that is not in it."""
     position = checkpoint.position
+    position.complete()
     arrays: dict[str, Any] = {"model": position.model}
     arrays |= {f"state.{k}": np.asarray(v) for k, v in checkpoint.state.items()}
     arrays |= {f"rows.{k}": np.asarray(v) for k, v in (position.rows or {}).items()}
@@ -157,10 +158,12 @@ class Position:
     """Where a run stands: after ``round`` rounds, with this model.
 
     ``line`` and ``rows`` are what the round's training gave: the evaluation that completes them
-    may still be under way when the position is saved.
+    may still be under way when the position is saved. ``complete`` is called before the line is
+    read: it waits for what is computed beside the next round.
     """
 
     round: int
     model: Vector
     line: Mapping[str, Any] = field(default_factory=dict)
     rows: Rows | None = None
+    complete: Callable[[], None] = lambda: None

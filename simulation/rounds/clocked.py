@@ -107,6 +107,11 @@ class ClockedDriver(FoldingDriver):
         notes = {**result.notes, **events.notes(self._seconds, self._joules)}
         return replace(result, notes=notes, events=events.columns)
 
+    @property
+    @override
+    def plans_ahead(self) -> bool:
+        return False  # Who is there, and who is late, depends on the clock.
+
     @override
     def _cast(self, round: int) -> Cast:
         """Decide who takes part, of those who are there; who is late does not count."""

@@ -11,13 +11,13 @@ from simulation.config.experiment import WEIGHTED, Experiment
 from simulation.config.local_work import local_work
 from simulation.config.sizes import FLOAT_BYTES
 from simulation.engines import schedule
-from simulation.engines.cohort import train_cohort
+from simulation.engines.cohort import CohortPlan, train_cohort
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import Evaluations, Pending
 from simulation.population import behaviour
 from simulation.population.behaviour import Cast
 from simulation.records.rows import column_means, columns
-from simulation.rounds import fairness
+from simulation.rounds import beside, fairness
 from simulation.rounds.driver import RoundResult, zero_weights
 from simulation.worker.faults import check_losses
 from strategies import Federated
@@ -39,6 +39,7 @@ class FoldingDriver:
         self.experiment, self.seed = experiment, experiment.seed
         self._state: State | None = None
         self._reports = Reports()
+        self._next: tuple[int, Callable[[], tuple[Cast, CohortPlan | None]] | None] = (0, None)
         rule = strategy.algorithm.client
         self.full_batch = rule.full_batch
         self._travelling = spec.size - len(local_entries(spec, rule.local) if rule.local else ())
@@ -57,12 +58,12 @@ class FoldingDriver:
         algorithm, population = self.strategy.algorithm, len(self.engine.partition)
         if self._state is None:
             self._state = algorithm.init(self.spec, model)
-        who = self._cast(round)
+        who, plan = self._planned(round)
         cohort = who.cohort
         shared = algorithm.share(self._state, round)
         if cohort:
             partial, rows, lost, measured = train_cohort(
-                self.engine, round, cohort, model, shared, parts=who.parts
+                self.engine, round, cohort, model, shared, parts=who.parts, plan=plan
             )
             replies = len(rows["client"])
             check_losses(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
@@ -90,6 +91,23 @@ class FoldingDriver:
         if self.experiment.mode != "federated":
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
         return RoundResult(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
+
+    def _planned(self, round: int) -> tuple[Cast, CohortPlan | None]:
+        """Return a round's plan, and make that of the next one beside it where nothing hinders."""
+        (known, plan), self._next = self._next, (0, None)
+        found = self._cast_and_plan(round) if plan is None or known != round else plan()
+        if self.plans_ahead and round < self.experiment.rounds:
+            self._next = round + 1, beside.start(self._cast_and_plan, round + 1)
+        return found
+
+    def _cast_and_plan(self, round: int) -> tuple[Cast, CohortPlan | None]:
+        who = self._cast(round)
+        return who, CohortPlan.of(self.engine, who.cohort) if who.cohort else None
+
+    @property
+    def plans_ahead(self) -> bool:
+        """Whether a round's cohort is known before the round before it is over."""
+        return self.strategy.cohort.kind != "power-of-choice"
 
     def _cast(self, round: int) -> Cast:
         """Decide who takes part: the cohort, and what the simulated world makes of it."""

@@ -25,7 +25,7 @@ from simulation.records.checkpoint import Position
 from simulation.records.rows import Rows, client_table, column_means
 from simulation.records.run_folder import RunFolder
 from simulation.records.timeline import Timeline
-from simulation.rounds import fairness
+from simulation.rounds import beside, fairness
 from simulation.rounds.driver import DivergedError, Driver, RoundResult
 from simulation.rounds.processed import examples_seen
 from simulation.rounds.watching import Watch
@@ -113,9 +113,8 @@ class Loop:
                     "the learning rate may be too high"
                 )
             now = time.perf_counter()
-            line = self._line(round, now - started, trained, position.model)
+            position = self._next(round, now - started, trained, position.model)
             started = now
-            position = Position(round, trained.model, line, trained.rows)
             self._report(trained)
             measured = self._measure(position)
             saved(position)
@@ -130,11 +129,18 @@ class Loop:
         measured()
         return _nothing
 
-    def _line(
-        self, round: int, seconds: float, trained: RoundResult, before: Vector
-    ) -> dict[str, Any]:
-        rows, cut = trained.rows, self.driver.spec.trainable_size
-        change = np.subtract(trained.model[:cut], before[:cut], dtype=np.float64)
+    def _next(self, round: int, seconds: float, trained: RoundResult, before: Vector) -> Position:
+        cut = self.driver.spec.trainable_size
+        norm = beside.start(_distance, trained.model[:cut], before[:cut])
+        line = self._line(round, seconds, trained)
+
+        def complete() -> None:
+            line["update_norm"] = norm()
+
+        return Position(round, trained.model, line, trained.rows, complete)
+
+    def _line(self, round: int, seconds: float, trained: RoundResult) -> dict[str, Any]:
+        rows = trained.rows
         return {
             "round": round,
             "seconds": seconds,
@@ -144,7 +150,7 @@ class Loop:
             **column_means(rows, ("train_loss", "train_accuracy")),
             "bytes_up": trained.bytes_up,
             "bytes_down": trained.bytes_down,
-            "update_norm": squared_norm(change) ** 0.5,
+            "update_norm": None,  # It is computed beside the next round.
             **self._decayed(round),
             **trained.notes,
             "clients_lost": len(trained.lost),
@@ -188,6 +194,7 @@ class Loop:
         def finish() -> None:
             tested: Mapping[str, Any] = server.result() if server else NOT_TESTED
             found, means = clients.result() if clients else (None, {})
+            position.complete()
             record = {
                 **EMPTY_LINE,
                 **position.line,
@@ -222,6 +229,11 @@ class Loop:
         # Where all took part they have just been measured.
         wanted = whole and self.experiment.evaluation.all_clients is not False
         return clients if wanted else self.driver.evaluate_all(position.model)
+
+
+def _distance(after: Vector, before: Vector) -> float:
+    """Return ``||after - before||``, in float64."""
+    return float(squared_norm(np.subtract(after, before, dtype=np.float64)) ** 0.5)
 
 
 def _number(value: float | None) -> float | None:
