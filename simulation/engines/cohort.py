@@ -150,6 +150,8 @@ class CohortTraining:
             whole
         ) > POLICY.driver_bytes + POLICY.driver_rate * engine.seconds(total)
         self.spread = much and engine.workers > POLICY.driver_workers
+        if not self.spread:
+            engine.expect([ticket for _, ticket in self.units], 8 * len(model))
 
     def result(self) -> Part:
         """Wait for all, and return the cohort's total."""

@@ -79,6 +79,15 @@ class Engine(ABC):
     def values_of(self, tickets: Sequence[Any]) -> list[Any]:
         """Wait for tickets; return handles on their values, without fetching these."""
 
+    def expect(self, tickets: Sequence[Any], size: int) -> None:
+        """Hear which values are asked for next.
+
+        Args:
+            tickets: calls, done or not.
+            size: bytes of the value of each, about.
+        """
+        return  # Values that are made here are at hand.
+
     @abstractmethod
     def close(self) -> None:
         """Release every resource."""

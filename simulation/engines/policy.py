@@ -29,6 +29,10 @@ what is handed out whole
 ``shared_seconds``    0.5     Seconds of training where several runs share the pool.
 ``units_each``        16      Units that every worker gets in spite of that, so that all end at
                               about the same time.
+``far_after``         2       Where results come from other nodes: a unit trains at least so many
+                              times as long as its result is on the way, so that the link is free
+                              for half of the time ...
+``units_far``         4       ... but every worker gets so many units.
 ``messages``          8       Flower messages that travel in one call, at most.
 --------------------- ------- -------------------------------------------------------------------
 who merges
@@ -76,6 +80,7 @@ who is out of reach (clusters of several nodes alone)
 ``fetch_least``       5       Seconds for a result that is done to come from its node, before it is
                               made again elsewhere too ...
 ``fetch_after``       3       ... or so many times what the slowest has taken so far.
+``fetches_kept``      64      Results that are remembered for how long they are on the way.
 ``piece_bytes``       90,000  Bytes of a piece of a result that comes with a worker's answers; Ray
                               sends up to 100 KB so (its ``max_direct_call_object_size``).
 ``pieces_each``       100     Pieces of one answer: Ray sends up to 10 MB with it.
@@ -119,6 +124,8 @@ class Policy:
     driver_seconds: float = 0.01
     shared_seconds: float = 0.5
     units_each: int = 16
+    far_after: float = 2.0
+    units_far: int = 4
     messages: int = 8
 
     driver_workers: int = 8
@@ -144,6 +151,7 @@ class Policy:
     nudge: float = 5.0
     fetch_least: float = 5.0
     fetch_after: float = 3.0
+    fetches_kept: int = 64
     piece_bytes: int = 90_000
     pieces_each: int = 100
     pull_first: float = 10.0

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError, ObjectLostError
+from ray.exceptions import ObjectLostError
 
 from simulation.config.sections import Resources
 from simulation.datasets.dataset import Dataset
@@ -26,8 +25,8 @@ from simulation.engines.engine import Engine, Progress
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.actor import Shared
 from simulation.engines.ray.object_states import ObjectStoreLedger, from_files
-from simulation.engines.ray.pieces import Pieces
 from simulation.engines.ray.pool import EXECUTOR, Pool
+from simulation.engines.ray.results import Results
 from simulation.engines.ray.slots import PoolRun, Ticket
 from simulation.population.partition import AnyPartition
 from simulation.worker.meeting import Member
@@ -65,6 +64,7 @@ class RayEngine(Engine):
         self.pool = pool or Pool(resources, executor, ship)
         self._owner = pool is None
         self._pool_run = PoolRun(())
+        self._results = Results(self.pool, self._pool_run, self._finish)
         self._last: tuple[Any, Any] = (None, None)
 
     @property
@@ -87,10 +87,12 @@ class RayEngine(Engine):
             return math.inf
         if self.pool.runs > 1:  # Other runs use the workers that are left.
             return self._pool_run.cost_of(POLICY.shared_seconds)
-        piece = max(POLICY.unit_seconds, POLICY.driver_seconds * self.workers)
-        return min(
-            self._pool_run.cost_of(piece), total / (self.effective_workers * POLICY.units_each)
-        )
+        run = self._pool_run
+        piece, way = max(POLICY.unit_seconds, POLICY.driver_seconds * self.workers), run.way
+        each = POLICY.units_each
+        if way > piece:  # What comes back keeps a link busy longer than it takes to make.
+            piece, each = way, POLICY.units_far
+        return min(run.cost_of(piece), total / (self.effective_workers * each))
 
     def seconds(self, total: float) -> float:
         """Return how long a round of some cost will take; 0 while that is not known."""
@@ -119,6 +121,7 @@ class RayEngine(Engine):
         self.setup, self.data, self.partition = setup, data, partition
         inputs = (ray.put(setup), self.pool.share(data), ray.put(partition))
         self._pool_run = PoolRun(inputs, setup.experiment.faults, hear=self._hear)
+        self._results = Results(self.pool, self._pool_run, self._finish)
         self.pool.enter(self._pool_run)
 
     def share(self, value: Any) -> Any:
@@ -149,6 +152,10 @@ class RayEngine(Engine):
             self.pool.submit(ticket, call.first)
         return ticket
 
+    def expect(self, tickets: Sequence[Ticket], size: int) -> None:
+        """Let values come from the nodes where they are made before they are asked for."""
+        self._results.expect(tickets, size)
+
     def begin_round(self, round: int) -> None:
         """Give workers to nodes that have joined, or that have room again."""
         super().begin_round(round)
@@ -169,64 +176,12 @@ class RayEngine(Engine):
         while True:
             self._finish(ticket, timeout)
             try:
-                return self._fetch(ticket, which)
+                return self._results.fetch(ticket, which)
             except ObjectLostError as error:
                 if ticket.inputs:
                     raise ValueLost(str(error)) from None
                 log.warning("a result was lost with its node; %s is done again", ticket.name)
                 self.pool.again(ticket)
-
-    def _fetch(self, ticket: Ticket, which: int) -> Any:
-        """Return what a call returned, from the node where it lies.
-
-        On a cluster it is made on another node too where it does not come: the first one counts.
-        """
-        if ticket.values is not None:
-            return ticket.values[which - 1]
-        assert ticket.refs is not None
-        ref, run = ticket.refs[which], ticket.owner
-        if not self.pool.cluster.grows:
-            return ray.get(ref)
-        limit = max(POLICY.fetch_least, POLICY.fetch_after * run.slowest_fetch)
-        began = time.monotonic()
-        try:
-            value = ray.get(ref, timeout=limit)
-        except GetTimeoutError:
-            value = self._fetch_anyhow(ticket, which, limit)
-        run.slowest_fetch = max(run.slowest_fetch, time.monotonic() - began)
-        return value
-
-    def _fetch_anyhow(self, ticket: Ticket, which: int, limit: float) -> Any:
-        """Wait for a result that is late, and for the same one from another worker."""
-        assert ticket.refs is not None
-        coming: list[tuple[Ticket, Any]] = [(ticket, ticket.refs[which].future())]
-        last = ticket
-        while True:
-            node, title = self.pool.name_of(last), ticket.title or ticket.name
-            text = f"the result of {title} has not come from {node} for {limit:.0f} s"
-            if ticket.inputs:
-                raise ValueLost(text)
-            assert last.refs is not None
-            coming.append((last, Pieces(last.done_by, last.refs[which])))
-            log.warning("%s; it is made again too", text)
-            last = Ticket(ticket.owner, ticket.call, None, ticket.most, ticket.title)
-            self.pool.submit(last, first=True)
-            limit, end = 2 * limit, math.inf
-            while time.monotonic() < end:
-                for made, future in coming:
-                    if future.done():
-                        ticket.refs, ticket.status = made.refs, made.status
-                        ticket.done_by = made.done_by
-                        return future.result()
-                try:
-                    self._finish(last, POLICY.glance / 10)
-                except TimeoutError:
-                    continue
-                if end == math.inf:
-                    assert last.refs is not None
-                    coming.append((last, last.refs[which].future()))
-                    end = time.monotonic() + limit
-                time.sleep(POLICY.glance / 100)
 
     def values_of(self, tickets: Sequence[Ticket]) -> list[Any]:
         """Wait for calls; return references to their values."""
@@ -268,6 +223,7 @@ class RayEngine(Engine):
         call = ticket.call
         if call is None or call.kind is None or status.error is not None:
             return
+        self._results.set_out(ticket)
         times = (status.started, status.ended)
         self.timeline.add(
             worker, status.node, call.kind, times, call.of_round, call.clients, call.examples

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from simulation.config.sections import Faults
@@ -32,7 +33,8 @@ class PoolRun:
         news: what is to be told of this run, by a thread of its own.
         worked: seconds and cost of the training that each worker did lately.
         took: seconds and cost of the last calls, by name; without a worker's first.
-        slowest_fetch: seconds that the slowest result took to come from its node.
+        slowest_fetch: seconds that the driver waited for the slowest result from its node.
+        fetches: seconds that the last results took to come from their nodes.
     """
 
     inputs: tuple[Any, ...]
@@ -45,6 +47,7 @@ class PoolRun:
     worked: dict[WorkerSlot, tuple[float, float]] = field(default_factory=dict)
     took: dict[str, deque[tuple[float, float]]] = field(default_factory=dict)
     slowest_fetch: float = 0.0
+    fetches: deque[float] = field(default_factory=lambda: deque(maxlen=POLICY.fetches_kept))
     news: deque[Callable[[], Any]] = field(default_factory=deque)
     _telling: threading.RLock = field(default_factory=threading.RLock)
 
@@ -88,6 +91,11 @@ class PoolRun:
         like = [one for one in lately if 2 * one[1] >= ticket.cost] or [max(lately, key=_cost)]
         longest = max(seconds * max(1.0, ticket.cost / cost) for seconds, cost in like)
         return max(POLICY.late_least, POLICY.late_after * longest)
+
+    @property
+    def way(self) -> float:
+        """Seconds of training that are worth the way of their result; 0 while none has come."""
+        return POLICY.far_after * median(tuple(self.fetches)) if self.fetches else 0.0
 
     def cost_of(self, seconds: float) -> float:
         """Return the cost of so many seconds of training; 0 while that is not known."""

@@ -98,3 +98,25 @@ def test_portions_are_worth_a_hand_over(engine: RayEngine) -> None:
     assert POLICY.driver_seconds * 100 > POLICY.unit_seconds
     assert engine.min_cost(1e6) == pytest.approx(POLICY.driver_seconds * 100)
     engine.pool.slots = slots
+    # Results that are long on the way are worth longer units, of which there are fewer.
+    engine._pool_run.worked = {slot: (2.0, 200.0) for slot in slots}
+    engine._pool_run.fetches.append(3.0)
+    assert engine.min_cost(1e6) == pytest.approx(100 * POLICY.far_after * 3.0)
+    assert engine.min_cost(100.0) == pytest.approx(100.0 / (len(slots) * POLICY.units_far))
+
+
+def test_values_that_come_ahead_are_those_that_are_fetched(
+    engine: RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = engine.info().initial
+    calls = [training([client], model) for client in range(6)]
+    expected = [engine.do(call) for call in calls]
+    monkeypatch.setattr(engine.pool.cluster, "grows", True)
+    monkeypatch.setattr(engine.pool, "_overdue", None)
+    tickets = [engine.submit(call) for call in calls]
+    engine.expect(tickets, POLICY.driver_bytes // 3)
+    found = [engine.result(ticket) for ticket in tickets]
+    assert len(engine._pool_run.fetches) == len(calls)
+    for (total, rows, _), (other, others, _) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(total.delta, other.delta)
+        assert rows["train_loss"].tolist() == others["train_loss"].tolist()
