@@ -62,6 +62,7 @@ class Call:
         clients: how many clients it is about.
         examples: how many examples it is about.
         inputs: handles from :meth:`Engine.values_of`, whose values ``run`` gets.
+        zipped: whether its value is compressed for its way, where it is carried out alone.
     """
 
     name: ClassVar[str] = "call"
@@ -83,6 +84,7 @@ class Call:
     clients: int = 0
     examples: int = 0
     inputs: tuple[Any, ...] = ()
+    zipped: bool = False
 
     @property
     def of_round(self) -> int | None:

@@ -143,13 +143,14 @@ class CohortTraining:
             if carries
             else schedule.units(self.root, self._cost, engine.effective_workers, least=least)
         )
-        for node in whole:
-            self.tickets[id(node)] = self._submit(node)
         # Whoever merges: the tree says what is added to what, and so do the bits.
         much = 8 * len(model) * len(
             whole
         ) > POLICY.driver_bytes + POLICY.driver_rate * engine.seconds(total)
         self.spread = much and engine.workers > POLICY.driver_workers
+        self.zipped = engine.far and not self.spread
+        for node in whole:
+            self.tickets[id(node)] = self._submit(node)
         if not self.spread:
             engine.expect([ticket for _, ticket in self.units], 8 * len(model))
 
@@ -188,6 +189,7 @@ class CohortTraining:
             clients=len(ids),
             examples=sum(self.examples[c] for c in ids),
             lanes=engine.lanes if engine.lanes > 1 else None,
+            zipped=self.zipped,
         )
         told = None if probe else partial(engine.progress, "train", call.clients, call.examples)
         ticket = engine.submit(call, told, attempts)

@@ -128,6 +128,11 @@ class Engine(ABC):
         """
         return 0.0
 
+    @property
+    def far(self) -> bool:
+        """Whether results are so long on the way that they are worth compressing."""
+        return False
+
     def seconds(self, total: float) -> float:
         """Return how long a round of some cost will take; 0 while that is not known.
 

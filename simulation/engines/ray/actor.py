@@ -20,6 +20,7 @@ from simulation.engines.calls import Call, Joint, Status
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.machines import this_machine, unlike
 from simulation.engines.ray.pieces import Apart, ValueLate
+from simulation.engines.ray.zipped import Zipped
 from simulation.records.client_states import StateError
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ class Worker:
             value = self._with_values(call).run(self._executors[pool_run], *inputs)
             if call.keeps_states:
                 value, kept = value
+            if call.zipped:
+                value = Zipped.of(value)
         except (Exception, StateError) as error:
             return _failed(started, error), None, None
         return Status(started, time.time(), node=self._node), value, kept

@@ -87,12 +87,20 @@ class RayEngine(Engine):
             return math.inf
         if self.pool.runs > 1:  # Other runs use the workers that are left.
             return self._pool_run.cost_of(POLICY.shared_seconds)
-        run = self._pool_run
-        piece, way = max(POLICY.unit_seconds, POLICY.driver_seconds * self.workers), run.way
-        each = POLICY.units_each
-        if way > piece:  # What comes back keeps a link busy longer than it takes to make.
-            piece, each = way, POLICY.units_far
-        return min(run.cost_of(piece), total / (self.effective_workers * each))
+        far, way = self.far, self._pool_run.way
+        each = POLICY.units_far if far else POLICY.units_each
+        cost = self._pool_run.cost_of(way if far else self._piece)
+        return min(cost, total / (self.effective_workers * each))
+
+    @property
+    def _piece(self) -> float:
+        """Seconds of training that are worth a hand-over."""
+        return max(POLICY.unit_seconds, POLICY.driver_seconds * self.workers)
+
+    @property
+    def far(self) -> bool:
+        """Whether results are so long on the way that they keep a link busy."""
+        return self._pool_run.way > self._piece
 
     def seconds(self, total: float) -> float:
         """Return how long a round of some cost will take; 0 while that is not known."""

@@ -22,6 +22,7 @@ from simulation.engines.policy import POLICY
 from simulation.engines.ray.pieces import Pieces
 from simulation.engines.ray.pool import Pool
 from simulation.engines.ray.slots import PoolRun, Ticket
+from simulation.engines.ray.zipped import Zipped
 
 log = logging.getLogger("sunflower.grid")
 
@@ -76,6 +77,10 @@ class Results:
             ValueLost: where it does not come, and what it was made of may be gone too.
             ObjectLostError: where its node has gone down.
         """
+        value = self._fetched(ticket, which)
+        return value.open() if isinstance(value, Zipped) else value
+
+    def _fetched(self, ticket: Ticket, which: int) -> Any:
         if ticket.values is not None:
             return ticket.values[which - 1]
         assert ticket.refs is not None

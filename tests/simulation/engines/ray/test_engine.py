@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,9 @@ def test_portions_are_worth_a_hand_over(engine: RayEngine) -> None:
     engine._pool_run.fetches.append(3.0)
     assert engine.min_cost(1e6) == pytest.approx(100 * POLICY.far_after * 3.0)
     assert engine.min_cost(100.0) == pytest.approx(100.0 / (len(slots) * POLICY.units_far))
+    assert engine.far
+    again = train_cohort(engine, 1, range(12), model, {}).total
+    np.testing.assert_array_equal(first.delta, again.delta)
 
 
 def test_values_that_come_ahead_are_those_that_are_fetched(
@@ -113,10 +117,13 @@ def test_values_that_come_ahead_are_those_that_are_fetched(
     expected = [engine.do(call) for call in calls]
     monkeypatch.setattr(engine.pool.cluster, "grows", True)
     monkeypatch.setattr(engine.pool, "_overdue", None)
-    tickets = [engine.submit(call) for call in calls]
+    # Every other one is compressed for its way.
+    tickets = [
+        engine.submit(replace(call, zipped=place % 2 == 1)) for place, call in enumerate(calls)
+    ]
     engine.expect(tickets, POLICY.driver_bytes // 3)
     found = [engine.result(ticket) for ticket in tickets]
-    assert len(engine._pool_run.fetches) == len(calls)
+    assert 0 < len(engine._pool_run.fetches) <= len(calls)
     for (total, rows, _), (other, others, _) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(total.delta, other.delta)
         assert rows["train_loss"].tolist() == others["train_loss"].tolist()
