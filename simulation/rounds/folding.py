@@ -39,7 +39,7 @@ class FoldingDriver:
         self.experiment, self.seed = experiment, experiment.seed
         self._state: State | None = None
         self._reports = Reports()
-        self._next: tuple[int, Callable[[], tuple[Cast, CohortPlan | None]] | None] = (0, None)
+        self._coming: tuple[int, Callable[[], tuple[Cast, CohortPlan | None]] | None] = (0, None)
         rule = strategy.algorithm.client
         self.full_batch = rule.full_batch
         self._travelling = spec.size - len(local_entries(spec, rule.local) if rule.local else ())
@@ -58,7 +58,7 @@ class FoldingDriver:
         algorithm, population = self.strategy.algorithm, len(self.engine.partition)
         if self._state is None:
             self._state = algorithm.init(self.spec, model)
-        who, plan = self._planned(round)
+        who, plan = self._plan_of(round)
         cohort = who.cohort
         shared = algorithm.share(self._state, round)
         if cohort:
@@ -92,12 +92,12 @@ class FoldingDriver:
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
         return RoundResult(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
 
-    def _planned(self, round: int) -> tuple[Cast, CohortPlan | None]:
+    def _plan_of(self, round: int) -> tuple[Cast, CohortPlan | None]:
         """Return a round's plan, and make that of the next one beside it where nothing hinders."""
-        (known, plan), self._next = self._next, (0, None)
+        (known, plan), self._coming = self._coming, (0, None)
         found = self._cast_and_plan(round) if plan is None or known != round else plan()
         if self.plans_ahead and round < self.experiment.rounds:
-            self._next = round + 1, beside.start(self._cast_and_plan, round + 1)
+            self._coming = round + 1, beside.start(self._cast_and_plan, round + 1)
         return found
 
     def _cast_and_plan(self, round: int) -> tuple[Cast, CohortPlan | None]:
