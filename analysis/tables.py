@@ -238,6 +238,7 @@ def own_metrics(runs: Runs) -> list[str]:
         for name in rounds.columns
         if name.startswith("server_")
         and name not in known
+        and not name.startswith(("server_confusion_", "server_per_class_"))
         and rounds[name].notna().any()
         and not rounds[name].equals(rounds["server_accuracy"])
     ]

@@ -79,6 +79,10 @@ ABOUT = {
         "measure every client at the end, for figures of fairness; `auto`: where it costs less "
         "than a tenth of the run"
     ),
+    "evaluation.metrics": "[names of what is measured](writing-a-model.md) beyond loss and "
+    "accuracy, in training, on clients and server: of classes `f1`, `precision`, `recall`, "
+    "`balanced_accuracy`, `auc`, `per_class`, `confusion`, `top5` and the like, of numbers `mae`, "
+    "`mse`, `rmse`, `r2`",
     "evaluation.batch_size": "examples at a time; changes no figure",
     "sampling.kind": "how cohorts are drawn; by default `poisson` [with noise](privacy.md), else "
     "`uniform`",

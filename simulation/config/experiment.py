@@ -62,7 +62,7 @@ OMIT_IF_DEFAULT = (
 OMIT_KEYS_IF_DEFAULT = {
     "training": ("class_weight", "decay", "local_steps"),
     "partition": ("law",),
-    "evaluation": ("personal", "all_clients"),
+    "evaluation": ("personal", "all_clients", "metrics"),
     "data": ("label_type", "weight", "encode", "scale"),
 }
 """Keys of tables that came later still: they count only where they differ from the default."""
@@ -240,9 +240,10 @@ class Experiment(Section):
         # Wherever a file is: its content decides.
         found = self.model_dump(mode="json", exclude=OMIT_PLACES | dict.fromkeys(left_out, True))
         for table, keys in OMIT_KEYS_IF_DEFAULT.items():
-            fields = type(getattr(self, table)).model_fields
+            section = getattr(self, table)
+            fields = type(section).model_fields
             for key in keys:
-                if table in found and found[table][key] == fields[key].default:
+                if table in found and getattr(section, key) == fields[key].default:
                     del found[table][key]
         # Which draws there are is said by what was revised: independent ones are the older.
         found.get("realism", {}).pop("straggler_draws", None)

@@ -21,6 +21,7 @@ from simulation.config.decay import Decay
 from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
 from simulation.config.initial import sha256_of
 from simulation.config.local_work import Batch, Epochs
+from simulation.config.metrics import MetricNames
 from simulation.config.optimizer import Optimizer, OptimizerField, without_momentum
 from strategies import checks
 
@@ -238,6 +239,7 @@ class Evaluation(Section):
 
     ``personal``: on the server's test set, measure the clients' own models and record their mean.
     Where layers stay on clients the server's model is not whole: without it nothing is measured.
+    ``metrics``: names of what is measured beyond loss and accuracy.
     ``all_clients``: every client at the end (see :mod:`simulation.rounds.fairness`); ``"auto"``:
     where it costs less than a tenth of the run.
     """
@@ -246,6 +248,7 @@ class Evaluation(Section):
     personal: bool = False
     clients: bool = True
     every: Count = 1
+    metrics: MetricNames = ()
     batch_size: Count = 500
     all_clients: bool | Literal["auto"] = "auto"
 

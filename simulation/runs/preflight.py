@@ -111,6 +111,26 @@ def check_realism(experiment: Experiment, ours: bool) -> None:
         )
 
 
+def check_metrics(experiment: Experiment, ours: bool) -> None:
+    """Raise ConfigError for metrics by name where clients answer by messages, which lack counts.
+
+    Args:
+        experiment: the experiment.
+        ours: whether the strategy is one of our algorithms, not a Flower object.
+    """
+    names = ", ".join(experiment.evaluation.metrics)
+    if names and experiment.resources.engine == "flower":
+        raise ConfigError(
+            "evaluation.metrics must be left out with the engine 'flower', whose messages hold no "
+            f"counts that could be added, got {names}"
+        )
+    if names and not ours:
+        raise ConfigError(
+            "evaluation.metrics must be left out with a Flower strategy, whose messages hold no "
+            f"counts that could be added, got {names}"
+        )
+
+
 def check_resume(experiment: Experiment, strategy: Strategy) -> None:
     """Raise ConfigError when what clients keep is not in the checkpoint.
 

@@ -95,6 +95,7 @@ def simulate(
         run_folder.check_free(path)
     preflight.check(experiment, path, resume)
     preflight.check_realism(experiment, isinstance(chosen, Federated))
+    preflight.check_metrics(experiment, isinstance(chosen, Federated))
     preflight.check_devices(experiment, chosen)
     with ExitStack() as stack:
         stack.enter_context(termination())

@@ -106,7 +106,8 @@ def kind_of_group(experiment: Experiment) -> Any:
     training = experiment.training.model_dump_json(exclude=numbers)
     # A function of one's own may build another model from another seed.
     seed = experiment.seed if ":" in experiment.model else None
-    return same, training, seed, essence(rule.hook), rule.own, rule.full_batch
+    named = experiment.evaluation.metrics
+    return same, training, named, seed, essence(rule.hook), rule.own, rule.full_batch
 
 
 class DataOnce:

@@ -158,7 +158,8 @@ def kind_of(experiment: Experiment, rule: ClientRule, data: Dataset) -> Any:
         if experiment.training.learning_rate is not None:  # It is a number that they are given.
             numbers.add("learning_rate")
     training = experiment.training.model_dump_json(exclude=numbers)
-    return model, init, arrays, training, essence(rule.hook), rule.own, computing
+    named = experiment.evaluation.metrics
+    return model, init, arrays, training, essence(rule.hook), rule.own, computing, named
 
 
 def essence(value: Any, depth: int = 5) -> Any:

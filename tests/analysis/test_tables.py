@@ -284,11 +284,13 @@ def test_metrics_of_the_models_own_have_tables(make_study, tmp_path: Path) -> No
             found = line["server_accuracy"]
             own = {"server_auc": found / 2, "server_mae": 1 - found, "server_right": found}
             line |= own  # the last is the model's own name for its accuracy
+            line |= {"server_confusion_0_1": 3, "server_per_class_0": 0.5}
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     runs = load(tmp_path)
     made = {table.name: table for table in all_tables(runs)}
     assert {"final_server_auc", "final_server_mae"} <= set(made)
     assert "final_server_right" not in made
+    assert not [name for name in made if "confusion" in name or "per_class" in name]
     best = {
         name: {row[0].text for row in made[name].rows if row[1].bold}
         for name in ("final_server_accuracy", "final_server_auc", "final_server_mae")

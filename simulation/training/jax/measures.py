@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,14 @@ from simulation.training.backend import ModelError
 from simulation.training.keras import accuracy, losses, private
 from simulation.training.keras.accuracy import PLAIN, Accuracy
 from simulation.training.keras.measuring import MetricColumns, described, fitting, flattened
+from simulation.training.keras.named_metrics import (
+    Added,
+    NamedMetrics,
+    beside,
+    joined_names,
+    named_metrics,
+    scores_are_logits,
+)
 from simulation.training.measured import Described
 
 
@@ -28,6 +37,8 @@ class Measures:
         weights: the example's weight [1], where examples have one.
         classes: number of classes of the dataset, None where it has none.
         chosen: whether Sunflower chose the loss.
+        asked: names of metrics beside those that it is compiled with.
+        targets: those of all examples.
 
     Raises:
         ModelError: when loss or metrics do not fit output and targets.
@@ -35,7 +46,8 @@ class Measures:
 
     def __init__(
         self, model: keras.Model, y: NDArray[Any], output: NDArray[Any], weights: Any,
-        classes: int | None, chosen: bool,
+        classes: int | None, chosen: bool, asked: Sequence[str] = (),
+        targets: NDArray[Any] | None = None,
     ) -> None:  # fmt: skip
         self.chosen = chosen
         target, given = jnp.asarray(y), jnp.asarray(output)
@@ -45,7 +57,11 @@ class Measures:
                 compiled.build(target, given)
             self.loss, _ = losses.resolved(model, target, given)
             self.accuracy = accuracy.choose(model, target, given, classes)
-            self.metrics = Metrics(model, self.accuracy)
+            named = named_metrics(
+                asked, self.accuracy, scores_are_logits(model, self.loss), given,
+                y if targets is None else targets, model.name,
+            )  # fmt: skip
+            self.metrics = Metrics(model, self.accuracy, named)
             each = self._try(model, target, given, weights)
         self.by_batches = not each or self.metrics.size > 0
         """Whether evaluation takes batch by batch of one client, as Keras' ``evaluate`` does."""
@@ -85,12 +101,16 @@ class Metrics(MetricColumns):
     Args:
         model: a compiled model whose metrics are built.
         accuracy: the one that is measured anyway.
+        named: those that an experiment names, if any.
 
     Raises:
-        ModelError: for metrics of the model's or its layers' own.
+        ModelError: for metrics of the model's or its layers' own, or one that the model is compiled
+            with and that is named too.
     """
 
-    def __init__(self, model: keras.Model, accuracy: Accuracy | None) -> None:
+    def __init__(
+        self, model: keras.Model, accuracy: Accuracy | None, named: NamedMetrics | None = None
+    ) -> None:
         compiled, mean = private.compiled_metrics(model), private.loss_tracker(model)
         others = [m for m in model.metrics if m is not mean and m is not compiled]
         if others:
@@ -102,16 +122,27 @@ class Metrics(MetricColumns):
         plain = compiled is None or {m.name for m in compiled.metrics} <= known
         self._whole = None if plain else compiled
         self._known = {"loss", *known}
-        self.variables: list[Any] = [] if plain else list(compiled.variables)
+        self._own: list[Any] = [] if plain else list(compiled.variables)
+        self._added = None if named is None else Added(named)
+        self.variables = [*self._own, *([] if self._added is None else [self._added.variable])]
         self.size = sum(int(np.prod(v.shape)) for v in self.variables)
         self.names: tuple[str, ...] = ()
         self._results: Any = None
         if self._whole is not None:
-            flat = jax.ShapeDtypeStruct((self.size,), jnp.float32)
+            size = sum(int(np.prod(v.shape)) for v in self._own)
+            flat = jax.ShapeDtypeStruct((size,), jnp.float32)
             self.names = tuple(jax.eval_shape(self._values, flat))
+        if named is not None:
+            self.names = joined_names(model, self.names, named)
 
     def update(self, y: Any, output: Any, weights: Any, counts: Any) -> None:
         """Let the metrics see a batch, of whose rows those count that ``counts`` says."""
+        if self._added is not None:
+            seen = jax.lax.stop_gradient(output)
+            mask = private.mask_of(output)
+            if mask is not None:
+                private.set_mask(seen, mask)
+            self._added.see(y, seen, counts)
         if self._whole is None:
             return
         by_weight = private.weighted_metrics(self._whole) if weights is not None else []
@@ -124,14 +155,22 @@ class Metrics(MetricColumns):
 
     @override
     def results(self, states: NDArray[Any]) -> NDArray[np.float64]:
+        size = sum(int(np.prod(v.shape)) for v in self._own)
+        named = None if self._added is None else self._added.metrics
+        return beside(self._compiled(states[:, :size]), named, states[:, size:])
+
+    def _compiled(self, states: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the values of the metrics that the model is compiled with."""
+        if self._whole is None:
+            return np.zeros((len(states), 0))
         if self._results is None:
             self._results = jax.jit(lambda flat: jnp.asarray([*self._values(flat).values()]))
         rows = [np.asarray(self._results(np.asarray(row, np.float32))) for row in states]
-        return np.array(rows, np.float64).reshape(len(states), len(self.names))
+        return np.array(rows, np.float64).reshape(len(states), -1)
 
     def _values(self, flat: Any) -> dict[str, Any]:
         pairs, at = [], 0
-        for variable in self.variables:
+        for variable in self._own:
             size = int(np.prod(variable.shape))
             part = flat[at : at + size].reshape(variable.shape).astype(variable.dtype)
             pairs.append((variable, part))

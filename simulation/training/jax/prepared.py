@@ -71,7 +71,10 @@ class PreparedModel:
         self._rate = next((i for i, v in enumerate(variables) if v is rate), None)
         self.slots = self.without_rate(variables)
         weights = np.ones(1, np.float32) if weighted else None
-        self.measures = Measures(self.keras, y[:1], output, weights, classes, default is not None)
+        self.measures = Measures(
+            self.keras, y[:1], output, weights, classes, default is not None,
+            experiment.evaluation.metrics, y,
+        )  # fmt: skip
         self.metrics = self.measures.metrics
 
     def built(self, seed: int) -> keras.Model:

@@ -18,6 +18,7 @@ from typing_extensions import override
 from simulation.training.keras import private
 from simulation.training.keras.accuracy import PLAIN, Accuracy
 from simulation.training.keras.measuring import MetricColumns, flattened
+from simulation.training.keras.named_metrics import Added, NamedMetrics, beside, joined_names
 
 
 class KerasMetrics(MetricColumns):
@@ -26,9 +27,15 @@ class KerasMetrics(MetricColumns):
     Args:
         model: a compiled model whose metrics are built.
         accuracy: the one that is measured anyway.
+        named: those that an experiment names, if any.
+
+    Raises:
+        ModelError: for one that the model is compiled with and that is named too.
     """
 
-    def __init__(self, model: keras.Model, accuracy: Accuracy | None) -> None:
+    def __init__(
+        self, model: keras.Model, accuracy: Accuracy | None, named: NamedMetrics | None = None
+    ) -> None:
         self.model = model
         loss = private.loss_tracker(model)
         found = [m for m in model.metrics if m is not loss]
@@ -39,18 +46,24 @@ class KerasMetrics(MetricColumns):
         )
         self.metrics = [] if plain else found
         self._known = {"loss", *known}
-        self.variables = [v for m in self.metrics for v in m.variables]
+        self._own = [v for m in self.metrics for v in m.variables]
+        self._added = None if named is None else Added(named)
+        self.variables = [*self._own, *([] if self._added is None else [self._added.variable])]
         self.size = sum(int(np.prod(v.shape)) for v in self.variables)
         self._results: Any = None
         self.names: tuple[str, ...] = ()
         if self.metrics:
             self.reset()
             self.names = tuple(flattened(self._values(), self._known))
+        if named is not None:
+            self.names = joined_names(model, self.names, named)
 
     def reset(self) -> None:
         """Let every metric have seen nothing."""
         for metric in self.model.metrics:
             metric.reset_state()
+        if self._added is not None:
+            self._added.variable.assign(tf.zeros(self._added.variable.shape))
 
     def take(self) -> tf.Tensor:
         """Return the variables [S]."""
@@ -59,31 +72,37 @@ class KerasMetrics(MetricColumns):
 
     def put(self, flat: tf.Tensor) -> None:
         """Set the variables from a vector [S]."""
-        if not self.variables:
-            return
-        parts = tf.split(flat, [int(np.prod(v.shape)) for v in self.variables])
-        for variable, part in zip(self.variables, parts, strict=True):
-            variable.assign(tf.cast(tf.reshape(part, variable.shape), variable.dtype))
+        _put(self.variables, flat)
 
     def update(self, x: Any, y: Any, output: Any, weights: Any) -> None:
         """Let the metrics see a batch."""
         if self.metrics:
             self.model.compute_metrics(x, y, output, sample_weight=weights)
+        if self._added is not None:
+            self._added.see(y, output)
 
     @override
     def results(self, states: NDArray[Any]) -> NDArray[np.float64]:
+        size = sum(int(np.prod(v.shape)) for v in self._own)
+        named = None if self._added is None else self._added.metrics
+        return beside(self._compiled(states[:, :size]), named, states[:, size:])
+
+    def _compiled(self, states: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the values of the metrics that the model is compiled with."""
+        if not self._own:
+            return np.zeros((len(states), 0))
         if self._results is None:
 
             def results(flat: tf.Tensor) -> tf.Tensor:
-                self.put(flat)
+                _put(self._own, flat)
                 values = flattened(self._values(), self._known)
                 return tf.stack([tf.cast(v, tf.float32) for v in values.values()])
 
-            signature = [tf.TensorSpec([self.size], tf.float32)]
+            signature = [tf.TensorSpec([states.shape[1]], tf.float32)]
             graph = tf.function(results, input_signature=signature, autograph=False)
             self._results = graph.get_concrete_function()
         rows = [self._results(tf.constant(row, tf.float32)).numpy() for row in states]
-        return np.array(rows, np.float64).reshape(len(states), len(self.names))
+        return np.array(rows, np.float64).reshape(len(states), -1)
 
     def _values(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -91,3 +110,12 @@ class KerasMetrics(MetricColumns):
             value = metric.result()
             found |= value if isinstance(value, dict) else {metric.name: value}
         return found
+
+
+def _put(variables: list[keras.Variable], flat: tf.Tensor) -> None:
+    """Set variables from a vector of all of them."""
+    if not variables:
+        return
+    parts = tf.split(flat, [int(np.prod(v.shape)) for v in variables])
+    for variable, part in zip(variables, parts, strict=True):
+        variable.assign(tf.cast(tf.reshape(part, variable.shape), variable.dtype))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from simulation.training.backend import ModelError
 from simulation.training.keras import accuracy, losses, private
 from simulation.training.keras.measuring import described, fitting
+from simulation.training.keras.named_metrics import named_metrics, scores_are_logits
 from simulation.training.measured import Described
 from simulation.training.tensorflow import steps
 from simulation.training.tensorflow.keras_metrics import KerasMetrics
@@ -26,6 +29,8 @@ class Measures:
         weights: the example's weight [1], where examples have one.
         classes: number of classes of the dataset, None where it has none.
         chosen: whether Sunflower chose the loss.
+        asked: names of metrics beside those that it is compiled with.
+        targets: those of all examples.
 
     Raises:
         ModelError: when loss or metrics do not fit output and targets.
@@ -40,6 +45,8 @@ class Measures:
         weights: NDArray[Any] | None,
         classes: int | None,
         chosen: bool,
+        asked: Sequence[str] = (),
+        targets: NDArray[Any] | None = None,
     ) -> None:
         self.chosen = chosen
         target = tf.constant(y)
@@ -47,10 +54,25 @@ class Measures:
             self._try(model, x, target, output, weights)
             self.loss, _ = losses.resolved(model, target, output)
             self.accuracy = accuracy.choose(model, target, output, classes)
-            self.metrics = KerasMetrics(model, self.accuracy)
+            if asked:
+                self._check_steps(model, asked)
+            named = named_metrics(
+                asked, self.accuracy, scores_are_logits(model, self.loss), output,
+                y if targets is None else targets, model.name,
+            )  # fmt: skip
+            self.metrics = KerasMetrics(model, self.accuracy, named)
             each = losses.by_example(model, target, output, weights)
         self.by_batches = not each or self.metrics.size > 0
         """Whether evaluation takes batch by batch of one client, as Keras' ``evaluate`` does."""
+
+    @staticmethod
+    def _check_steps(model: keras.Model, asked: Sequence[str]) -> None:
+        for name in ("train_step", "test_step"):
+            if getattr(type(model), name) is not getattr(keras.Model, name):
+                raise ModelError(
+                    f"evaluation.metrics must be left out for model {model.name!r}, whose own "
+                    f"{name} says what it measures, got {', '.join(asked)}"
+                )
 
     @staticmethod
     def _try(model: keras.Model, x: Any, y: Any, output: Any, weights: Any) -> None:

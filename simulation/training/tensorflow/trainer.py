@@ -97,8 +97,9 @@ class TensorFlowTrainer:
         weights = {"weights": np.ones(1, np.float32)} if weighted else {}
         self._like = (one, y[:1], weights)
         self.measures = Measures(
-            self.model, like, y[:1], output, weights.get("weights"), classes, default is not None
-        )
+            self.model, like, y[:1], output, weights.get("weights"), classes, default is not None,
+            experiment.evaluation.metrics, y,
+        )  # fmt: skip
         trainable = self.model.trainable_variables
         tracked = [*trainable, *statistics(self.model)]
         self.spec = Spec(
