@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -142,9 +143,7 @@ def methods(
     sizes = {c.get("parameters") for c in runs.configs.values()} - {None}
     count = f"{sizes.pop():,}".replace(",", r"\,") if len(sizes) == 1 else ""
     size = f" ({count} parameters)" if count else ""
-    training = [
-        text.format(found) for column, text in TRAINING if (found := say(column)) not in ("", "0")
-    ]
+    training = local_training(runs)
     detail = f" with {', '.join(training)}" if training else ""
     sentences.append(f"Clients train the {say('model')} model{size}{detail}.")
     rivals = [x for x in order(runs.table["label"]) if modes[x] == "federated"]
@@ -161,6 +160,19 @@ def methods(
     )
     sentences += computing(runs)
     return " ".join(sentences), list(entries.values())
+
+
+def local_training(runs: Runs) -> list[str]:
+    """Return what is said of local training; epochs only of runs that do not count steps."""
+    found, by_epochs = [], runs
+    if "training.local_steps" in runs.table:
+        by_epochs = replace(runs, table=runs.table[runs.table["training.local_steps"].isna()])
+    for column, text in TRAINING:
+        among = by_epochs if column == "training.local_epochs" else runs
+        values = values_of(among, column, pooled=False)
+        if values and (said := latex_escape(listing(values))) != "0":
+            found.append(text.format(said))
+    return found
 
 
 def computing(runs: Runs) -> list[str]:

@@ -111,6 +111,21 @@ def test_methods_say_what_the_runs_say(study: Path) -> None:
     assert f"{ALPHA} in {{0.1, 1}}" in readable
 
 
+def test_methods_tell_epochs_only_where_no_steps_are_counted(tmp_path, make_run) -> None:
+    for name, training in (
+        ("steps", {"local_epochs": 1, "local_steps": 5, "batch_size": 32}),
+        ("epochs", {"local_epochs": 2, "local_steps": None, "batch_size": 32}),
+    ):
+        folder = tmp_path / name
+        make_run(folder / "run", rounds=1, per_client=False, experiment={"training": training})
+    text, _ = methods(load(tmp_path / "steps"))
+    assert "with 5 local step(s), batch size 32." in text
+    text, _ = methods(load(tmp_path / "epochs"))
+    assert "with 2 local epoch(s), batch size 32." in text
+    text, _ = methods(load(tmp_path))
+    assert "with 2 local epoch(s), 5 local step(s), batch size 32." in text
+
+
 def test_methods_name_every_setting_with_its_source(tmp_path, make_run) -> None:
     sources = {
         "partition": [("dirichlet", "yurochkin2019bayesian,li2022silos"),

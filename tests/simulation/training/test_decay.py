@@ -14,16 +14,13 @@ from simulation.config.decay import Decay
 from simulation.config.errors import ConfigError, RunError
 from simulation.config.experiment import Experiment, parse
 from simulation.population.deal import prepare
-from simulation.runs.run import make_strategy, simulate
+from simulation.runs.run import simulate
 from simulation.training.backend import ModelError
 from simulation.worker.executor import Executor
-from simulation.worker.group_trainer import RoundInputs
 from simulation.worker.setup import Setup
-from strategies.reducers import FairMean
 from tests.simulation.same_bits import Seeing
+from tests.simulation.training.decay_cases import BASE, RATE, ROUNDS, STRATEGIES, check
 from tests.simulation.training.test_optimizers import HERE
-
-RATE, ROUNDS = 0.2, 6
 
 CASES: list[tuple[dict[str, Any], Callable[[int], float]]] = [
     ({"kind": "exponential", "factor": 0.9}, lambda r: 0.9 ** (r - 1)),
@@ -49,38 +46,9 @@ def test_formulas(decay: dict[str, Any], formula: Callable[[int], float]) -> Non
     np.testing.assert_allclose(found, [formula(r) for r in range(1, ROUNDS + 1)], rtol=1e-12)
 
 
-BASE: dict[str, Any] = {
-    "dataset": "fashion-mnist-mini", "model": "logistic", "clients": 6, "rounds": ROUNDS,
-    "training": {"learning_rate": RATE, "batch_size": 6000, "decay": CASES[0][0]},
-    "partition": {"alpha": 0.5}, "resources": {"engine": "inline"},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("strategy", ["fedavg", "scaffold", "q-fedavg", "fednova"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_sees_the_rate_of_the_round(strategy: str) -> None:
-    """One step on all examples: the delta is the rate times a gradient that stays the same."""
-    wanted = parse(BASE | {"strategy": strategy})
-    algorithm = make_strategy(wanted).algorithm  # type: ignore[attr-defined]
-    executor = Executor(Setup(wanted, algorithm.client, algorithm.reducer), *prepare(wanted))
-    trainer = executor.trainer
-    shared = {"c": np.full(trainer.spec.trainable_size, 0.01, np.float32)}
-    shared = shared if strategy == "scaffold" else {}
-    model = trainer.info.initial
-    one = executor.train_clients([2], RoundInputs(1, model, shared), [None])[0].update
-    assert one.learning_rate == pytest.approx(RATE, rel=1e-6)
-    gradient = -one.delta / one.learning_rate
-    assert np.abs(gradient).max() > 1e-3
-    for round in (2, 5):
-        rate = RATE * CASES[0][1](round)
-        found = executor.train_clients([2], RoundInputs(round, model, shared), [None])[0].update
-        assert found.learning_rate == pytest.approx(rate, rel=1e-6)
-        np.testing.assert_allclose(found.delta, -rate * gradient, atol=1e-6)
-        if strategy == "scaffold":  # c_i+ = c_i - c + (x - y) / (K eta), of c_i = 0 and K = 1.
-            (change,) = found.extras.values()
-            expected = -shared["c"] - found.delta.astype(np.float64) / rate
-            np.testing.assert_allclose(change, expected, atol=1e-6)
-        if strategy == "q-fedavg":
-            assert FairMean().constant(found) == pytest.approx(1 / rate, rel=1e-6)
+    check("tensorflow", strategy)
 
 
 def test_the_same_on_the_workers_and_by_messages(tmp_path: Path) -> None:
