@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.encodings import compression
 from analysis.runs import Runs
 from analysis.sources import BIBTEX
 from analysis.text import latex_escape, listing, number
@@ -74,7 +75,7 @@ def behaviour(runs: Runs, cite: Cite) -> list[str]:
         if kind in SAMPLINGS:
             found.append(_filled(*SAMPLINGS[kind], cite))
     found += _attacks(runs, cite)
-    return found + _realism(runs, cite)
+    return found + compression(runs, cite) + _realism(runs, cite)
 
 
 def _attacks(runs: Runs, cite: Cite) -> list[str]:

@@ -87,6 +87,15 @@ ABOUT = {
     "sampling.kind": "how cohorts are drawn; by default `poisson` [with noise](privacy.md), else "
     "`uniform`",
     "sampling.candidates": "clients that `power-of-choice` asks for their loss",
+    "compression.kind": "[how clients encode their updates](compression.md)",
+    "compression.fraction": "of the entries, for `top-k` and `random-k`; 0.01 by default",
+    "compression.bits": "of an entry: for `qsgd`, 4 by default; for `rounding`, 8",
+    "compression.bucket": "entries with one norm, for `qsgd`; 512 by default",
+    "compression.stochastic": "for `rounding`: at random (the default) or to the nearest",
+    "compression.rank": "of each matrix, for `low-rank`; 2 by default",
+    "compression.step": "how far the server moves an entry, for `majority-vote`",
+    "compression.error_feedback": "clients keep what they have not sent for their next update; the "
+    "default with `top-k`, `random-k`, `sign` and `low-rank`, to be had with `rounding`",
     "attack.kind": "what attackers send; none by default",
     "attack.fraction": "part of the registered clients that attacks",
     "attack.strength": "of the attack; each kind has its own default",
@@ -123,8 +132,8 @@ alpha = 0.3
 sunflower run experiment.toml --rounds 3 --set training.momentum=0.9
 ```
 
-`partition`, `strategy`, `sampling`, `attack`, `devices` and `schedule` may be written as a string,
-which is their name, and `init` as one, which is its path.
+`partition`, `strategy`, `sampling`, `attack`, `compression`, `devices` and `schedule` may be
+written as a string, which is their name, and `init` as one, which is its path.
 In a study file all of them stand under `experiment`, beside [the study's own keys](#a-study).
 """
 

@@ -5,7 +5,8 @@ Messages to a client hold ``arrays`` (the weights by path), ``config`` (``server
 [T] vector by name). Replies hold ``arrays`` (the weights after training), ``metrics`` (with
 ``num-examples`` and, where the algorithm needs them, ``num-steps``,
 ``learning-rate``, ``momentum``, ``nesterov`` and ``initial_loss``) and, if the client rule uploads
-any, ``extras``.
+any, ``extras``. Clients that encode their updates send ``encoded`` in the place of ``arrays``
+(:mod:`strategies.encodings.reading`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from flwr.supercore import log
 from strategies.accounting import Account, check_sampling
 from strategies.algorithm import Algorithm
 from strategies.cohort import EVALUATE, TRAIN, Cohort
+from strategies.encodings.reading import Reader
 from strategies.privacy import GaussianNoise, check_model
 from strategies.protocols import Round, State
 from strategies.reducing import bound, finish
@@ -104,6 +106,8 @@ class Federated(Strategy):
         self.evaluate = evaluate
         self.spec = spec
         self.seeded_noise = seeded_noise
+        self.reader: Reader | None = None
+        """Reads updates of clients that encode them; None: they send whole arrays."""
         self._seed: int | None = self.cohort.seed
         self._now = algorithm
         self._state: State | None = None
@@ -212,7 +216,7 @@ class Federated(Strategy):
         spec, reducer = self._layout.spec, bound(self._now.reducer, self._shared)
         partial = None
         for reply in valid:
-            update = self._layout.update(reply, self._model)
+            update = self._layout.update(reply, self._model, self.reader, server_round)
             partial = reducer.fold(partial, update)
             if self.cohort.kind == "power-of-choice":
                 self._reports.add([update.client], [update.metrics.get("loss", np.nan)])
@@ -269,14 +273,21 @@ class _Layout:
             {k: Array(np.asarray(weights[k]).astype(self.dtypes[k])) for k in self.keys}
         )
 
-    def update(self, reply: Message, model: Vector) -> Update:
+    def update(
+        self, reply: Message, model: Vector, reader: Reader | None, server_round: int
+    ) -> Update:
         """Return what a client's reply says, as an update of ``model``."""
-        metrics = _metrics(reply)
+        metrics, delta = _metrics(reply), None
+        if reader is not None:
+            client = int(_number(metrics.get("partition-id", reply.metadata.src_node_id)))
+            delta = reader.delta(reply, self.spec, server_round, client)
+        if delta is None:
+            delta = self.ravel(reply.content.array_records["arrays"]) - model
         extras = reply.content.array_records.get("extras", ArrayRecord())
         return Update(
             client=reply.metadata.src_node_id,
             examples=int(_number(metrics["num-examples"])),
-            delta=self.ravel(reply.content.array_records["arrays"]) - model,
+            delta=delta,
             steps=int(_number(metrics.get("num-steps", 1))),
             extras={name: array.numpy() for name, array in extras.items()},
             metrics=_measured(metrics),

@@ -88,7 +88,9 @@ class Clipped:
         if not isfinite(size):
             nothing = np.zeros_like(update.delta)
             return replace(update, delta=nothing, moved=nothing)
-        moved = replace(update, moved=update.delta)
+        # Of an update that was encoded, the client's own delta is known already.
+        own = update.delta if update.moved is None else update.moved
+        moved = replace(update, moved=own)
         if size <= self.norm:
             return moved
         return replace(moved, delta=times(update.delta, self.norm / size))

@@ -22,7 +22,7 @@ class Update:
             ``initial_loss`` if the client rule asks for it).
         learning_rate: of the client's optimiser, 0 where there is no single one.
         momentum, nesterov: of its SGD.
-        moved: the delta before clipping, where it was clipped: how far the client moved.
+        moved: the delta before encoding and clipping, where there is any: how far the client moved.
         trainable: T, how many leading entries of delta are trainable; None means all.
     """
 

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from simulation.config import cohorts, decay, ending, plugins, scheduling
+from simulation.config.compression import Compression
 from simulation.config.devices import Devices
 from simulation.config.ending import Save, Stop
 from simulation.config.errors import ConfigError
@@ -55,7 +56,7 @@ WEIGHTED = ("by-size", "power-of-choice")
 """Kinds of sampling that go by the clients' sizes."""
 
 OMIT_IF_DEFAULT = (
-    "sampling", "attack", "data", "init", "devices", "schedule", "stop", "save",
+    "sampling", "attack", "data", "init", "devices", "schedule", "stop", "save", "compression",
 )  # fmt: skip
 """Tables that count for the identity of a run only where they differ from the default."""
 
@@ -72,7 +73,7 @@ OMIT_PLACES: dict[str, Any] = {"init": {"path"}, "devices": {"path", "trace"}}
 
 SHORT = {
     "strategy": "name", "partition": "kind", "sampling": "kind", "attack": "kind", "init": "path",
-    "devices": "kind", "schedule": "kind",
+    "devices": "kind", "schedule": "kind", "compression": "kind",
 }  # fmt: skip
 """Tables that may be written as a string, and the key that it stands for."""
 
@@ -108,6 +109,7 @@ class Experiment(Section):
     evaluation: Evaluation = Evaluation()
     sampling: Sampling = Sampling()
     attack: Attack = Attack()
+    compression: Compression = Compression()
     faults: Faults = Faults()
     realism: Realism = Realism()
     devices: Devices | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config import flower_sampling, plugins
+from simulation.config.compression import compressed
 from simulation.config.errors import ConfigError, RunError
 from simulation.config.experiment import Experiment
 from simulation.config.privacy import check_sampling
@@ -80,12 +81,13 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
     if isinstance(strategy, Federated):
         return _prepared(experiment, strategy)
     flower_sampling.check(strategy, experiment)
-    return strategy
+    return compressed(experiment, strategy)
 
 
 def _prepared(experiment: Experiment, strategy: Federated) -> Federated:
     """Check who takes part, and get noise for differential privacy ready, if there is any."""
     check_sampling(experiment, strategy)
+    strategy = compressed(experiment, strategy)
     if strategy.algorithm.noise is not None:
         strategy = copy(strategy)  # The noise that is found for these rounds is of this run alone.
         strategy.prepare(experiment.rounds, experiment.clients)

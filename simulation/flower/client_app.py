@@ -29,6 +29,7 @@ from simulation.worker.client_state import ClientState, state_after
 from simulation.worker.executor import Executor
 from simulation.worker.group_trainer import RoundInputs
 from strategies.adaptive import proximal_as_told
+from strategies.encodings.reading import ENCODED, record_of
 
 NUMBERS = ("partition-id", "num-partitions")
 """What a node's configuration tells of its client."""
@@ -38,6 +39,9 @@ OWN = "sunflower.own"
 
 LOCAL = ".local"
 """Name of the weights that stay on a client, in that record."""
+
+ERROR = ".error"
+"""Name of what it has not sent of its updates."""
 
 _proximal: WeakKeyDictionary[Executor, Trainer] = WeakKeyDictionary()
 """Trainers for messages that ask for Flower's proximal term, by executor."""
@@ -58,11 +62,17 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
         model = to_vector(here.trainer.spec, arrays_of(message.content))
         trained = _train(here, client, model, message.content, _kept(context))
         keeps = state_after(trained)
-        kept = {**keeps.own} if keeps.local is None else {**keeps.own, LOCAL: keeps.local}
+        beside = {LOCAL: keeps.local, ERROR: keeps.error}
+        kept = {**keeps.own} | {k: v for k, v in beside.items() if v is not None}
         if kept:
             context.state[OWN] = to_record(kept)
-        arrays = to_arrays(here.trainer.spec, model + trained.update.delta)
-        content = RecordDict({"arrays": arrays, "metrics": _told(here, client, trained)})
+        content = RecordDict({"metrics": _told(here, client, trained)})
+        delta, cut = trained.update.delta, here.trainer.spec.trainable_size
+        encoded = None if here.encoder is None else here.encoder.message(trained)
+        if encoded is None:
+            content["arrays"] = to_arrays(here.trainer.spec, model + delta)
+        else:
+            content[ENCODED] = record_of(encoded, delta[cut:])
         if trained.update.extras:
             content["extras"] = to_record(trained.update.extras)
         return Message(content, reply_to=message)
@@ -152,8 +162,8 @@ def _kept(context: Context) -> ClientState | None:
     if found is None:
         return None
     own = {name: array.numpy() for name, array in found.items()}
-    local = own.pop(LOCAL, None)
-    return ClientState(own, local)
+    local, error = own.pop(LOCAL, None), own.pop(ERROR, None)
+    return ClientState(own, local, error=error)
 
 
 def answer(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from simulation.config.compression import encoded_bytes
 from simulation.config.experiment import Experiment
 from simulation.config.scheduling import percentile_of
 from simulation.config.sizes import FLOAT_BYTES
@@ -49,7 +50,9 @@ def world_for(strategy: Federated, engine: Engine, spec: Spec, experiment: Exper
     nothing = np.zeros(spec.size, np.float32)
     shared = algorithm.share(algorithm.init(spec, nothing), 1)
     down = FLOAT_BYTES * (travelling + sum(np.size(v) for v in shared.values()))
-    up = FLOAT_BYTES * (travelling + len(rule.uploads) * spec.trainable_size)
+    up = encoded_bytes(experiment, spec)
+    if up is None:
+        up = FLOAT_BYTES * (travelling + len(rule.uploads) * spec.trainable_size)
     sizes = engine.partition.train_sizes
     return world_of(experiment, sizes, rule.full_batch, down, up)
 

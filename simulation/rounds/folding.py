@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from simulation.config.compression import encoded_bytes
 from simulation.config.experiment import WEIGHTED, Experiment
 from simulation.config.local_work import local_work
 from simulation.config.sizes import FLOAT_BYTES
@@ -42,6 +43,7 @@ class FoldingDriver:
         self._coming: tuple[int, Callable[[], tuple[Cast, CohortPlan | None]] | None] = (0, None)
         rule = strategy.algorithm.client
         self.full_batch = rule.full_batch
+        self._encoded = encoded_bytes(experiment, spec)
         self._travelling = spec.size - len(local_entries(spec, rule.local) if rule.local else ())
 
     @property
@@ -84,7 +86,9 @@ class FoldingDriver:
         )
         # Layers that stay on the clients travel neither way.
         down = FLOAT_BYTES * (self._travelling + sum(np.size(v) for v in shared.values()))
-        up = FLOAT_BYTES * (self._travelling + sum(v.size for v in mean.extras.values()))
+        up = self._encoded
+        if up is None:
+            up = FLOAT_BYTES * (self._travelling + sum(v.size for v in mean.extras.values()))
         notes = algorithm.notes(shared, round)
         notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT}
         notes |= measured

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from simulation.config import cohorts
+from simulation.config.compression import encoding_of
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
 from simulation.config.sizes import FLOAT_BYTES, gib
@@ -68,7 +69,8 @@ def worker_bytes(parameters: int) -> int:
 
 def shared_bytes(parameters: int, experiment: Experiment, setup: Setup) -> int:
     """Return what the driver's node holds besides: updates that are kept."""
-    uploads = len(setup.rule.uploads)
+    # Of an encoded update the client's own delta is kept beside it.
+    uploads = len(setup.rule.uploads) + (encoding_of(experiment) is not None)
     keeps = setup.reducer is not None and keeps_updates(setup.reducer, setup.rule.uploads)
     return FLOAT_BYTES * parameters * cohorts.at_most(experiment) * (1 + uploads) if keeps else 0
 

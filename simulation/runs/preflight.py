@@ -10,6 +10,7 @@ from pathlib import Path
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config import initial, static
+from simulation.config.compression import encoding_of
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
 from simulation.config.sections import Resources
@@ -139,7 +140,9 @@ def check_resume(experiment: Experiment, strategy: Strategy) -> None:
         strategy: what it runs.
     """
     rule = strategy.algorithm.client if isinstance(strategy, Federated) else ClientRule()
-    if experiment.resources.engine == "flower" and (rule.own or rule.local):
+    encoding = encoding_of(experiment)
+    kept = rule.own or rule.local or (encoding is not None and encoding.feedback)
+    if experiment.resources.engine == "flower" and kept:
         raise ConfigError(
             "resources.engine must be 'ray' or 'inline' to resume a run whose clients keep state, "
             "got 'flower', which does not give it out"

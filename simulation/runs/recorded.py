@@ -114,7 +114,7 @@ class RecordedRun:
         for text in [*notes_of(experiment, strategy), *self.private.notes]:
             listener.note(text)
         if setup.shelf is not None:
-            own = len(setup.rule.own)
+            own = len(setup.rule.own) + setup.keeps_error
             client_states.check_room(path, info.spec, own, setup.rule.local, experiment)
         self._began, self._before = time.perf_counter(), start.seconds if start else 0.0
 

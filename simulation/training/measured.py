@@ -70,7 +70,9 @@ class TrainedClient:
     """An update, and what the client keeps: its rule's state and its optimiser's slots.
 
     ``counted``: what its accuracy counts, in examples; ``states``: variables [S] of the model's own
-    metrics, which add up over clients; ``local``: weights that stay on the client.
+    metrics, which add up over clients; ``local``: weights that stay on the client; ``error``: what
+    it has not sent so far [T], where updates are encoded with error feedback; ``parts``: the
+    numbers of its encoded message.
     """
 
     update: Update
@@ -79,6 +81,8 @@ class TrainedClient:
     counted: float = 0.0
     states: Vector | None = None
     local: Vector | None = None
+    error: Vector | None = None
+    parts: Mapping[str, NDArray[Any]] | None = None
 
 
 def segment_sums(values: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.float64]:

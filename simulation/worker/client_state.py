@@ -22,16 +22,18 @@ class ClientState:
         own: the client rule's vectors [T], by name.
         local: weights that stay on the client [L]; None where none do.
         slots: the optimiser's state, where it goes on from round to round.
+        error: what the client has not sent so far [T], where updates are encoded.
     """
 
     own: Mapping[str, Vector] = field(default_factory=dict)
     local: Vector | None = None
     slots: Vector | None = None
+    error: Vector | None = None
 
 
 def state_after(trained: TrainedClient) -> ClientState:
     """Return what a client keeps after training."""
-    return ClientState(trained.own, trained.local, trained.slots)
+    return ClientState(trained.own, trained.local, trained.slots, trained.error)
 
 
 class StateLayout:
@@ -48,11 +50,13 @@ class StateLayout:
             local_entries(spec, rule.local) if rule.local else None
         )
         self._names, self._size = rule.own, spec.trainable_size
-        self._keeps_slots = setup.keeps_slots
+        self._keeps_slots, self._keeps_error = setup.keeps_slots, setup.keeps_error
 
     def pack(self, state: ClientState) -> Vector:
-        """Return a state as one vector: own vectors, slots, weights that stay."""
+        """Return a state as one vector: own vectors, error, slots, weights that stay."""
         parts = [state.own[name] for name in self._names]
+        if self._keeps_error:
+            parts.append(np.zeros(self._size) if state.error is None else state.error)
         parts += [part for part in (state.slots, state.local) if part is not None]
         return np.concatenate(parts).astype(np.float32)
 
@@ -63,8 +67,10 @@ class StateLayout:
             vector, local = vector[: -len(self.local)], vector[-len(self.local) :]
         size = self._size
         own = {name: vector[i * size : (i + 1) * size] for i, name in enumerate(self._names)}
-        slots = vector[len(self._names) * size :] if self._keeps_slots else None
-        return ClientState(own, local, slots)
+        vector, error = vector[len(self._names) * size :], None
+        if self._keeps_error:
+            error, vector = vector[:size], vector[size:]
+        return ClientState(own, local, vector if self._keeps_slots else None, error)
 
     def personal(self, model: Vector, state: ClientState | None) -> Vector:
         """Put the weights that stay on a client into ``model`` [P], and return it."""

@@ -27,6 +27,7 @@ from simulation.training.trainers import example_weights, rate_in, trainer_for
 from simulation.worker import tree
 from simulation.worker.chunk import Part, merge_parts, train_chunk
 from simulation.worker.client_state import ClientState, StateLayout, state_after
+from simulation.worker.encoder import encoder_of
 from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import GroupTrainer, RoundInputs
 from simulation.worker.setup import Setup
@@ -57,10 +58,10 @@ class Executor:
         self.layout = StateLayout(setup, self.trainer.spec)
         classes = None if data.labels is None else data.classes
         self.attackers = attackers(setup.experiment, len(partition), classes)
+        self.encoder = encoder_of(setup.experiment, self.trainer.spec)
         # Where deltas are only ever summed up, they need not be written.
-        self.lazy_delta = (
-            self._only_sums(setup.reducer) and self.layout.local is None and self.attackers is None
-        )
+        read = (self.layout.local, self.attackers, self.encoder)
+        self.lazy_delta = self._only_sums(setup.reducer) and all(one is None for one in read)
         self.weights = example_weights(setup.experiment, data)
         self.train_job: TrainJob = self.train_in_group if setup.grouped else train_alone
 
@@ -222,9 +223,15 @@ class Executor:
             beside=None if beside is None else self._places(clients, beside, inputs),
         )
         done = [self.layout.keep_local(one, model) for one in self.train_job(trainer, model, job)]
-        if self.attackers is None:
+        if self.attackers is not None:
+            done = [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
+        if self.encoder is None:
             return done
-        return [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
+        kept = [None if one is None else one.error for one in states]
+        return [
+            self.encoder.sent(one, inputs.round, error)
+            for one, error in zip(done, kept, strict=True)
+        ]
 
     def _rate(self, trainer: Trainer, inputs: RoundInputs) -> float | None:
         """Return the clients' learning rate: as the strategy says, else as it is in this round."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from simulation.config.compression import encoding_of
 from simulation.config.experiment import Experiment
 from simulation.config.given import Given
 from simulation.records.client_states import StateFolder
@@ -45,6 +46,13 @@ class Setup:
         return self.experiment.mode != "federated"
 
     @property
+    def keeps_error(self) -> bool:
+        """Whether clients keep what they have not sent of their updates."""
+        encoding = encoding_of(self.experiment)
+        return encoding is not None and encoding.feedback
+
+    @property
     def keeps_state(self) -> bool:
         """Whether clients keep anything from round to round."""
-        return bool(self.rule.own or self.rule.local) or self.keeps_slots
+        own = bool(self.rule.own or self.rule.local)
+        return own or self.keeps_slots or self.keeps_error

@@ -150,6 +150,37 @@ def test_methods_name_every_setting_with_its_source(tmp_path, make_run) -> None:
             assert "\\" not in plain(text) and "$" not in plain(text)
 
 
+def test_methods_tell_how_clients_encode_what_they_send(tmp_path, make_run) -> None:
+    memory = "and keep what they have not sent for their next update (error feedback)."
+    for i, (table, sentence, keys) in enumerate([
+        ({"kind": "top-k", "fraction": 0.01, "error_feedback": True}, "Clients send the largest "
+         f"entries of their update, a fraction of 0.01, {memory}", "aji2017sparse"),
+        ({"kind": "random-k", "fraction": 0.1, "error_feedback": False}, "Clients send randomly "
+         "drawn entries of their update, a fraction of 0.1.", "stich2018sparsified"),
+        ({"kind": "qsgd", "bits": 4, "bucket": 512}, "Clients send their update in 4 bits an entry "
+         "(QSGD, buckets of 512).", "alistarh2017qsgd"),
+        ({"kind": "sign", "error_feedback": True}, "Clients send the signs of their update and the "
+         f"mean size of each weight's entries, {memory}", "karimireddy2019error"),
+        ({"kind": "majority-vote", "step": 0.001}, "Clients send the signs of their update, of "
+         "which the server takes the majority (step 0.001).", "bernstein2019signsgd"),
+        ({"kind": "ternary"}, "Clients send their update in three values (TernGrad).",
+         "wen2017terngrad"),
+        ({"kind": "rounding", "bits": 8, "error_feedback": False}, "Clients send their update "
+         "rounded to 8 bits an entry.", "suresh2017distributed"),
+        ({"kind": "low-rank", "rank": 2, "error_feedback": True}, "Clients send their update as "
+         f"matrices of rank 2 (PowerSGD), {memory}", "vogels2019powersgd"),
+    ]):  # fmt: skip
+        folder = tmp_path / str(i)
+        make_run(folder, rounds=1, per_client=False, experiment={"compression": table})
+        text, entries = methods(load(folder))
+        assert sentence in plain(text)
+        assert keys in text and keys in [bibtex_key(entry) for entry in entries]
+    two = tmp_path / "two"
+    make_run(two / "a", rounds=1, per_client=False, experiment={"compression": {"kind": "none"}})
+    make_run(two / "b", rounds=1, per_client=False, experiment={"compression": {"kind": "sign"}})
+    assert "With sign, clients send the signs" in plain(methods(load(two))[0])
+
+
 def test_citations_come_from_the_runs(tmp_path, make_run) -> None:
     folder = make_run(tmp_path / "run", "FedProx(mu=0.1)", rounds=1)
     config = json.loads((folder / "config.json").read_text())

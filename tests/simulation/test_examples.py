@@ -29,7 +29,7 @@ def test_ones_own_strategy_learns(tmp_path):
     assert accuracies[-1] > 0.5 > 0.2 > accuracies[0]
 
 
-@pytest.mark.parametrize("name", ["fedprox_synthetic", "byzantine", "heterogeneity"])
+@pytest.mark.parametrize("name", ["fedprox_synthetic", "byzantine", "heterogeneity", "compression"])
 def test_studies_fit_together(name):
     plan = expand(parse_study(read(EXAMPLES / f"{name}.toml")))
     for experiment in plan.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
+from simulation.config.compression import encoded_bytes
 from simulation.config.experiment import Experiment, parse
 from simulation.config.sections import Resources
+from simulation.config.strategy import make_strategy
 from simulation.flower.client_app import client_app
 from simulation.flower.driver import MessagingDriver
 from simulation.population.deal import prepare
@@ -66,11 +69,14 @@ def experiment_for(algorithm: Algorithm) -> Experiment:
     return EXPERIMENT.replace(model=f"{same_bits.HERE}:trainable")
 
 
-def started(grid: Any, algorithm: Algorithm, given: Any, folder: Path) -> Any:
-    shelf = StateFolder(str(folder)) if algorithm.client.own or algorithm.client.local else None
-    grid.start(
-        Setup(experiment_for(algorithm), algorithm.client, algorithm.reducer, shelf=shelf), *given
-    )
+def started(
+    grid: Any, algorithm: Algorithm, given: Any, folder: Path, experiment: Experiment | None = None
+) -> Any:
+    plan = experiment or experiment_for(algorithm)
+    setup = Setup(plan, algorithm.client, algorithm.reducer)
+    if setup.keeps_state:
+        setup = replace(setup, shelf=StateFolder(str(folder)))
+    grid.start(setup, *given)
     return grid
 
 
@@ -108,3 +114,42 @@ def test_all_engines_agree(
         sent = trained(MessagingDriver(strategy(), grid, spec, experiment), start)
     # The sums are the same, in another order; Adam's kin divide by small numbers.
     np.testing.assert_allclose(sent, folded, atol=2e-5 if name.startswith("feda") else 2e-6)
+
+
+ENCODED = [
+    ("feddyn", {"kind": "random-k", "fraction": 0.2}),
+    ("fedavg", {"kind": "majority-vote", "step": 0.01}),
+]
+
+
+@pytest.mark.parametrize(("name", "encoded"), ENCODED, ids=lambda v: str(v)[:10])
+def test_encoded_updates_are_the_same_on_all_engines(
+    name: str, encoded: dict[str, Any], given: Any, pool: Any, tmp_path: Path, identity: None
+) -> None:
+    """With the draws of each client's message, what it keeps of its errors, and the real bytes."""
+    from simulation.engines.ray.engine import RayEngine
+
+    experiment = EXPERIMENT.replace(strategy=name, cohort=4, compression=encoded)
+
+    def strategy() -> Any:
+        found: Any = make_strategy(experiment)
+        found.evaluate, found.spec = None, info.spec
+        return found
+
+    found, algorithm = [], make_strategy(experiment).algorithm  # type: ignore[attr-defined]
+    inline = answering()
+    for where, engine in (("inline", inline), ("ray", RayEngine(Resources(), pool=pool))):
+        ready = started(engine, algorithm, given, tmp_path / where, experiment)
+        info = ready.info()
+        found.append(trained(FoldingDriver(strategy(), ready, info.spec, experiment), info.initial))
+    engine.close()
+    assert found[0].tobytes() == found[1].tobytes()
+    assert np.abs(found[0] - info.initial).max() > 1e-4
+    with in_memory(client_app(lambda _: inline._executor), CLIENTS) as grid:
+        driver = MessagingDriver(strategy(), grid, info.spec, experiment)
+        sent = trained(driver, info.initial)
+        once = driver.train(ROUNDS + 1, sent)
+    np.testing.assert_allclose(sent, found[0], atol=2e-6)
+    length = encoded_bytes(experiment, info.spec)
+    headers = 2 * 128  # of the two arrays in a Flower message
+    assert length is not None and once.bytes_up == 4 * (length + headers)

@@ -1,0 +1,60 @@
+"""How clients encoded what they sent, in words with their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from analysis.runs import Runs
+from analysis.sources import BIBTEX
+from analysis.text import latex_escape, listing, number
+
+ENCODINGS = {
+    "top-k": ("the largest entries of their update{}, a fraction of {fraction}", "aji"),
+    "random-k": ("randomly drawn entries of their update{}, a fraction of {fraction}", "stich"),
+    "qsgd": ("their update in {bits} bits an entry (QSGD{}, buckets of {bucket})", "qsgd"),
+    "sign": ("the signs of their update and the mean size of each weight's entries{}", "ef-sign"),
+    "majority-vote": (
+        "the signs of their update, of which the server takes the majority (step {step}){}",
+        "vote",
+    ),
+    "ternary": ("their update in three values (TernGrad{})", "terngrad"),
+    "rounding": ("their update rounded to {bits} bits an entry{}", "suresh"),
+    "low-rank": ("their update as matrices of rank {rank} (PowerSGD{})", "powersgd"),
+}
+"""What clients send, with the options by their keys, and the source."""
+
+
+def compression(runs: Runs, cite: Callable[..., str]) -> list[str]:
+    """Return a sentence for each encoding that a run used."""
+    column, found = "compression.kind", []
+    table = runs.table[runs.table["mode"] == "federated"]
+    if column not in table:
+        return []
+    for kind in sorted(set(table[column].dropna()) & set(ENCODINGS)):
+        rows = table[table[column] == kind]
+        words, source = ENCODINGS[kind]
+        options = {key: _said(rows, key) for key in ("fraction", "bits", "bucket", "step", "rank")}
+        text = words.replace("{}", cite(BIBTEX[source]).replace("{", "{{").replace("}", "}}"))
+        sentence = f"{_who(table, kind)} send {text.format(**options)}"
+        if "True" in _said(rows, "error_feedback"):
+            sentence += (
+                ", and keep what they have not sent for their next update "
+                f"(error feedback{cite(BIBTEX['stich'], BIBTEX['ef-sign'])})"
+            )
+        found.append(sentence + ".")
+    return found
+
+
+def _who(table: pd.DataFrame, kind: str) -> str:
+    """Return who does it: all clients, or those of the runs with this kind."""
+    if table["compression.kind"].nunique(dropna=False) == 1:
+        return "Clients"
+    return f"With {latex_escape(kind)}, clients"
+
+
+def _said(rows: pd.DataFrame, key: str) -> str:
+    column = f"compression.{key}"
+    values = sorted(rows[column].dropna().unique()) if column in rows else []
+    return latex_escape(listing([number(v) for v in values])) if values else ""
