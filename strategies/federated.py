@@ -35,7 +35,7 @@ from flwr.supercore import log
 from strategies.accounting import Account, check_sampling
 from strategies.algorithm import Algorithm
 from strategies.cohort import EVALUATE, TRAIN, Cohort
-from strategies.encodings.reading import Reader
+from strategies.encodings.reading import ENCODED, Reader
 from strategies.privacy import GaussianNoise, check_model
 from strategies.protocols import Round, State
 from strategies.reducing import bound, finish
@@ -281,6 +281,12 @@ class _Layout:
         if reader is not None:
             client = int(_number(metrics.get("partition-id", reply.metadata.src_node_id)))
             delta = reader.delta(reply, self.spec, server_round, client)
+        if delta is None and ENCODED in reply.content.array_records:
+            raise ValueError(
+                "replies must hold 'arrays' for a strategy that reads no encoded updates, got "
+                f"{ENCODED!r} from client {reply.metadata.src_node_id}: set the server's "
+                "compression as the clients'"
+            )
         if delta is None:
             delta = self.ravel(reply.content.array_records["arrays"]) - model
         extras = reply.content.array_records.get("extras", ArrayRecord())

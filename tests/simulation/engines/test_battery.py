@@ -149,6 +149,10 @@ def test_encoded_updates_are_the_same_on_all_engines(
         driver = MessagingDriver(strategy(), grid, info.spec, experiment)
         sent = trained(driver, info.initial)
         once = driver.train(ROUNDS + 1, sent)
+        other = Federated(algorithm, Cohort(4), evaluate=None, spec=info.spec)
+        plain = MessagingDriver(other, grid, info.spec, experiment)
+        with pytest.raises(ValueError, match="must hold 'arrays' for a strategy that reads no"):
+            plain.train(1, info.initial)
     np.testing.assert_allclose(sent, found[0], atol=2e-6)
     length = encoded_bytes(experiment, info.spec)
     headers = 2 * 128  # of the two arrays in a Flower message
