@@ -2,8 +2,9 @@
 
 >>> from analysis import load, plots, report, summarise          # doctest: +SKIP
 >>> runs = load("runs/study")                                    # tidy frames
->>> summarise.final(runs.rounds)                                 # mean, std, CI over seeds
->>> plots.curves(runs.rounds)                                    # matplotlib axes
+>>> setting, *others = runs.settings                             # what strategies are compared in
+>>> summarise.final(runs.by_setting, by=("setting", "label"))    # mean, std, CI over seeds
+>>> plots.curves(runs.at(setting).rounds)                        # matplotlib axes
 >>> report("runs/study", "paper")                                # everything, on disk
 """
 

@@ -8,7 +8,7 @@ from math import ceil, nan, sqrt
 import numpy as np
 import pandas as pd
 
-from analysis.summarise import check_columns, per_seed
+from analysis.summarise import check_columns, check_settings, per_seed
 
 FAIRNESS = ("mean", "std", "worst", "best", "jain")
 
@@ -66,6 +66,7 @@ def fairness(
         :func:`noise_floor`), n (seeds).
     """
     check_columns(clients, "run", metric, *by)
+    check_settings(clients, "fairness", by)
     known = clients[clients[metric].notna()]
     keys = [*by, *(["seed"] if "seed" in known and "seed" not in by else []), "run"]
     rows = [
@@ -88,6 +89,7 @@ def cost(rounds: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.DataFrame:
         known), n.
     """
     check_columns(rounds, "run", "round", "seconds", "bytes_up", "bytes_down", "examples", *by)
+    check_settings(rounds, "cost", by)
     seen = "processed" if "processed" in rounds else "examples"
     keys = [*by, *(["seed"] if "seed" in rounds and "seed" not in by else []), "run"]
     trained = rounds["seconds"].where(rounds["round"] > 0)  # round 0 only evaluates

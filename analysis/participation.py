@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.costs import over_seeds
-from analysis.summarise import check_columns, per_seed, spread
+from analysis.summarise import check_columns, check_settings, per_seed, spread
 
 SHARES = ("clients", "asked", "used", "steps", "joules")
 """What a tier can have a share of."""
@@ -47,6 +47,7 @@ def contributions(events: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.Da
         n. A tier that a run never asked has no ``unused``, ``seconds`` and ``staleness``.
     """
     check_columns(events, "run", "seed", "used", "steps", "joules", "staleness", *by)
+    check_settings(events, "contributions", by)
     texts = {c: events[c].astype(str) for c in ("run", "tier")}
     rows = events.assign(**texts, seconds=duration_of(events))
     good = rows[rows["used"].astype(bool)]
@@ -94,6 +95,7 @@ def accuracy_by_tier(
     Returns:
         Columns ``by``, tier, and the statistics over seeds of :func:`analysis.summarise.spread`.
     """
+    check_settings(clients, "accuracy_by_tier", by)
     known = with_tiers(clients, tiers)
     known = known[known[metric].notna()]
     runs = known.groupby([*by, "seed", "run", "tier"], observed=True)[metric].mean().reset_index()

@@ -47,6 +47,24 @@ def check_baseline(labels: Iterable[str], baseline: str) -> None:
         raise ValueError(f"baseline: must be one of {known}, got {baseline!r}")
 
 
+def check_settings(frame: pd.DataFrame, function: str, by: Sequence[str]) -> None:
+    """Raise a ValueError if a group ``by`` would average federated runs of several settings.
+
+    Centralised training may belong to several settings: it is no mixture.
+    """
+    if not {"setting", *by} <= set(frame.columns):
+        return
+    rows = frame[frame["mode"] != "centralised"] if "mode" in frame else frame
+    keys = list(dict.fromkeys([*by, "setting"]))
+    groups = rows[keys].drop_duplicates().groupby(list(by), observed=True, sort=False, dropna=False)
+    names = next((sorted(map(str, g["setting"])) for _, g in groups if len(g) > 1), None)
+    if names is not None:
+        raise ValueError(
+            f"{function}: the frame mixes {len(names)} settings ({'; '.join(names[:3])}); "
+            "choose one with Runs.at(setting), or group Runs.by_setting by=('setting', 'label')"
+        )
+
+
 def spread(frame: pd.DataFrame, value: str, by: Sequence[str], level: float = 0.95) -> pd.DataFrame:
     """Return mean, std (n-1), se, low, high, min, max and n of ``value`` for each group ``by``.
 
@@ -72,11 +90,16 @@ def per_seed(frame: pd.DataFrame, values: Sequence[str], by: Sequence[str]) -> p
     return groups.mean().reset_index()
 
 
+def run_keys(rounds: pd.DataFrame) -> list[str]:
+    """Return what tells runs apart: a centralised one counts in each setting that it belongs to."""
+    return [c for c in ("run", "setting") if c in rounds]
+
+
 def last(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
     """Return each run's last row in which ``metric`` was measured."""
     check_columns(rounds, "run", "round", metric)
     measured = rounds[rounds[metric].notna()].sort_values("round", kind="stable")
-    rows = measured.groupby("run", observed=True, sort=False).tail(1)
+    rows = measured.groupby(run_keys(rounds), observed=True, sort=False).tail(1)
     return rows.sort_index().reset_index(drop=True)
 
 
@@ -112,7 +135,11 @@ def final(
 
     Where a run of a group diverged, the others would be a flattering choice: the group's statistics
     are NaN. ``diverged`` counts its seeds that did, of ``seeds``; n are those that have a value.
+
+    Raises:
+        ValueError: the frame lacks a column, or a group holds runs of several settings.
     """
+    check_settings(rounds, "final", by)
     ends = last(settled(rounds), metric)
     out = spread(per_seed(ends, [metric], by), metric, by, level)
     out[list(by)] = out[list(by)].astype(object)
@@ -134,7 +161,7 @@ def best(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
     """
     check_columns(rounds, "run", "round", metric)
     measured = rounds[rounds[metric].notna()].sort_values(["round"], kind="stable")
-    groups = measured.groupby("run", observed=True, sort=False)[metric]
+    groups = measured.groupby(run_keys(rounds), observed=True, sort=False)[metric]
     rows = groups.idxmin() if is_lower_better(metric) else groups.idxmax()
     return rounds.loc[rows.to_numpy()].reset_index(drop=True)
 
@@ -179,6 +206,7 @@ def curve(
     if band not in BANDS:
         raise ValueError(f"band: must be one of {sorted(BANDS)}, got {band!r}")
     check_columns(rounds, "round", x, metric, *by)
+    check_settings(rounds, "curve", by)
     rounds = until_divergence(rounds, by)
     measured = rounds[rounds[metric].notna() & rounds[x].notna()]
     keys = [*by, "round"]
@@ -220,7 +248,7 @@ def to_target(
     reached = kept[(values <= target) if is_lower_better(metric) else (values >= target)]
     first = reached.groupby("run", observed=True)[cost].min()
     about = [c for c in ("run", "label", "strategy", "seed", "setting", "mode") if c in rounds]
-    runs = rounds[about].drop_duplicates("run").reset_index(drop=True)
+    runs = rounds[about].drop_duplicates(run_keys(rounds)).reset_index(drop=True)
     spent = runs["run"].astype(object).map(first).astype(float)
     return runs.assign(**{cost: spent.fillna(np.inf)})
 
@@ -243,6 +271,7 @@ def rounds_to_target(
     Returns:
         Columns ``by``, median, low, high (fastest and slowest seed), reached, n, speedup.
     """
+    check_settings(rounds, "rounds_to_target", by)
     spent = per_seed(to_target(rounds, target, metric, cost), [cost], by)
     groups = spent.groupby(list(by), observed=True, sort=False, dropna=False)[cost]
     out = groups.agg(
@@ -280,9 +309,11 @@ def speed_up(
 def default_target(rounds: pd.DataFrame, metric: str = "server_accuracy") -> float:
     """Return a target most strategies reach: 95% of the median final value, in whole percents.
 
-    Deterministic and stated in every caption; pass your own where a paper has one.
+    The median is over the strategies of all settings. Deterministic and stated in every caption;
+    pass your own where a paper has one.
     """
-    values = final(rounds[rounds["mode"] == "federated"] if "mode" in rounds else rounds, metric)
+    rows = rounds[rounds["mode"] == "federated"] if "mode" in rounds else rounds
+    values = final(rows, metric, ["setting", "label"] if "setting" in rows else ["label"])
     return float(np.floor(95 * values["mean"].median()) / 100)
 
 
@@ -299,6 +330,7 @@ def ranks(
         Columns label, rank, blocks; the best first.
     """
     keys, lowest = list(blocks), is_lower_better(metric)
+    check_settings(rounds, "ranks", [*keys, "label"])
     unit = "seed" if "seed" in rounds else "run"
     ends = per_seed(last(settled(rounds), metric), [metric], [*keys, "label"])
     lost = diverged(rounds, [*keys, "label"])

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import load, summarise
+from analysis import costs, load, summarise
+from analysis.text import ALPHA
 
 
 @pytest.fixture
@@ -121,3 +122,46 @@ def test_ranks_average_over_blocks() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ValueError, match=r"^frame: column 'drift' is missing, got "):
         summarise.final(made(a=[[0.5]]), "drift")
+
+
+def test_settings_are_not_averaged(study: Path) -> None:
+    runs = load(study)
+    functions = {
+        "final": summarise.final,
+        "curve": summarise.curve,
+        "rounds_to_target": lambda frame: summarise.rounds_to_target(frame, 0.5),
+        "ranks": lambda frame: summarise.ranks(frame, blocks=("seed",)),
+        "cost": costs.cost,
+    }
+    why = (
+        f"the frame mixes 2 settings ({ALPHA} = 0.1; {ALPHA} = 1); choose one with "
+        "Runs.at(setting), or group Runs.by_setting by=('setting', 'label')"
+    )
+    for name, function in functions.items():
+        with pytest.raises(ValueError, match=f"^{re.escape(f'{name}: {why}')}$"):
+            function(runs.rounds)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'fairness: {why}')}$"):
+        costs.fairness(runs.last_clients)
+
+
+def test_settings_can_be_rows(study: Path) -> None:
+    runs = load(study)
+    out = summarise.final(runs.by_setting, by=("setting", "label"))
+    assert len(out) == 10
+    for setting in runs.settings:
+        part = out[out["setting"] == setting].drop(columns="setting").set_index("label")
+        alone = summarise.final(runs.at(setting).rounds).set_index("label")
+        pd.testing.assert_frame_equal(part, alone.loc[part.index])
+    spent = summarise.rounds_to_target(runs.by_setting, 0.5, by=("setting", "label"))
+    assert len(spent) == 10
+    assert spent["n"].tolist() == [3] * 10
+    swept = summarise.final(runs.across("alpha").rounds, by=("label", "alpha"))
+    assert len(swept) == 4 * 2 + 1
+
+
+def test_the_automatic_target_is_of_strategies_in_settings(study: Path) -> None:
+    runs = load(study)
+    rivals = runs.rounds[runs.rounds["mode"] == "federated"]
+    means = rivals[rivals["round"] == 20].groupby(["setting", "label"], observed=True)
+    expected = np.floor(95 * means["server_accuracy"].mean().median()) / 100
+    assert summarise.default_target(runs.rounds) == expected
