@@ -102,18 +102,17 @@ def curves(
         name_axis(ax.xaxis, x)
     ax.margins(x=0.02)
     if is_share(metric):
-        clip_share(ax, data)
+        fit_share(ax)
     if legend:
         legend_above(ax, band_text(band, data["n"]))
     return ax
 
 
-def clip_share(ax: Axes, data: pd.DataFrame) -> None:
-    """Keep an axis of fractions within what the means need: wide bands must not flatten curves."""
-    low, high = float(data["mean"].min()), float(data["mean"].max())
+def fit_share(ax: Axes) -> None:
+    """Let an axis of fractions hold all that is drawn: a wide band is what the seeds say."""
+    low, high = map(float, ax.dataLim.intervaly)
     pad = 0.08 * max(high - low, 0.01)
-    bottom = max(min(low - pad, float(data["low"].quantile(0.05))), low - 4 * pad, -0.005)
-    top = min(max(high + pad, float(data["high"].quantile(0.95))), high + 4 * pad, 1.005)
+    bottom, top = max(low - pad, min(low, -0.005)), min(high + pad, max(high, 1.005))
     if not ax.get_autoscaley_on():  # set by a panel that shares this axis: keep its data too
         bottom, top = min(bottom, ax.get_ylim()[0]), max(top, ax.get_ylim()[1])
     ax.set_ylim(bottom, top)

@@ -221,6 +221,25 @@ def test_panels_share_scales_without_cutting_data(tmp_path, make_run) -> None:
             assert y0 <= box.y0 and box.y1 <= y1, plot
 
 
+@pytest.mark.parametrize("metric", ["server_accuracy", "server_loss"])
+def test_bands_stay_within_the_axes(tmp_path, make_run, metric: str) -> None:
+    for seed, last in ((0, 0.62), (1, 0.86)):  # two seeds far apart at the end: a wide interval
+
+        def far(number: int, last: float = last) -> dict[str, float]:
+            return {metric: last if number == 20 else 0.5 + number / 200}
+
+        make_run(tmp_path / str(seed), seed=seed, extra=far)
+    rounds = load(tmp_path).rounds
+    ax = plots.curves(rounds, metric=metric)
+    end = summarise.curve(rounds, metric).iloc[-1]
+    (band,) = ax.collections
+    box = band.get_datalim(ax.transData)
+    assert box.y1 == pytest.approx(min(end["high"], 1.0 if metric == "server_accuracy" else 9.0))
+    assert box.y0 == pytest.approx(max(end["low"], 0.0))
+    bottom, top = ax.get_ylim()
+    assert bottom <= box.y0 and box.y1 <= top
+
+
 def test_panels_refuse_nothing() -> None:
     with pytest.raises(ValueError, match=r"^panels: parts must hold at least one frame$"):
         plots.panels({}, plots.curves)
