@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,26 +11,20 @@ import pandas as pd
 from analysis import scenario
 from analysis.clock_methods import clock
 from analysis.guarantee import guarantees
+from analysis.local_training import local_training
 from analysis.plots.base import name_of
 from analysis.runs import Runs
 from analysis.significance import LEAST_PAIRS, LEVEL, TESTS
 from analysis.sources import BIBTEX
 from analysis.style import order
 from analysis.summarise import DIVERGED
-from analysis.text import latex_escape, listing, number
-
-TRAINING = (
-    ("training.local_epochs", "{} local epoch(s)"),
-    ("training.local_steps", "{} local step(s)"),
-    ("training.batch_size", "batch size {}"),
-    ("training.optimizer", "optimiser {}"),
-    ("training.learning_rate", "learning rate {}"),
-    ("training.momentum", "momentum {}"),
-)
-"""What is said of local training."""
+from analysis.text import TO, latex_escape, listing, number, span
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 """What computes, by the name in ``config.json``."""
+
+FASHION_MNIST = ("fashion-mnist", "fashion-mnist-mini")
+"""The datasets of this name; one of a user's own may have it in its name and be another."""
 
 BASELINES = {
     "centralised": "Centralised training on the pooled data is the upper baseline.",
@@ -114,31 +107,24 @@ def methods(
         keys = ",".join(dict.fromkeys(map(bibtex_key, texts)))
         return rf"~\cite{{{keys}}}" if keys else ""
 
-    def say(column: str, federated: bool = True) -> str:
-        found = values_of(runs, column, pooled=not federated)
-        return latex_escape(listing(found)) if found else ""
+    def say(column: str, noun: str = "") -> str:
+        found = values_of(runs, column, pooled=False)
+        counted = f" {noun}{'' if found == [1] else 's'}" if noun else ""
+        return latex_escape(listing(found)) + counted if found else ""
 
     by_label = citations_of(runs, citations)
     modes = runs.table.groupby("label")["mode"].first()
     sentences = []
-    if clients := say("clients"):
+    if say("clients"):
         taking = say("cohort")
-        cohort = f", of which {taking} take part in a round," if taking else ""
-        sentences.append(
-            f"We simulate federated learning with {clients} clients{cohort} for {say('rounds')} "
-            "rounds."
+        cohort = (
+            f", of which {taking} take{'s' * (taking == '1')} part in a round," if taking else ""
         )
-    data = "".join(
-        cite(BIBTEX["fashion-mnist"])
-        if any("fashion-mnist" in str(d) for d in values_of(runs, "dataset"))
-        else ""
-    )
-    how = scenario.partitions(runs, cite)
-    alphas = values_of(runs, "alpha", pooled=False)
-    if alphas:
-        how += rf" ($\alpha \in \{{{', '.join(number(a) for a in alphas)}\}}$)"
-    split = f" is split among the clients: {how}" if how else " is used"
-    sentences.append(f"The dataset {say('dataset', False)}{data}{split}.")
+        sentences.append(
+            f"We simulate federated learning with {say('clients', 'client')}{cohort} "
+            f"for {say('rounds', 'round')}."
+        )
+    sentences.append(_about_data(runs, cite))
     sentences += scenario.behaviour(runs, cite)
     sizes = {c.get("parameters") for c in runs.configs.values()} - {None}
     count = f"{sizes.pop():,}".replace(",", r"\,") if len(sizes) == 1 else ""
@@ -162,17 +148,20 @@ def methods(
     return " ".join(sentences), list(entries.values())
 
 
-def local_training(runs: Runs) -> list[str]:
-    """Return what is said of local training; epochs only of runs that do not count steps."""
-    found, by_epochs = [], runs
-    if "training.local_steps" in runs.table:
-        by_epochs = replace(runs, table=runs.table[runs.table["training.local_steps"].isna()])
-    for column, text in TRAINING:
-        among = by_epochs if column == "training.local_epochs" else runs
-        values = values_of(among, column, pooled=False)
-        if values and (said := latex_escape(listing(values))) != "0":
-            found.append(text.format(said))
-    return found
+def _about_data(runs: Runs, cite: Callable[..., str]) -> str:
+    """Return which datasets there are, and how they were dealt."""
+    names = [
+        latex_escape(name) + (cite(BIBTEX["fashion-mnist"]) if name in FASHION_MNIST else "")
+        for name in map(str, values_of(runs, "dataset"))
+    ]
+    how = scenario.partitions(runs, cite)
+    alphas = values_of(runs, "alpha", pooled=False)
+    if alphas:
+        how += rf" ($\alpha \in \{{{', '.join(number(a) for a in alphas)}\}}$)"
+    split = f"split among the clients: {how}" if how else "used"
+    if len(names) > 1:
+        return f"The datasets {listing(names)} are {split}."
+    return f"The dataset {names[0] if names else ''} is {split}."
 
 
 def computing(runs: Runs) -> list[str]:
@@ -207,9 +196,8 @@ def about_seeds(runs: Runs, cite: Callable[..., str], test: str) -> list[str]:
             "partition and the cohorts, so that results are paired by seed."
         )
     elif sets:
-        many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
         found.append(
-            f"Not every setting is run with the same seeds: there are {many} for each strategy. "
+            f"Not every setting is run with the same seeds: {_who_has(table)}. "
             "They also fix the partition and the cohorts; results are paired by the seeds that "
             "all strategies of a setting have, and compared on these alone."
         )
@@ -232,6 +220,19 @@ def about_seeds(runs: Runs, cite: Callable[..., str], test: str) -> list[str]:
             "over all pairs.".replace("%", r"\%")
         )
     return found
+
+
+def _who_has(table: pd.DataFrame) -> str:
+    """Say how many seeds each strategy has; from the fewest to the most in its settings."""
+    counts = table.groupby(["setting", "label"], sort=False)["seed"].nunique()
+    each = {str(label): span(c) for label, c in counts.groupby(level="label", sort=False)}
+    by_count: dict[str, list[str]] = {}
+    for label in order(each):
+        by_count.setdefault(each[label], []).append(latex_escape(label))
+    many = {
+        count: f"{count.replace(TO, '--')} seed{'' if count == '1' else 's'}" for count in by_count
+    }
+    return "; ".join(f"{listing(labels)} with {many[count]}" for count, labels in by_count.items())
 
 
 def plain(latex: str) -> str:

@@ -181,6 +181,59 @@ def test_methods_tell_how_clients_encode_what_they_send(tmp_path, make_run) -> N
     assert "With sign, clients send the signs" in plain(methods(load(two))[0])
 
 
+def test_only_fashion_mnist_is_cited_as_fashion_mnist(tmp_path, make_run) -> None:
+    others = ("my.py:fashion-mnist", "data/fashion-mnist.npz", "not-fashion-mnist")
+    for name, mine in (("fashion-mnist", True), *((name, False) for name in others)):
+        folder = make_run(tmp_path / str(len(name)), rounds=1, experiment={"dataset": name})
+        text, entries = methods(load(folder))
+        assert f"The dataset {name}" in text
+        assert ("xiao2017fashion" in text) == mine
+        assert any("xiao2017fashion" in e for e in entries) == mine
+
+
+def test_methods_tell_who_trained_how(tmp_path, make_run) -> None:
+    def training(**values: object) -> dict[str, object]:
+        return {"training": {"local_epochs": 1, "batch_size": 32, **values}}
+
+    adam = {"name": "adam", "beta_1": 0.8}
+    for i, (label, values) in enumerate((
+        ("FedAvg", training(optimizer="sgd", learning_rate=0.1)),
+        ("FedProx", training(optimizer="sgd", learning_rate=0.1, local_steps=5)),
+        ("SCAFFOLD", training(optimizer="sgd", learning_rate=0.1)),
+        ("FedDyn", training(optimizer="sgd", learning_rate=0.1)),
+        ("FedAdam", training(optimizer=adam, learning_rate=0.03, momentum=0.0)),
+    )):  # fmt: skip
+        make_run(tmp_path / str(i), label, clients=1, cohort=1, rounds=1, experiment=values)
+    text, _ = methods(load(tmp_path))
+    for fact in (
+        "with 1 client, of which 1 takes part in a round, for 1 round.",
+        "1 local epoch (FedAvg, FedAdam, SCAFFOLD and FedDyn), 5 local steps (FedProx), batch",
+        "optimiser adam (beta 1 0.8) (FedAdam) and sgd (the others)",
+        "learning rate 0.03 (FedAdam) and 0.1 (the others).",
+    ):
+        assert fact in text, text
+    alone, _ = methods(load(tmp_path / "0"))
+    assert "with 1 local epoch, batch size 32, optimiser sgd, learning rate 0.1." in alone
+    swept = {
+        rate: make_run(tmp_path / f"swept/{rate}", rounds=1,
+                       experiment=training(optimizer="sgd", learning_rate=rate, local_epochs=2))
+        for rate in (0.01, 0.1)
+    }  # fmt: skip
+    text, _ = methods(load(*swept.values()))
+    assert (
+        "2 local epochs, batch size 32, optimiser sgd, learning rate 0.01 and 0.1 (swept)" in text
+    )
+
+
+def test_methods_tell_who_has_how_many_seeds(tmp_path, make_run) -> None:
+    for label, seeds in (("FedAvg", 3), ("FedProx", 3), ("FedAdam", 1)):
+        for seed in range(seeds):
+            make_run(tmp_path / f"{label}{seed}", label, seed=seed, rounds=1)
+    text, _ = methods(load(tmp_path))
+    assert "FedAvg and FedProx with 3 seeds; FedAdam with 1 seed. They also" in text
+    assert "Every setting" not in text
+
+
 def test_citations_come_from_the_runs(tmp_path, make_run) -> None:
     folder = make_run(tmp_path / "run", "FedProx(mu=0.1)", rounds=1)
     config = json.loads((folder / "config.json").read_text())
