@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 
+from analysis import identity
 from analysis.reading import read_json, read_rounds
 from analysis.runs import Runs
 from analysis.schedules import PREFIX, label_schedules
 from analysis.settings import assign_settings
 from analysis.summarise import DIVERGED
-from analysis.text import number
 
 SIGNS = ("the model is no longer finite", "must be finite, got")
 """What the log of an older run says where it diverged."""
@@ -40,14 +40,21 @@ def load(*paths: str | Path) -> Runs:
     names = name_runs(folders)
     configs, summaries, rows, rounds = {}, {}, [], []
     for run, folder in zip(names, folders, strict=True):
-        config = read_json(folder / "config.json")
-        if not isinstance(config.get("experiment"), Mapping):
+        configs[run] = read_json(folder / "config.json")
+        if not isinstance(configs[run].get("experiment"), Mapping):
             raise ValueError(f"{folder / 'config.json'}: key 'experiment' must be an object")
+    defaults = identity.defaults_of(list(configs.values()))
+    options = {run: identity.effective(config, defaults) for run, config in configs.items()}
+    for run, folder in zip(names, folders, strict=True):
+        config = configs[run]
         path = folder / "summary.json"
         summary = read_json(path) if path.exists() else {}
-        configs[run], summaries[run] = config, summary
+        summaries[run] = summary
         frame = read_rounds(folder / "rounds.jsonl")
         about = describe(config, summary)
+        if about["mode"] == "federated":
+            about["label"] = identity.title_of(config, defaults) or about["label"]
+        about["options"] = identity.options_text(options[run])
         if is_diverged(about["status"], frame, folder):
             about["status"] = DIVERGED
         rows.append({"run": run, **about})
@@ -55,8 +62,8 @@ def load(*paths: str | Path) -> Runs:
         frame["examples_total"] = frame["processed"].cumsum()
         frame.insert(0, "run", run)
         rounds.append(frame)
-    table = pd.DataFrame(rows).set_index("run")
-    table["label"] = label_schedules(table, distinct_labels(table))
+    table = identity.fill_options(pd.DataFrame(rows).set_index("run"), options)
+    table["label"] = label_schedules(table, identity.distinct_labels(table, options))
     table["setting"], settings = assign_settings(table)
     lines = pd.concat(rounds, ignore_index=True)
     place = pd.Categorical(lines["run"], categories=names).codes
@@ -182,33 +189,3 @@ def describe(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str,
         "lanes": config.get("lanes") if backend == "jax" else None,
     }
     return short | {k: v for k, v in flat.items() if k not in short}
-
-
-def distinct_labels(table: pd.DataFrame) -> pd.Series:
-    """Return the runs' labels, made distinct where one label stands for several strategies.
-
-    Runs of one label are repetitions of each other; a name given to a whole study must not
-    average FedAvg with FedProx. Such runs are called by their strategy and what differs in it.
-    """
-    options = [c for c in table.columns if c.startswith("strategy.")]
-    parts = table[["mode", "strategy", *options]].map(repr)
-    labels = table["label"].copy()
-    for _, rows in parts.groupby(table["label"]):
-        if len(rows.drop_duplicates()) == 1:
-            continue
-        for run in rows.index:
-            mode = table.at[run, "mode"]
-            if mode != "federated":
-                labels[run] = mode
-                continue
-            mine = rows[rows["strategy"] == rows.at[run, "strategy"]]
-            vary = [c for c in options if c != "strategy.name" and mine[c].nunique() > 1]
-            values: dict[str, Any] = {c: table.at[run, c] for c in vary}
-            texts = [
-                f"{c.removeprefix('strategy.')}={number(v)}"
-                for c, v in values.items()
-                if pd.notna(v)
-            ]
-            name = str(table.at[run, "strategy"])
-            labels[run] = f"{name}({', '.join(texts)})" if texts else name
-    return labels

@@ -24,6 +24,7 @@ INCIDENTAL = frozenset(
         "workers",
         "backend",
         "lanes",
+        "options",
     )
 )
 INCIDENTAL_GROUPS = (

@@ -63,9 +63,10 @@ def sweep(
     pooled = ends["mode"] == "centralised" if "mode" in ends else pd.Series(False, ends.index)
     moving = ends[~pooled & ends[x].notna()]
     not_empty(moving, "sweep", f"values of {metric!r} against {x!r}")
-    if "seed" in moving and "hash" in moving:
-        hashes = moving.groupby(["label", x, "seed"], observed=True)["hash"].nunique()
-        if (hashes > 1).any():
+    if "seed" in moving and "setting" in moving:
+        # runs of one setting are the same experiment, however their options were written
+        settings = moving.groupby(["label", x, "seed"], observed=True)["setting"].nunique()
+        if (settings > 1).any():
             raise ValueError(
                 f"sweep: several experiments share label, seed and {x!r}: more than {x!r} was "
                 "swept; choose one setting of Runs.across"

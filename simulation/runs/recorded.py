@@ -33,6 +33,7 @@ from simulation.runs import memory
 from simulation.runs import resume as resuming
 from simulation.runs.machinery import driver_for, has_clock, setup_for
 from simulation.runs.summary import (
+    about_strategy,
     citations,
     ended_early,
     notes_of,
@@ -138,7 +139,7 @@ class RecordedRun:
     def _folder(self) -> tuple[RunFolder, bool]:
         """Return the run folder, and whether it is a new one."""
         experiment, path, start = self.experiment, self.path, self.start
-        reducer = self.setup.reducer
+        reducer, told = self.setup.reducer, about_strategy(experiment, self.strategy)
         config = {
             "label": experiment.label,
             "hash": experiment.digest(),
@@ -151,6 +152,7 @@ class RecordedRun:
             "lanes": self.info.lanes,
             **({"grouped": True} if self.engine.setup.grouped else {}),
             **({"weights": weights_of(reducer)} if reducer is not None else {}),
+            **({"strategy": told} if told else {}),
             "citations": citations(experiment),
         } | self.private.settings
         if not (path / "config.json").exists():

@@ -35,6 +35,28 @@ def citations(experiment: Experiment) -> list[dict[str, str]]:
     return [{"title": entry.title, "citation": str(entry.citation), "bibtex": entry.bibtex}]
 
 
+def about_strategy(experiment: Experiment, strategy: Strategy) -> dict[str, Any] | None:
+    """Return what a strategy is called and all of its options, those left out by their defaults.
+
+    ``changed`` names the options that are not what they are by default. None for a strategy
+    object, whose options are its own, and for training that is not federated.
+    """
+    plan = experiment.strategy
+    if experiment.mode != "federated":
+        return None
+    given = plan.options
+    if ":" in plan.name:
+        whole = isinstance(strategy, Federated)
+        title = strategy.algorithm.name if whole else type(strategy).__name__
+        return {"title": title, "options": given, "changed": sorted(given)}
+    entry = catalog.entry(plan.name)
+    named = isinstance(strategy, Federated) and strategy.algorithm.name == entry.title
+    if not named or experiment.name == entry.title:  # what an object is called that was given
+        return None
+    changed = [key for key in sorted(given) if given[key] != entry.options[key]]
+    return {"title": entry.title, "options": entry.options | given, "changed": changed}
+
+
 def notes_of(experiment: Experiment, strategy: Strategy) -> list[str]:
     """Return what a run does that its settings do not say by themselves, a sentence each."""
     if not isinstance(strategy, Federated) or experiment.mode != "federated":
