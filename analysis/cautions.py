@@ -9,6 +9,7 @@ from analysis.runs import ENDED, Runs
 from analysis.style import order
 from analysis.summarise import diverged
 from analysis.text import span
+from analysis.working_time import at_the_same_time, is_known
 
 NAMED = 12
 """Runs that are named one by one; of more, the number is told."""
@@ -43,6 +44,12 @@ def cautions(runs: Runs) -> list[str]:
                 f"Unequal seeds{f' ({setting})' if setting else ''}: {seeds}. Strategies are "
                 "compared on the seeds that all of them have; a mean is over a strategy's own."
             )
+    together = _at_the_same_time(runs)
+    if together and not is_known(runs.rounds):
+        found.append(
+            f"Run at the same time: {len(together)} of {len(runs)} runs. Their wall-clock times "
+            "depend on each other, and say little about the strategies."
+        )
     if mixed := _backends(runs):
         found.append(
             f"Different backends: {'; '.join(mixed)}. Their results are equal to rounding errors "
@@ -75,6 +82,12 @@ def footnote(runs: Runs) -> str:
     if mixed := _backends(runs):
         found.append(f"Backends: {', '.join(mixed)}.")
     return " ".join(found)
+
+
+def _at_the_same_time(runs: Runs) -> list[str]:
+    """Return the runs that went on while another did."""
+    elapsed = runs.rounds.groupby("run", observed=True)["elapsed"].max()
+    return at_the_same_time(runs.configs, {str(k): float(v) for k, v in elapsed.items()})
 
 
 def _backends(runs: Runs) -> list[str]:

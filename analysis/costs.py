@@ -84,21 +84,27 @@ def cost(rounds: pd.DataFrame, by: Sequence[str] = ("label",)) -> pd.DataFrame:
     """Return what a run takes, averaged over seeds.
 
     Returns:
-        Columns ``by``, rounds, seconds (all rounds), seconds_round (mean of a round),
-        bytes_up, bytes_down, examples (that clients trained on, every epoch counted; NaN: not
-        known), n.
+        Columns ``by``, rounds, seconds (of the wall clock, all rounds), seconds_round (mean of a
+        round), busy (what workers computed [s], without the first round's compilation; NaN: not
+        recorded), busy_round, bytes_up, bytes_down, examples (that clients trained on, every epoch
+        counted; NaN: not known), n.
     """
     check_columns(rounds, "run", "round", "seconds", "bytes_up", "bytes_down", "examples", *by)
     check_settings(rounds, "cost", by)
     seen = "processed" if "processed" in rounds else "examples"
     keys = [*by, *(["seed"] if "seed" in rounds and "seed" not in by else []), "run"]
     trained = rounds["seconds"].where(rounds["round"] > 0)  # round 0 only evaluates
-    rounds = rounds.assign(seconds_round=trained)
+    busy = rounds["busy"] if "busy" in rounds else pd.Series(nan, rounds.index)
+    rounds = rounds.assign(
+        seconds_round=trained, busy=busy, busy_round=busy.where(rounds["round"] > 0)
+    )
     groups = rounds.groupby(keys, observed=True, sort=False, dropna=False)
     runs = groups.agg(
         rounds=("round", "max"),
         seconds=("seconds", "sum"),
         seconds_round=("seconds_round", "mean"),
+        busy=("busy", lambda v: v.sum(skipna=False)),
+        busy_round=("busy_round", "mean"),
         bytes_up=("bytes_up", "sum"),
         bytes_down=("bytes_down", "sum"),
         examples=(seen, lambda v: v.sum(skipna=False)),

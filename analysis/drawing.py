@@ -22,6 +22,7 @@ from analysis.plots.targets import target_text
 from analysis.runs import Runs
 from analysis.style import Look, order
 from analysis.summarise import curve, default_target, settled
+from analysis.working_time import is_known
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,19 @@ def curves(column: str | None, x: str = "round") -> Draw:
         )  # fmt: skip
 
     return draw
+
+
+def time_curves(runs: Runs, options: Options) -> Axes | list[Axes]:
+    """Draw the test accuracy against the time of workers, or of the wall clock where unknown."""
+    return curves("server_accuracy", time_of(runs))(runs, options)
+
+
+def time_of(runs: Runs) -> str:
+    """Return the column of time that strategies can be compared by.
+
+    Runs of a study share workers: what these computed is a run's own, its wall-clock time is not.
+    """
+    return "busy_total" if is_known(runs.rounds) else "elapsed"
 
 
 def comparison(runs: Runs, options: Options) -> Axes | list[Axes]:
@@ -302,9 +316,11 @@ def round_time(runs: Runs, options: Options) -> Axes | list[Axes]:
             part = runs.across(column)
             if len(part.settings) == 1:
                 return plots.round_time(part.rounds, x=column, looks=options.looks)
+    column = "busy" if is_known(runs.rounds) else "seconds"
     return each(
         runs, lambda r: r.rounds, plots.round_time, options,
-        lambda frame: "median, quartiles, 5th to 95th percentile", looks=options.looks,
+        lambda frame: "median, quartiles, 5th to 95th percentile", column=column,
+        looks=options.looks,
         share="y", in_rows=True,
     )  # fmt: skip
 

@@ -67,11 +67,12 @@ FIGURES: dict[str, Figure] = {
         ),
         Figure(
             "accuracy_time",
-            "test accuracy against wall-clock time",
+            "test accuracy against the time that workers computed (or of the wall clock)",
             drawing.moves("elapsed", "server_accuracy"),
-            drawing.curves("server_accuracy", "elapsed"),
-            "Test accuracy against wall-clock time of the simulation; a point is the mean over "
-            "seeds after a round, at the mean time of that round.",
+            drawing.time_curves,
+            "Test accuracy against the time of the simulation: what all workers computed together, "
+            "without the first round's compilation, or wall-clock time where that is not recorded; "
+            "a point is the mean over seeds after a round, at the mean time of that round.",
         ),
         Figure(
             "accuracy_bytes",
@@ -247,7 +248,8 @@ FIGURES: dict[str, Figure] = {
             "time of a round against workers or clients, or per strategy",
             drawing.has("seconds"),
             drawing.round_time,
-            "Time of a round.",
+            "Time of a round: what all workers computed together, or of the wall clock where that "
+            "is not recorded, and against workers or clients.",
         ),
         Figure(
             "timeline",

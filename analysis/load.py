@@ -20,6 +20,7 @@ from analysis.runs import Runs
 from analysis.schedules import PREFIX, label_schedules
 from analysis.settings import assign_settings
 from analysis.summarise import DIVERGED
+from analysis.working_time import BUSY, busy_of
 
 SIGNS = ("the model is no longer finite", "must be finite, got")
 """What the log of an older run says where it diverged."""
@@ -60,6 +61,8 @@ def load(*paths: str | Path) -> Runs:
         rows.append({"run": run, **about})
         frame["processed"] = processed(frame, config["experiment"])
         frame["examples_total"] = frame["processed"].cumsum()
+        frame[BUSY] = busy_of(frame["round"], folder)
+        frame["busy_total"] = frame[BUSY].cumsum()
         frame.insert(0, "run", run)
         rounds.append(frame)
     table = identity.fill_options(pd.DataFrame(rows).set_index("run"), options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,21 @@ def read_rounds(path: Path) -> pd.DataFrame:
     return frame
 
 
-def read_parquet(path: Path) -> pd.DataFrame | None:
-    """Read a Parquet file, or a folder of parts in the order of their names; None without."""
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
+    """Read a Parquet file, or a folder of parts in the order of their names; None without.
+
+    Args:
+        path: the file or the folder.
+        columns: the columns to read; all of them without.
+    """
     if path.is_dir():
-        parts = [read_parquet(p) for p in sorted(path.glob("*.parquet"))]
+        parts = [read_parquet(p, columns) for p in sorted(path.glob("*.parquet"))]
         frames = [p for p in parts if p is not None]
         return pd.concat(frames, ignore_index=True) if frames else None
     if not path.exists():
         return None
     try:
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+        frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: cannot be read as Parquet ({error})") from error
     return frame

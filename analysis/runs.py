@@ -39,8 +39,10 @@ class Runs:
             clients, partition, alpha, mode, setting, status, hash and every key of the
             experiment, flattened with dots.
         rounds: a row per run and round: the run's columns and the metrics of the round, with
-            running totals ``elapsed`` [s], ``bytes_total`` and ``examples_total``; of runs on a
-            virtual clock also ``virtual_seconds`` and ``energy_joules``.
+            running totals ``elapsed`` [s], ``bytes_total`` and ``examples_total``; ``busy``
+            and ``busy_total``, what workers computed [s] (see
+            :func:`analysis.working_time.busy_of`); of runs on a virtual clock also
+            ``virtual_seconds`` and ``energy_joules``.
         folders: each run's folder.
         configs: each run's ``config.json``.
         summaries: each run's ``summary.json``; empty while it runs.

@@ -26,6 +26,7 @@ from analysis.summarise import (
 )
 from analysis.text import TIMES, TO, plus_minus
 from analysis.verdicts import final_table, significance_table
+from analysis.working_time import is_known
 
 TABLES = (
     "final_server_accuracy",
@@ -148,24 +149,36 @@ def fairness_table(runs: Runs, metric: str = "accuracy") -> Table:
 
 
 def cost_table(runs: Runs) -> Table:
-    """Return what a run takes: rounds, time, bytes, examples."""
+    """Return what a run takes: rounds, time, bytes, examples.
+
+    The time is what workers computed where every run recorded it: of runs that share workers the
+    wall-clock time says nothing about a strategy.
+    """
     data = by_setting(runs, lambda part: cost(settled(part.rounds)))
+    busy = is_known(runs.rounds)
+    times = ("busy", "busy_round") if busy else ("seconds", "seconds_round")
     rows = []
     for r in records(data):
         cells = [Cell(r["label"]), Cell(f"{r['rounds']:g}", value=r["rounds"])]
-        for column in ("seconds", "seconds_round", "bytes_up", "bytes_down"):
-            axis = "seconds" if column == "seconds_round" else column
+        for column in (*times, "bytes_up", "bytes_down"):
+            axis = "seconds" if column in times else column
             cells.append(Cell(quantity(axis, r[column]), value=r[column]))
         seen = r["examples"]
         cells.append(Cell(TO) if isnan(seen) else Cell(f"{seen:,.0f}", value=seen))
         cells.append(Cell(f"{r['n']:.0f}", value=r["n"]))
         rows.append(tuple(cells))
-    caption = (
-        "What one run takes that did not diverge: rounds, wall-clock time in all and per round, "
-        "data sent up and down, training examples that the clients processed, every local epoch "
-        "counted; means over n seeds."
+    time = (
+        "time that all workers computed for it together, in all and per round, the first round's "
+        "compilation left out"
+        if busy
+        else "wall-clock time in all and per round, compilation included"
     )
-    header = ["Strategy", "Rounds", "Time", "Time/round", "Upload", "Download", "Examples", "n"]
+    caption = (
+        f"What one run takes that did not diverge: rounds, {time}, data sent up and down, training "
+        "examples that the clients processed, every local epoch counted; means over n seeds."
+    )
+    word = "Work" if busy else "Time"
+    header = ["Strategy", "Rounds", word, f"{word}/round", "Upload", "Download", "Examples", "n"]
     return long_table("cost", caption, header, rows, data)
 
 

@@ -30,6 +30,8 @@ NAMES = {
     "round": "Round",
     "seconds": "Time per round",
     "elapsed": "Wall-clock time",
+    "busy": "Time of all workers per round",
+    "busy_total": "Time of all workers",
     "virtual_seconds": "Virtual time",
     "energy_joules": "Energy of all clients",
     "bytes_total": "Data sent",
@@ -47,7 +49,7 @@ NAMES = {
     "realism.stragglers": "Stragglers",
     "realism.dropout": "Dropout",
 }
-TIMES = ("seconds", "elapsed", "virtual_seconds")
+TIMES = ("seconds", "elapsed", "virtual_seconds", "busy", "busy_total")
 SIZES = ("bytes_total", "bytes_up", "bytes_down")
 ENERGIES = ("energy_joules",)
 SHARES = ("fraction", "_share", "stragglers", "dropout")

@@ -30,6 +30,7 @@ def round_time(
     ax: Axes | None = None,
     *,
     x: str | None = None,
+    column: str = "seconds",
     rows: Sequence[str] | None = None,
     looks: Mapping[str, Look] | None = None,
     legend: bool = True,
@@ -43,21 +44,22 @@ def round_time(
         x: ``participants``, ``clients`` or ``workers``: lines through each run's median round
             time, averaged over seeds, on logarithmic axes. Without: a box per strategy over all
             rounds of all seeds (quartiles; whiskers from the 5th to the 95th percentile).
+        column: ``seconds`` of the wall clock, or ``busy``: what all workers computed.
         rows: the labels from top to bottom, so that several axes agree; a label without data
             leaves its row empty.
         looks: the look of each label.
         legend: whether to draw the legend or the note above the axes.
         style: further keywords of ``Axes.plot``, or of ``Axes.barh`` for the boxes.
     """
-    check_columns(frame, "run", "label", "seconds", *([x] if x else []))
-    known = frame[frame["seconds"].notna() & (frame["round"] > 0)]
-    not_empty(known, "round_time", "values of 'seconds'")
+    check_columns(frame, "run", "label", column, *([x] if x else []))
+    known = frame[frame[column].notna() & (frame["round"] > 0)]
+    not_empty(known, "round_time", f"values of {column!r}")
     ax = axes(ax)
     table = pick_looks(known["label"].unique(), looks)
     if x is None:
-        divisor, text = scale("seconds", float(known["seconds"].median()))
+        divisor, text = scale(column, float(known[column].median()))
         for name, place in label_rows(ax, list(rows or table)).items():
-            values = known.loc[known["label"] == name, "seconds"] / divisor
+            values = known.loc[known["label"] == name, column] / divisor
             if values.empty:
                 continue
             low, first, middle, third, high = values.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
@@ -71,7 +73,7 @@ def round_time(
             note(ax, "median, quartiles, 5th to 95th percentile")
         return ax
     runs = known.groupby(["label", "run"], observed=True)
-    medians = runs.agg(seconds=("seconds", "median"), at=(x, "median")).reset_index()
+    medians = runs.agg(seconds=(column, "median"), at=(x, "median")).reset_index()
     if "seed" in known:
         seeds = known.drop_duplicates("run").set_index("run")["seed"]
         medians["seed"] = medians["run"].astype(object).map(dict(seeds))
@@ -88,7 +90,7 @@ def round_time(
     if len(ticks := np.sort(data["at"].unique())) <= 6:
         ax.set_xticks(ticks)
     ax.set_xlabel(name_of(x))
-    ax.set_ylabel("Time per round (s)")
+    ax.set_ylabel(scale(column, 0.0)[1])
     if legend:
         legend_above(ax, "median of a run's rounds")
     return ax
