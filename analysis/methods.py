@@ -93,11 +93,20 @@ def plural(count: int, noun: str) -> str:
 
 
 def methods(
-    runs: Runs, citations: Citations | None = None, test: str = "t"
+    runs: Runs,
+    citations: Citations | None = None,
+    test: str = "t",
+    rates: Sequence[str] = (),
 ) -> tuple[str, list[str]]:
     r"""Return a methods paragraph in LaTeX, with ``\cite``, and the BibTeX entries it cites.
 
     It says only what the run folders say: the sentence of a setting that they lack is left out.
+
+    Args:
+        runs: the runs.
+        citations: BibTeX by label or strategy; by default what ``config.json`` says.
+        test: how strategies are compared, see :data:`analysis.significance.TESTS`.
+        rates: sentences about how learning rates and options were chosen.
     """
     entries: dict[str, str] = {}
 
@@ -137,6 +146,7 @@ def methods(
         named = [latex_escape(x) + cite(*by_label.get(x, [])) for x in rivals]
         verb = "We compare" if len(named) > 1 else "We run"
         sentences.append(f"{verb} {listing(named)}.")
+    sentences += rates
     sentences += clock(runs, cite)
     sentences += guarantees(runs)
     sentences += [text for mode, text in BASELINES.items() if mode in set(modes)]

@@ -87,10 +87,11 @@ def report(
     tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
     if (choice := tuned.tuning(many)) is not None:
         tables.append(choice)
+    chosen, measured = tuned.choices_of(many)
     pictures, files = draw_all(runs, folder / "figures", style, band, target, tuple(formats))
     for table in tables:
         files += write_table(table, folder / "tables")
-    paragraph, references = methods(runs, citations, test)
+    paragraph, references = methods(runs, citations, test, tuned.sentences(chosen, measured, runs))
     files += [
         write(folder / "methods.tex", paragraph + "\n"),
         write(folder / "references.bib", "\n\n".join(references) + "\n"),
@@ -105,7 +106,7 @@ def report(
         references=references,
         paths=[str(p) for p in many],
         options={k: str(v) for k, v in given.items() if v is not None and v != DEFAULTS.get(k)},
-        cautions=cautions(runs),
+        cautions=[*cautions(runs), *tuned.warnings(chosen)],
     )
     return [write(folder / "report.html", page(contents)), *files]
 

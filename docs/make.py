@@ -162,13 +162,56 @@ catalog.entry("fedprox").bibtex  # how to cite it
 `sunflower tune` chooses, for each strategy of a study, the clients' learning rate, the server's
 where it is not the plain mean's 1, and the options that have a grid below. Options that the study
 sets or sweeps stay as they are; `tune.options.fedprox.mu = [0.01, 0.1]` in the study's file gives
-another grid, `tune.options.fedprox = {}` none. FedAvgM moves the model by lr / (1 - beta) times a
+another grid, `tune.options.fedprox = {}` none ([`tune`](options.md#tune)). What a strategy would be
+run with untuned is always tried as well. FedAvgM moves the model by lr / (1 - beta) times a
 steady update: its server rates go from 1 - beta, whose step is 1, to 1.
 
 `sunflower strategies` prints the same list. [Writing a strategy](writing-a-strategy.md) shows how
 the parts combine.
 """
 
+
+STUDY_TABLES = """### `sweep`
+
+Lists and ranges are crossed with each other; the lists of a `paired` table go side by side.
+
+```toml
+[sweep]
+partition.alpha = [0.1, 1.0]                                    # a list
+clients = { start = 10, stop = 1000, num = 3, log = true }      # a range: 10, 100, 1000
+strategy.mu = { start = 0.5, stop = 2.0, step = 0.5 }           # stop is part of it
+
+[[sweep.paired]]                                                # keys that move together
+rounds = [100, 50]
+training.local_epochs = [1, 2]
+```
+
+### `tune`
+
+The grid of `sunflower tune STUDY.toml`, all combinations for each strategy by itself:
+
+```toml
+[tune]
+learning_rates = [0.01, 0.03, 0.1]                       # of clients; for all strategies
+server_learning_rates = { fedadam = [0.003, 0.01] }      # or a list for each strategy by name
+options = { fedprox = { mu = [0.01, 0.1] } }             # in place of the catalogue's
+rounds = 50                                              # of the tuning runs
+seeds = [7]
+```
+
+Without `learning_rates`: half a decade to each side of `training.learning_rate`. Without
+`server_learning_rates`: half a decade to each side of the server's own. A server that takes the
+mean as it is (learning rate 1) is tuned only by a list with its name: one for all strategies is for
+servers that have a step size to tune. Without `options`: [the catalogue's](strategies.md), and
+`options.fedprox = {}` tunes none. Without `rounds` and `seeds`: those of the study, of which the
+first seed.
+
+What a strategy would be run with untuned is always among what is tried. `--strategies a,b` tunes
+these alone, with the options that the file gives them, and adds them to what was chosen before for
+the same experiment; `sunflower compare` uses what is there and says which strategies are not tuned.
+A choice at the edge of its grid is told, on the screen and in the report, whose methods paragraph
+says how rates were chosen.
+"""
 
 WITHIN_A_CELL = ("/Init", "/Optimizer")
 """Sections that have no table of their own."""
@@ -223,7 +266,7 @@ def _study_table() -> str:
         value = _kind(field) or "table"
         cells = (f"`{name}`", value, _default(field), about)
         lines.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", STUDY_TABLES])
 
 
 def _section(annotation: Any) -> Any:

@@ -20,7 +20,14 @@ from simulation.studies import campaign, tuning
 from simulation.studies.campaign import Outcome, Plan
 from simulation.studies.forecast import forecast
 from simulation.studies.screen import StudyScreen
-from simulation.studies.study import CLIENT_RATE, Study, expand, parse_study, read_study
+from simulation.studies.study import (
+    CLIENT_RATE,
+    StrategyTable,
+    Study,
+    expand,
+    parse_study,
+    read_study,
+)
 
 TUNED = "tuned.toml"
 """The choice that a study was run with, in its folder."""
@@ -50,12 +57,24 @@ class Asked:
     at_once: int | None = None
     dry_run: bool = False
 
-    def study(self) -> Study:
-        """Return the study: the file's, with what is asked for put over it."""
-        study = Study() if self.file is None else read_study(self.file)
+    @property
+    def whole(self) -> Study:
+        """The study as its file has it."""
+        return Study() if self.file is None else read_study(self.file)
+
+    def study(self, part: bool = False) -> Study:
+        """Return the study: the file's, with what is asked for put over it.
+
+        Args:
+            part: whether strategies by name are those of the file, with the options that it gives
+                them; otherwise a name has its defaults.
+        """
+        study = self.whole
         changes: dict[str, Any] = {}
         if self.strategies is not None:
-            changes["strategies"] = [name.strip() for name in self.strategies.split(",")]
+            names = [name.strip() for name in self.strategies.split(",")]
+            mine = [s for name in names for s in _named(name, study)]
+            changes["strategies"] = mine if part else names
         if self.seeds is not None:
             changes["seeds"] = [toml_value(seed.strip()) for seed in self.seeds.split(",")]
         if self.centralised is not None:
@@ -65,6 +84,12 @@ class Asked:
     def folder(self, study: Study) -> Path:
         """Return the study's folder."""
         return self.out if self.out is not None else Path("runs") / (study.name or "study")
+
+
+def _named(name: str, study: Study) -> list[StrategyTable]:
+    """Return the strategies of a study that have a name; the name itself where none has."""
+    mine = [s for s in study.strategies if (s if isinstance(s, str) else s.get("name")) == name]
+    return mine or [name]
 
 
 def compare_command(asked: Asked, untuned: bool) -> Mapping[Path, Mapping[str, Any]] | None:
@@ -81,9 +106,12 @@ def compare_command(asked: Asked, untuned: bool) -> Mapping[Path, Mapping[str, A
                     f"{CLIENT_RATE} must be left out where {choice} chooses it (or --untuned "
                     f"given), got {asked.given[CLIENT_RATE]!r}"
                 )
-            rates = tuning.rates(study, choice)
+            rates, untuned_ones = tuning.rates(study, choice)
             console = Console(highlight=False)
             console.print(f"learning rates from {choice}", soft_wrap=True, markup=False)
+            for strategy in untuned_ones:
+                line = f"{strategy!r} is not tuned: it runs as the study says"
+                console.print(line, style="yellow", soft_wrap=True, markup=False)
         plan = expand(study, asked.given, rates)
         outcome = _run(asked, study, plan, folder)
         if outcome is None:
@@ -103,10 +131,10 @@ def tune_command(asked: Asked) -> bool:
         quiet()
         if asked.file is None:
             raise ConfigError("a study's file must be given to tune, got none")
-        study, path = asked.study(), tuning.file_of(asked.file)
+        study, path = asked.study(part=True), tuning.file_of(asked.file)
         folder = asked.out or Path("runs") / f"{study.name}-tuning"
         asked = replace(asked, out=folder)
-        found, plan = tuning.trials(study, asked.given)
+        found, plan = tuning.trials(study, asked.given, asked.whole.strategies)
         outcome = _run(asked, study, plan, folder, results_too=False)
         if outcome is None:
             return True

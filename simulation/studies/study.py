@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import parse, read
 from simulation.config.explain import explain
-from simulation.config.fields import Count, Int, Positive, Section, is_number
+from simulation.config.fields import Count, Int, Section, is_number
 from simulation.config.overlay import overlay
 from simulation.studies import sweep
 from simulation.studies.campaign import Outcome, Plan, State, carry_out, state_of
@@ -72,22 +80,53 @@ Number = Annotated[int | float, BeforeValidator(_number)]
 """A number as it is: options that are counts take no 5.0."""
 
 
+def _rates(given: Any, info: ValidationInfo) -> Any:
+    """Return learning rates to try: a list for all strategies, or a table with a list for each."""
+    key = f"tune.{info.field_name}"
+    if isinstance(given, Mapping):
+        return {
+            str(name): _list_of_rates(values, f"{key}.{name}") for name, values in given.items()
+        }
+    return None if given is None else _list_of_rates(given, key)
+
+
+def _list_of_rates(values: Any, key: str) -> tuple[float, ...]:
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{key} must be a list, or a table of lists by strategy, got {values!r}")
+    for place, value in enumerate(values):
+        if not is_number(value) or not isfinite(value):
+            raise ValueError(f"{key}.{place} must be a finite number, got {value!r}")
+        if value <= 0:
+            raise ValueError(f"{key}.{place} must be > 0, got {value!r}")
+    try:
+        return some_and_distinct(tuple(map(float, values)))
+    except ValueError as reason:
+        raise ValueError(f"{key} {reason}, got {list(values)!r}") from None
+
+
+LearningRates = Annotated[
+    tuple[float, ...] | dict[str, tuple[float, ...]] | None, PlainValidator(_rates)
+]
+"""Learning rates to try: of all strategies, or of each by name."""
+
+
 class Tune(Section):
     """The grid of ``sunflower tune`` (see :mod:`simulation.studies.tuning`).
 
-    ``learning_rates``: of clients. ``server_learning_rates``: of strategies that have one.
+    ``learning_rates``: of clients. ``server_learning_rates``: a list for strategies whose server
+    has a step size to tune. Either may be a table instead, with a list for each strategy by name.
     ``options``: of strategies by name, each a table of options and their values, in place of the
     catalogue's (an empty one tunes none).
     ``rounds`` and ``seeds`` of the tuning runs; None: those of the study, of which the first seed.
     """
 
-    learning_rates: tuple[Positive, ...] | None = None
-    server_learning_rates: tuple[Positive, ...] | None = None
+    learning_rates: LearningRates = None
+    server_learning_rates: LearningRates = None
     options: dict[str, dict[str, tuple[Number, ...]]] = Field(default_factory=dict)
     rounds: Count | None = None
     seeds: tuple[Int, ...] | None = None
 
-    @field_validator("learning_rates", "server_learning_rates", "seeds")
+    @field_validator("seeds")
     @classmethod
     def _some(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         return values if values is None else some_and_distinct(values)

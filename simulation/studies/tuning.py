@@ -2,9 +2,11 @@
 
 Strategies compared with one learning rate for all are compared in how well it suits them, and so
 they are with options that nobody chose. Here each is trained with all combinations of a small grid
-(client and server learning rates, and the options that the catalogue says are to be tuned), and
-measured on the validation examples of its clients; the server's test set is not even looked at.
-What is chosen goes into a file next to the study, which ``compare`` then uses.
+of its own (client and server learning rates, and the options that the catalogue says are to be
+tuned), and measured on the validation examples of its clients; the server's test set is not even
+looked at. What a strategy would be run with untuned is always among what is tried. What is chosen
+goes into a file next to the study, which ``compare`` then uses; strategies may be tuned one after
+another.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,10 +25,19 @@ import tomli_w
 
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import read
+from simulation.config.fields import is_number
 from simulation.records import files, reading
 from simulation.records.reading import read_rounds
 from simulation.studies.campaign import Plan
-from simulation.studies.study import CLIENT_RATE, OPTION, Rates, StrategyTable, Study, expand
+from simulation.studies.study import (
+    CLIENT_RATE,
+    OPTION,
+    LearningRates,
+    Rates,
+    StrategyTable,
+    Study,
+    expand,
+)
 from strategies import catalog
 
 SERVER_RATE = "learning_rate"
@@ -57,12 +69,17 @@ class Trial:
     options: tuple[tuple[str, float], ...] = ()
 
 
-def trials(study: Study, given: Mapping[str, Any] | None = None) -> tuple[list[Trial], Plan]:
+def trials(
+    study: Study,
+    given: Mapping[str, Any] | None = None,
+    others: Sequence[StrategyTable] = (),
+) -> tuple[list[Trial], Plan]:
     """Return the grid of every strategy, and all its runs.
 
     Args:
         study: the study; its table ``tune`` may give the grid.
         given: dotted keys that replace those of the base experiment.
+        others: strategies that are not tuned now, of which ``tune`` may speak too.
 
     Raises:
         ConfigError: what cannot be tuned, naming the key.
@@ -77,8 +94,9 @@ def trials(study: Study, given: Mapping[str, Any] | None = None) -> tuple[list[T
     seeds = wanted.seeds or study.seeds[:1]
     found: list[Trial] = []
     plan: Plan = {}
-    _check_option_grids(study)
+    _check_grids(study, [*study.strategies, *others])
     for number, strategy in enumerate(study.strategies):
+        client_rates = _client_grid(study, _table(strategy), given)
         for options, server in _strategy_grid(study, strategy):
             one = study.model_copy(
                 update={
@@ -88,7 +106,7 @@ def trials(study: Study, given: Mapping[str, Any] | None = None) -> tuple[list[T
                     "centralised": False,
                 }
             )
-            for client in _client_grid(study, given):
+            for client in client_rates:
                 part = expand(one, {**given, CLIENT_RATE: client})
                 named = {f"{name}-rate-{client:g}": run for name, run in part.items()}
                 plan |= named
@@ -104,15 +122,31 @@ def trials(study: Study, given: Mapping[str, Any] | None = None) -> tuple[list[T
     return found, plan
 
 
-def _client_grid(study: Study, given: Mapping[str, Any]) -> Sequence[float]:
-    if study.tune.learning_rates is not None:
-        return study.tune.learning_rates
+def _client_grid(
+    study: Study, table: Mapping[str, Any], given: Mapping[str, Any]
+) -> Sequence[float]:
+    """Return the clients' learning rates to try, that of the study among them."""
     rate = given.get(CLIENT_RATE, study.experiment.get("training", {}).get("learning_rate"))
+    wanted = _of(study.tune.learning_rates, table)
+    if wanted is not None:
+        return _with_own(wanted, rate)
     if rate is None:
         raise ConfigError(
             "tune.learning_rates must be given where training.learning_rate is not, got none"
         )
     return [_short(rate * factor) for factor in FACTORS]
+
+
+def _of(rates: LearningRates, table: Mapping[str, Any]) -> Sequence[float] | None:
+    """Return the rates that are given for a strategy: those of its name, or those of all."""
+    return rates.get(str(table.get("name"))) if isinstance(rates, Mapping) else rates
+
+
+def _with_own(grid: Sequence[float], own: Any) -> Sequence[float]:
+    """Return a grid that holds the strategy's own value: what is chosen is then no worse."""
+    if not is_number(own) or any(isclose(own, value, rel_tol=1e-9) for value in grid):
+        return grid
+    return sorted([*grid, own])
 
 
 Options = tuple[tuple[str, float], ...]
@@ -125,57 +159,80 @@ def _strategy_grid(study: Study, strategy: StrategyTable) -> Iterator[tuple[Opti
     grids = option_grids(study, table)
     for values in itertools.product(*grids.values()):
         options = tuple(zip(grids, values, strict=True))
-        rates = study.tune.server_learning_rates
-        for server in _server_grid({**table, **dict(options)}, rates):
+        for server in _server_grid({**table, **dict(options)}, study.tune.server_learning_rates):
             yield options, server
 
 
 def option_grids(study: Study, table: Mapping[str, Any]) -> dict[str, Sequence[float]]:
     """Return the options of a strategy that are tuned, each with its values.
 
-    They are those that the study's table ``tune.options`` gives, else those of the catalogue. An
-    option that the study itself sets or sweeps is left alone.
+    They are those that the study's table ``tune.options`` gives, else those of the catalogue, and
+    always the option's own value. An option that the study itself sets or sweeps is left alone.
     """
     name = str(table.get("name"))
-    of_catalogue = catalog.entry(name).grids if name in catalog.names() else {}
-    grids: Mapping[str, Sequence[float]] = study.tune.options.get(name, of_catalogue)
+    known = catalog.entry(name) if name in catalog.names() else None
+    grids: Mapping[str, Sequence[float]] = study.tune.options.get(
+        name, known.grids if known else {}
+    )
     swept = {key.removeprefix(OPTION) for key in study.points[0] if key.startswith(OPTION)}
-    return {key: grid for key, grid in grids.items() if key not in table and key not in swept}
+    defaults = known.options if known else {}
+    return {
+        key: _with_own(grid, defaults.get(key))
+        for key, grid in grids.items()
+        if key not in table and key not in swept
+    }
 
 
-def _check_option_grids(study: Study) -> None:
-    """Raise ConfigError for a grid that no strategy of the study has a use for."""
-    tables = [_table(strategy) for strategy in study.strategies]
-    for name, grids in study.tune.options.items():
+def _check_grids(study: Study, strategies: Sequence[StrategyTable]) -> None:
+    """Raise ConfigError for a grid that none of the study's strategies has a use for."""
+    tables = [_table(strategy) for strategy in strategies]
+    names = list(dict.fromkeys(str(table.get("name")) for table in tables))
+    wanted = study.tune
+    grids = {
+        "options": wanted.options,
+        "learning_rates": wanted.learning_rates,
+        "server_learning_rates": wanted.server_learning_rates,
+    }
+    for key, given in grids.items():
+        for name in given if isinstance(given, Mapping) else ():
+            if name not in names:
+                raise ConfigError(
+                    f"tune.{key}.{name} must be a strategy of the study, got {names!r}"
+                )
+    if isinstance(wanted.server_learning_rates, Mapping):
+        for name in wanted.server_learning_rates:
+            if name in catalog.names() and SERVER_RATE not in catalog.entry(name).options:
+                raise ConfigError(
+                    f"tune.server_learning_rates.{name} must be left out, as the server of {name} "
+                    "has no learning rate"
+                )
+    for name, options in wanted.options.items():
         mine = [table for table in tables if table.get("name") == name]
-        if not mine:
-            raise ConfigError(
-                f"tune.options.{name} must be a strategy of the study, "
-                f"got {[str(table.get('name')) for table in tables]!r}"
-            )
-        for key in grids:
+        for key in options:
             if not any(key in option_grids(study, table) for table in mine):
                 raise ConfigError(
                     f"tune.options.{name}.{key} must be left out where the study sets or sweeps it"
                 )
 
 
-def _server_grid(table: Mapping[str, Any], given: Sequence[float] | None) -> Sequence[float | None]:
+def _server_grid(table: Mapping[str, Any], rates: LearningRates) -> Sequence[float | None]:
     """Return the server's learning rates to try: those of servers that have a step size to tune.
 
     A server that moves the model by the mean update (learning rate 1) is left at that, unless a
-    grid is given. One with a gain, such as momentum's 1 / (1 - beta), moves it by more: then rates
-    are tried from that whose step is 1 up to 1.
+    grid is given for this strategy by name: others' rates would only slow it down. One with a
+    gain, such as momentum's 1 / (1 - beta), moves it by more: then rates are tried from that whose
+    step is 1 up to 1.
     """
     name = str(table.get("name"))
     known = catalog.entry(name) if name in catalog.names() else None
     options = {**(known.options if known else {}), **table}
-    rate = options.get(SERVER_RATE)
+    rate, wanted = options.get(SERVER_RATE), _of(rates, table)
+    by_name = wanted is not None and isinstance(rates, Mapping)
     if not isinstance(rate, int | float):
-        return [None]
-    if given is not None:
-        return given
+        return wanted if wanted is not None and by_name else [None]
     gain = known.gain(options) if known and known.gain else 1.0
+    if wanted is not None and (by_name or rate != 1.0 or gain != 1.0):
+        return _with_own(wanted, float(rate))
     if rate != 1.0:
         return [_short(rate * factor) for factor in FACTORS]
     return [None] if gain == 1.0 else [_short(rate * gain**-part) for part in (1.0, 0.5, 0.0)]
@@ -278,24 +335,44 @@ def file_of(study: Path) -> Path:
 
 
 def record(study: Study, choices: Sequence[Choice], plan: Plan, path: Path) -> None:
-    """Write a choice, with the scores and the hashes of the runs that it is made from."""
-    chosen = []
-    for choice in choices:
-        grid = [
-            _line(trial) | ({"score": value} if value is not None else {"failed": True})
-            | {"runs": [plan[name].digest() for name in trial.runs]}
-            for trial, value in choice.scores.items()
-        ]  # fmt: skip
-        best = choice.scores[choice.best]
-        chosen.append(
-            {"strategy": choice.strategy, **_line(choice.best), "score": best, "grid": grid}
-        )
+    """Write a choice, with the scores and the hashes of the runs that it is made from.
+
+    What the file says of other strategies stays, where it was chosen for the same experiment.
+    """
+    chosen = [_entry(choice, plan) for choice in choices]
+    mine = [repr(entry["strategy"]) for entry in chosen]
+    others = [e for e in _chosen(study, path) if repr(e["strategy"]) not in mine]
     data = {
         "study": fingerprint(study),
         "measured": "mean accuracy (for a regression: minus the loss) on clients' validation data",
-        "chosen": chosen,
+        "chosen": [*others, *chosen],
     }
     files.replace(path, tomli_w.dumps(data).encode())
+
+
+def _entry(choice: Choice, plan: Plan) -> dict[str, Any]:
+    """Return what the file says of one choice."""
+    grid = [
+        _line(trial) | ({"score": value} if value is not None else {"failed": True})
+        | {"runs": [plan[name].digest() for name in trial.runs]}
+        for trial, value in choice.scores.items()
+    ]  # fmt: skip
+    runs = [plan[name] for trial in choice.scores for name in trial.runs]
+    return {
+        "strategy": choice.strategy,
+        **_line(choice.best),
+        "score": choice.scores[choice.best],
+        "edges": list(choice.at_edge),
+        "seeds": sorted({run.seed for run in runs}),
+        "rounds": max(run.rounds for run in runs),
+        "grid": grid,
+    }
+
+
+def _chosen(study: Study, path: Path) -> list[dict[str, Any]]:
+    """Return the choices of a file; none where there is no such file, or it is of another study."""
+    data = read(path) if path.exists() else {}
+    return list(data.get("chosen", [])) if data.get("study") == fingerprint(study) else []
 
 
 def _line(trial: Trial) -> dict[str, Any]:
@@ -305,30 +382,32 @@ def _line(trial: Trial) -> dict[str, Any]:
     return line | ({"options": dict(trial.options)} if trial.options else {})
 
 
-def rates(study: Study, path: Path) -> Rates:
-    """Read a choice; return what each strategy of a study is to be run with.
+def rates(study: Study, path: Path) -> tuple[Rates, list[StrategyTable]]:
+    """Read a choice; return what each strategy of a study is to be run with, and who has none.
+
+    A strategy that was not tuned is run as the study says.
 
     Raises:
         ConfigError: when the file does not belong to the study as it is now.
     """
-    again = "run 'sunflower tune' again, or compare with --untuned"
-    data = read(path)
-    if data.get("study") != fingerprint(study):
+    if read(path).get("study") != fingerprint(study):
         raise ConfigError(
-            f"{path} must be made for this experiment and sweep, which have changed; {again}"
+            f"{path} must be made for this experiment and sweep, which have changed; "
+            "run 'sunflower tune' again, or compare with --untuned"
         )
     found: Rates = []
-    known = {repr(entry["strategy"]): entry for entry in data.get("chosen", [])}
+    untuned: list[StrategyTable] = []
+    known = {repr(entry["strategy"]): entry for entry in _chosen(study, path)}
     for strategy in study.strategies:
         entry = known.get(repr(strategy))
         if entry is None:
-            raise ConfigError(
-                f"{path} must name the strategies of the study, got no {strategy!r}; {again}"
-            )
+            untuned.append(strategy)
+            found.append((strategy, {}))
+            continue
         server, options = entry.get("server_learning_rate"), entry.get("options", {})
         table = _with(strategy, tuple(options.items()), server)
         found.append((table, {CLIENT_RATE: entry["learning_rate"]}))
-    return found
+    return found, untuned
 
 
 def lines(choices: Sequence[Choice]) -> Iterator[str]:

@@ -55,7 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_again: None) -
 def test_the_best_on_validation_data_is_chosen_and_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # FedAvg's server takes the mean as it is; where a grid is given, it is tuned too.
+    # FedAvg's server takes the mean as it is: the grid of all strategies is not for it.
     tuned = sunflower("tune", "study.toml")
     assert (tuned.exit_code, tuned.stderr) == (0, "")
     data = tomllib.loads(Path("study.tuned.toml").read_text())
@@ -64,7 +64,7 @@ def test_the_best_on_validation_data_is_chosen_and_used(
         found = json.loads(config.read_text())
         assert found["experiment"]["seed"] == 3
         runs[found["hash"]] = read_rounds(config.parent)
-    assert len(runs) == 2 * 2 * 2 * 2  # strategies, clients' and server's rates, alphas
+    assert len(runs) == (1 + 2) * 2 * 2  # servers' rates of both, clients' rates, alphas
     for records in runs.values():  # the test set is not looked at
         assert all(record["server_accuracy"] is None for record in records)
     for entry, name in zip(data["chosen"], ("fedavg", "fedadam"), strict=True):
@@ -73,12 +73,14 @@ def test_the_best_on_validation_data_is_chosen_and_used(
         for point in entry["grid"]:
             measured = [runs[digest][-1]["client_accuracy"] for digest in point["runs"]]
             assert len(measured) == 2 and point["score"] == np.mean(measured)
-            scores[point["learning_rate"], point["server_learning_rate"]] = point["score"]
+            scores[point["learning_rate"], point.get("server_learning_rate")] = point["score"]
         best = max(scores, key=scores.__getitem__)
-        assert (entry["learning_rate"], entry["server_learning_rate"]) == best
+        assert (entry["learning_rate"], entry.get("server_learning_rate")) == best
         assert scores[best] > min(scores.values())
+        assert (name == "fedavg") == ("server_learning_rate" not in entry)
+        assert (entry["seeds"], entry["rounds"]) == ([3], 1)
     again = sunflower("tune", "study.toml")
-    assert again.stdout.splitlines()[0].startswith("16 runs: 16 complete")
+    assert again.stdout.splitlines()[0].startswith("12 runs: 12 complete")
 
     seen: list[Any] = []
     monkeypatch.setattr(campaign, "simulate", lambda experiment, **_: seen.append(experiment))
@@ -87,8 +89,8 @@ def test_the_best_on_validation_data_is_chosen_and_used(
     for entry in data["chosen"]:
         mine = [one for one in seen if one.strategy.name == entry["strategy"]]
         assert {one.training.learning_rate for one in mine} == {entry["learning_rate"]}
-        servers = {one.strategy.options["learning_rate"] for one in mine}
-        assert servers == {entry["server_learning_rate"]}
+        servers = {one.strategy.options.get("learning_rate") for one in mine}
+        assert servers == {entry.get("server_learning_rate")}
     assert Path("with/tuned.toml").read_bytes() == Path("study.tuned.toml").read_bytes()
     seen.clear()
     assert sunflower("compare", "study.toml", "--out", "without", "--untuned").exit_code == 0
@@ -143,7 +145,9 @@ def test_the_options_of_the_catalogue_are_tuned() -> None:
     swept = {"experiment": base, "strategies": ["fedprox"], "sweep": {"strategy.mu": [0.2, 0.3]}}
     assert {trial.options for trial in trials(parse_study(swept))[0]} == {()}
     mine = {"fedprox": {"mu": [0.2, 0.4]}}
-    assert grid_of("fedprox", tune={"options": mine}) == [({"mu": m}, None) for m in (0.2, 0.4)]
+    own = catalog.entry("fedprox").options["mu"]  # what it would be run with is always tried
+    with_own = [({"mu": mu}, None) for mu in (own, 0.2, 0.4)]
+    assert grid_of("fedprox", tune={"options": mine}) == with_own
     assert grid_of("fedprox", tune={"options": {"fedprox": {}}}) == [({}, None)]
     whole = {"fedprox-adaptive": {"patience": [2, 5]}}
     assert {"patience": 5} in [o for o, _ in grid_of("fedprox-adaptive", tune={"options": whole})]
@@ -163,6 +167,72 @@ def test_a_servers_momentum_is_a_step_of_one_over_one_minus_beta() -> None:
     assert around == pytest.approx([0.1 * factor for factor in FACTORS], rel=0.01)
 
 
+def servers_of(strategy: Any, rates: Any) -> list[float | None]:
+    """Server's learning rates that a study tries for its one strategy, where it says which."""
+    grid = grid_of(strategy, tune={"server_learning_rates": rates, "options": {}})
+    return list(dict.fromkeys(server for _, server in grid))
+
+
+def test_rates_for_all_are_for_servers_that_have_a_step_to_tune() -> None:
+    mine = (0.001, 0.03)
+    for name in ("fedavg", "fedprox", "scaffold", "feddyn", "median"):
+        assert servers_of(name, mine) == [None], name
+    assert servers_of("fedadam", mine) == [0.001, 0.01, 0.03]  # its own among them
+    assert servers_of({"name": "fedyogi", "learning_rate": 0.5}, mine) == [0.001, 0.03, 0.5]
+    assert servers_of({"name": "fedavgm", "beta": 0.9}, mine) == [0.001, 0.03, 1.0]
+    assert servers_of({"name": "fedavg", "learning_rate": 0.5}, mine) == [0.001, 0.03, 0.5]
+
+
+def test_rates_may_be_given_for_each_strategy(tmp_path: Path) -> None:
+    assert servers_of("fedavg", {"fedavg": [0.5]}) == [0.5, 1.0]
+    base = {**BASE, "training": {"learning_rate": 0.1}}
+    tune = {"learning_rates": {"fedavg": [0.5, 1.0]}, "server_learning_rates": {"fedadam": [0.3]}}
+    study = {"experiment": base, "strategies": ["fedavg", "fedadam"], "tune": tune}
+    found, _ = trials(parse_study(study))
+    clients = [sorted({t.client for t in found if t.strategy == i}) for i in (0, 1)]
+    assert clients == [[0.1, 0.5, 1.0], [0.0316, 0.1, 0.316]]
+    assert {t.server for t in found if t.strategy == 1} == {0.01, 0.3}
+    # Of the others the table may speak where only some are tuned.
+    assert trials(parse_study({**study, "strategies": ["fedavg"]}), None, ["fedadam"])
+
+
+def choice(strategy: Any, rate: float) -> Choice:
+    trial = Trial(0, rate, None, (f"{strategy}{rate}",))
+    return Choice(strategy, trial, {trial: 0.5})
+
+
+def test_strategies_are_tuned_part_by_part(tmp_path: Path) -> None:
+    prox = {"name": "fedprox", "mu": 0.5}
+    study = parse_study({"experiment": BASE, "strategies": ["fedavg", prox, "fedadam"]})
+    file = tmp_path / "study.tuned.toml"
+    plan = {f"{s}{r}": parse(BASE) for s in ("fedavg", prox) for r in (0.1, 0.2, 0.3)}
+    record(study, [choice("fedavg", 0.1)], plan, file)
+    record(study, [choice(prox, 0.2)], plan, file)
+    record(study, [choice("fedavg", 0.3)], plan, file)  # chosen anew
+    key = "training.learning_rate"
+    found = [("fedavg", {key: 0.3}), (prox, {key: 0.2}), ("fedadam", {})]
+    assert rates(study, file) == (found, ["fedadam"])
+    other = study.model_copy(update={"experiment": {**BASE, "rounds": 2}})
+    record(other, [choice(prox, 0.1)], plan, file)  # a choice for another experiment is none
+    assert rates(other, file)[1] == ["fedavg", "fedadam"]
+
+
+def test_a_part_is_that_of_the_file_and_the_rest_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = STUDY.replace('"fedadam"]', '{ name = "fedadam", tau = 0.1 }, "scaffold"]')
+    Path("study.toml").write_text(text.replace("server_learning_rates = [1e-6, 0.01]", ""))
+    assert sunflower("tune", "study.toml", "--strategies", "fedadam,fedavg").exit_code == 0
+    data = tomllib.loads(Path("study.tuned.toml").read_text())
+    tuned = [entry["strategy"] for entry in data["chosen"]]
+    assert tuned == [{"name": "fedadam", "tau": 0.1}, "fedavg"]
+    monkeypatch.setattr(campaign, "simulate", lambda experiment, **_: None)
+    result = sunflower("compare", "study.toml", "--out", "with")
+    assert result.exit_code == 0
+    assert "'scaffold' is not tuned: it runs as the study says" in result.stdout
+    assert "'fedavg' is not tuned" not in result.stdout
+
+
 def test_options_chosen_are_used_and_edges_told(tmp_path: Path) -> None:
     study = parse_study({"experiment": BASE, "strategies": ["fedprox"]})
     found = [Trial(0, 0.1, None, (f"run{mu}",), (("mu", mu),)) for mu in (0.01, 0.1, 1.0)]
@@ -175,7 +245,10 @@ def test_options_chosen_are_used_and_edges_told(tmp_path: Path) -> None:
     plan = {f"run{mu}": parse({**BASE, "seed": i}) for i, mu in enumerate((0.01, 0.1, 1.0))}
     record(study, [choice], plan, tmp_path / "study.tuned.toml")
     table = {"name": "fedprox", "mu": 1.0}
-    assert rates(study, tmp_path / "study.tuned.toml") == [(table, {"training.learning_rate": 0.1})]
+    assert rates(study, tmp_path / "study.tuned.toml") == (
+        [(table, {"training.learning_rate": 0.1})],
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,6 +290,20 @@ def test_options_chosen_are_used_and_edges_told(tmp_path: Path) -> None:
             "sweep.training.learning_rate must be left out where it is tuned",
         ),
         (
+            {"experiment": BASE, "tune": {"learning_rates": {"fedsgd": [0.1]}}},
+            "tune.learning_rates.fedsgd must be a strategy of the study, "
+            "got ['fedavg', 'fedprox', 'fedadam']",
+        ),
+        (
+            {
+                "experiment": {**BASE, "training": {"learning_rate": 0.1}},
+                "strategies": ["q-fedavg"],
+                "tune": {"server_learning_rates": {"q-fedavg": [0.1]}},
+            },
+            "tune.server_learning_rates.q-fedavg must be left out, as the server of q-fedavg has "
+            "no learning rate",
+        ),
+        (
             {"experiment": BASE, "tune": {}},
             "tune.learning_rates must be given where training.learning_rate is not, got none",
         ),
@@ -249,3 +336,26 @@ def test_a_rate_that_fails_is_not_chosen_and_an_edge_is_told(tmp_path: Path) -> 
     ]
     with pytest.raises(RuntimeError, match="no learning rate of the grid lets 'fedavg' finish"):
         choose(study, found[2:], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ([0.1, -1], "tune.learning_rates.1 must be > 0, got -1"),
+        ({"fedavg": [0]}, "tune.learning_rates.fedavg.0 must be > 0, got 0"),
+        ({"fedavg": ["x"]}, "tune.learning_rates.fedavg.0 must be a finite number, got 'x'"),
+        (
+            {"fedavg": 3},
+            "tune.learning_rates.fedavg must be a list, or a table of lists by strategy, got 3",
+        ),
+        (
+            {"fedavg": [1, 1]},
+            "tune.learning_rates.fedavg must name nothing twice, got [1, 1]",
+        ),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_rates_that_are_none(given: Any, text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_study({"tune": {"learning_rates": given}})
+    assert str(error.value) == text
