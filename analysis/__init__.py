@@ -9,12 +9,13 @@
 """
 
 from analysis import plots, summarise
+from analysis.appearance import looks
 from analysis.cells import Table
 from analysis.figures import FIGURES, draw, save
 from analysis.load import load
 from analysis.report import plot, report
 from analysis.runs import Runs
-from analysis.style import PAPERS, looks, styled
+from analysis.style import PAPERS, styled
 from analysis.tables import all_tables
 from analysis.verdicts import final_table
 

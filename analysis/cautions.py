@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis.appearance import order
 from analysis.grouping import seeds_of, uneven
 from analysis.runs import ENDED, Runs
-from analysis.style import order
 from analysis.summarise import diverged
 from analysis.text import span
 from analysis.working_time import at_the_same_time, is_known

@@ -8,13 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import plots
+from analysis.appearance import order, points
 from analysis.drawing import Options, each, has
 from analysis.participation import order_of_tiers, tiers_of, with_tiers
 from analysis.plots.clock import ROW, window_of
 from analysis.plots.targets import target_text
 from analysis.plots.tiers import seeds_text
 from analysis.runs import Runs
-from analysis.style import order, points
 from analysis.summarise import default_target
 
 SECONDS = "virtual_seconds"

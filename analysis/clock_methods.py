@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.appearance import order
 from analysis.runs import Runs
 from analysis.scenario import Cite
 from analysis.schedules import PREFIX, SYNCHRONOUS, kinds_of
 from analysis.sources import BIBTEX
-from analysis.style import order
 from analysis.text import latex_escape, listing, number
 
 DEVICES = {

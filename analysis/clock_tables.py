@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.appearance import order
 from analysis.cells import Cell, Table, records
 from analysis.clock_drawing import SECONDS, any_events, clocked
 from analysis.grouping import best_of, by_setting, long_table
@@ -17,7 +18,6 @@ from analysis.plots.targets import target_text
 from analysis.runs import Runs
 from analysis.schedules import SYNCHRONOUS, kinds_of
 from analysis.significance import LEVEL, TESTS, holm, interval, paired
-from analysis.style import order
 from analysis.summarise import (
     check_baseline,
     default_target,

@@ -14,13 +14,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import plots
+from analysis.appearance import Look, order
 from analysis.plots.base import band_text, is_share, name_of
 from analysis.plots.clients import pooled_text
 from analysis.plots.curves import rings_text
 from analysis.plots.labels import BUBBLES_UP_TO, color_bar
 from analysis.plots.targets import target_text
 from analysis.runs import Runs
-from analysis.style import Look, order
 from analysis.summarise import curve, default_target, settled
 from analysis.working_time import is_known
 

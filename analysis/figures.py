@@ -14,10 +14,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from analysis import clock_drawing, drawing, plots
+from analysis.appearance import Look, looks
 from analysis.cautions import footnote
 from analysis.plots.base import root
 from analysis.runs import Runs
-from analysis.style import Look, looks, styled
+from analysis.style import styled
 from analysis.text import ALPHA
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from analysis.appearance import order
 from analysis.cells import Cell, Table
 from analysis.runs import Runs
-from analysis.style import order
 
 
 def by_setting(runs: Runs, statistic: Callable[[Runs], pd.DataFrame]) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.appearance import order
 from analysis.runs import Runs
-from analysis.style import order
 from analysis.text import latex_escape, listing, number
 
 TRAINING = (

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import scenario
+from analysis.appearance import order
 from analysis.clock_methods import clock
 from analysis.guarantee import guarantees
 from analysis.local_training import local_training
@@ -16,7 +17,6 @@ from analysis.plots.base import name_of
 from analysis.runs import Runs
 from analysis.significance import LEAST_PAIRS, LEVEL, TESTS
 from analysis.sources import BIBTEX
-from analysis.style import order
 from analysis.summarise import DIVERGED
 from analysis.text import TO, latex_escape, listing, number, span
 

@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 
 from analysis import parallel, tuned
+from analysis.appearance import looks
 from analysis.cautions import cautions
 from analysis.cells import Table
 from analysis.clock_tables import CLOCK_TABLES, clock_findings, clock_tables
@@ -19,7 +20,7 @@ from analysis.page import Contents, Picture, page
 from analysis.plots.base import is_share, name_of
 from analysis.runs import Runs
 from analysis.significance import TESTS
-from analysis.style import looks, paper
+from analysis.style import paper
 from analysis.summarise import BANDS, check_baseline, default_target
 from analysis.tables import TABLES, all_tables
 from analysis.text import slug

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.style import base_name
+from analysis.appearance import base_name
 from analysis.text import number
 
 SYNCHRONOUS = "synchronous"

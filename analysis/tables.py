@@ -7,13 +7,13 @@ from math import isfinite, isnan
 import numpy as np
 import pandas as pd
 
+from analysis.appearance import base_name, order
 from analysis.cells import Cell, Table, records
 from analysis.costs import cost, fairness
 from analysis.grouping import best_of, by_setting, federated, long_table
 from analysis.plots.base import is_share, name_of, quantity
 from analysis.plots.targets import target_text
 from analysis.runs import Runs
-from analysis.style import base_name, order
 from analysis.summarise import (
     check_baseline,
     default_target,

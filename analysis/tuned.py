@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.appearance import order
 from analysis.cells import Cell, Table
 from analysis.runs import Runs
-from analysis.style import order
 from analysis.text import latex_escape, listing, number, words
 
 FILE = "tuned.toml"

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.appearance import base_name, order
 from analysis.cells import Cell, Table, records
 from analysis.grouping import by_setting, federated, long_table
 from analysis.plots.base import is_share, name_of
 from analysis.runs import Runs
 from analysis.significance import LEVEL, TESTS, Comparison, compare, resolution_of
-from analysis.style import base_name, order
 from analysis.summarise import final
 from analysis.text import TO, p_text, plus_minus, span
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.style import Look, looks, order
+from analysis.appearance import Look, looks, order
 from analysis.summarise import BANDS, is_lower_better
 from analysis.text import ALPHA, EPSILON, TO, span, words
 

@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from analysis.appearance import Look, points
 from analysis.costs import fairness
 from analysis.plots.base import (
     axes,
@@ -27,7 +28,6 @@ from analysis.plots.base import (
     rows_height,
     wrapped,
 )
-from analysis.style import Look, points
 from analysis.summarise import check_columns
 from analysis.text import span
 

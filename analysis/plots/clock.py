@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.appearance import Look, points
 from analysis.participation import duration_of, order_of_tiers
 from analysis.plots.base import (
     axes,
@@ -22,7 +23,6 @@ from analysis.plots.base import (
     scale,
 )
 from analysis.plots.tiers import seeds_text, shades
-from analysis.style import Look, points
 from analysis.summarise import check_columns
 from analysis.text import number
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.appearance import Look, base_name, points
 from analysis.plots.base import (
     axes,
     band_text,
@@ -27,7 +28,6 @@ from analysis.plots.base import (
     possible,
     scale,
 )
-from analysis.style import Look, base_name, points
 from analysis.summarise import (
     check_columns,
     curve,
@@ -62,7 +62,7 @@ def curves(
             along it (centralised training sends no bytes) is left out.
         band: ``ci`` (Student's t, 95%), ``se``, ``sd`` or ``minmax``.
         looks: the look of each label, so that several figures agree; see
-            :func:`analysis.style.looks`.
+            :func:`analysis.appearance.looks`.
         legend: whether to draw the legend above the axes.
         style: further keywords of ``Axes.plot``.
 

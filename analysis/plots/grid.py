@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
+from analysis.appearance import order
 from analysis.plots.base import rows_height, wrapped
-from analysis.style import order
 
 PANEL = 2.2  # inches: the narrowest panel with readable axes
 

@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
+from analysis.appearance import points
 from analysis.plots.base import (
     axes,
     legend_above,
@@ -19,7 +20,6 @@ from analysis.plots.base import (
     percent,
     root,
 )
-from analysis.style import points
 from analysis.summarise import check_columns
 
 BUBBLES_UP_TO = 30

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from analysis.appearance import Look, points
 from analysis.plots.base import (
     axes,
     band_text,
@@ -26,7 +27,6 @@ from analysis.plots.base import (
     possible,
     root,
 )
-from analysis.style import Look, points
 from analysis.summarise import check_columns, final, is_lower_better, last
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from analysis.appearance import Look, points
 from analysis.plots.base import (
     axes,
     label_rows,
@@ -21,7 +22,6 @@ from analysis.plots.base import (
     pick_looks,
     scale,
 )
-from analysis.style import Look, points
 from analysis.summarise import check_columns, per_seed
 
 

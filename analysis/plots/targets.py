@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from analysis.appearance import Look, points
 from analysis.plots.base import (
     axes,
     label_rows,
@@ -22,7 +23,6 @@ from analysis.plots.base import (
     scale,
     shared,
 )
-from analysis.style import Look, points
 from analysis.summarise import is_lower_better, rounds_to_target
 
 

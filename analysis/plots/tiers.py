@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from analysis.appearance import points
 from analysis.participation import accuracy_by_tier, contributions, order_of_tiers
 from analysis.plots.base import (
     axes,
@@ -23,7 +24,6 @@ from analysis.plots.base import (
     percent,
     pick_looks,
 )
-from analysis.style import points
 from analysis.summarise import check_columns
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -247,7 +247,7 @@ def test_unknown_and_inapplicable_figures_are_named(folders: dict[str, Runs]) ->
 
 
 def test_grey_printing_tells_strategies_apart() -> None:
-    from analysis.style import KNOWN, looks
+    from analysis.appearance import KNOWN, looks
 
     table = looks(KNOWN)
     shapes = {(str(v.dash), v.marker) for v in table.values()}
@@ -257,7 +257,7 @@ def test_grey_printing_tells_strategies_apart() -> None:
 def test_colours_differ_for_colour_blind_eyes() -> None:
     from matplotlib.colors import to_rgb
 
-    from analysis.style import COLOURS
+    from analysis.appearance import COLOURS
 
     # Machado et al. (2009), severity 1: deuteranopia and protanopia in linear RGB.
     blind = {

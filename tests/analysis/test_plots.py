@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import load, looks, plots, styled, summarise
+from analysis import load, plots, styled, summarise
 from analysis.costs import fairness
 from analysis.text import ALPHA
 
@@ -104,14 +104,6 @@ def test_labels_show_each_clients_data(tmp_path, make_run, clients: int, kind: s
         assert len(ax.collections or ax.patches) == (10 if clients == 1000 else 100)
         assert ax.dataLim.y1 == pytest.approx(1.0)
     assert ax.get_xlabel() and ax.get_ylabel()
-
-
-def test_looks_do_not_depend_on_the_company() -> None:
-    few, many = looks(["FedAdam", "FedAvg"]), looks(["mine", "FedAvg", "SCAFFOLD", "FedAdam"])
-    assert {k: many[k] for k in few} == few
-    names = [f"s{i}" for i in range(40)]
-    triples = {(v.colour, v.dash, v.marker) for v in looks(names).values()}
-    assert len(triples) == 40
 
 
 def test_row_charts_keep_their_rows_where_data_are_missing(single: Path) -> None:

@@ -1,0 +1,65 @@
+"""A strategy has one look in every figure: a colour for its family, shades for its variants."""
+
+import random
+
+from analysis import looks
+from analysis.appearance import (
+    COLOURS,
+    KNOWN,
+    OWN_COLOURS,
+    PALEST,
+    base_name,
+    family,
+    lightness,
+    order,
+    slot,
+)
+
+SOME = ["FedAvg", "FedProx", "FedProx(mu=0.1)", "FedAdam(tau=0.1)", "SCAFFOLD, buffered", "Ours",
+        "Theirs(part=2)", "centralised", "local-only"]  # fmt: skip
+OTHERS = ["FedProx(mu=1)", "FedProx(mu=10)", "FedAdam", "Another", "FedBuff(buffer=5)", "SCAFFOLD"]
+
+
+def test_a_label_keeps_its_look_when_others_join() -> None:
+    alone = {label: looks([label])[label] for label in [*SOME, *OTHERS]}
+    assert looks([*SOME, *OTHERS]) == alone
+    few = looks(SOME)
+    shuffled = random.Random(1).sample([*OTHERS, *SOME], len(SOME) + len(OTHERS))
+    assert {label: looks(shuffled)[label] for label in SOME} == few
+    assert len(set(map(repr, alone.values()))) == len(alone)
+
+
+def test_variants_have_their_familys_hue_and_another_dash() -> None:
+    chosen = looks(["FedProx", *(f"FedProx(mu={mu})" for mu in range(12))])
+    plain = chosen.pop("FedProx")
+    assert plain == slot(KNOWN.index("fedprox"))
+    assert all(look.dash != plain.dash for look in chosen.values())
+    assert len({(v.colour, v.dash, v.marker) for v in chosen.values()}) == 12
+    for look in chosen.values():  # orange, lighter or darker: red > green > blue
+        red, green, blue = (int(look.colour[i : i + 2], 16) for i in (1, 3, 5))
+        assert red > green > blue
+        assert lightness(look.colour) <= PALEST
+
+
+def test_what_is_not_known_has_a_colour_of_its_own() -> None:
+    assert not set(OWN_COLOURS) & set(COLOURS)
+    names = [f"s{i}" for i in range(40)]
+    mine = looks([*names, *KNOWN])
+    assert {mine[name].colour for name in names} <= set(OWN_COLOURS)
+    triples = {(mine[name].colour, mine[name].dash, mine[name].marker) for name in names}
+    assert len(triples) == 40
+    assert [mine[name] for name in KNOWN] == [slot(i) for i in range(len(KNOWN))]
+
+
+def test_two_spellings_of_a_name_are_told_apart() -> None:
+    both = looks(["FedAvg", "fedavg"])
+    assert both["FedAvg"] == slot(0) and both["fedavg"] != slot(0)
+
+
+def test_variants_stand_with_their_family() -> None:
+    assert family("FedProx(mu=0.1, learning_rate=3)") == family("FedProx, buffered") == "fedprox"
+    assert base_name("Local-only") == "localonly"
+    labels = ["centralised", "Ours", "SCAFFOLD, buffered", "FedYogi", "FedAvg", "FedProx(mu=1)"]
+    assert order(labels) == [
+        "FedAvg", "FedProx(mu=1)", "SCAFFOLD, buffered", "FedYogi", "Ours", "centralised",
+    ]  # fmt: skip
