@@ -140,7 +140,9 @@ def _choice_of(config: Mapping[str, Any], chosen: Choices) -> Mapping[str, Any] 
 
 
 def _table(strategy: Any) -> dict[str, Any]:
-    return dict(strategy) if isinstance(strategy, Mapping) else {"name": strategy}
+    """Return a strategy's name and options, without what a study calls it."""
+    table = dict(strategy) if isinstance(strategy, Mapping) else {"name": strategy}
+    return {key: value for key, value in table.items() if key != "label"}
 
 
 def _chosen_table(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,9 +169,11 @@ def _edges(entry: Mapping[str, Any]) -> str:
 
 def _strategy(entry: Mapping[str, Any]) -> str:
     """Return a strategy with the options that the study gives and those that were chosen."""
-    table = {**_table(entry["strategy"]), **entry.get("options", {})}
+    strategy = entry["strategy"]
+    table = {**_table(strategy), **entry.get("options", {})}
+    name = strategy.get("label") if isinstance(strategy, Mapping) else None
     options = ", ".join(f"{k}={number(v)}" for k, v in table.items() if k != "name")
-    return f"{table['name']}({options})" if options else str(table["name"])
+    return f"{name or table['name']}({options})" if options else str(name or table["name"])
 
 
 def _cell(value: float | None) -> Cell:

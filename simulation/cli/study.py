@@ -22,6 +22,7 @@ from simulation.studies.forecast import forecast
 from simulation.studies.screen import StudyScreen
 from simulation.studies.study import (
     CLIENT_RATE,
+    LABEL,
     StrategyTable,
     Study,
     expand,
@@ -182,7 +183,7 @@ def _tell_failures(outcome: Outcome, folder: Path) -> bool:
 
 def _title(choice: tuning.Choice) -> str:
     named = choice.strategy
-    name = named if isinstance(named, str) else str(named["name"])
+    name = named if isinstance(named, str) else str(named.get(LABEL) or named["name"])
     options = ", ".join(f"{key} = {value:g}" for key, value in choice.best.options)
     return f"{name} ({options})" if options else name
 

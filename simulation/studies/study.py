@@ -51,6 +51,9 @@ Rates = list[tuple[StrategyTable, Point]]
 OPTION = "strategy."
 """How swept options of strategies begin."""
 
+LABEL = "label"
+"""The key of a strategy's table that is no option: what figures and tables call it."""
+
 UNUSED = {
     "centralised": ("strategy", "cohort", "sampling", "attack", "realism", "clients", "partition"),
     "local": ("strategy", "cohort", "sampling", "attack", "realism"),
@@ -149,7 +152,8 @@ class Study(Section):
     Args:
         name: names the folder under ``runs/``.
         experiment: the base, as in an experiment file.
-        strategies: names, or tables with a ``name`` and options.
+        strategies: names, or tables with a ``name`` and options; ``label`` is what figures and
+            tables call it.
         sweep: dotted keys and the values they take (see :mod:`simulation.studies.sweep`).
         seeds: one run of every strategy and setting for each.
         baselines: ``centralised`` training on the pooled data, ``local`` training of every
@@ -176,6 +180,14 @@ class Study(Section):
             not isinstance(value, str | Mapping) for value in values
         ):
             raise ValueError("must be a list of names and tables")
+        labels = [value.get(LABEL) if isinstance(value, Mapping) else None for value in values]
+        for i, label in enumerate(labels):
+            if label is not None and not (isinstance(label, str) and label.strip()):
+                raise ValueError(f"strategies.{i}.label must be some text, got {label!r}")
+            if label is not None and label in labels[:i]:
+                raise ValueError(
+                    f"strategies.{i}.label must be of one strategy alone, got {label!r} twice"
+                )
         return values
 
     @field_validator("strategies", "seeds")
@@ -276,8 +288,8 @@ def _runs(study: Study, points: list[Point], chosen: Rates) -> Iterator[tuple[Po
         for point in points:
             for strategy, rates in chosen:
                 rest = {k: v for k, v in point.items() if not k.startswith(OPTION)}
-                own = _with_options(strategy, point)
-                about = {**rest, **rates, "strategy": own, "seed": seed}
+                own, label = _labelled(_with_options(strategy, point), strategy)
+                about = {**rest, **rates, "strategy": own, "seed": seed, **label}
                 # A strategy without an option that is swept runs once, not once for each value.
                 if len(rest) == len(point) or _first(about, seen):
                     yield about, rest
@@ -307,6 +319,25 @@ def _with_options(strategy: StrategyTable, point: Point) -> StrategyTable:
     swept = {k.removeprefix(OPTION): v for k, v in point.items() if k.startswith(OPTION)}
     taken = {k: v for k, v in swept.items() if k not in table and _has(table.get("name"), k)}
     return {**table, **taken} if taken else strategy
+
+
+def without_label(strategy: StrategyTable) -> StrategyTable:
+    """Return a strategy without what it is called: the same strategy whatever that is."""
+    if isinstance(strategy, str) or LABEL not in strategy:
+        return strategy
+    return {key: value for key, value in strategy.items() if key != LABEL}
+
+
+def _labelled(own: StrategyTable, given: StrategyTable) -> tuple[StrategyTable, dict[str, str]]:
+    """Return a strategy without its label, and the run's name that it gives.
+
+    Options that are swept are in the name: there is a run for each.
+    """
+    if isinstance(own, str) or LABEL not in own:
+        return own, {}
+    swept = [f"{k}={_text(own[k])}" for k in sorted(own) if k not in given]
+    name = f"{own[LABEL]}({', '.join(swept)})" if swept else str(own[LABEL])
+    return without_label(own), {"name": name}
 
 
 def _has(name: Any, option: str) -> bool:

@@ -37,6 +37,7 @@ from simulation.studies.study import (
     StrategyTable,
     Study,
     expand,
+    without_label,
 )
 from strategies import catalog
 
@@ -100,7 +101,8 @@ def trials(
         for options, server in _strategy_grid(study, strategy):
             one = study.model_copy(
                 update={
-                    "strategies": (_with(strategy, options, server),),
+                    # each trial by its options: a label would be that of all of them
+                    "strategies": (_with(without_label(strategy), options, server),),
                     "seeds": seeds,
                     "baselines": (),
                     "centralised": False,
@@ -340,14 +342,19 @@ def record(study: Study, choices: Sequence[Choice], plan: Plan, path: Path) -> N
     What the file says of other strategies stays, where it was chosen for the same experiment.
     """
     chosen = [_entry(choice, plan) for choice in choices]
-    mine = [repr(entry["strategy"]) for entry in chosen]
-    others = [e for e in _chosen(study, path) if repr(e["strategy"]) not in mine]
+    mine = [_key(entry["strategy"]) for entry in chosen]
+    others = [e for e in _chosen(study, path) if _key(e["strategy"]) not in mine]
     data = {
         "study": fingerprint(study),
         "measured": "mean accuracy (for a regression: minus the loss) on clients' validation data",
         "chosen": [*others, *chosen],
     }
     files.replace(path, tomli_w.dumps(data).encode())
+
+
+def _key(strategy: StrategyTable) -> str:
+    """Return what tells strategies apart, whatever they are called."""
+    return repr(sorted(_table(without_label(strategy)).items()))
 
 
 def _entry(choice: Choice, plan: Plan) -> dict[str, Any]:
@@ -397,9 +404,9 @@ def rates(study: Study, path: Path) -> tuple[Rates, list[StrategyTable]]:
         )
     found: Rates = []
     untuned: list[StrategyTable] = []
-    known = {repr(entry["strategy"]): entry for entry in _chosen(study, path)}
+    known = {_key(entry["strategy"]): entry for entry in _chosen(study, path)}
     for strategy in study.strategies:
-        entry = known.get(repr(strategy))
+        entry = known.get(_key(strategy))
         if entry is None:
             untuned.append(strategy)
             found.append((strategy, {}))

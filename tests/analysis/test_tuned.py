@@ -64,6 +64,18 @@ def test_the_edge_of_a_grid_is_told_in_the_table_and_before_it(tmp_path: Path) -
     assert warnings(choices_of([tmp_path / "elsewhere"])[0]) == []
 
 
+def test_a_label_is_no_option(tmp_path: Path, make_run) -> None:
+    data = copy.deepcopy(CHOICE)
+    data["chosen"][1]["strategy"]["label"] = "Ours"
+    (tmp_path / FILE).write_text(tomli_w.dumps(data))
+    table = tuning([tmp_path])
+    assert table is not None and table.rows[1][0].text == "Ours(beta_1=0.9, tau=0.01)"
+    adam = {"name": "fedadam", "beta_1": 0.9, "tau": 0.01, "learning_rate": 0.01}
+    experiment = {"name": "Ours", "strategy": adam, "training": {"learning_rate": 0.03}}
+    runs = load(make_run(tmp_path / "run", "Ours", rounds=1, experiment=experiment))
+    assert "(in brackets: how many): Ours (4)." in sentences(*choices_of([tmp_path]), runs)[0]
+
+
 def test_methods_tell_how_rates_were_chosen(tmp_path: Path, make_run) -> None:
     (tmp_path / FILE).write_text(tomli_w.dumps(edged()))
     adam = {"name": "fedadam", "beta_1": 0.9, "tau": 0.01, "learning_rate": 0.01}

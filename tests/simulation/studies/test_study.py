@@ -53,6 +53,35 @@ def test_strategies_times_seeds() -> None:
     assert len({experiment.digest() for experiment in plan.values()}) == len(plan)
 
 
+def test_a_label_names_a_strategys_runs_and_changes_nothing_else() -> None:
+    prox = {"name": "fedprox", "mu": 0.1}
+    study = {"experiment": BASE, "strategies": ["fedavg", {**prox, "label": "Ours"}], "seeds": [3]}
+    plan = expand(parse_study(study))
+    assert set(plan) == {"fedavg-seed3", "ours-seed3"}
+    ours = plan["ours-seed3"]
+    assert (ours.label, ours.strategy.options) == ("Ours", {"mu": 0.1})
+    assert ours.digest() == parse({**BASE, "seed": 3, "strategy": prox}).digest()
+    swept = {**study, "strategies": [{"name": "fedprox", "label": "Ours"}]}
+    plan = expand(parse_study({**swept, "sweep": {"strategy.mu": [0.1, 1.0]}}))
+    assert [e.label for e in plan.values()] == ["Ours(mu=0.1)", "Ours(mu=1)"]
+
+
+@pytest.mark.parametrize(
+    ("strategies", "text"),
+    [
+        ([{"name": "fedavg", "label": 3}], "strategies.0.label must be some text, got 3"),
+        (["fedprox", {"name": "fedavg", "label": " "}],
+         "strategies.1.label must be some text, got ' '"),
+        ([{"name": "fedavg", "label": "A"}, {"name": "fedprox", "label": "A"}],
+         "strategies.1.label must be of one strategy alone, got 'A' twice"),
+    ],
+)  # fmt: skip
+def test_labels_that_are_none(strategies: list[Any], text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_study({"experiment": BASE, "strategies": strategies})
+    assert str(error.value) == text
+
+
 def test_what_is_given_goes_over_the_base() -> None:
     plan = expand(parse_study({"experiment": BASE}), {"rounds": 7, "partition.alpha": 0.3})
     assert [e.rounds for e in plan.values()] == [7, 7, 7]

@@ -217,6 +217,18 @@ def test_strategies_are_tuned_part_by_part(tmp_path: Path) -> None:
     assert rates(other, file)[1] == ["fedavg", "fedadam"]
 
 
+def test_a_choice_is_of_a_strategy_whatever_it_is_called(tmp_path: Path) -> None:
+    base = {**BASE, "training": {"learning_rate": 0.1}}
+    labelled = {"name": "fedprox", "label": "Ours"}
+    study = parse_study({"experiment": base, "strategies": [labelled]})
+    found, plan = trials(study)
+    assert len({trial.runs for trial in found}) == len(plan) == 3 * 4  # rates, values of mu
+    file = tmp_path / "study.tuned.toml"
+    record(study, [choice("fedprox", 0.2)], {"fedprox0.2": parse(base)}, file)
+    expected = ([(labelled, {"training.learning_rate": 0.2})], [])
+    assert rates(study, file) == expected
+
+
 def test_a_part_is_that_of_the_file_and_the_rest_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
