@@ -138,13 +138,9 @@ def shaded(colour: str, part: float) -> str:
 
     Nothing gets paler than what is still seen on white.
     """
-    towards = 1.0 if part > 0 else 0.0
-    mixed = to_rgb(colour)
-    for some in (abs(part), abs(part) / 2, abs(part) / 4):
-        mixed = tuple(c + some * (towards - c) for c in to_rgb(colour))
-        if lightness(mixed) <= PALEST:
-            break
-    return str(to_hex(mixed))
+    towards, base = 1.0 if part > 0 else 0.0, to_rgb(colour)
+    mixes = [[c + abs(part) / less * (towards - c) for c in base] for less in (1, 2, 4)]
+    return str(to_hex(next((m for m in mixes if lightness(m) <= PALEST), base)))
 
 
 def lightness(colour: Any) -> float:
@@ -172,7 +168,7 @@ def is_plain(label: str) -> bool:
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """Return a look for each label, the same whichever others there are and in any order.
+    """Return a look for each label in the order of legends, whichever others there are.
 
     Known strategies have fixed places. One with options has the colour of its family in another
     shade and another dash; one that is not known has a colour that no known one has. The place of
@@ -195,7 +191,7 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     for name, members in variants.items():
         for label, place in _places(members, VARIANTS).items():
             chosen[label] = variant(own[name], place)
-    return chosen
+    return {label: chosen[label] for label in order(chosen)}
 
 
 def _places(names: Iterable[str], count: int) -> dict[str, int]:

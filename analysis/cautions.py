@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.appearance import order
 from analysis.grouping import seeds_of, uneven
 from analysis.runs import ENDED, Runs
 from analysis.summarise import diverged
@@ -49,6 +48,11 @@ def cautions(runs: Runs) -> list[str]:
         found.append(
             f"Run at the same time: {len(together)} of {len(runs)} runs. Their wall-clock times "
             "depend on each other, and say little about the strategies."
+        )
+    if runs.names.unknown:
+        found.append(
+            f"Named by the author, but of no run: {', '.join(runs.names.unknown)}. The strategies "
+            f"are {', '.join(runs.title(label) for label in runs.order())}."
         )
     if mixed := _backends(runs):
         found.append(
@@ -105,13 +109,13 @@ def _diverged(runs: Runs) -> list[tuple[str, str, int, int]]:
             str(label): (int(of), int(all_))
             for label, of, all_ in zip(rows["label"], rows["diverged"], rows["seeds"], strict=True)
         }
-        found += [(setting, label, *counts[label]) for label in order(counts)]
+        found += [(setting, label, *counts[label]) for label in runs.order(counts)]
     return found
 
 
 def _ordered(part: Runs) -> list[tuple[str, tuple[int, ...]]]:
     seeds = seeds_of(part)
-    return [(label, seeds[label]) for label in order(seeds)]
+    return [(label, seeds[label]) for label in part.order(seeds)]
 
 
 def _seeds(seeds: Sequence[int]) -> str:

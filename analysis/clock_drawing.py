@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import plots
-from analysis.appearance import order, points
+from analysis.appearance import points
 from analysis.drawing import Options, each, has
 from analysis.participation import order_of_tiers, tiers_of, with_tiers
 from analysis.plots.clock import ROW, window_of
@@ -79,7 +79,7 @@ def gantts(runs: Runs, options: Options) -> Axes | list[Axes]:
     setting = next(s for s in runs.settings if len(runs.at(s).events))
     part = runs.at(setting)
     events = part.events
-    labels = order(events["label"].unique())
+    labels = runs.order(events["label"].unique())
     firsts = {x: events.loc[events["label"] == x, "run"].iloc[0] for x in labels}
     frames = {x: events[events["run"] == run] for x, run in firsts.items()}
     whole = pd.concat(frames.values(), ignore_index=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.appearance import order
 from analysis.runs import Runs
 from analysis.scenario import Cite
 from analysis.schedules import PREFIX, SYNCHRONOUS, kinds_of
@@ -49,7 +48,7 @@ def clock(runs: Runs, cite: Cite) -> list[str]:
         "machine's speed."
     ]
     kinds = kinds_of(table)
-    for label in order(table["label"]):
+    for label in runs.order(table["label"]):
         rows = table[table["label"] == label]
         for kind in sorted(set(kinds[rows.index])):
             text = _schedule(kind, _said(rows[kinds[rows.index] == kind]), cite)

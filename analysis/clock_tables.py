@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.appearance import order
 from analysis.cells import Cell, Table, records
 from analysis.clock_drawing import SECONDS, any_events, clocked
 from analysis.grouping import best_of, by_setting, long_table
@@ -48,7 +47,7 @@ def baseline_of(runs: Runs, baseline: str | None = None) -> str:
     plain = table[kinds_of(table) == SYNCHRONOUS]
     found = plain[plain["strategy"].str.lower() == "fedavg"]
     for rows in (found, plain, table):
-        if labels := order(rows["label"]):
+        if labels := runs.order(rows["label"]):
             return labels[0]
     raise ValueError("baseline: the runs hold no strategy")
 
@@ -153,7 +152,7 @@ def virtual_time_table(
     names = {"energy_joules": "Energy", "bytes_total": "Data"}
     header = ["Strategy", "Virtual time", "Range", "Speed-up", "95% CI", "p (Holm)",
               *(names[c] for c in costs), "Reached"]  # fmt: skip
-    against, goal = " or ".join(order(data["baseline"])), float(data["target"].iloc[0])
+    against, goal = " or ".join(runs.order(data["baseline"])), float(data["target"].iloc[0])
     caption = (
         f"Virtual time to {target_text(goal, runs.metric)}, at the end of the first measured "
         "server step that has it: median over seeds, from the fastest to the slowest; speed-up "

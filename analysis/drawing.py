@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import plots
-from analysis.appearance import Look, order
-from analysis.plots.base import band_text, is_share, name_of
+from analysis.appearance import Look
+from analysis.plots.base import band_text, is_share, name_of, pick_looks
 from analysis.plots.clients import pooled_text
 from analysis.plots.curves import rings_text
 from analysis.plots.labels import BUBBLES_UP_TO, color_bar
@@ -102,11 +102,13 @@ def each(
         for setting, members in runs.settings.items()
     }
     parts = {setting: part for setting, part in parts.items() if len(part)}
+    if in_rows and "looks" not in arguments:  # rows of several marks: in the legend's order
+        arguments["rows"] = list(pick_looks(frame["label"].unique(), options.looks))
     if len(parts) <= 1:
         return plot(next(iter(parts.values())), **arguments)
     whole = pd.concat(parts.values(), ignore_index=True)
     if in_rows:  # the panels share their rows: each must have the same, in the same order
-        arguments["rows"] = order(whole["label"].unique())
+        arguments["rows"] = list(pick_looks(whole["label"].unique(), options.looks))
     return plots.panels(parts, plot, width=options.page, note=note(whole), share=share, **arguments)
 
 
@@ -196,7 +198,10 @@ def labels(kind: str) -> Draw:
         ]
         firsts = [next((r for r in names if r in having), None) for names in runs.settings.values()]
         some = runs.only([r for r in firsts if r is not None])
-        drawn = each(some, lambda r: r.labels, plots.labels, options, note, kind=kind, share="")
+        drawn = each(
+            some, lambda r: r.labels, plots.labels, options, note, kind=kind, share="",
+            names=runs.class_names,
+        )  # fmt: skip
         if isinstance(drawn, list) and (images := [ax.images[0] for ax in drawn if ax.images]):
             color_bar(images[0], drawn)
         return drawn

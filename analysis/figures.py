@@ -14,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from analysis import clock_drawing, drawing, plots
-from analysis.appearance import Look, looks
+from analysis.appearance import Look
 from analysis.cautions import footnote
 from analysis.plots.base import root
 from analysis.runs import Runs
@@ -322,7 +322,7 @@ def draw(
     figure = FIGURES[name]
     if not figure.applies(runs):
         raise ValueError(f"figure: the runs do not hold what {name!r} shows ({figure.about})")
-    table = looks(runs.table["label"]) if table is None else table
+    table = runs.looks() if table is None else table
     with styled(style) as paper:
         drawn = figure.draw(runs, drawing.Options(table, band, target, paper.page))
         ax = drawn[0] if isinstance(drawn, list) else drawn

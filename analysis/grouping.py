@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from analysis.appearance import order
 from analysis.cells import Cell, Table
 from analysis.runs import Runs
 
@@ -27,7 +26,7 @@ def by_setting(runs: Runs, statistic: Callable[[Runs], pd.DataFrame]) -> pd.Data
         rows["mode"] = rows["label"].map(groups["mode"].first())
         names = {label: "; ".join(group.index) for label, group in groups}
         rows["runs"] = rows["label"].map(names)
-        place = {label: i for i, label in enumerate(order(rows["label"]))}
+        place = {label: i for i, label in enumerate(runs.order(rows["label"]))}
         parts.append(rows.sort_values("label", key=lambda c: c.map(place), kind="stable"))
     if not parts:
         return pd.DataFrame({"setting": [], "label": [], "mode": [], "runs": []})

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import identity
+from analysis.names import Names, find_names, read_names
 from analysis.reading import read_json, read_rounds
 from analysis.runs import Runs
 from analysis.schedules import PREFIX, label_schedules
@@ -29,24 +30,33 @@ FULL_BATCH = ("fedsgd",)
 """Strategies whose clients make one step on all their examples, whatever the epochs."""
 
 
-def load(*paths: str | Path) -> Runs:
+def load(*paths: str | Path, names: str | Path | Names | None = None) -> Runs:
     """Read every run folder at or below ``paths``.
 
     A run's name is its folder relative to what all the runs have in common.
+
+    Args:
+        paths: run folders, or folders of them.
+        names: what strategies and settings are called, and in which order: a file as
+            :mod:`analysis.names` has it; without, ``figures.toml`` in one of the paths.
 
     Raises:
         ValueError: a path does not exist or holds no run, or a file cannot be read.
     """
     folders = find_runs(*paths)
-    names = name_runs(folders)
+    if names is None:
+        names = find_names(paths)
+    elif not isinstance(names, Names):
+        names = read_names(Path(names))
+    run_names = name_runs(folders)
     configs, summaries, rows, rounds = {}, {}, [], []
-    for run, folder in zip(names, folders, strict=True):
+    for run, folder in zip(run_names, folders, strict=True):
         configs[run] = read_json(folder / "config.json")
         if not isinstance(configs[run].get("experiment"), Mapping):
             raise ValueError(f"{folder / 'config.json'}: key 'experiment' must be an object")
     defaults = identity.defaults_of(list(configs.values()))
     options = {run: identity.effective(config, defaults) for run, config in configs.items()}
-    for run, folder in zip(names, folders, strict=True):
+    for run, folder in zip(run_names, folders, strict=True):
         config = configs[run]
         path = folder / "summary.json"
         summary = read_json(path) if path.exists() else {}
@@ -67,9 +77,11 @@ def load(*paths: str | Path) -> Runs:
         rounds.append(frame)
     table = identity.fill_options(pd.DataFrame(rows).set_index("run"), options)
     table["label"] = label_schedules(table, identity.distinct_labels(table, options))
-    table["setting"], settings = assign_settings(table)
+    names = names.fitted(table["label"])
+    table["label"] = table["label"].map(names.label)
+    table["setting"], settings = assign_settings(table, names=names)
     lines = pd.concat(rounds, ignore_index=True)
-    place = pd.Categorical(lines["run"], categories=names).codes
+    place = pd.Categorical(lines["run"], categories=run_names).codes
     beside: dict[str, Any] = {"run": pd.Categorical(lines["run"])}
     for column in [c for c in table.columns if c not in lines.columns]:
         values = table[column]
@@ -77,9 +89,9 @@ def load(*paths: str | Path) -> Runs:
             values = values.astype("category")
         beside[column] = values.array.take(place)
     rest = lines.drop(columns="run")
-    located = dict(zip(names, folders, strict=True))
+    located = dict(zip(run_names, folders, strict=True))
     whole = pd.concat([pd.DataFrame(beside, index=lines.index), rest], axis=1)
-    return Runs(table, whole, located, configs, summaries, settings)
+    return Runs(table, whole, located, configs, summaries, settings, names)
 
 
 def is_diverged(status: str, rounds: pd.DataFrame, folder: Path) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.appearance import order
 from analysis.runs import Runs
 from analysis.text import latex_escape, listing, number
 
@@ -35,17 +34,18 @@ def local_training(runs: Runs) -> list[str]:
     table = runs.table
     federated = table[table["mode"] != "centralised"]
     rows = federated if len(federated) else table
-    said = (_said(rows, column, words) for column, words in TRAINING)
+    said = (_said(runs, rows, column, words) for column, words in TRAINING)
     return [text for text in said if text]
 
 
-def _said(rows: pd.DataFrame, column: str, words: str) -> str:
+def _said(runs: Runs, rows: pd.DataFrame, column: str, words: str) -> str:
     values = _values(rows, column)
     known = values[values != ""]
     if known.empty or set(known) == {"0"}:
         return ""
     found = sorted(set(known), key=_by_size)
-    by_label = {str(label): set(part) for label, part in values.groupby(rows["label"])}
+    parts = {str(label): set(part) for label, part in values.groupby(rows["label"])}
+    by_label = {label: parts[label] for label in runs.order(parts)}
     swept = any(len(of) > 1 for of in by_label.values())
     alone = len(set(values)) == 1 or swept
     whose = dict.fromkeys(found, "") if alone else _names(found, by_label)
@@ -60,7 +60,7 @@ def _said(rows: pd.DataFrame, column: str, words: str) -> str:
 
 def _names(found: Sequence[str], by_label: dict[str, set[str]]) -> dict[str, str]:
     """Return the strategies that have each value, in brackets."""
-    names = {value: [x for x in order(by_label) if value in by_label[x]] for value in found}
+    names = {value: [x for x in by_label if value in by_label[x]] for value in found}
     most = max(names, key=lambda value: len(names[value]))
     everybody = sum(map(len, names.values())) == len(by_label)
     texts = {value: latex_escape(listing(labels)) for value, labels in names.items()}

@@ -9,12 +9,11 @@ from typing import Any
 import pandas as pd
 
 from analysis import scenario
-from analysis.appearance import order
 from analysis.clock_methods import clock
 from analysis.guarantee import guarantees
 from analysis.local_training import local_training
 from analysis.plots.base import name_of
-from analysis.runs import Runs
+from analysis.runs import FASHION_MNIST, Runs
 from analysis.significance import LEAST_PAIRS, LEVEL, TESTS
 from analysis.sources import BIBTEX
 from analysis.summarise import DIVERGED
@@ -22,9 +21,6 @@ from analysis.text import TO, latex_escape, listing, number, span
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 """What computes, by the name in ``config.json``."""
-
-FASHION_MNIST = ("fashion-mnist", "fashion-mnist-mini")
-"""The datasets of this name; one of a user's own may have it in its name and be another."""
 
 BASELINES = {
     "centralised": "Centralised training on the pooled data is the upper baseline.",
@@ -52,7 +48,7 @@ def citations_of(runs: Runs, given: Citations | None = None) -> dict[str, list[s
     for run, config in runs.configs.items():
         label, strategy = str(runs.table.at[run, "label"]), str(runs.table.at[run, "strategy"])
         entries: list[str] = []
-        for name in (label, strategy):
+        for name in dict.fromkeys((label, runs.title(label), strategy)):
             value = (given or {}).get(name, [])
             entries += [value] if isinstance(value, str) else list(value)
         if not entries:
@@ -141,7 +137,7 @@ def methods(
     training = local_training(runs)
     detail = f" with {', '.join(training)}" if training else ""
     sentences.append(f"Clients train the {say('model')} model{size}{detail}.")
-    rivals = [x for x in order(runs.table["label"]) if modes[x] == "federated"]
+    rivals = [x for x in runs.order() if modes[x] == "federated"]
     if rivals:
         named = [latex_escape(x) + cite(*by_label.get(x, [])) for x in rivals]
         verb = "We compare" if len(named) > 1 else "We run"
@@ -161,7 +157,8 @@ def methods(
 def _about_data(runs: Runs, cite: Callable[..., str]) -> str:
     """Return which datasets there are, and how they were dealt."""
     names = [
-        latex_escape(name) + (cite(BIBTEX["fashion-mnist"]) if name in FASHION_MNIST else "")
+        latex_escape(str(runs.names.dataset(name)))
+        + (cite(BIBTEX["fashion-mnist"]) if name in FASHION_MNIST else "")
         for name in map(str, values_of(runs, "dataset"))
     ]
     how = scenario.partitions(runs, cite)
@@ -207,7 +204,7 @@ def about_seeds(runs: Runs, cite: Callable[..., str], test: str) -> list[str]:
         )
     elif sets:
         found.append(
-            f"Not every setting is run with the same seeds: {_who_has(table)}. "
+            f"Not every setting is run with the same seeds: {_who_has(runs)}. "
             "They also fix the partition and the cohorts; results are paired by the seeds that "
             "all strategies of a setting have, and compared on these alone."
         )
@@ -232,12 +229,12 @@ def about_seeds(runs: Runs, cite: Callable[..., str], test: str) -> list[str]:
     return found
 
 
-def _who_has(table: pd.DataFrame) -> str:
+def _who_has(runs: Runs) -> str:
     """Say how many seeds each strategy has; from the fewest to the most in its settings."""
-    counts = table.groupby(["setting", "label"], sort=False)["seed"].nunique()
+    counts = runs.table.groupby(["setting", "label"], sort=False)["seed"].nunique()
     each = {str(label): span(c) for label, c in counts.groupby(level="label", sort=False)}
     by_count: dict[str, list[str]] = {}
-    for label in order(each):
+    for label in runs.order(each):
         by_count.setdefault(each[label], []).append(latex_escape(label))
     many = {
         count: f"{count.replace(TO, '--')} seed{'' if count == '1' else 's'}" for count in by_count

@@ -9,13 +9,13 @@ from math import isfinite
 from pathlib import Path
 
 from analysis import parallel, tuned
-from analysis.appearance import looks
 from analysis.cautions import cautions
 from analysis.cells import Table
 from analysis.clock_tables import CLOCK_TABLES, clock_findings, clock_tables
 from analysis.figures import FIGURES, draw, save
 from analysis.load import load
 from analysis.methods import Citations, methods
+from analysis.names import Names
 from analysis.page import Contents, Picture, page
 from analysis.plots.base import is_share, name_of
 from analysis.runs import Runs
@@ -42,6 +42,7 @@ def report(
     metric: str | None = None,
     citations: Citations | None = None,
     formats: Iterable[str] = ("png", "pdf"),
+    names: str | Path | None = None,
 ) -> list[Path]:
     """Write every figure and table that the runs give, and ``report.html``.
 
@@ -61,6 +62,8 @@ def report(
         metric: the measure that strategies are compared by, see :meth:`analysis.Runs.by`.
         citations: BibTeX by label or strategy; by default what ``config.json`` says.
         formats: of the figures' files.
+        names: a file of labels, order and colours, see :mod:`analysis.names`; without, that of
+            the folders, ``figures.toml``.
 
     Returns:
         The files written, the page first.
@@ -71,13 +74,14 @@ def report(
     """
     check_options(style, band, test)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
-    runs = load(*many).counted.by(metric)
+    runs = load(*many, names=names).counted.by(metric)
     check_target(target, runs.metric)
+    check_wanted(runs.names)
     if baseline is not None:
         check_baseline(runs.table["label"], baseline)
     folder = Path(out)
     given = {"style": style, "band": band, "test": test, "target": target, "baseline": baseline,
-             "metric": metric}  # fmt: skip
+             "metric": metric, "names": names}  # fmt: skip
     for part in ("figures", "tables"):
         make_folder(folder / part)
     if target is None and runs.rounds[runs.metric].notna().any():
@@ -88,11 +92,12 @@ def report(
     tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
     if (choice := tuned.tuning(many)) is not None:
         tables.append(choice)
-    chosen, measured = tuned.choices_of(many)
+    choices, measured = tuned.choices_of(many)
+    tables = [table for table in tables if runs.names.wants_table(table.name)]
     pictures, files = draw_all(runs, folder / "figures", style, band, target, tuple(formats))
     for table in tables:
         files += write_table(table, folder / "tables")
-    paragraph, references = methods(runs, citations, test, tuned.sentences(chosen, measured, runs))
+    paragraph, references = methods(runs, citations, test, tuned.sentences(choices, measured, runs))
     files += [
         write(folder / "methods.tex", paragraph + "\n"),
         write(folder / "references.bib", "\n\n".join(references) + "\n"),
@@ -107,7 +112,7 @@ def report(
         references=references,
         paths=[str(p) for p in many],
         options={k: str(v) for k, v in given.items() if v is not None and v != DEFAULTS.get(k)},
-        cautions=[*cautions(runs), *tuned.warnings(chosen)],
+        cautions=[*cautions(runs), *tuned.warnings(choices)],
     )
     return [write(folder / "report.html", page(contents)), *files]
 
@@ -123,6 +128,7 @@ def plot(
     target: float | None = None,
     metric: str | None = None,
     formats: Iterable[str] = ("png", "pdf"),
+    names: str | Path | None = None,
 ) -> list[Path]:
     """Draw one figure of :data:`analysis.FIGURES` from run folders and write it.
 
@@ -138,6 +144,7 @@ def plot(
         target: the accuracy of ``rounds_to_target``.
         metric: the measure that strategies are compared by, see :meth:`analysis.Runs.by`.
         formats: ``png``, ``pdf``, ``svg``, ``eps``.
+        names: a file of labels, order and colours, see :mod:`analysis.names`.
 
     Returns:
         The files written.
@@ -148,9 +155,9 @@ def plot(
     """
     check_options(style, band)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
-    runs = load(*many).counted.by(metric)
+    runs = load(*many, names=names).counted.by(metric)
     check_target(target, runs.metric)
-    table = looks(runs.table["label"])  # of all runs: the same looks for every setting
+    table = runs.looks()  # of all runs: the same looks for every setting
     chosen = runs if setting is None else runs.at(setting)
     canvas = draw(name, chosen, style, table=table, band=band, target=target)
     folder = make_folder(Path(out))
@@ -176,6 +183,17 @@ def check_target(target: float | None, metric: str) -> None:
         raise ValueError(f"target: must be finite, got {target!r}")
 
 
+def check_wanted(names: Names) -> None:
+    """Raise a ValueError for a figure or table that is asked for and that there is not."""
+    for name in names.figures or ():
+        if name not in FIGURES:
+            raise ValueError(f"figures: must be of {sorted(FIGURES)}, got {name!r}")
+    known = (*TABLES, *CLOCK_TABLES, tuned.NAME)
+    for name in names.tables or ():
+        if name not in known and not name.startswith(("final_", "significance_")):
+            raise ValueError(f"tables: must be of {sorted(known)}, got {name!r}")
+
+
 def make_folder(folder: Path) -> Path:
     """Make a folder; raise a ValueError where none can be made or written to."""
     try:
@@ -197,8 +215,9 @@ def draw_all(
     formats: tuple[str, ...] = ("png", "pdf"),
 ) -> tuple[list[Picture], list[Path]]:
     """Draw every figure that applies; return what the page shows and the files written."""
-    names = [figure.name for figure in FIGURES.values() if figure.applies(runs)]
-    drawn = parallel.each(draw_one, names, runs, folder, style, band, target, formats)
+    wanted = runs.names.figures or FIGURES
+    found = [name for name in wanted if FIGURES[name].applies(runs)]
+    drawn = parallel.each(draw_one, found, runs, folder, style, band, target, formats)
     return [picture for picture, _ in drawn], [path for _, files in drawn for path in files]
 
 
@@ -212,7 +231,7 @@ def draw_one(
     formats: tuple[str, ...],
 ) -> tuple[Picture, list[Path]]:
     """Draw a figure; return what the page shows and the files written."""
-    table = looks(runs.table["label"])
+    table = runs.looks()
     canvas = draw(name, runs, style, table=table, band=band, target=target)
     across = canvas.get_figwidth() > 1.2 * paper(style).column
     svg, *files = save(canvas, folder / name, dict.fromkeys(("svg", *formats)), style)
@@ -255,5 +274,5 @@ def title_of(runs: Runs) -> str:
     names = {str(c["experiment"].get("name") or "") for c in runs.configs.values()}
     if len(names) == 1 and (name := names.pop()):
         return name
-    datasets = sorted(set(runs.table["dataset"]) - {""})
+    datasets = sorted(str(runs.names.dataset(x)) for x in set(runs.table["dataset"]) - {""})
     return "Federated learning" + (f" on {' and '.join(datasets)}" if datasets else "")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.appearance import Look
+from analysis.names import Names
 from analysis.reading import read_parquet
 from analysis.settings import assign_settings
 from analysis.summarise import DIVERGED
@@ -21,6 +23,11 @@ EVENT_COLUMNS = (
     "round", "client", "tier", "version", "dispatched", "arrived", "staleness", "steps",
     "bytes_up", "bytes_down", "joules", "used", "reason",
 )  # fmt: skip
+FASHION_MNIST = ("fashion-mnist", "fashion-mnist-mini")
+"""The datasets of this name; one of a user's own may have it in its name and be another."""
+CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+           "Ankle boot")  # fmt: skip
+"""What the classes of Fashion-MNIST are called by its authors."""
 ENDED = ("complete", DIVERGED)
 """States of runs that are results."""
 MEASURED = ("server_", "client_", "train_")
@@ -48,6 +55,7 @@ class Runs:
         summaries: each run's ``summary.json``; empty while it runs.
         settings: the runs that belong to each setting (everything but strategy and seed equal);
             a centralised run belongs to each setting that it is a baseline of.
+        names: what the author calls strategies, settings and datasets, and in which order.
         metric: the measure that strategies are compared by, a column of ``rounds``.
         left_out: runs that are none of these because they are not complete, with their state.
     """
@@ -58,12 +66,32 @@ class Runs:
     configs: Mapping[str, Mapping[str, Any]]
     summaries: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, list[str]] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
     metric: str = "server_accuracy"
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """How many runs there are."""
         return len(self.table)
+
+    def order(self, labels: Iterable[str] | None = None) -> list[str]:
+        """Return labels, or all of the runs', in the order of legends and tables."""
+        return self.names.order(self.table["label"] if labels is None else labels)
+
+    def looks(self) -> dict[str, Look]:
+        """Return the look of each label, in the order of legends."""
+        return self.names.looks(self.table["label"])
+
+    def title(self, label: str) -> str:
+        """Return what the strategy with a label is called without the author."""
+        return self.names.name(label)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What the classes are called by number: by the author, or by a dataset of ours."""
+        datasets = set(self.table["dataset"])
+        known = CLASSES if datasets and datasets <= set(FASHION_MNIST) else None
+        return self.names.classes or known
 
     @cached_property
     def clients(self) -> pd.DataFrame:
@@ -203,7 +231,7 @@ class Runs:
 
         What a figure over ``alpha`` needs: the runs of all alphas in one setting.
         """
-        names, settings = assign_settings(self.table, ignore=columns)
+        names, settings = assign_settings(self.table, columns, self.names)
         rounds = self.rounds.assign(
             setting=self.rounds["run"].map(names).astype(object).astype("category")
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.names import Names
 from analysis.text import ALPHA, number, words
 
 # Keys that say who, where and how fast, not what is computed: results do not depend on them.
@@ -45,7 +46,7 @@ SHORT = {
 
 
 def assign_settings(
-    table: pd.DataFrame, ignore: Sequence[str] = ()
+    table: pd.DataFrame, ignore: Sequence[str] = (), names: Names | None = None
 ) -> tuple[pd.Series, dict[str, list[str]]]:
     """Name each run's setting, and list the runs of each setting.
 
@@ -55,6 +56,10 @@ def assign_settings(
     Args:
         table: a row per run, with the columns of :func:`analysis.load`.
         ignore: columns that make no difference here (``partition.alpha`` goes with ``alpha``).
+        names: what the author calls datasets and settings.
+
+    Raises:
+        ValueError: two settings would have one title.
 
     Returns:
         The setting of each run and the runs of each setting, in the order of the factors.
@@ -65,13 +70,11 @@ def assign_settings(
     ignored = {*ignore, *(long for long, short in REPEATED.items() if short in ignore)}
     keys = factors(base.drop(columns=[c for c in ignored if c in base]))
     shown = [k for k in keys if not (k == "partition" and implied(base, k, "alpha", keys))]
-    names = pd.Series(
-        [setting_name(row, shown) for _, row in table.iterrows()], index=table.index, dtype=object
-    )
+    titles = titles_of(table, shown, names or Names())
     order = base.sort_values(keys, key=sortable).index if keys else base.index
     settings: dict[str, list[str]] = {}
     for run in order:
-        settings.setdefault(names[run], []).append(run)
+        settings.setdefault(titles[run], []).append(run)
     shared = [k for k in keys if not is_federated_only(k)]
     treated = [c for c in table.columns if is_treatment(c)]
     for run in pooled.index if len(federated) else ():
@@ -82,12 +85,25 @@ def assign_settings(
         for setting in own:
             settings[setting].append(run)
         if own:
-            names[run] = own[0]
+            titles[run] = own[0]
         else:
-            settings.setdefault(names[run], []).append(run)
+            settings.setdefault(titles[run], []).append(run)
     # Within a setting the runs keep the order of the table, whatever the factors' order was.
     position = {run: i for i, run in enumerate(table.index)}
-    return names, {s: sorted(runs, key=position.__getitem__) for s, runs in settings.items()}
+    return titles, {s: sorted(runs, key=position.__getitem__) for s, runs in settings.items()}
+
+
+def titles_of(table: pd.DataFrame, shown: Sequence[str], names: Names) -> pd.Series:
+    """Return the setting of each run: the author's title, or what tells it from others."""
+    known = (
+        table.assign(dataset=table["dataset"].map(names.dataset)) if "dataset" in table else table
+    )
+    found = [setting_name(row, shown) for _, row in known.iterrows()]
+    titles = {name: names.setting(name) for name in dict.fromkeys(found)}
+    if len(set(titles.values())) < len(titles):
+        twice = next(t for t in titles.values() if list(titles.values()).count(t) > 1)
+        raise ValueError(f"settings: a title must be of one setting alone, got {twice!r}")
+    return pd.Series([titles[name] for name in found], index=table.index, dtype=object)
 
 
 def factors(table: pd.DataFrame) -> list[str]:

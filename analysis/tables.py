@@ -7,7 +7,7 @@ from math import isfinite, isnan
 import numpy as np
 import pandas as pd
 
-from analysis.appearance import base_name, order
+from analysis.appearance import base_name
 from analysis.cells import Cell, Table, records
 from analysis.costs import cost, fairness
 from analysis.grouping import best_of, by_setting, federated, long_table
@@ -58,9 +58,9 @@ def targets_table(
     metric = metric or runs.metric
     if target is None:
         target = default_target(runs.rounds, metric)
-    labels = order(federated(runs)["label"].unique()) or order(runs.table["label"])
+    labels = runs.order(federated(runs)["label"].unique()) or runs.order()
     if baseline is None:
-        baseline = next((x for x in labels if base_name(x) == "fedavg"), labels[0])
+        baseline = next((x for x in labels if base_name(runs.title(x)) == "fedavg"), labels[0])
     else:
         check_baseline(runs.table["label"], baseline)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.appearance import order
 from analysis.cells import Cell, Table
 from analysis.runs import Runs
 from analysis.text import latex_escape, listing, number, words
@@ -98,11 +97,11 @@ def sentences(chosen: Choices, measured: str, runs: Runs) -> list[str]:
     """Return how the rates and options of the runs were chosen, for the methods paragraph."""
     table = runs.table[runs.table["mode"] == "federated"]
     by_label = {
-        label: [_choice_of(runs.configs[str(run)], chosen) for run in rows.index]
+        str(label): [_choice_of(runs.configs[str(run)], chosen) for run in rows.index]
         for label, rows in table.groupby("label", observed=True)
     }
-    tuned = [x for x in order(by_label) if all(c is not None for c in by_label[x])]
-    others = [x for x in order(by_label) if x not in tuned]
+    tuned = [x for x in runs.order(by_label) if all(c is not None for c in by_label[x])]
+    others = [x for x in runs.order(by_label) if x not in tuned]
     if not tuned:
         return []
     mine = [next(c for c in by_label[x] if c is not None) for x in tuned]

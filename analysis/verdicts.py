@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from analysis.appearance import base_name, order
 from analysis.cells import Cell, Table, records
 from analysis.grouping import by_setting, federated, long_table
 from analysis.plots.base import is_share, name_of
@@ -52,7 +52,7 @@ def final_table(
         (row["setting"], row["label"]): row for row in data.to_dict("records")
     }
     rows = []
-    for label in order(data["label"]):
+    for label in runs.order(data["label"]):
         row = [Cell(label)]
         row += [_final_cell(found.get((setting, label)), is_share(metric)) for setting in settings]
         counts = data.loc[data["label"] == label, "n"]
@@ -115,15 +115,16 @@ def findings(
     if not runs.rounds[metric].notna().any():
         return sentences
     for setting in runs.settings:
-        part = runs.at(setting)
+        part = replace(runs.at(setting), metric=metric)
         rows = {row["label"]: row for row in records(final(part.rounds, metric))}
         one = verdict(part, metric, test, level)
-        text = _finding(one, rows, metric, test, level)
+        text = _finding(part, one, rows, test, level)
         rivals = set(part.table.loc[part.table["mode"] == "federated", "label"])
-        for label in order(x for x in rivals if x in rows and rows[x]["diverged"]):
+        for label in runs.order(x for x in rivals if x in rows and rows[x]["diverged"]):
             share = f"{rows[label]['diverged']} of {rows[label]['seeds']} seeds"
             text += f"{'; ' if text else ''}{label} diverged in {share} and is not compared"
-        pooled = [row for label, row in rows.items() if base_name(label) == "centralised"]
+        modes = part.table.groupby("label")["mode"].first()
+        pooled = [row for label, row in rows.items() if modes[label] == "centralised"]
         if text and pooled and not pooled[0]["diverged"]:
             text += f"; centralised training reaches {_value(pooled[0], metric)}"
         if text:
@@ -136,8 +137,9 @@ def _value(row: dict[str, Any], metric: str) -> str:
     return plus_minus(row["mean"], row["std"], share) + ("%" if share else "")
 
 
-def _finding(one: Comparison, rows: dict[str, Any], metric: str, test: str, level: float) -> str:
+def _finding(part: Runs, one: Comparison, rows: dict[str, Any], test: str, level: float) -> str:
     """Return what a comparison says, without a full stop; '' where nobody was measured."""
+    metric = part.metric
     if one.best is None:
         return f"No strategy can be called best: {one.caveats[0]}" if one.caveats else ""
     name = name_of(metric)[0].lower() + name_of(metric)[1:]
@@ -148,7 +150,7 @@ def _finding(one: Comparison, rows: dict[str, Any], metric: str, test: str, leve
     even = all(rows[label]["n"] == len(one.seeds) for label in labels)
     text = f"{one.best} has the best {name}, {_value(rows[one.best], metric)}"
     text += "" if even else f" over its {rows[one.best]['n']} seeds; it is best {here}"
-    if ties := order(one.rows.loc[one.rows["tie"], "label"]):
+    if ties := part.order(one.rows.loc[one.rows["tie"], "label"]):
         text += f", not distinguishable from {', '.join(ties)} ({TESTS[test]}, Holm over all pairs)"
     elif one.ahead:
         p = p_text(one.closest)

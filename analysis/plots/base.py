@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.appearance import Look, looks, order
+from analysis.appearance import Look, looks
 from analysis.summarise import BANDS, is_lower_better
 from analysis.text import ALPHA, EPSILON, TO, span, words
 
@@ -159,10 +159,15 @@ def name_axis(axis: Any, column: str) -> None:
 
 
 def pick_looks(labels: Iterable[str], table: Mapping[str, Look] | None) -> dict[str, Look]:
-    """Return the looks of ``labels`` in legend order, those of ``table`` first."""
-    names = order(labels)
-    own = looks(names)
-    return {name: (table or {}).get(name, own[name]) for name in names}
+    """Return the looks of ``labels`` in the order of legends.
+
+    Args:
+        labels: what is drawn.
+        table: looks by label, in an order of one's own; labels that it lacks come after its.
+    """
+    own, given = looks(labels), table or {}
+    first = [name for name in given if name in own]
+    return {name: given[name] for name in first} | {n: own[n] for n in own if n not in given}
 
 
 def one_setting(frame: pd.DataFrame, function: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.appearance import Look, base_name, points
+from analysis.appearance import Look, points
 from analysis.plots.base import (
     axes,
     band_text,
@@ -152,6 +152,7 @@ def comparison(
     ax = axes(ax)
     low, high = (possible(metric, data["mean"], ends) for ends in interval(data, band))
     table = pick_looks(data.index, looks)
+    pooled = set(frame.loc[frame["mode"] == "centralised", "label"]) if "mode" in frame else set()
     means, bad, all_ = data["mean"], dict(data["diverged"]), dict(data["seeds"])
     best_first = means.sort_values(kind="stable", ascending=is_lower_better(metric))
     for label, place in label_rows(ax, list(rows or best_first.index)).items():
@@ -177,7 +178,7 @@ def comparison(
             **{"fmt": look.marker, "color": look.colour, "capsize": points(2.5),
                "markersize": points(look.size + 1.4), "zorder": 4, **style},
         )  # fmt: skip
-        if base_name(label) in ("centralised", "centralized"):
+        if label in pooled:
             ax.axvline(
                 mean, color=look.colour, linestyle=look.dash, linewidth=points(0.8), zorder=1
             )

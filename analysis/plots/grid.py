@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from analysis.appearance import order
-from analysis.plots.base import rows_height, wrapped
+from analysis.appearance import Look
+from analysis.plots.base import pick_looks, rows_height, wrapped
 
 PANEL = 2.2  # inches: the narrowest panel with readable axes
 
@@ -78,7 +78,7 @@ def panels(
     missing = rows_height(rows_of) + 0.1 - height
     if rows_of and missing > 0:
         figure.set_figheight(figure.get_figheight() + rows * missing)
-    shared_legend(figure, used, note, "looks" in options)
+    shared_legend(figure, used, note, options.get("looks"))
     return used
 
 
@@ -100,15 +100,15 @@ def shape(count: int, most: int) -> tuple[int, int]:
 
 
 def shared_legend(
-    figure: Figure, used: Sequence[Axes], note: str | None, strategies: bool
+    figure: Figure, used: Sequence[Axes], note: str | None, looks: Mapping[str, Look] | None
 ) -> Legend | None:
     """Put one legend above all panels, in as many columns as the figure's width holds."""
     entries: dict[str, Any] = {}
     for ax in used:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    if strategies:
-        entries = {label: entries[label] for label in order(entries)}
+    if looks is not None:  # the entries are strategies
+        entries = {label: entries[label] for label in pick_looks(entries, looks)}
     if not entries:
         if note:
             figure.suptitle(note, fontsize=plt.rcParams["legend.fontsize"])

@@ -33,7 +33,7 @@ def labels(
     ax: Axes | None = None,
     *,
     kind: str = "auto",
-    names: list[str] | None = None,
+    names: Sequence[str] | None = None,
     legend: bool = True,
     **style: Any,
 ) -> Axes:
@@ -74,10 +74,16 @@ def labels(
         draw_bars(ax, grid, names, legend, style)
     if kind != "bars":
         ax.set_ylabel("Label")
-        texts = [str(c) if names is None else names[int(c)] for c in grid.columns]
+        texts = [class_name(c, names) for c in grid.columns]
         step = 1 if len(texts) <= 12 else -(-len(texts) // 10)
         ax.set_yticks(range(0, len(texts), step), texts[::step])
     return ax
+
+
+def class_name(label: Any, names: Sequence[str] | None) -> str:
+    """Return what a class is called: its number where it has no name."""
+    known = names is not None and int(label) < len(names)
+    return names[int(label)] if names is not None and known else str(label)
 
 
 def draw_bubbles(ax: Axes, grid: pd.DataFrame, legend: bool, style: Mapping[str, Any]) -> None:
@@ -150,7 +156,7 @@ def class_colours(count: int) -> list[Any]:
 def draw_bars(
     ax: Axes,
     grid: pd.DataFrame,
-    names: list[str] | None,
+    names: Sequence[str] | None,
     legend: bool,
     style: Mapping[str, Any],
 ) -> None:
@@ -162,7 +168,7 @@ def draw_bars(
     edges = np.arange(len(shares) + 1) - 0.5
     for i, column in enumerate(shares.columns):
         height = shares[column].to_numpy()
-        name = str(column) if names is None else names[int(column)]
+        name = class_name(column, names)
         keywords = {"color": colours[i], "linewidth": 0, "label": name, **style}
         if few:
             ax.bar(np.arange(len(shares)), height, bottom=bottom, **{"width": 0.85, **keywords})

@@ -31,6 +31,16 @@ METRIC = Annotated[
 ]
 
 
+NAMES = Annotated[
+    Path | None,
+    typer.Option(
+        "--names",
+        metavar="FILE",
+        help="Labels, order and colours of strategies, titles of settings; RUNS/figures.toml",
+    ),
+]
+
+
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Run or study folders")],
     out: Annotated[
@@ -48,6 +58,7 @@ def report(
         typer.Option("--baseline", metavar="LABEL", help="What speed-ups are measured against"),
     ] = None,
     metric: METRIC = None,
+    names: NAMES = None,
 ) -> None:
     """Draw the figures and tables of runs, and a page that holds them all."""
     from simulation.cli.endings import bad_input, quiet
@@ -58,7 +69,7 @@ def report(
         quiet()
         folder = out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
         more: Any = {"band": band, "target": target, "test": test, "baseline": baseline}
-        more["metric"] = metric
+        more |= {"metric": metric, "names": names}
         for path in analysis.report(list(runs), folder, style, **more):
             typer.echo(path)
 
@@ -80,6 +91,7 @@ def plot(
         str | None, typer.Option("--setting", metavar="TEXT", help="One panel alone, by its title")
     ] = None,
     metric: METRIC = None,
+    names: NAMES = None,
 ) -> None:
     """Draw one figure of runs; without a name, list the figures."""
     from simulation.cli.endings import bad_input, quiet
@@ -100,5 +112,6 @@ def plot(
         if not runs:
             raise ValueError("runs must name at least one run folder, got none")
         more: Any = {"band": band, "target": target, "setting": setting, "metric": metric}
+        more["names"] = names
         for path in analysis.plot(name, list(runs), out, style, **more):
             typer.echo(path)
