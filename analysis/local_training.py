@@ -44,8 +44,8 @@ def _said(runs: Runs, rows: pd.DataFrame, column: str, words: str) -> str:
     if known.empty or set(known) == {"0"}:
         return ""
     found = sorted(set(known), key=_by_size)
-    parts = {str(label): set(part) for label, part in values.groupby(rows["label"])}
-    by_label = {label: parts[label] for label in runs.order(parts)}
+    groups = {str(label): set(part) for label, part in values.groupby(rows["label"])}
+    by_label = {label: groups[label] for label in runs.order(groups)}
     swept = any(len(of) > 1 for of in by_label.values())
     alone = len(set(values)) == 1 or swept
     whose = dict.fromkeys(found, "") if alone else _names(found, by_label)

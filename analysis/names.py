@@ -178,7 +178,7 @@ def parse_names(data: Mapping[str, Any]) -> Names:
         if key not in known:
             raise ValueError(f"{key}: must be one of {sorted(known)}")
     lists = {key: _texts(data[key], key) for key in LISTS if key in data}
-    tables = {key: _pairs(data[key], key) for key in TABLES if key in data}
+    tables = {key: _pairs(data.get(key, {}), key) for key in TABLES}
     entries = data.get("strategies", [])
     if not isinstance(entries, list):
         raise ValueError(f"strategies: must be a list of tables, got {entries!r}")
@@ -186,9 +186,12 @@ def parse_names(data: Mapping[str, Any]) -> Names:
     _distinct([s.name for s in strategies], "strategies: name")
     _distinct([s.label for s in strategies if s.label], "strategies: label")
     for key in TABLES:
-        _distinct(list(tables.get(key, {}).values()), key)
-    settings = {_spelled(k): v for k, v in tables.pop("settings", {}).items()}
-    return Names(strategies, settings, **tables, **lists)
+        _distinct(list(tables[key].values()), key)
+    settings = {_spelled(k): v for k, v in tables["settings"].items()}
+    return Names(
+        strategies, settings, tables["datasets"], lists.get("classes", ()), lists.get("figures"),
+        lists.get("tables"),
+    )  # fmt: skip
 
 
 def _strategy(entry: Any, key: str) -> Strategy:
