@@ -1,4 +1,4 @@
-"""A table as a value: printed as Markdown, LaTeX (booktabs), CSV or HTML."""
+"""A table as a value: printed as Markdown, CSV or HTML; :mod:`analysis.latex` sets it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.text import latex_escape, markdown_escape
+from analysis.text import markdown_escape
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Table:
         rows: the cells.
         data: the numbers behind the cells, in long form, with the runs they come from.
         texts: how many of the first columns are text (left-aligned).
+        groups: whether the first column names a group of rows, such as a setting.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     data: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
     texts: int = 1
+    groups: bool = False
 
     def __post_init__(self) -> None:
         wrong = next((len(r) for r in self.rows if len(r) != len(self.header)), None)
@@ -54,32 +56,6 @@ class Table:
             lines.append([f"**{t}**" if c.bold else t for c, t in zip(row, cells, strict=True)])
         body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"{body}\n\n{markdown_escape(self.caption)}\n"
-
-    def latex(self) -> str:
-        """Return a LaTeX table; it needs the package booktabs and nothing else."""
-        rows = []
-        for row in self.rows:
-            cells = [latex_escape(c.text) for c in row]
-            bold = [rf"\textbf{{{t}}}" if c.bold else t for c, t in zip(row, cells, strict=True)]
-            rows.append("    " + " & ".join(bold) + r" \\")
-        columns = "l" * self.texts + "r" * (len(self.header) - self.texts)
-        return "\n".join(
-            [
-                r"\begin{table}[t]",
-                r"  \centering",
-                rf"  \caption{{{latex_escape(self.caption)}}}",
-                rf"  \label{{tab:{self.name.replace('_', '-')}}}",
-                rf"  \begin{{tabular}}{{{columns}}}",
-                r"    \toprule",
-                "    " + " & ".join(map(latex_escape, self.header)) + r" \\",
-                r"    \midrule",
-                *rows,
-                r"    \bottomrule",
-                r"  \end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
 
     def csv(self) -> str:
         """Return the numbers in long form, unrounded, with the runs they come from."""

@@ -63,7 +63,8 @@ def long_table(
     if data["setting"].nunique() > 1:
         rows = [(Cell(s), *row) for s, row in zip(data["setting"], rows, strict=True)]
         header, texts = ["Setting", *header], texts + 1
-    return Table(name, caption, tuple(header), tuple(rows), data, texts)
+    groups = header[0] == "Setting"
+    return Table(name, caption, tuple(header), tuple(rows), data, texts, groups)
 
 
 def best_of(runs: Runs, data: pd.DataFrame, column: str, lowest: bool) -> dict[str, float]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 from pathlib import Path
 
-from analysis import parallel, tuned
+from analysis import latex, parallel, tuned
 from analysis.cautions import cautions
 from analysis.cells import Table
 from analysis.clock_tables import CLOCK_TABLES, clock_findings, clock_tables
@@ -25,6 +25,9 @@ from analysis.summarise import BANDS, check_baseline, default_target
 from analysis.tables import TABLES, all_tables
 from analysis.text import slug
 from analysis.verdicts import findings
+
+FIGURES_HEAD = "% Needs \\usepackage{graphicx}, and \\graphicspath{{REPORT/}}: this folder.\n"
+"""What the file of all figures begins with."""
 
 DEFAULTS = {"style": "default", "band": "ci", "test": "t"}
 """Options that a command need not repeat."""
@@ -46,7 +49,8 @@ def report(
 ) -> list[Path]:
     """Write every figure and table that the runs give, and ``report.html``.
 
-    Figures go to ``figures/``, tables to ``tables/`` as CSV, LaTeX and Markdown, the methods
+    Figures go to ``figures/`` and, with captions and labels, into ``figures.tex``; tables to
+    ``tables/`` as CSV, LaTeX (as they are printed, and the tabular alone) and Markdown; the methods
     paragraph to ``methods.tex`` and its references to ``references.bib``. Runs that did not come
     to their end are left out and named on the page, unless no run did; those that diverged are
     results, and counted.
@@ -96,9 +100,11 @@ def report(
     tables = [table for table in tables if runs.names.wants_table(table.name)]
     pictures, files = draw_all(runs, folder / "figures", style, band, target, tuple(formats))
     for table in tables:
-        files += write_table(table, folder / "tables")
+        files += write_table(table, folder / "tables", style)
     paragraph, references = methods(runs, citations, test, tuned.sentences(choices, measured, runs))
+    floats = [latex.figure(p.name, p.caption, p.wide, paper(style)) for p in pictures]
     files += [
+        write(folder / "figures.tex", "\n".join([FIGURES_HEAD, *floats])),
         write(folder / "methods.tex", paragraph + "\n"),
         write(folder / "references.bib", "\n\n".join(references) + "\n"),
     ]
@@ -257,9 +263,14 @@ def remove_old(folder: Path) -> None:
             path.unlink()
 
 
-def write_table(table: Table, folder: Path) -> list[Path]:
-    """Write a table as CSV, LaTeX and Markdown."""
-    contents = {"csv": table.csv(), "tex": table.latex(), "md": table.markdown()}
+def write_table(table: Table, folder: Path, style: str = "default") -> list[Path]:
+    """Write a table as CSV, LaTeX (as it is printed, and the tabular alone) and Markdown."""
+    contents = {
+        "csv": table.csv(),
+        "tex": latex.printed(table, paper(style)),
+        "tabular.tex": latex.tabular(table) + "\n",
+        "md": table.markdown(),
+    }
     return [write(folder / f"{table.name}.{kind}", text) for kind, text in contents.items()]
 
 

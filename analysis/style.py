@@ -9,6 +9,9 @@ from typing import Any
 
 import matplotlib as mpl
 
+POINTS = 72.27
+"""TeX's points in an inch."""
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -17,6 +20,7 @@ class Paper:
     Args:
         column: width of a one-column figure [in].
         page: width of a figure across the text [in].
+        columns: of text on a page.
         size: text size [pt]; the small text of ticks and legends is one point smaller.
         family: font families, the first one found is used; all ship with Matplotlib.
     """
@@ -25,6 +29,17 @@ class Paper:
     page: float
     size: float
     family: tuple[str, ...]
+    columns: int = 2
+
+    @property
+    def column_points(self) -> float:
+        """Width of a column of text [pt]."""
+        return POINTS * (self.column if self.columns > 1 else self.page)
+
+    @property
+    def page_points(self) -> float:
+        """Width of the text across all columns [pt]."""
+        return POINTS * self.page
 
     def rc(self) -> dict[str, Any]:
         """Return the Matplotlib settings of this venue."""
@@ -99,11 +114,11 @@ LINES = (
 SERIF = ("STIXGeneral", "DejaVu Serif")  # STIX matches the Times of these venues
 PAPERS: dict[str, Paper] = {
     "default": Paper(3.25, 6.75, 8, ("DejaVu Sans",)),
-    "neurips": Paper(2.7, 5.5, 8, SERIF),  # one column of text: two figures side by side
+    "neurips": Paper(2.7, 5.5, 8, SERIF, 1),  # one column of text: two figures side by side
     "icml": Paper(3.25, 6.75, 8, SERIF),
-    "ieee": Paper(3.5, 7.16, 8, SERIF),
-    "ieee-wide": Paper(7.16, 7.16, 8, SERIF),
-    "slide": Paper(6.0, 12.0, 14, ("DejaVu Sans",)),
+    "ieee": Paper(252 / POINTS, 516 / POINTS, 8, SERIF),  # IEEEtran: columns of 252 pt
+    "ieee-wide": Paper(516 / POINTS, 516 / POINTS, 8, SERIF),
+    "slide": Paper(6.0, 12.0, 14, ("DejaVu Sans",), 1),
 }
 """Venues by name: widths and text sizes from their author kits."""
 

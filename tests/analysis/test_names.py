@@ -98,7 +98,8 @@ def test_a_report_takes_the_file_of_the_study(single: Path, tmp_path: Path) -> N
     made = [path.relative_to(out).as_posix() for path in files]
     assert made[1:] == [
         "figures/comparison.svg", "figures/accuracy.svg",
-        "tables/cost.csv", "tables/cost.tex", "tables/cost.md", "methods.tex", "references.bib",
+        "tables/cost.csv", "tables/cost.tex", "tables/cost.tabular.tex", "tables/cost.md",
+        "figures.tex", "methods.tex", "references.bib",
     ]  # fmt: skip
     page = files[0].read_text()
     assert "Ours" in page and "FedProx" not in page.partition('id="settings"')[0]

@@ -1,5 +1,4 @@
 import json
-import re
 from math import isfinite
 from pathlib import Path
 
@@ -242,22 +241,6 @@ def test_names_of_all_tables(study: Path) -> None:
 
 
 NASTY = r"a_b & 50% {x} $y$ #1 ~ ^ \ <i> |p|"
-
-
-def test_latex_is_escaped_and_balanced() -> None:
-    table = Table("t_1", f"About {NASTY}", ("Name", "±"), ((Cell(NASTY), Cell("1 ± 2", True)),))
-    text = table.latex()
-    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
-    bare = re.sub(r"\\(text\w+\{\}|[&%$#_{}])", "", body)
-    assert bare.count("&") == 1  # only the column separator is left
-    assert not set("%#_~^<>|") & set(bare)
-    assert r"\textbf{1 $\pm$ 2} \\" in body
-    for left, right in (("{", "}"), (r"\begin", r"\end")):
-        plain = re.sub(r"\\[{}]", "", text)
-        assert plain.count(left) == plain.count(right)
-    assert r"\begin{tabular}{lr}" in text
-    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
-    assert r"\label{tab:t-1}" in text
 
 
 def test_markdown_and_html_are_escaped() -> None:
