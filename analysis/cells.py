@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.text import markdown_escape
+from analysis.text import markdown_escape, typeset
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,26 @@ class Table:
         """Return an HTML table; text is escaped, cells carry what they sort by."""
         sides = ["t" if i < self.texts else "n" for i in range(len(self.header))]
         head = "".join(
-            f'<th scope="col" class="{side}"><button type="button">{escape(h)}</button></th>'
+            f'<th scope="col" class="{side}"><button type="button">{_html(h)}</button></th>'
             for side, h in zip(sides, self.header, strict=True)
         )
         rows = []
         for row in self.rows:
             cells = [
                 f'<td class="{side}" data-sort="{escape(sort_key(c))}">'
-                + (f"<b>{escape(c.text)}</b>" if c.bold else escape(c.text))
+                + (f"<b>{_html(c.text)}</b>" if c.bold else _html(c.text))
                 + "</td>"
                 for side, c in zip(sides, row, strict=True)
             ]
             rows.append("<tr>" + "".join(cells) + "</tr>")
         return (
-            f'<div class="scroll"><table class="sortable"><caption>{escape(self.caption)}</caption>'
+            f'<div class="scroll"><table class="sortable"><caption>{_html(self.caption)}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         )
+
+
+def _html(text: str) -> str:
+    return escape(typeset(text))
 
 
 def sort_key(cell: Cell) -> str:

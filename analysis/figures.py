@@ -19,7 +19,7 @@ from analysis.cautions import footnote
 from analysis.plots.base import root
 from analysis.runs import Runs
 from analysis.style import styled
-from analysis.text import ALPHA
+from analysis.text import ALPHA, typeset
 
 
 @dataclass(frozen=True)
@@ -336,7 +336,7 @@ def warn_below(canvas: Canvas, text: str) -> None:
     """Write under a figure what its curves do not show, in as many lines as it takes."""
     size = float(plt.rcParams["legend.fontsize"])
     letters = max(20, int(canvas.get_figwidth() * 72 / (0.52 * size)))
-    lines = wrap(text, letters, break_long_words=False)
+    lines = wrap(typeset(text), letters, break_long_words=False)
     canvas.set_figheight(canvas.get_figheight() + len(lines) * 1.3 * size / 72)
     canvas.supxlabel("\n".join(lines), fontsize=size, color=WARNING, x=0.01, ha="left")
 

@@ -17,7 +17,7 @@ from analysis.runs import FASHION_MNIST, Runs
 from analysis.significance import LEAST_PAIRS, LEVEL, TESTS
 from analysis.sources import BIBTEX
 from analysis.summarise import DIVERGED
-from analysis.text import TO, latex_escape, listing, number, span
+from analysis.text import TO, from_latex, latex_escape, listing, number, span
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 """What computes, by the name in ``config.json``."""
@@ -246,7 +246,7 @@ def plain(latex: str) -> str:
     """Return a methods paragraph without its LaTeX."""
     text = re.sub(r"~\\cite\{[^}]*\}", "", latex)
     text = text.replace(r"$\alpha \in \{", "\N{GREEK SMALL LETTER ALPHA} in {").replace(r"\}$", "}")
-    text = text.replace(r"\,", ",").replace(r"$\alpha$", "\N{GREEK SMALL LETTER ALPHA}")
+    text = from_latex(text.replace(r"\,", ","))
     text = re.sub(r"(?<!\\)\$([^$]*[^$\\])\$", r"\1", text)
     return re.sub(r"\\([%&_#{}$])", r"\1", text)
 

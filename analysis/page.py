@@ -12,6 +12,7 @@ from html import escape
 from analysis.cells import Table
 from analysis.methods import in_words, plain, settings_of, versions_of
 from analysis.runs import Runs
+from analysis.text import typeset
 
 CSS = """
 :root{color-scheme:light dark;--ink:#1b1b1b;--paper:#fff;--soft:#5d5d5d;--line:#ddd;--tint:#f5f5f3}
@@ -132,7 +133,7 @@ def page(contents: Contents) -> str:
         f"<h1>{title}</h1>",
         f"<p>{escape(in_words(contents.runs))}</p>",
         cautions(contents),
-        "".join(f"<p>{escape(text)}</p>" for text in contents.findings),
+        "".join(f"<p>{escape(typeset(text))}</p>" for text in contents.findings),
         '<nav><a href="#tables">Tables</a><a href="#figures">Figures</a>'
         '<a href="#methods">Methods</a><a href="#settings">Settings</a><a href="#runs">Runs</a>'
         '<a href="#reproduce">Reproduce</a></nav>',
@@ -176,7 +177,7 @@ def cautions(contents: Contents) -> str:
         return ""
     items = []
     for text in contents.cautions:
-        head, colon, rest = text.partition(":")
+        head, colon, rest = typeset(text).partition(":")
         items.append(f"<li><b>{escape(head + colon)}</b>{escape(rest)}</li>")
     return f'<div class="caution" role="note"><ul>{"".join(items)}</ul></div>'
 

@@ -31,6 +31,9 @@ LATEX = {
     TIMES: r"$\times$",
     ALPHA: r"$\alpha$",
     "β": r"$\beta$",
+    "η": r"$\eta$",
+    "ν": r"$\nu$",
+    "τ": r"$\tau$",
     EPSILON: r"$\varepsilon$",
     "μ": r"$\mu$",
     "†": r"$^\dagger$",
@@ -42,13 +45,45 @@ LATEX = {
 }
 
 
+SYMBOLS = {
+    "alpha": ALPHA,
+    "beta": "β",
+    "beta1": "β1",
+    "beta2": "β2",
+    "learning_rate": "η",
+    "mu": "μ",
+    "nu": "ν",
+    "tau": "τ",
+}
+"""Options of strategies that papers write as symbols."""
+
+OPTION = re.compile(rf"(?<=[(,])(\s*)({'|'.join(SYMBOLS)})(?==)")
+
+
+def typeset(text: str) -> str:
+    """Return a text with the options of strategies as papers write them.
+
+    ``FedProx(mu=0.1)`` is ``FedProx(μ=0.1)``; what is no option of a strategy stays.
+    """
+    return OPTION.sub(lambda match: match[1] + SYMBOLS[match[2]], text)
+
+
 def latex_escape(text: str) -> str:
     """Return ``text`` safe for LaTeX, symbols of ours as mathematics."""
-    return "".join(LATEX.get(c, c) for c in text)
+    return "".join(LATEX.get(c, c) for c in typeset(text))
+
+
+def from_latex(text: str) -> str:
+    """Return a text with the symbols that :func:`latex_escape` made."""
+    for symbol, latex in LATEX.items():
+        if latex.startswith("$"):
+            text = text.replace(latex, symbol)
+    return text
 
 
 def markdown_escape(text: str) -> str:
     """Return ``text`` safe inside a Markdown table's cell."""
+    text = typeset(text)
     for c in "\\`*_{}[]<>|":
         text = text.replace(c, f"\\{c}")
     return text.replace("\n", " ")

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.appearance import Look, looks
 from analysis.summarise import BANDS, is_lower_better
-from analysis.text import ALPHA, EPSILON, TO, span, words
+from analysis.text import ALPHA, EPSILON, TO, span, typeset, words
 
 NAMES = {
     "server_accuracy": "Test accuracy",
@@ -84,7 +84,8 @@ def grow(ax: Axes, inches: float) -> None:
 
 
 def wrapped(label: str) -> str:
-    """Return a long label in lines: options under the name, broken at commas."""
+    """Return a label as papers write it, a long one in lines: broken at commas, options below."""
+    label = typeset(label)
     if len(label) <= WRAP:
         return label
     name, bracket, options = label.partition("(")

@@ -13,6 +13,7 @@ from matplotlib.legend import Legend
 
 from analysis.appearance import Look
 from analysis.plots.base import pick_looks, rows_height, wrapped
+from analysis.text import typeset
 
 PANEL = 2.2  # inches: the narrowest panel with readable axes
 
@@ -63,7 +64,7 @@ def panels(
     lines = 1
     for i, (ax, (title, frame)) in enumerate(zip(used, parts.items(), strict=True)):
         plot(frame, ax, legend=False, **options)
-        text = in_lines(title, letters)
+        text = in_lines(typeset(title), letters)
         lines = max(lines, 1 + text.count("\n"))
         ax.set_title(text)
         if "x" in share and i + columns < count:

@@ -20,6 +20,7 @@ from analysis.latex import (
 )
 from analysis.style import PAPERS, POINTS, Paper
 from analysis.tables import all_tables
+from analysis.text import from_latex, latex_escape, typeset
 
 NASTY = r"a_b & 50% {x} $y$ #1 ~ ^ \ <i> |p|"
 IEEE = PAPERS["ieee"]
@@ -68,6 +69,18 @@ def test_all_is_escaped_and_balanced() -> None:
     assert not set("%#_~^<>|") & set(bare)
     assert line.endswith(r"\textbf{1 $\pm$ 2} \\")
     assert tabular(table).startswith(r"\begin{tabular}{@{}lr@{}}")
+
+
+def test_options_are_the_symbols_of_papers() -> None:
+    label = "FedProx(mu=0.1, learning_rate=3, momentum=0.9)"
+    written = "FedProx(μ=0.1, η=3, momentum=0.9)"
+    assert typeset(label) == typeset(written) == written
+    assert typeset("we set mu=0.1 and (mu, tau)") == "we set mu=0.1 and (mu, tau)"
+    assert latex_escape(label) == r"FedProx($\mu$=0.1, $\eta$=3, momentum=0.9)"
+    assert from_latex(latex_escape(label)) == written
+    table = Table("t", "", ("Strategy",), ((Cell(label),),))
+    assert written in table.html() and written in table.markdown()
+    assert latex_escape(label) in tabular(table)
 
 
 def test_numbers_are_padded_until_decimals_align() -> None:

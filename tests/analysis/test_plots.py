@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -6,10 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 
 from analysis import load, plots, styled, summarise
 from analysis.costs import fairness
-from analysis.text import ALPHA
+from analysis.text import ALPHA, typeset
 
 mpl.use("agg")
 
@@ -19,6 +21,12 @@ def close():
     with styled():
         yield
     plt.close("all")
+
+
+def rows_of(ax: Axes, labels: Iterable[str]) -> list[str]:
+    """The labels of a chart's rows, which stand there as papers write them."""
+    written = {typeset(label): label for label in labels}
+    return [written[text.get_text()] for text in ax.get_yticklabels()]
 
 
 def test_lines_are_the_means(single: Path) -> None:
@@ -34,7 +42,7 @@ def test_lines_are_the_means(single: Path) -> None:
     assert ax.get_ylabel() == "Test accuracy (%)"
     legend = ax.get_legend()
     assert [t.get_text() for t in legend.get_texts()] == [
-        "FedAvg", "FedProx(mu=0.1)", "FedAdam", "local-only", "centralised",
+        "FedAvg", "FedProx(μ=0.1)", "FedAdam", "local-only", "centralised",
     ]  # fmt: skip
     assert legend.get_title().get_text() == "mean and 95% CI over 3 seeds"
 
@@ -67,7 +75,7 @@ def test_comparison_draws_every_seed_and_the_mean(single: Path) -> None:
     rounds = load(single).rounds
     ax = plots.comparison(rounds)
     data = summarise.final(rounds).set_index("label")
-    names = [t.get_text() for t in ax.get_yticklabels()]
+    names = rows_of(ax, data.index)
     assert data.loc[names, "mean"].is_monotonic_decreasing
     rings = [line for line in ax.lines if len(line.get_xdata()) == 3]
     ends = summarise.last(rounds)
@@ -260,7 +268,7 @@ def test_worst_clients_are_the_tails(single: Path) -> None:
     ax = plots.worst_clients(frame)
     data = fairness(frame).set_index("label")
     spans = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2]
-    rows = [t.get_text() for t in ax.get_yticklabels()]
+    rows = rows_of(ax, data.index)
     for label, (low, high) in zip(rows, spans, strict=True):
         assert (low, high) == (data.loc[label, "worst"], data.loc[label, "best"])
 

@@ -99,7 +99,7 @@ def test_methods_say_what_the_runs_say(study: Path) -> None:
         r"$\alpha \in \{0.1, 1\}$",
         r"225\,034 parameters",
         "batch size 32",
-        r"FedAvg, FedProx(mu=0.1)~\cite{li2020federated} and FedAdam",
+        r"FedAvg, FedProx($\mu$=0.1)~\cite{li2020federated} and FedAdam",
         "3 seeds (0, 1 and 2)",
         "Every setting is run",
         "by a paired t-test",
@@ -107,7 +107,7 @@ def test_methods_say_what_the_runs_say(study: Path) -> None:
     ):
         assert fact in text
     readable = plain(text)
-    assert "\\" not in readable and "225,034" in readable
+    assert "\\" not in readable and "225,034" in readable and "FedProx(μ=0.1)" in readable
     assert f"{ALPHA} in {{0.1, 1}}" in readable
 
 
