@@ -14,7 +14,7 @@ TESTS ?= tests
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo test lint types tests soak ranges lowest newest lock clean
+.PHONY: help install demo paper test lint types tests soak ranges lowest newest lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ $(STAMP): requirements.txt pyproject.toml
 
 demo: install ## The main job: federated against centralised, three strategies, the report
 	$(BIN)/python -m examples.demo
+
+paper: install ## The articles of examples/paper with the study runs/strategies, where there is TeX
+	$(BIN)/python -m examples.paper.build
 
 test: lint types tests ## Lint, types and all tests
 

@@ -1,0 +1,1 @@
+"""Articles with every figure and table of a study."""

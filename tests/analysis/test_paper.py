@@ -1,0 +1,45 @@
+"""The example articles: written from any study, and compiled where there is a TeX system."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from examples.paper import build
+
+WANTED = 'figures = ["accuracy"]\ntables = ["final_server_accuracy", "runs"]\n'
+
+
+@pytest.fixture
+def study(tmp_path: Path, make_study: Callable[..., Path]) -> Path:
+    """A study with more runs than a page of a table holds."""
+    make_study(tmp_path / "study", seeds=9, rounds=1, per_client=False)
+    (tmp_path / "study/figures.toml").write_text(WANTED)
+    return tmp_path / "study"
+
+
+def test_articles_are_written_and_compiled(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "build"
+    assert build.main([study], out) == 0
+    said = capsys.readouterr().out
+    for name in build.ARTICLES:
+        folder = out / name
+        inputs = (folder / "tables.tex").read_text().split()
+        assert inputs == [r"\input{tables/final_server_accuracy}"]
+        assert (folder / "appendix.tex").read_text().split() == [r"\input{tables/runs}"]
+        source = (folder / f"{name}.tex").read_text()
+        for file in ("methods", "tables", "figures", "appendix"):
+            assert rf"\input{{{file}}}" in source and (folder / f"{file}.tex").exists()
+        if build.compiler() is not None:
+            assert (folder / f"{name}.pdf").exists()
+    if build.compiler() is None:
+        assert said == f"examples/paper: no latexmk or tectonic here; the sources are in {out}\n"
+
+
+def test_boxes_that_are_too_wide_are_seen() -> None:
+    log = r"""Overfull \hbox (0.4pt too wide) in paragraph
+Overfull \hbox (12.5pt too wide) detected at line 3
+Underfull \hbox (badness 10000)"""
+    assert build.overfull(log) == [12.5]
