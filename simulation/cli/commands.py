@@ -29,6 +29,7 @@ from simulation.cli.endings import (
 )
 from simulation.cli.options import with_options
 from simulation.cli.report import plot, report
+from simulation.cli.verify import verify
 from simulation.config.overlay import overlay
 
 
@@ -227,6 +228,9 @@ main.command()(report)
 
 
 main.command()(plot)
+
+
+main.command()(verify)
 
 
 @main.command()

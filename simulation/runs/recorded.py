@@ -83,6 +83,7 @@ class RecordedRun:
         path: the run folder.
         start: what the run goes on from; None: it begins anew.
         listener: hears what happens.
+        given: whether the strategy is an object, of which the experiment says nothing.
 
     Raises:
         MemoryShort: when the run cannot fit into memory.
@@ -99,8 +100,10 @@ class RecordedRun:
         path: Path,
         start: checkpoint.Checkpoint | None,
         listener: Listener,
+        given: bool = False,
     ) -> None:
         listener.stage("starting workers")
+        self.given = given
         self.experiment, self.strategy, self.engine = experiment, strategy, engine
         self.data, self.parts, self.path = data, parts, path
         self.start, self.listener = start, listener
@@ -139,7 +142,7 @@ class RecordedRun:
     def _folder(self) -> tuple[RunFolder, bool]:
         """Return the run folder, and whether it is a new one."""
         experiment, path, start = self.experiment, self.path, self.start
-        reducer, told = self.setup.reducer, about_strategy(experiment, self.strategy)
+        reducer, told = self.setup.reducer, about_strategy(experiment, self.strategy, self.given)
         config = {
             "label": experiment.label,
             "hash": experiment.digest(),

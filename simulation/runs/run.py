@@ -115,7 +115,9 @@ def simulate(
         stack.enter_context(termination())  # Ray has put its own handler in our place.
         if not resume:
             stack.enter_context(new_folder(path))
-        return RecordedRun(experiment, chosen, made, data, parts, path, start, listener).run()
+        given = strategy is not None
+        one = RecordedRun(experiment, chosen, made, data, parts, path, start, listener, given)
+        return one.run()
 
 
 def _start(

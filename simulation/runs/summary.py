@@ -35,26 +35,26 @@ def citations(experiment: Experiment) -> list[dict[str, str]]:
     return [{"title": entry.title, "citation": str(entry.citation), "bibtex": entry.bibtex}]
 
 
-def about_strategy(experiment: Experiment, strategy: Strategy) -> dict[str, Any] | None:
+def about_strategy(
+    experiment: Experiment, strategy: Strategy, given: bool = False
+) -> dict[str, Any] | None:
     """Return what a strategy is called and all of its options, those left out by their defaults.
 
-    ``changed`` names the options that are not what they are by default. None for a strategy
-    object, whose options are its own, and for training that is not federated.
+    ``changed`` names the options that are not what they are by default. A strategy object that was
+    given has no options here: they are its own. None for training that is not federated.
     """
     plan = experiment.strategy
     if experiment.mode != "federated":
         return None
-    given = plan.options
+    whole = isinstance(strategy, Federated)
+    title = strategy.algorithm.name if whole else type(strategy).__name__
+    if given:
+        return {"title": title}
     if ":" in plan.name:
-        whole = isinstance(strategy, Federated)
-        title = strategy.algorithm.name if whole else type(strategy).__name__
-        return {"title": title, "options": given, "changed": sorted(given)}
-    entry = catalog.entry(plan.name)
-    named = isinstance(strategy, Federated) and strategy.algorithm.name == entry.title
-    if not named or experiment.name == entry.title:  # what an object is called that was given
-        return None
-    changed = [key for key in sorted(given) if given[key] != entry.options[key]]
-    return {"title": entry.title, "options": entry.options | given, "changed": changed}
+        return {"title": title, "options": plan.options, "changed": sorted(plan.options)}
+    known = catalog.entry(plan.name).options
+    changed = [key for key in sorted(plan.options) if plan.options[key] != known[key]]
+    return {"title": title, "options": known | plan.options, "changed": changed}
 
 
 def notes_of(experiment: Experiment, strategy: Strategy) -> list[str]:

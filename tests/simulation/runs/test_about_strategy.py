@@ -34,8 +34,9 @@ def test_of_ones_own_only_what_is_given_is_known(tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["Halved", "FedAvg"])
-def test_nothing_is_told_of_an_object(name: str) -> None:
-    given = Algorithm(name, proximal(0.5), WeightedMean(), average())
+def test_of_an_object_only_the_name_is_known(name: str) -> None:
+    object_ = Algorithm(name, proximal(0.5), WeightedMean(), average())
     experiment = Experiment(name=name)
-    assert about_strategy(experiment, make_strategy(experiment, given)) is None
+    chosen = make_strategy(experiment, object_)
+    assert about_strategy(experiment, chosen, given=True) == {"title": name}
     assert told("fedavg", mode="local") is None
