@@ -219,7 +219,9 @@ def reproduce(contents: Contents) -> str:
     """Return the commands that make the figures again."""
     where = " ".join(shlex.quote(p) for p in contents.paths) or "RUNS"
     given = {k: f" --{k} {shlex.quote(v)}" for k, v in contents.options.items()}
-    drawn = "".join(text for name, text in given.items() if name not in ("test", "baseline"))
+    drawn = "".join(
+        text for name, text in given.items() if name not in ("test", "baseline", "bold")
+    )
     lines = [f"sunflower report {where}{''.join(given.values())}"]
     lines += [f"sunflower plot {p.name} {where}{drawn}" for p in contents.pictures]
     return (

@@ -24,12 +24,12 @@ from analysis.style import paper
 from analysis.summarise import BANDS, check_baseline, default_target
 from analysis.tables import TABLES, all_tables
 from analysis.text import slug
-from analysis.verdicts import findings
+from analysis.verdicts import BOLD, findings
 
 FIGURES_HEAD = "% Needs \\usepackage{graphicx}, and \\graphicspath{{REPORT/}}: this folder.\n"
 """What the file of all figures begins with."""
 
-DEFAULTS = {"style": "default", "band": "ci", "test": "t"}
+DEFAULTS = {"style": "default", "band": "ci", "test": "t", "bold": "ties"}
 """Options that a command need not repeat."""
 
 
@@ -46,6 +46,7 @@ def report(
     citations: Citations | None = None,
     formats: Iterable[str] = ("png", "pdf"),
     names: str | Path | None = None,
+    bold: str = "ties",
 ) -> list[Path]:
     """Write every figure and table that the runs give, and ``report.html``.
 
@@ -68,6 +69,7 @@ def report(
         formats: of the figures' files.
         names: a file of labels, order and colours, see :mod:`analysis.names`; without, that of
             the folders, ``figures.toml``.
+        bold: what final tables print bold, see :data:`analysis.verdicts.BOLD`.
 
     Returns:
         The files written, the page first.
@@ -76,7 +78,7 @@ def report(
         ValueError: a path holds no runs, a run cannot be read, an option is out of its range, or
             ``out`` cannot be written. Nothing is written then.
     """
-    check_options(style, band, test)
+    check_options(style, band, test, bold)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     runs = load(*many, names=names).counted.by(metric)
     check_target(target, runs.metric)
@@ -85,14 +87,14 @@ def report(
         check_baseline(runs.table["label"], baseline)
     folder = Path(out)
     given = {"style": style, "band": band, "test": test, "target": target, "baseline": baseline,
-             "metric": metric, "names": names}  # fmt: skip
+             "metric": metric, "names": names, "bold": bold}  # fmt: skip
     for part in ("figures", "tables"):
         make_folder(folder / part)
     if target is None and runs.rounds[runs.metric].notna().any():
         chosen = default_target(runs.rounds, runs.metric)
         target = chosen if isfinite(chosen) else None
     remove_old(folder)
-    tables = all_tables(runs, test=test, target=target, baseline=baseline)
+    tables = all_tables(runs, test=test, target=target, baseline=baseline, bold=bold)
     tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
     if (choice := tuned.tuning(many)) is not None:
         tables.append(choice)
@@ -171,10 +173,11 @@ def plot(
     return save(canvas, folder / stem, formats, style)
 
 
-def check_options(style: str, band: str, test: str = "t") -> None:
+def check_options(style: str, band: str, test: str = "t", bold: str = "ties") -> None:
     """Raise a ValueError that names the option which is out of its range."""
     paper(style)
-    for name, value, known in (("band", band, BANDS), ("test", test, TESTS)):
+    options = (("band", band, BANDS), ("test", test, TESTS), ("bold", bold, BOLD))
+    for name, value, known in options:
         if value not in known:
             raise ValueError(f"{name}: must be one of {sorted(known)}, got {value!r}")
 

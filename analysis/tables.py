@@ -263,11 +263,12 @@ def all_tables(
     test: str = "t",
     target: float | None = None,
     baseline: str | None = None,
+    bold: str = "ties",
 ) -> list[Table]:
     """Return every table that the runs give."""
     tables = []
     if runs.rounds[runs.metric].notna().any():
-        tables.append(final_table(runs, test=test))
+        tables.append(final_table(runs, test=test, bold=bold))
         pairs = significance_table(runs, test=test)
         if pairs.rows:
             tables.append(pairs)
@@ -278,8 +279,8 @@ def all_tables(
             tables.append(ranks_table(runs))
     loss = f"{runs.metric.partition('_')[0]}_loss"
     if loss != runs.metric and loss in runs.rounds and runs.rounds[loss].notna().any():
-        tables.append(final_table(runs, loss, test))
-    tables += [final_table(runs, metric, test) for metric in own_metrics(runs)]
+        tables.append(final_table(runs, loss, test, bold=bold))
+    tables += [final_table(runs, metric, test, bold=bold) for metric in own_metrics(runs)]
     if not runs.last_clients.empty:
         tables.append(fairness_table(runs))
     return [*tables, cost_table(runs), runs_table(runs)]

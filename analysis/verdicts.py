@@ -34,14 +34,23 @@ def verdict(part: Runs, metric: str, test: str = "t", level: float = LEVEL) -> C
     return compare(rivals, metric, test, level, resolution(part, metric))
 
 
+BOLD = ("ties", "best")
+"""What a final table prints bold: the best and those not told from it, or the best alone."""
+
+
 def final_table(
-    runs: Runs, metric: str | None = None, test: str = "t", level: float = LEVEL
+    runs: Runs,
+    metric: str | None = None,
+    test: str = "t",
+    level: float = LEVEL,
+    bold: str = "ties",
 ) -> Table:
     """Return the table of final metrics: a row per strategy, a column per setting.
 
     Bold marks the best federated strategy of each setting, by its mean over the seeds that all
-    have, and those that the test did not tell from it (†), if it could have. A strategy of which
-    a run diverged has no mean: its cell says how many did.
+    have. A dagger (†) marks those that the test did not tell from it, if it could have: they are
+    bold too, unless ``bold`` is ``best``. A strategy of which a run diverged has no mean: its cell
+    says how many did.
     """
     metric = metric or runs.metric
     data = by_setting(runs, lambda part: with_ties(part, metric, test, level))
@@ -54,35 +63,45 @@ def final_table(
     rows = []
     for label in runs.order(data["label"]):
         row = [Cell(label)]
-        row += [_final_cell(found.get((setting, label)), is_share(metric)) for setting in settings]
+        row += [
+            _final_cell(found.get((setting, label)), is_share(metric), bold == "ties")
+            for setting in settings
+        ]
         counts = data.loc[data["label"] == label, "n"]
         row.append(Cell(span(counts), value=float(counts.min())))
         rows.append(tuple(row))
     unit = " (%)" if is_share(metric) else ""
     header = ["Strategy", *(settings if len(settings) > 1 else [f"{name_of(metric)}{unit}"]), "n"]
-    caption = _final_caption(runs, data, metric, test, level)
+    caption = _final_caption(runs, data, metric, test, level, bold == "ties")
     return Table(f"final_{metric}", caption, tuple(header), tuple(rows), data)
 
 
-def _final_cell(at: dict[str, Any] | None, share: bool) -> Cell:
+def _final_cell(at: dict[str, Any] | None, share: bool, ties: bool) -> Cell:
     if at is None:
         return Cell(TO)
     if at["diverged"]:
         return Cell(f"{at['diverged']}/{at['seeds']} diverged", value=float("nan"))
     text = plus_minus(at["mean"], at["std"], share) + (f" {DAGGER}" if at["tie"] else "")
-    return Cell(text, bool(at["first"] or at["tie"]), at["mean"])
+    return Cell(text, bool(at["first"] or (ties and at["tie"])), at["mean"])
 
 
-def _final_caption(runs: Runs, data: pd.DataFrame, metric: str, test: str, level: float) -> str:
+def _final_caption(
+    runs: Runs, data: pd.DataFrame, metric: str, test: str, level: float, ties: bool
+) -> str:
     unit = " (%)" if is_share(metric) else ""
     caption = (
         f"{name_of(metric)}{unit} after the last round: mean ± standard deviation over n seeds. "
         "Bold: the best federated strategy of a column on the seeds that all strategies have"
     )
     if data["tie"].any():
+        how = (
+            f"{TESTS[test]} over these seeds, p ≥ {level:g} after Holm's correction over all pairs "
+            "of strategies"
+        )
         caption += (
-            f", and those not told from it ({DAGGER}: {TESTS[test]} over these seeds, "
-            f"p ≥ {level:g} after Holm's correction over all pairs of strategies)"
+            f", and those not told from it ({DAGGER}: {how})"
+            if ties
+            else f". {DAGGER}: not told from it ({how})"
         )
     caption += "."
     verdicts = {s: verdict(runs.at(s), metric, test, level) for s in runs.settings}

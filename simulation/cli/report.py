@@ -59,6 +59,12 @@ def report(
     ] = None,
     metric: METRIC = None,
     names: NAMES = None,
+    bold: Annotated[
+        str,
+        typer.Option(
+            "--bold", metavar="RULE", help="The best and its ties, or the best: ties, best"
+        ),
+    ] = "ties",
 ) -> None:
     """Draw the figures and tables of runs, and a page that holds them all."""
     from simulation.cli.endings import bad_input, quiet
@@ -69,7 +75,7 @@ def report(
         quiet()
         folder = out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
         more: Any = {"band": band, "target": target, "test": test, "baseline": baseline}
-        more |= {"metric": metric, "names": names}
+        more |= {"metric": metric, "names": names, "bold": bold}
         for path in analysis.report(list(runs), folder, style, **more):
             typer.echo(path)
 

@@ -58,6 +58,7 @@ def test_what_both_refuse(
 @pytest.mark.parametrize(
     ("args", "line"),
     [
+        (["--bold", "all"], "bold: must be one of ['best', 'ties'], got 'all'"),
         (["--test", "z"], "test: must be one of ['t', 'wilcoxon'], got 'z'"),
         (["--baseline", "Fed"], "baseline: must be one of ['FedAdam', 'FedAvg'], got 'Fed'"),
     ],

@@ -217,6 +217,11 @@ def test_ties_are_bold_and_marked(tmp_path, make_run) -> None:
     assert found[("Twin",)][0].bold and found[("FedAvg",)][0].bold
     assert found[("FedAvg",)][0].text == "79.8 ± 0.2 †"
     assert "paired t-test over these seeds, p ≥ 0.05 after Holm's correction" in table.caption
+    alone = final_table(load(tmp_path), bold="best")
+    found = cells(alone)
+    assert found[("Twin",)][0].bold and not found[("FedAvg",)][0].bold
+    assert found[("FedAvg",)][0].text == "79.8 ± 0.2 †"
+    assert "strategies have. †: not told from it (paired t-test over these" in alone.caption
     assert findings(load(tmp_path)) == [
         "Twin has the best test accuracy, 80.2 ± 0.2%, not distinguishable from FedAvg "
         "(paired t-test, Holm over all pairs)."
