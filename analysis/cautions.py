@@ -10,6 +10,9 @@ from analysis.summarise import diverged
 from analysis.text import span
 from analysis.working_time import at_the_same_time, is_known
 
+COMPUTING = ("sunflower-fl", "keras", "tensorflow", "jax", "numpy", "flwr")
+"""Packages whose version may change a result."""
+
 NAMED = 12
 """Runs that are named one by one; of more, the number is told."""
 
@@ -54,6 +57,11 @@ def cautions(runs: Runs) -> list[str]:
             f"Named by the author, but of no run: {', '.join(runs.names.unknown)}. The strategies "
             f"are {', '.join(runs.title(label) for label in runs.order())}."
         )
+    if changed := _versions(runs):
+        found.append(
+            f"Different versions: {'; '.join(changed)}. Their results may differ by more than the "
+            "strategies."
+        )
     if mixed := _backends(runs):
         found.append(
             f"Different backends: {'; '.join(mixed)}. Their results are equal to rounding errors "
@@ -92,6 +100,17 @@ def _at_the_same_time(runs: Runs) -> list[str]:
     """Return the runs that went on while another did."""
     elapsed = runs.rounds.groupby("run", observed=True)["elapsed"].max()
     return at_the_same_time(runs.configs, {str(k): float(v) for k, v in elapsed.items()})
+
+
+def _versions(runs: Runs) -> list[str]:
+    """Return what computes in several versions, or is recorded in several formats."""
+    found: dict[str, set[str]] = {}
+    for config in runs.configs.values():
+        for name, version in (config.get("versions") or {}).items():
+            if name in COMPUTING:
+                found.setdefault(name, set()).add(str(version))
+        found.setdefault("format of the folder", set()).add(str(config.get("format", 1)))
+    return [f"{k} {' and '.join(sorted(v))}" for k, v in found.items() if len(v) > 1]
 
 
 def _backends(runs: Runs) -> list[str]:

@@ -82,12 +82,14 @@ class Picture:
         caption: what it shows, also the alternative text.
         source: the image as a data URI.
         wide: whether it is drawn across the page.
+        files: where it is on disk, below the page.
     """
 
     name: str
     caption: str
     source: str
     wide: bool = False
+    files: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,14 @@ def page(contents: Contents) -> str:
         '<a href="#methods">Methods</a><a href="#settings">Settings</a><a href="#runs">Runs</a>'
         '<a href="#reproduce">Reproduce</a></nav>',
         '<h2 id="tables">Tables</h2>',
-        *[table.html() for table in contents.tables if table.name != "runs"],
+        *[linked(table) for table in contents.tables if table.name != "runs"],
         '<h2 id="figures">Figures</h2><div class="figures">',
         *[figure(picture) for picture in contents.pictures],
         "</div>",
         methods(contents),
         settings(contents.runs),
         '<h2 id="runs">Runs</h2>',
-        *[table.html() for table in contents.tables if table.name == "runs"],
+        *[linked(table) for table in contents.tables if table.name == "runs"],
         reproduce(contents),
     ]
     return (
@@ -166,9 +168,23 @@ def figure(picture: Picture) -> str:
     return (
         f'<figure id="{name}"{kind}><div class="card">'
         f'<img alt="{caption}" src="{escape(picture.source)}"></div>'
-        f'<figcaption>{caption} <span class="soft"><code>figures/{name}.pdf</code></span>'
-        "</figcaption></figure>"
+        f"<figcaption>{caption} {links(picture.files)}</figcaption></figure>"
     )
+
+
+def links(files: Sequence[str]) -> str:
+    """Return links to files below the page, each named by its kind."""
+    found = [
+        f'<a href="{escape(file)}">{escape(file.partition(".")[2].upper())}</a>' for file in files
+    ]
+    return f'<span class="soft">{" ".join(found)}</span>' if found else ""
+
+
+def linked(table: Table) -> str:
+    """Return a table with links to its files."""
+    stem = f"tables/{table.name}"
+    files = [f"{stem}.{kind}" for kind in ("csv", "tex", "tabular.tex", "md")]
+    return f"{table.html()}{links(files)}"
 
 
 def cautions(contents: Contents) -> str:

@@ -253,7 +253,8 @@ def draw_one(
     measure = name_of(runs.metric)
     small = measure[0].lower() + measure[1:]
     caption = FIGURES[name].caption.replace("{metric}", small).replace("{Metric}", measure)
-    return Picture(name, caption, source, across), files
+    names = [f"figures/{path.name}" for path in files]
+    return Picture(name, caption, source, across, names), files
 
 
 def remove_old(folder: Path) -> None:

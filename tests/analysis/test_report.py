@@ -181,6 +181,21 @@ def test_methods_tell_how_clients_encode_what_they_send(tmp_path, make_run) -> N
     assert "With sign, clients send the signs" in plain(methods(load(two))[0])
 
 
+def test_the_page_links_its_files_and_warns_of_versions(tmp_path, make_run) -> None:
+    for i, version in enumerate(("3.14.0", "3.15.1")):
+        folder = make_run(tmp_path / f"runs/{i}", seed=i, rounds=1)
+        config = json.loads((folder / "config.json").read_text())
+        config["versions"]["keras"] = version
+        (folder / "config.json").write_text(json.dumps(config))
+    (tmp_path / "runs/figures.toml").write_text('figures = ["accuracy"]\ntables = ["cost"]')
+    page = report(tmp_path / "runs", tmp_path / "out", formats=("svg", "pdf"))[0]
+    text = page.read_text()
+    links = re.findall(r'<a href="([^"#]+)">([^<]+)</a>', text)
+    assert [name for _, name in links] == ["CSV", "TEX", "TABULAR.TEX", "MD", "SVG", "PDF"]
+    assert all((tmp_path / "out" / file).exists() for file, _ in links)
+    assert "Different versions:</b> keras 3.14.0 and 3.15.1." in text
+
+
 def test_only_fashion_mnist_is_cited_as_fashion_mnist(tmp_path, make_run) -> None:
     others = ("my.py:fashion-mnist", "data/fashion-mnist.npz", "not-fashion-mnist")
     for name, mine in (("fashion-mnist", True), *((name, False) for name in others)):
