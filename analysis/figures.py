@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure as Canvas
 
 from analysis import clock_drawing, drawing, plots
@@ -40,6 +43,9 @@ class Figure:
     draw: drawing.Draw
     caption: str
 
+
+FORMATS = ("png", "pdf", "svg", "eps")
+"""Kinds of files that figures are written as."""
 
 WARNING = "#A00000"
 """The colour of what a reader must not miss."""
@@ -341,6 +347,29 @@ def warn_below(canvas: Canvas, text: str) -> None:
     canvas.supxlabel("\n".join(lines), fontsize=size, color=WARNING, x=0.01, ha="left")
 
 
+@contextmanager
+def opaque(figure: Canvas) -> Iterator[None]:
+    """Mix what is transparent with white while a figure is written: EPS knows no transparency.
+
+    It would print bands as if they were solid, over what lies behind them.
+    """
+    changed: list[tuple[Any, float]] = []
+    for artist in figure.findobj(lambda a: isinstance(a.get_alpha(), float)):
+        alpha = float(artist.get_alpha())  # type: ignore[arg-type]
+        if alpha < 1 and hasattr(artist, "get_facecolor"):
+            changed.append((artist, alpha))
+            colours = to_rgba_array(artist.get_facecolor())[:, :3]
+            artist.set_alpha(None)
+            artist.set_facecolor(1 - alpha * (1 - colours))
+    try:
+        yield
+    finally:
+        for artist, alpha in changed:
+            colours = to_rgba_array(artist.get_facecolor())[:, :3]
+            artist.set_facecolor(1 - (1 - colours) / alpha)
+            artist.set_alpha(alpha)
+
+
 def save(
     figure: Canvas, stem: Path, formats: Iterable[str] = ("png", "pdf"), style: str = "default"
 ) -> list[Path]:
@@ -366,7 +395,8 @@ def save(
                 figure.set_dpi(plt.rcParams["savefig.dpi"])
                 FigureCanvasAgg(figure).print_png(path, pil_kwargs={"compress_level": 4})
             else:
-                figure.savefig(path)
+                with opaque(figure):
+                    figure.savefig(path)
             paths.append(path)
     plt.close(figure)
     return paths

@@ -12,7 +12,7 @@ from analysis import latex, parallel, tuned
 from analysis.cautions import cautions
 from analysis.cells import Table
 from analysis.clock_tables import CLOCK_TABLES, clock_findings, clock_tables
-from analysis.figures import FIGURES, draw, save
+from analysis.figures import FIGURES, FORMATS, draw, save
 from analysis.load import load
 from analysis.methods import Citations, methods
 from analysis.names import Names
@@ -79,6 +79,7 @@ def report(
             ``out`` cannot be written. Nothing is written then.
     """
     check_options(style, band, test, bold)
+    formats = checked_formats(formats)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     runs = load(*many, names=names).counted.by(metric)
     check_target(target, runs.metric)
@@ -88,6 +89,8 @@ def report(
     folder = Path(out)
     given = {"style": style, "band": band, "test": test, "target": target, "baseline": baseline,
              "metric": metric, "names": names, "bold": bold}  # fmt: skip
+    if tuple(formats) != ("png", "pdf"):
+        given["format"] = ",".join(formats)
     for part in ("figures", "tables"):
         make_folder(folder / part)
     if target is None and runs.rounds[runs.metric].notna().any():
@@ -100,7 +103,7 @@ def report(
         tables.append(choice)
     choices, measured = tuned.choices_of(many)
     tables = [table for table in tables if runs.names.wants_table(table.name)]
-    pictures, files = draw_all(runs, folder / "figures", style, band, target, tuple(formats))
+    pictures, files = draw_all(runs, folder / "figures", style, band, target, formats)
     for table in tables:
         files += write_table(table, folder / "tables", style)
     paragraph, references = methods(runs, citations, test, tuned.sentences(choices, measured, runs))
@@ -162,6 +165,7 @@ def plot(
             not hold what it shows, or ``out`` cannot be written.
     """
     check_options(style, band)
+    formats = checked_formats(formats)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     runs = load(*many, names=names).counted.by(metric)
     check_target(target, runs.metric)
@@ -180,6 +184,15 @@ def check_options(style: str, band: str, test: str = "t", bold: str = "ties") ->
     for name, value, known in options:
         if value not in known:
             raise ValueError(f"{name}: must be one of {sorted(known)}, got {value!r}")
+
+
+def checked_formats(formats: Iterable[str]) -> tuple[str, ...]:
+    """Return the kinds of files; raise a ValueError for one that there is not."""
+    kinds = tuple(formats)
+    for kind in kinds:
+        if kind not in FORMATS:
+            raise ValueError(f"formats: must be of {sorted(FORMATS)}, got {kind!r}")
+    return kinds
 
 
 def check_target(target: float | None, metric: str) -> None:

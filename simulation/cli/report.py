@@ -31,6 +31,10 @@ METRIC = Annotated[
 ]
 
 
+FORMATS = Annotated[
+    str, typer.Option("--format", metavar="A,B", help="Of figures' files: png, pdf, svg, eps")
+]
+
 NAMES = Annotated[
     Path | None,
     typer.Option(
@@ -39,6 +43,11 @@ NAMES = Annotated[
         help="Labels, order and colours of strategies, titles of settings; RUNS/figures.toml",
     ),
 ]
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return what is listed with commas, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def report(
@@ -58,6 +67,7 @@ def report(
         typer.Option("--baseline", metavar="LABEL", help="What speed-ups are measured against"),
     ] = None,
     metric: METRIC = None,
+    formats: FORMATS = "png,pdf",
     names: NAMES = None,
     bold: Annotated[
         str,
@@ -76,6 +86,7 @@ def report(
         folder = out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
         more: Any = {"band": band, "target": target, "test": test, "baseline": baseline}
         more |= {"metric": metric, "names": names, "bold": bold}
+        more["formats"] = listed(formats)
         for path in analysis.report(list(runs), folder, style, **more):
             typer.echo(path)
 
@@ -97,6 +108,7 @@ def plot(
         str | None, typer.Option("--setting", metavar="TEXT", help="One panel alone, by its title")
     ] = None,
     metric: METRIC = None,
+    formats: FORMATS = "png,pdf",
     names: NAMES = None,
 ) -> None:
     """Draw one figure of runs; without a name, list the figures."""
@@ -118,6 +130,6 @@ def plot(
         if not runs:
             raise ValueError("runs must name at least one run folder, got none")
         more: Any = {"band": band, "target": target, "setting": setting, "metric": metric}
-        more["names"] = names
+        more |= {"names": names, "formats": listed(formats)}
         for path in analysis.plot(name, list(runs), out, style, **more):
             typer.echo(path)

@@ -35,6 +35,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, write) -> Path:
 
 
 REFUSED = [
+    (["--format", "png,gif"], "formats: must be of ['eps', 'pdf', 'png', 'svg'], got 'gif'"),
     (["--style", "poster"], f"style: must be one of {sorted(PAPERS)}, got 'poster'"),
     (["--band", "box"], "band: must be one of ['ci', 'minmax', 'sd', 'se'], got 'box'"),
     (["--target", "80"], "target: must be an accuracy in (0, 1], got 80.0"),
@@ -117,3 +118,16 @@ def test_a_figure_says_its_band(pair: Path, tmp_path: Path, monkeypatch) -> None
         legend = figure.axes[0].get_legend()
         assert legend.get_title().get_text() == f"mean and {text} over 3 seeds"
         plt.close(figure)
+
+
+def test_figures_in_the_formats_that_are_asked_for(
+    pair: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    result = sunflower("plot", "accuracy", pair, "--out", out, "--format", "svg, eps,png")
+    assert result.exit_code == 0
+    assert sorted(p.name for p in out.iterdir()) == ["accuracy.eps", "accuracy.png", "accuracy.svg"]
+    assert "transparen" not in caplog.text  # EPS knows none: bands are mixed with white
+    plain = sunflower("plot", "accuracy", pair, "--out", tmp_path / "plain", "--format", "png")
+    assert plain.exit_code == 0  # and in the files after it they are what they were
+    assert (out / "accuracy.png").read_bytes() == (tmp_path / "plain/accuracy.png").read_bytes()
