@@ -27,6 +27,7 @@ from simulation.cli.endings import (
     quiet,
     say,
 )
+from simulation.cli.export import export
 from simulation.cli.options import with_options
 from simulation.cli.report import plot, report
 from simulation.cli.verify import verify
@@ -231,6 +232,9 @@ main.command()(plot)
 
 
 main.command()(verify)
+
+
+main.command()(export)
 
 
 @main.command()
