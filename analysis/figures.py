@@ -189,7 +189,7 @@ FIGURES: dict[str, Figure] = {
             drawing.is_measured,
             drawing.targets("round"),
             "Rounds until the target {metric} was first reached: median over seeds, lines "
-            "from the fastest to the slowest.",
+            "from the fastest to the slowest, an arrow where a seed never got there.",
         ),
         Figure(
             "labels",

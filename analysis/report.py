@@ -93,9 +93,7 @@ def report(
         given["format"] = ",".join(formats)
     for part in ("figures", "tables"):
         make_folder(folder / part)
-    if target is None and runs.rounds[runs.metric].notna().any():
-        chosen = default_target(runs.rounds, runs.metric)
-        target = chosen if isfinite(chosen) else None
+    target = study_target(runs, target)
     remove_old(folder)
     tables = all_tables(runs, test=test, target=target, baseline=baseline, bold=bold)
     tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
@@ -169,7 +167,8 @@ def plot(
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     runs = load(*many, names=names).counted.by(metric)
     check_target(target, runs.metric)
-    table = runs.looks()  # of all runs: the same looks for every setting
+    # Of all runs: the same looks and the same target for every setting.
+    table, target = runs.looks(), study_target(runs, target)
     chosen = runs if setting is None else runs.at(setting)
     canvas = draw(name, chosen, style, table=table, band=band, target=target)
     folder = make_folder(Path(out))
@@ -184,6 +183,14 @@ def check_options(style: str, band: str, test: str = "t", bold: str = "ties") ->
     for name, value, known in options:
         if value not in known:
             raise ValueError(f"{name}: must be one of {sorted(known)}, got {value!r}")
+
+
+def study_target(runs: Runs, target: float | None) -> float | None:
+    """Return the target of a whole study: the one that is given, or the automatic one."""
+    if target is not None or not runs.rounds[runs.metric].notna().any():
+        return target
+    chosen = default_target(runs.rounds, runs.metric)
+    return chosen if isfinite(chosen) else None
 
 
 def checked_formats(formats: Iterable[str]) -> tuple[str, ...]:

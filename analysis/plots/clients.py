@@ -127,6 +127,7 @@ def client_violin(
         ax=ax,
         **{
             "palette": {label: look.colour for label, look in table.items()},
+            "saturation": 1.0,  # the strategies' own colours, as in every other figure
             "legend": False,
             "inner": "quart",
             "cut": 0,

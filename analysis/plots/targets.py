@@ -40,7 +40,8 @@ def to_target_bars(
 ) -> Axes:
     """Draw the median over seeds of what it took to reach the target; lines to min and max.
 
-    Where half of the seeds or more never got there, the row says so instead of a bar.
+    An arrow stands for a range without an end: a seed never got there. Where half of the seeds or
+    more did not, the row says so instead of a bar.
 
     Args:
         frame: :attr:`analysis.Runs.rounds` of one setting.
@@ -76,15 +77,15 @@ def to_target_bars(
         keywords = {"height": 0.62, "linewidth": 0, **look.bar(), **style}
         ax.barh(place, row["median"] / divisor, **keywords)
         ends = [row["low"] / divisor, row["high"] / divisor]
-        if np.isfinite(ends[1]) and ends[0] < ends[1]:
-            ax.plot(
-                ends,
-                [place, place],
-                color="#222222",
-                linewidth=points(0.9),
-                marker="|",
-                markersize=points(5),
-            )
+        line = {"color": "#222222", "linewidth": points(0.9)}
+        if not np.isfinite(ends[1]):  # a seed never got there: the range has no end
+            ax.plot(ends[:1], [place], marker="|", markersize=points(5), **line)
+            ax.annotate(
+                "", (1.0, place), (ends[0], place), ("axes fraction", "data"), "data",
+                arrowprops={"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0, **line},
+            )  # fmt: skip
+        elif ends[0] < ends[1]:
+            ax.plot(ends, [place, place], marker="|", markersize=points(5), **line)
     if not len(finite) and not shared(ax):
         ax.set_xlim(0, 1)
         ax.set_xticks([])

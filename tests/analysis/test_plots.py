@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 
-from analysis import load, plots, styled, summarise
+from analysis import load, looks, plots, styled, summarise
 from analysis.costs import fairness
 from analysis.text import ALPHA, typeset
 
@@ -141,6 +142,29 @@ def test_bars_are_the_medians_and_failures_are_said(single: Path) -> None:
     texts = [t.get_text() for t in ax.texts]
     assert texts == ["not reached (0/3 seeds)"]
     assert ax.get_xlabel() == "Rounds to target"
+
+
+def test_a_range_without_an_end_is_an_arrow(single: Path) -> None:
+    rounds = load(single).rounds
+    values = {0: 0.9, 1: 0.9, 2: 0.1}  # FedAdam: two seeds get there, one never does
+    mine = rounds["label"] == "FedAdam"
+    rounds = rounds.assign(
+        server_accuracy=rounds["server_accuracy"].where(~mine, rounds["seed"].map(values))
+    )
+    ax = plots.to_target_bars(rounds[mine | (rounds["label"] == "FedAvg")], target=0.6)
+    arrows = [text for text in ax.texts if text.arrow_patch is not None]
+    assert len(arrows) == 1
+    place = [text.get_text() for text in ax.get_yticklabels()].index("FedAdam")
+    assert arrows[0].xyann == (0.0, ax.get_yticks()[place]) and arrows[0].xy[0] == 1.0
+
+
+def test_violins_have_the_strategies_own_colours(single: Path) -> None:
+    frame = load(single).last_clients
+    ax = plots.client_violin(frame)
+    drawn = [to_hex(body.get_facecolor()[0]) for body in ax.collections]
+    own = looks(frame["label"].unique())
+    rows = rows_of(ax, own)
+    assert drawn == [own[label].colour.lower() for label in rows]
 
 
 def test_sweep_points_are_the_final_means(study: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import load, plot, report
 from analysis.methods import bibtex_key, methods, plain
+from analysis.summarise import default_target
 from analysis.text import ALPHA
 from benchmarks.report import GIGABYTES, measure, write_runs
 
@@ -78,6 +79,20 @@ def test_one_figure_of_one_setting(study: Path, tmp_path: Path) -> None:
     assert widths == pytest.approx([72 * 6.75, 72 * 3.25])
     with pytest.raises(ValueError, match=r"^setting: 'none' is none of "):
         plot("accuracy", study, tmp_path, setting="none")
+
+
+def test_the_target_is_that_of_the_study(study: Path, tmp_path: Path, monkeypatch) -> None:
+    seen: list[float] = []
+
+    def drawn(*_: object, target: float, **__: object) -> object:
+        seen.append(target)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(sys.modules["analysis.report"], "draw", drawn)
+    for setting in (None, f"{ALPHA} = 0.1", f"{ALPHA} = 1"):
+        with pytest.raises(ValueError, match="seen"):
+            plot("rounds_to_target", study, tmp_path, setting=setting)
+    assert seen == [default_target(load(study).rounds)] * 3
 
 
 @pytest.mark.parametrize("lines", ["", '{"round": 0, "server_accuracy": null}\n'])
