@@ -37,7 +37,7 @@ PERSONAL = ("fedper", "fedbn")
 ABOUT = ("label", "strategy", "seed", "setting", "mode")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Runs:
     """A set of runs as tidy frames.
 
@@ -69,6 +69,17 @@ class Runs:
     names: Names = field(default_factory=Names)
     metric: str = "server_accuracy"
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say what there is: ``<24 runs, 4 strategies, 2 settings, 3 seeds>``."""
+        counts = (
+            (len(self), "run", "runs"),
+            (self.table["label"].nunique(), "strategy", "strategies"),
+            (len(self.settings), "setting", "settings"),
+            (self.table["seed"].nunique(), "seed", "seeds"),
+        )
+        texts = [f"{count} {one if count == 1 else many}" for count, one, many in counts]
+        return f"<{', '.join(texts)}>"
 
     def __len__(self) -> int:
         """How many runs there are."""

@@ -30,6 +30,13 @@ def test_a_row_per_run_and_round(study: Path) -> None:
     assert rows["training.learning_rate"].iloc[0] == 0.1
 
 
+def test_what_there_is_is_told_in_a_line(study: Path) -> None:
+    runs = load(study)
+    assert repr(runs) == "<27 runs, 5 strategies, 2 settings, 3 seeds>"
+    one = runs.only(["FedAvg-a0.1-s0"])
+    assert repr(one) == "<1 run, 1 strategy, 1 setting, 1 seed>"
+
+
 def test_settings_hold_what_may_be_compared(study: Path) -> None:
     runs = load(study)
     assert list(runs.settings) == [f"{ALPHA} = 0.1", f"{ALPHA} = 1"]
