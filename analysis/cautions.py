@@ -52,6 +52,16 @@ def cautions(runs: Runs) -> list[str]:
             f"Run at the same time: {len(together)} of {len(runs)} runs. Their wall-clock times "
             "depend on each other, and say little about the strategies."
         )
+    titles = list(runs.settings)
+    strange = [
+        one for one in runs.names.reported if runs.names.of_runs(one.setting, titles) is None
+    ]
+    if strange:
+        found.append(
+            f"Reported by others for a setting that no run has: "
+            f"{'; '.join(f'{one.label} ({one.setting!r})' for one in strange)}. The settings are "
+            f"{'; '.join(titles)}."
+        )
     if runs.names.unknown:
         found.append(
             f"Named by the author, but of no run: {', '.join(runs.names.unknown)}. The strategies "

@@ -13,6 +13,10 @@
     "alpha = 0.1" = "Heterogeneous"
     [datasets]
     "fashion-mnist" = "Fashion-MNIST"
+    [[reported]]                                               # of another paper
+    label = "FedAvg"
+    source = "McMahan et al. (2017), Table 2"
+    value = 0.874                                              # and std, metric, setting
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +58,27 @@ class Strategy:
 
 
 @dataclass(frozen=True)
+class Reported:
+    """A result of another paper, for the tables of final results.
+
+    Args:
+        label: what it is called.
+        source: where it stands.
+        value: its mean; a share of 1 where the measure is one.
+        std: its standard deviation; NaN where the paper has none.
+        metric: what was measured.
+        setting: the title of the setting that it belongs to; "" where there is one alone.
+    """
+
+    label: str
+    source: str
+    value: float
+    std: float = nan
+    metric: str = "server_accuracy"
+    setting: str = ""
+
+
+@dataclass(frozen=True)
 class Names:
     """Labels, order and colours of an author's choice; nothing of all by default.
 
@@ -63,6 +89,7 @@ class Names:
         classes: names of the classes by number.
         figures: of a report; None for all that the runs give.
         tables: of a report; None for all.
+        reported: results of other papers.
         labels: what each strategy of the runs is called, by its name; found by :meth:`fitted`.
         unknown: names of strategies and settings that no run has.
     """
@@ -73,6 +100,7 @@ class Names:
     classes: tuple[str, ...] = ()
     figures: tuple[str, ...] | None = None
     tables: tuple[str, ...] | None = None
+    reported: tuple[Reported, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
@@ -110,6 +138,13 @@ class Names:
     def setting(self, name: str) -> str:
         """Return the title of a setting."""
         return self.settings.get(_spelled(name), self.settings.get(name, name))
+
+    def of_runs(self, setting: str, settings: Sequence[str]) -> str | None:
+        """Return which of the runs' settings is meant by one; the only one where there is one."""
+        if len(settings) == 1:
+            return settings[0]
+        wanted = {_spelled(setting), _spelled(self.setting(setting))}
+        return next((s for s in settings if _spelled(s) in wanted), None)
 
     def dataset(self, name: Any) -> Any:
         """Return what a dataset is called."""
@@ -173,7 +208,7 @@ def parse_names(data: Mapping[str, Any]) -> Names:
     Raises:
         ValueError: a key of it is wrong: which, and what was expected.
     """
-    known = ("strategies", *LISTS, *TABLES)
+    known = ("strategies", "reported", *LISTS, *TABLES)
     for key in data:
         if key not in known:
             raise ValueError(f"{key}: must be one of {sorted(known)}")
@@ -190,7 +225,7 @@ def parse_names(data: Mapping[str, Any]) -> Names:
     settings = {_spelled(k): v for k, v in tables["settings"].items()}
     return Names(
         strategies, settings, tables["datasets"], lists.get("classes", ()), lists.get("figures"),
-        lists.get("tables"),
+        lists.get("tables"), _reported(data.get("reported", [])),
     )  # fmt: skip
 
 
@@ -206,6 +241,29 @@ def _strategy(entry: Any, key: str) -> Strategy:
             f"{key}.colour: must be a colour, as '#D55E00' or 'black', got {entry['colour']!r}"
         )
     return Strategy(**entry)
+
+
+def _reported(entries: Any) -> tuple[Reported, ...]:
+    if not isinstance(entries, list) or any(not isinstance(e, Mapping) for e in entries):
+        raise ValueError(f"reported: must be a list of tables, got {entries!r}")
+    found = []
+    for i, entry in enumerate(entries):
+        fields = Reported.__dataclass_fields__
+        for key, value in entry.items():
+            if key not in fields:
+                raise ValueError(f"reported.{i}.{key}: must be one of {list(fields)}")
+            if key not in ("value", "std"):
+                _text(value, f"reported.{i}.{key}")
+            elif type(value) not in (int, float) or not isfinite(value):
+                raise ValueError(f"reported.{i}.{key}: must be a finite number, got {value!r}")
+        for key in ("label", "source", "value"):
+            if key not in entry:
+                raise ValueError(f"reported.{i}: must have a {key}")
+        one = Reported(**entry)
+        if "accuracy" in one.metric and not 0 <= one.value <= 1:
+            raise ValueError(f"reported.{i}.value: must be in [0, 1], got {one.value!r}")
+        found.append(one)
+    return tuple(found)
 
 
 def _texts(values: Any, key: str) -> tuple[str, ...]:

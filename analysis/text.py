@@ -37,6 +37,7 @@ LATEX = {
     EPSILON: r"$\varepsilon$",
     "μ": r"$\mu$",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
     TO: "--",

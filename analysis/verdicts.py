@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from analysis.cells import Cell, Table, records
 from analysis.grouping import by_setting, federated, long_table
+from analysis.names import Reported
 from analysis.plots.base import is_share, name_of
 from analysis.runs import Runs
 from analysis.significance import LEVEL, TESTS, Comparison, compare, resolution_of
@@ -70,10 +72,41 @@ def final_table(
         counts = data.loc[data["label"] == label, "n"]
         row.append(Cell(span(counts), value=float(counts.min())))
         rows.append(tuple(row))
+    others = [one for one in runs.names.reported if one.metric == metric]
+    rows += [_reported_row(runs, one, settings, is_share(metric)) for one in others]
     unit = " (%)" if is_share(metric) else ""
     header = ["Strategy", *(settings if len(settings) > 1 else [f"{name_of(metric)}{unit}"]), "n"]
     caption = _final_caption(runs, data, metric, test, level, bold == "ties")
+    if others:
+        sources = dict.fromkeys(f"{one.label}: {one.source}" for one in others)
+        caption += f" {ELSEWHERE} As reported, not run here: {'; '.join(sources)}."
+        data = pd.concat([data, _reported_data(others)], ignore_index=True)
     return Table(f"final_{metric}", caption, tuple(header), tuple(rows), data)
+
+
+ELSEWHERE = "‡"
+"""The mark of a result that another paper reports."""
+
+
+def _reported_row(
+    runs: Runs, one: Reported, settings: Sequence[str], share: bool
+) -> tuple[Cell, ...]:
+    """Return the row of a result of another paper; its mark tells it from our own."""
+    own = runs.names.of_runs(one.setting, settings)
+    cells = [
+        Cell(plus_minus(one.value, one.std, share), value=one.value) if s == own else Cell(TO)
+        for s in settings
+    ]
+    return (Cell(f"{one.label} {ELSEWHERE}"), *cells, Cell(TO))
+
+
+def _reported_data(others: Sequence[Reported]) -> pd.DataFrame:
+    rows = [
+        {"setting": one.setting, "label": one.label, "mode": "reported", "mean": one.value,
+         "std": one.std, "runs": one.source}
+        for one in others
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _final_cell(at: dict[str, Any] | None, share: bool, ties: bool) -> Cell:

@@ -15,7 +15,7 @@ from analysis.cautions import cautions
 from analysis.methods import methods
 from analysis.names import FILE, find_names, parse_names, read_names
 from analysis.tables import all_tables, targets_table
-from analysis.text import ALPHA
+from analysis.text import ALPHA, TO
 from analysis.verdicts import findings
 
 mpl.use("agg")
@@ -106,6 +106,30 @@ def test_a_report_takes_the_file_of_the_study(single: Path, tmp_path: Path) -> N
     assert f"--names {own / FILE}" in page
 
 
+REPORTED: list[dict[str, Any]] = [
+    {"label": "FedAvg", "source": "McMahan (2017), Table 2", "value": 0.874, "setting": "Skewed"},
+    {"label": "Ditto", "source": "Li (2021)", "value": 0.9, "std": 0.012, "setting": "alpha = 1"},
+    {"label": "FedAvg", "source": "McMahan (2017), Table 3", "value": 0.5, "metric": "server_loss"},
+]
+
+
+def test_results_of_other_papers_are_rows_with_their_source(study: Path) -> None:
+    names = parse_names({**CHOSEN, "reported": REPORTED})
+    runs = load(study, names=names)
+    table = next(t for t in all_tables(runs) if t.name == "final_server_accuracy")
+    rows = [[cell.text for cell in row] for row in table.rows[-2:]]
+    assert rows == [["FedAvg ‡", "87.4", TO, TO], ["Ditto ‡", TO, "90.0 ± 1.2", TO]]
+    assert not any(cell.bold for row in table.rows[-2:] for cell in row)
+    assert table.caption.endswith(
+        "‡ As reported, not run here: FedAvg: McMahan (2017), Table 2; Ditto: Li (2021)."
+    )
+    theirs = table.data[table.data["mode"] == "reported"]
+    assert theirs["mean"].tolist() == [0.874, 0.9]
+    assert theirs["runs"].tolist() == ["McMahan (2017), Table 2", "Li (2021)"]
+    (warning,) = [text for text in cautions(runs) if text.startswith("Reported")]
+    assert "FedAvg ('')" in warning  # the loss is of no setting
+
+
 def test_without_a_file_nothing_is_renamed(study: Path) -> None:
     runs = load(study)
     assert runs.names.strategies == () and runs.class_names is not None
@@ -133,8 +157,16 @@ def test_a_family_is_meant_where_it_has_one_strategy() -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({"labels": {}}, "labels: must be one of ['classes', 'datasets', 'figures', 'settings', "
-                         "'strategies', 'tables']"),
+        ({"labels": {}}, "labels: must be one of ['classes', 'datasets', 'figures', 'reported', "
+                         "'settings', 'strategies', 'tables']"),
+        ({"reported": [{"label": "a", "value": 0.5}]}, "reported.0: must have a source"),
+        ({"reported": [{**REPORTED[0], "value": 87.4}]},
+         "reported.0.value: must be in [0, 1], got 87.4"),
+        ({"reported": [{**REPORTED[0], "value": "x"}]},
+         "reported.0.value: must be a finite number, got 'x'"),
+        ({"reported": [{**REPORTED[0], "year": "2017"}]},
+         "reported.0.year: must be one of "
+         "['label', 'source', 'value', 'std', 'metric', 'setting']"),
         ({"strategies": ["fedavg"]},
          "strategies.0: must be a table with a name, got 'fedavg'"),
         ({"strategies": [{"name": "a", "color": "red"}]},
