@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure as Canvas
 
 from analysis import clock_drawing, drawing, plots
 from analysis.appearance import Look
 from analysis.cautions import footnote
+from analysis.opaque import opaque
 from analysis.plots.base import root
 from analysis.runs import Runs
 from analysis.style import styled
@@ -345,29 +343,6 @@ def warn_below(canvas: Canvas, text: str) -> None:
     lines = wrap(typeset(text), letters, break_long_words=False)
     canvas.set_figheight(canvas.get_figheight() + len(lines) * 1.3 * size / 72)
     canvas.supxlabel("\n".join(lines), fontsize=size, color=WARNING, x=0.01, ha="left")
-
-
-@contextmanager
-def opaque(figure: Canvas) -> Iterator[None]:
-    """Mix what is transparent with white while a figure is written: EPS knows no transparency.
-
-    It would print bands as if they were solid, over what lies behind them.
-    """
-    changed: list[tuple[Any, float]] = []
-    for artist in figure.findobj(lambda a: isinstance(a.get_alpha(), float)):
-        alpha = float(artist.get_alpha())  # type: ignore[arg-type]
-        if alpha < 1 and hasattr(artist, "get_facecolor"):
-            changed.append((artist, alpha))
-            colours = to_rgba_array(artist.get_facecolor())[:, :3]
-            artist.set_alpha(None)
-            artist.set_facecolor(1 - alpha * (1 - colours))
-    try:
-        yield
-    finally:
-        for artist, alpha in changed:
-            colours = to_rgba_array(artist.get_facecolor())[:, :3]
-            artist.set_facecolor(1 - (1 - colours) / alpha)
-            artist.set_alpha(alpha)
 
 
 def save(

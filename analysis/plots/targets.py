@@ -77,7 +77,7 @@ def to_target_bars(
         keywords = {"height": 0.62, "linewidth": 0, **look.bar(), **style}
         ax.barh(place, row["median"] / divisor, **keywords)
         ends = [row["low"] / divisor, row["high"] / divisor]
-        line = {"color": "#222222", "linewidth": points(0.9)}
+        line: dict[str, Any] = {"color": "#222222", "linewidth": points(0.9)}
         if not np.isfinite(ends[1]):  # a seed never got there: the range has no end
             ax.plot(ends[:1], [place], marker="|", markersize=points(5), **line)
             ax.annotate(
