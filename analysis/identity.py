@@ -107,7 +107,9 @@ def fill_options(table: pd.DataFrame, options: Mapping[str, Mapping[str, Any]]) 
     for column in [c for c in table.columns if c.startswith(PREFIX) and c != f"{PREFIX}name"]:
         key = column.removeprefix(PREFIX)
         # a missing value is NaN: with None, a column of numbers would be none
-        known = pd.Series({run: options[run].get(key) for run in table.index}, dtype=object)
+        found = {run: options[run].get(key) for run in table.index}
+        texts = {run: str(v) if isinstance(v, list) else v for run, v in found.items()}
+        known = pd.Series(texts, dtype=object)
         known = known.where(known.notna(), float("nan"))
         values = table[column].astype(object)
         filled[column] = values.where(values.notna(), known).infer_objects()

@@ -16,13 +16,13 @@ def throughput(bars: Sequence[Mapping[str, Any]], path: Path) -> None:
     import pandas as pd
     import seaborn as sns
 
-    from analysis import style
+    from analysis import appearance, style
 
     frame = pd.DataFrame(bars)
     shapes = list(dict.fromkeys(frame["shape"]))
     middle = frame.groupby("peer")["images/s"].median()
     peers = sorted(middle.index, key=lambda peer: -middle[peer])
-    colours = {p: style.COLOURS[0] if p == "Sunflower" else "#b0b0b0" for p in peers}
+    colours = {p: appearance.COLOURS[0] if p == "Sunflower" else "#b0b0b0" for p in peers}
     with style.styled() as paper:
         size = (paper.page, 0.45 + 0.19 * len(peers))
         figure, axes = plt.subplots(1, len(shapes), figsize=size, sharey=True, squeeze=False)
@@ -69,7 +69,7 @@ def memory(series: Mapping[str, Sequence[float]], path: Path) -> None:
     import pandas as pd
     import seaborn as sns
 
-    from analysis import style
+    from analysis import appearance, style
 
     rows = [
         {"process": name, "round": number + 1, "memory": value}
@@ -84,7 +84,7 @@ def memory(series: Mapping[str, Sequence[float]], path: Path) -> None:
             y="memory",
             hue="process",
             style="process",
-            palette=list(style.COLOURS[: len(series)]) if len(series) <= 7 else None,
+            palette=list(appearance.COLOURS[: len(series)]) if len(series) <= 7 else None,
             ax=ax,
         )
         ax.set(ylabel="resident memory [MB]", ylim=(0, None))
@@ -105,7 +105,7 @@ def cuts(costs: Mapping[float, float], limit: float, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from analysis import style
+    from analysis import appearance, style
 
     lengths = sorted(costs)
     with style.styled() as paper:
@@ -113,7 +113,7 @@ def cuts(costs: Mapping[float, float], limit: float, path: Path) -> None:
         allowed = [length + limit for length in lengths]
         ax.plot(lengths, allowed, color="#b0b0b0", linestyle="--", label=f"cut + {limit:g} s")
         values = [costs[length] for length in lengths]
-        ax.plot(lengths, values, color=style.COLOURS[0], marker="o", label="measured")
+        ax.plot(lengths, values, color=appearance.COLOURS[0], marker="o", label="measured")
         ax.set(xlabel="link cut for [s]", ylabel="longest round, more [s]", ylim=(0, None))
         ax.legend()
         figure.savefig(path, dpi=200)
