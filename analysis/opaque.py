@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.collections import Collection
@@ -38,7 +39,6 @@ def _is_transparent(artist: Artist) -> bool:
     return isinstance(alpha, float) and 0 < alpha < 1
 
 
-def _fill(artist: Patch | Collection, colours: object, alpha: float | None) -> None:
+def _fill(artist: Patch | Collection, colours: Any, alpha: float | None) -> None:
     artist.set_alpha(alpha)
-    several = isinstance(artist, Collection)
-    artist.set_facecolor(colours if several else tuple(colours[0]))  # type: ignore[arg-type,index]
+    artist.set_facecolor(colours if isinstance(artist, Collection) else tuple(colours[0]))

@@ -29,7 +29,7 @@ from analysis.verdicts import BOLD, findings
 FIGURES_HEAD = "% Needs \\usepackage{graphicx}, and \\graphicspath{{REPORT/}}: this folder.\n"
 """What the file of all figures begins with."""
 
-DEFAULTS = {"style": "default", "band": "ci", "test": "t", "bold": "ties"}
+DEFAULTS = {"style": "default", "band": "ci", "test": "t", "bold": "ties", "format": "png,pdf"}
 """Options that a command need not repeat."""
 
 
@@ -88,19 +88,16 @@ def report(
         check_baseline(runs.table["label"], baseline)
     folder = Path(out)
     given = {"style": style, "band": band, "test": test, "target": target, "baseline": baseline,
-             "metric": metric, "names": names, "bold": bold}  # fmt: skip
-    if tuple(formats) != ("png", "pdf"):
-        given["format"] = ",".join(formats)
+             "metric": metric, "names": names, "bold": bold,
+             "format": ",".join(formats) or None}  # fmt: skip
     for part in ("figures", "tables"):
         make_folder(folder / part)
     target = study_target(runs, target)
     remove_old(folder)
     tables = all_tables(runs, test=test, target=target, baseline=baseline, bold=bold)
     tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
-    if (choice := tuned.tuning(many)) is not None:
-        tables.append(choice)
+    tables = wanted_tables(runs, [*tables, tuned.tuning(many)])
     choices, measured = tuned.choices_of(many)
-    tables = [table for table in tables if runs.names.wants_table(table.name)]
     pictures, files = draw_all(runs, folder / "figures", style, band, target, formats)
     for table in tables:
         files += write_table(table, folder / "tables", style)
@@ -221,6 +218,11 @@ def check_wanted(names: Names) -> None:
     for name in names.tables or ():
         if name not in known and not name.startswith(("final_", "significance_")):
             raise ValueError(f"tables: must be of {sorted(known)}, got {name!r}")
+
+
+def wanted_tables(runs: Runs, tables: Iterable[Table | None]) -> list[Table]:
+    """Return the tables that there are and that the author wants."""
+    return [t for t in tables if t is not None and runs.names.wants_table(t.name)]
 
 
 def make_folder(folder: Path) -> Path:

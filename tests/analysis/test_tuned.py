@@ -92,6 +92,7 @@ def test_methods_tell_how_rates_were_chosen(tmp_path: Path, make_run) -> None:
         "validation data; the test set had no part in it. SCAFFOLD was not tuned. At the edge of "
         "its grid is what was chosen for FedAdam (learning rate, tau)."
     )
+    (tmp_path / "figures.toml").write_text('figures = ["accuracy"]')  # the others take their time
     page = report(tmp_path, tmp_path / "out", formats=())[0].read_text()
     assert "SCAFFOLD was not tuned." in page and "At the edge of its grid when tuned:" in page
     other = {"strategy": "fedavg", "training": {"learning_rate": 0.5}}
@@ -110,6 +111,7 @@ def test_the_page_shows_it_and_forgets_it(single: Path, tmp_path: Path) -> None:
     study, out = tmp_path / "study", tmp_path / "out"
     shutil.copytree(single, study)
     (study / FILE).write_text(tomli_w.dumps(CHOICE))
+    (study / "figures.toml").write_text('figures = ["accuracy"]')
     page = report(study, out, formats=())[0].read_text()
     assert "fedadam(beta_1=0.9, tau=0.01)" in page
     assert (out / f"tables/{NAME}.csv").exists()
