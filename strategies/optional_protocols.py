@@ -65,6 +65,14 @@ class AdaptsToRound(Protocol):
 
 
 @runtime_checkable
+class Discounts(Protocol):
+    """A reducer whose updates can count for less than they weigh, as they come from old models."""
+
+    def discounted(self, partial: Any, factor: float) -> Any:
+        """Return a partial whose deltas and extras are multiplied by a factor; weights stay."""
+
+
+@runtime_checkable
 class DividesByFixedNumber(Protocol):
     """A reducer that can divide by a number of clients fixed beforehand, whoever comes."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import Any
 
@@ -104,6 +104,22 @@ class Streaming:
         if a.moved is not None and b.moved is not None:
             self.absorb(a.moved, b.moved)
         return a
+
+    def discounted(self, partial: Sums, factor: float) -> Sums:
+        """Return sums whose deltas and extras are multiplied by ``factor``; drift stays as it was.
+
+        The denominator stays too: ``sum_i a_i s_i delta_i / sum_i a_i``.
+        """
+        cut = partial.trainable
+        moved = partial.moved or Sums(
+            partial.delta[:cut].copy(),
+            weight=partial.weight,
+            clients=partial.clients,
+            squares=partial.squares,
+            trainable=cut,
+        )
+        extras = {name: factor * extra for name, extra in partial.extras.items()}
+        return replace(partial, delta=factor * partial.delta, extras=extras, moved=moved)
 
     def fold(self, partial: Sums | None, update: Update) -> Sums:
         """Add a client to ``partial`` in place."""

@@ -79,7 +79,14 @@ OPTIONS = (
         _WHAT,
     ),
     Option("--devices", "devices", TEXT, "KIND", "equal, lognormal, uniform, zipf, tiers", _WHAT),
-    Option("--schedule", "schedule", TEXT, "KIND", "synchronous or deadline", _HOW),
+    Option(
+        "--schedule",
+        "schedule",
+        TEXT,
+        "KIND",
+        "synchronous, deadline, buffered, asynchronous ...",
+        _HOW,
+    ),
     Option(
         "--init", "init", TEXT, "FILE", "Weights to start from, as of a run's model.keras", _HOW
     ),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from simulation.config.fields import Section, is_number
+from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
 
 if TYPE_CHECKING:
     from simulation.config.experiment import Experiment
@@ -27,16 +27,40 @@ def _deadline(value: Any) -> Any:
 class Schedule(Section):
     """When the server steps (see :mod:`simulation.rounds.clocked`).
 
-    ``kind``: ``synchronous`` waits for all that count; ``deadline`` until the deadline at most.
+    ``kind``: ``synchronous`` waits for all that count; ``deadline`` until the deadline at most;
+    ``buffered`` steps at every so many updates (FedBuff), ``asynchronous`` at every one (FedAsync),
+    ``semi-synchronous`` at every interval.
+    ``concurrency``: clients at work at a time; the cohort's size by default.
+    ``buffer``: updates of a step of ``buffered``; 10, or the concurrency where that is less.
+    ``interval``: virtual seconds between the steps of ``semi-synchronous``.
+    ``staleness``: how the weight of an update falls with the steps s that its model is behind:
+    ``constant`` (1), ``polynomial`` ((1 + s)^-exponent, the default), ``hinge`` (1 up to
+    hinge_from, then 1 / (hinge_slope (s - hinge_from) + 1)).
+    ``exponent``: of ``polynomial``.
+    ``hinge_slope``: of ``hinge``.
+    ``hinge_from``: of ``hinge``.
+    ``max_staleness``: steps that a model may be behind; older updates do not count.
+    ``mixing``: for ``asynchronous``, how far the model moves towards a client's that is not stale.
     ``deadline``: seconds from the round's start, or a percentile of the durations of those asked,
     such as ``"80%"``.
     ``late``: what is done with clients that come after it: ``drop``, or ``partial``, which counts
     what they had done by then.
     """
 
-    kind: Literal["synchronous", "deadline"] = "synchronous"
+    kind: Literal["synchronous", "deadline", "buffered", "asynchronous", "semi-synchronous"] = (
+        "synchronous"
+    )
     deadline: Annotated[float | str, BeforeValidator(_deadline)] | None = None
     late: Literal["drop", "partial"] = "drop"
+    concurrency: Count | None = None
+    buffer: Count | None = None
+    interval: Positive | None = None
+    staleness: Literal["constant", "polynomial", "hinge"] | None = None
+    exponent: Positive = 0.5
+    hinge_slope: Positive = 10.0
+    hinge_from: Annotated[Float, Field(ge=0)] = 4.0
+    max_staleness: Annotated[Int, Field(ge=0)] | None = None
+    mixing: Annotated[Float, Field(gt=0, le=1)] = 0.6
 
     @model_validator(mode="after")
     def _keys_have_a_use(self) -> Schedule:
@@ -47,6 +71,18 @@ class Schedule(Section):
                     f"schedule.{name} must be left out for the schedule {self.kind!r}, "
                     f"got {value!r}"
                 )
+        law = self.staleness or "polynomial"
+        for name, which in (
+            ("exponent", "polynomial"),
+            ("hinge_slope", "hinge"),
+            ("hinge_from", "hinge"),
+        ):
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default and law != which:
+                raise ValueError(
+                    f"schedule.{name} must be left out unless schedule.staleness is {which!r}, "
+                    f"got {value!r}"
+                )
         for name in _NEEDED.get(self.kind, ()):
             if getattr(self, name) is None:
                 raise ValueError(
@@ -54,11 +90,37 @@ class Schedule(Section):
                 )
         return self
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether clients are sent out one by one, not round by round."""
+        return self.kind in _ONE_BY_ONE
 
-_ONLY = {"deadline": ("deadline",), "late": ("deadline",)}
+    def weight(self, staleness: int) -> float:
+        """Return the weight of an update whose model is so many steps behind."""
+        if self.staleness == "constant":
+            return 1.0
+        if self.staleness == "hinge":
+            over = staleness - self.hinge_from
+            return 1.0 if over <= 0 else 1.0 / (self.hinge_slope * over + 1.0)
+        return float((1.0 + staleness) ** -self.exponent)
+
+
+_ONE_BY_ONE = ("buffered", "asynchronous", "semi-synchronous")
+
+_ONLY = {
+    "deadline": ("deadline",),
+    "late": ("deadline",),
+    "buffer": ("buffered",),
+    "interval": ("semi-synchronous",),
+    "mixing": ("asynchronous",),
+    **dict.fromkeys(
+        ("concurrency", "staleness", "exponent", "hinge_slope", "hinge_from", "max_staleness"),
+        _ONE_BY_ONE,
+    ),
+}
 """Keys that have a use for some schedules alone."""
 
-_NEEDED = {"deadline": ("deadline",)}
+_NEEDED = {"deadline": ("deadline",), "semi-synchronous": ("interval",)}
 """Keys that a schedule cannot do without."""
 
 
@@ -83,6 +145,48 @@ def check(experiment: Experiment) -> None:
             "'always': who is away at its turn would miss it, "
             f"got {devices.availability!r}"
         )
+    if plan.one_by_one and experiment.mode == "federated":
+        _check_one_by_one(experiment)
+
+
+def _check_one_by_one(experiment: Experiment) -> None:
+    plan, most = experiment.schedule, concurrency_of(experiment)
+    if experiment.cohort is not None and most != experiment.cohort_size:
+        raise ValueError(
+            f"cohort must be left out, or as many as schedule.concurrency ({most}), which says how "
+            f"many clients are at work, got {experiment.cohort_size}"
+        )
+    if most > experiment.clients:
+        raise ValueError(
+            f"schedule.concurrency must be at most clients ({experiment.clients}), got {most}"
+        )
+    if plan.buffer is not None and plan.buffer > most:
+        raise ValueError(
+            f"schedule.buffer must be at most the concurrency ({most}), got {plan.buffer}"
+        )
+    if experiment.realism.active:
+        raise ValueError(
+            f"realism must be left out with the schedule {plan.kind!r}: devices say who is slow "
+            "or away, got one"
+        )
+    if experiment.sampling.kind not in (None, "uniform"):
+        raise ValueError(
+            f"sampling must be 'uniform' with the schedule {plan.kind!r}, which has no cohorts, "
+            f"got {experiment.sampling.kind!r}"
+        )
+
+
+def concurrency_of(experiment: Experiment) -> int:
+    """Return how many clients are at work at a time, where they are sent out one by one."""
+    return experiment.schedule.concurrency or experiment.cohort_size
+
+
+def buffer_of(experiment: Experiment) -> int | None:
+    """Return how many updates a step takes; None where it takes what has come."""
+    plan = experiment.schedule
+    if plan.kind == "semi-synchronous":
+        return None
+    return 1 if plan.kind == "asynchronous" else plan.buffer or min(10, concurrency_of(experiment))
 
 
 def percentile_of(deadline: float | str) -> float | None:

@@ -57,7 +57,7 @@ class World:
         """Return the steps that clients take, and the examples that they train on: arrays [K]."""
         at = np.asarray(clients, np.int64)
         steps, examples = self.work.steps[at].copy(), self.work.examples[at].copy()
-        for place, client in enumerate(at.tolist()):
+        for place, client in enumerate(at.tolist() if parts else ()):
             part = parts.get(client) if parts else None
             if part is not None and steps[place]:
                 steps[place] = steps_of(part, int(steps[place]))

@@ -18,6 +18,7 @@ from simulation.flower.grid import MessageGrid
 from simulation.listeners.listener import Listener
 from simulation.records import checkpoint
 from simulation.records.client_states import StateFolder
+from simulation.rounds.buffered import BufferedDriver
 from simulation.rounds.clocked import ClockedDriver
 from simulation.rounds.driver import Driver
 from simulation.rounds.folding import FoldingDriver
@@ -94,7 +95,8 @@ def driver_for(
 ) -> Driver:
     """Return what trains the rounds: by folding where the engine can, else by messages."""
     if isinstance(strategy, Federated) and engine.folds and has_clock(experiment):
-        return ClockedDriver(strategy, engine, info.spec, experiment)
+        kind = BufferedDriver if experiment.schedule.one_by_one else ClockedDriver
+        return kind(strategy, engine, info.spec, experiment)
     if isinstance(strategy, Federated) and engine.folds:
         return FoldingDriver(strategy, engine, info.spec, experiment)
     if isinstance(strategy, Federated):

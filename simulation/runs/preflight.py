@@ -18,6 +18,7 @@ from simulation.population.availability import availability_of
 from simulation.population.devices import fleet_of
 from strategies import Federated
 from strategies.client_rule import ClientRule
+from strategies.optional_protocols import Discounts, innermost
 
 LIBRARIES = {
     "tensorflow": ("TensorFlow", "tensorflow"),
@@ -174,5 +175,22 @@ def check_devices(experiment: Experiment, strategy: Strategy) -> None:
                     f"{name} must be {usual!r} with noise for differential privacy, whose account "
                     f"takes every client as equally likely to take part, got {value!r}"
                 )
+    if plan.one_by_one:
+        _check_stale(plan.kind, strategy)
     fleet_of(devices, experiment.clients, experiment.seed)
     availability_of(devices, experiment.clients, experiment.seed)
+
+
+def _check_stale(kind: str, strategy: Federated) -> None:
+    """Raise ConfigError for parts of a strategy that make no sense with models of unlike age."""
+    algorithm = strategy.algorithm
+    reason = None
+    if algorithm.client.own or algorithm.client.local:
+        reason = "clients keep something from round to round, which would go by another model"
+    elif not isinstance(innermost(algorithm.reducer), Discounts):
+        reason = "the reducer compares updates with each other, which must start from one model"
+    if reason is not None:
+        raise ConfigError(
+            f"strategy must be another with the schedule {kind!r}, as {reason}, "
+            f"got {algorithm.name!r}"
+        )
