@@ -32,6 +32,13 @@ SETTINGS: dict[str, Any] = {
 }
 """Short rounds, of a strategy whose clients keep state."""
 
+ONE_BY_ONE: dict[str, Any] = {
+    **{name: value for name, value in SETTINGS.items() if name != "strategy"},
+    "devices": {"kind": "lognormal", "spread": 1.2},
+    "rounds": 30,
+}
+"""Clients on virtual time; a schedule of one's own choice sends them out one by one."""
+
 
 def main() -> None:
     """Measure, print, and write ``results/soak``."""
@@ -79,17 +86,19 @@ def many_rounds(rounds: int, every: int, data: dict[str, Any]) -> list[list[obje
     ]
 
 
-def killed_driver(kills: int, data: dict[str, Any], seed: int = 0) -> list[list[object]]:
+def killed_driver(
+    kills: int, data: dict[str, Any], seed: int = 0, settings: dict[str, Any] = SETTINGS
+) -> list[list[object]]:
     """Kill the driver at random moments, resume each time, and compare with a calm run."""
-    draw, done, rounds = random.Random(seed), [], 6
+    draw, done, rounds = random.Random(seed), [], settings.get("rounds", 6)
     with tempfile.TemporaryDirectory() as folder:
         calm, out = Path(folder) / "calm", Path(folder) / "cut"
         file = Path(folder) / "experiment.toml"
         import tomli_w
 
         # Large clients: a round takes long enough to be hit in all its parts.
-        slow = {**SETTINGS, "rounds": rounds, "training": {"local_epochs": 20}}
-        slow["faults"] = {**SETTINGS.get("faults", {}), "checkpoint_seconds": 0.5}
+        slow = {**settings, "rounds": rounds, "training": {"local_epochs": 20}}
+        slow["faults"] = {**settings.get("faults", {}), "checkpoint_seconds": 0.5}
         file.write_text(tomli_w.dumps(slow))
         base = python("simulation.cli", "run", file)
         _finish([*base, "--out", str(calm)])
@@ -169,7 +178,15 @@ def _compare(calm: Path, cut: Path) -> dict[str, bool]:
     ]
     plain = [[{**line, "seconds": 0} for line in run] for run in lines]
     same = summaries[0]["weights_sha256"] == summaries[1]["weights_sha256"]
-    return {"weights": same, "lines": plain[0] == plain[1]}
+    return {"weights": same, "lines": plain[0] == plain[1] and _events(calm) == _events(cut)}
+
+
+def _events(path: Path) -> dict[str, list[Any]]:
+    """Return what happened on a run's virtual clock; nothing where it has none."""
+    import pyarrow.parquet as pq
+
+    file = path / "events.parquet"
+    return pq.read_table(file).to_pydict() if file.exists() else {}
 
 
 if __name__ == "__main__":

@@ -91,6 +91,11 @@ class Call:
         """The round that it belongs to; None: the one under way."""
         return None
 
+    @property
+    def within(self) -> tuple[Call, ...]:
+        """The calls that it consists of, whose fields hold what was shared."""
+        return (self,)
+
     def run(self, executor: Any, *inputs: Any) -> Any:
         """Carry it out in a worker."""
         raise NotImplementedError
@@ -150,6 +155,38 @@ class Train(Call):
             self.round, self.node, self.model, self.shared, self.states, self.skip, self.config,
             self.parts,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGroups(Call):
+    """Train groups of clients, one after the other, each from a model of its own.
+
+    Args:
+        groups: what to train; their clients keep nothing.
+    """
+
+    name: ClassVar[str] = "train"
+    kind: ClassVar[str | None] = "train"
+    tells_speed: ClassVar[bool] = True
+
+    groups: tuple[Train, ...]
+
+    @property
+    @override
+    def within(self) -> tuple[Call, ...]:
+        return self.groups
+
+    @override
+    def run(self, executor: Executor, *inputs: Any) -> list[Part]:
+        """Return the part of each group."""
+        return [group.run(executor)[0] for group in self.groups]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGroupsFirst(TrainGroups):
+    """Groups that the server waits for."""
+
+    first: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)

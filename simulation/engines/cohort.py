@@ -100,11 +100,9 @@ class CohortPlan:
     ) -> CohortPlan:
         """Plan a cohort's training; arguments as those of :func:`train_cohort`."""
         sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
-        work = config.work(engine.setup.experiment.training)
-        cost = schedule.weights(work.examples(sizes))
-        chunks = schedule.cut(clients, cost, least=schedule.least(engine.lanes))
+        cost = costs_of(engine, clients, config)
         return cls(
-            tree.tree(chunks, POLICY.merge_arity),
+            merge_tree(engine, clients, cost),
             dict(zip(clients, cost.tolist(), strict=True)),
             dict(zip(clients, sizes.tolist(), strict=True)),
         )
@@ -268,6 +266,20 @@ class CohortTraining:
             half = len(leaf) // 2
             return {**self._guilty(leaf[:half]), **self._guilty(leaf[half:])}
         return {}
+
+
+def costs_of(
+    engine: Engine, clients: Sequence[int], config: ClientConfig = AS_CONFIGURED
+) -> NDArray[np.float64]:
+    """Return what training each client costs (see :func:`schedule.weights`)."""
+    sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
+    return schedule.weights(config.work(engine.setup.experiment.training).examples(sizes))
+
+
+def merge_tree(engine: Engine, clients: Sequence[int], cost: NDArray[np.float64]) -> Node:
+    """Return the tree in which the updates of clients of some costs are merged."""
+    chunks = schedule.cut(clients, cost, least=schedule.least(engine.lanes))
+    return tree.tree(chunks, POLICY.merge_arity)
 
 
 def clients_of(node: Node) -> list[int]:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulation.config.sections import Faults
 from simulation.records import checkpoint
@@ -87,7 +89,8 @@ class CheckpointWriter:
         """Take what a checkpoint needs, and write it if one is due, or else at the end.
 
         Args:
-            taken: after a round. Its model must not be written over later; its state may be.
+            taken: after a round. Its model must not be written over later; its state may be, but
+                for arrays that say that they are not.
             last: whether it was the last round.
 
         Raises:
@@ -97,7 +100,7 @@ class CheckpointWriter:
         if last or self._due.now(round, self._before):
             self.write(taken)
         else:
-            state = {name: np.array(value) for name, value in taken.state.items()}
+            state = {name: _kept(value) for name, value in taken.state.items()}
             self._newest = replace(taken, state=state, clients=dict(taken.clients))
 
     def write(self, taken: Checkpoint) -> None:
@@ -135,3 +138,9 @@ class CheckpointWriter:
     def _store(self, round: int, data: bytes, clients: Mapping[int, StateFile]) -> None:
         self._first()
         checkpoint.store(self._folder, round, data, clients)
+
+
+def _kept(value: Any) -> NDArray[Any]:
+    """Return a value that stays as it is now: a copy, unless it cannot be written over."""
+    constant = isinstance(value, np.ndarray) and not value.flags.writeable
+    return value if constant else np.array(value)

@@ -8,15 +8,15 @@ its weight ``s_i = s(v - v_i)``. With a_i what the strategy weighs it by, the se
     mixing s_i (x_{v_i} + delta_i - x_v)           asynchronous (FedAsync, arXiv 1903.03934)
 
 The plan of who arrives when needs no training, so it runs ahead: clients with the same model whose
-updates go into the same step are trained and folded together, from the moment that the model is
-there. What is merged in a step, and in which order, depends on the plan alone.
+updates go into the same step are folded together, and trained from the moment that the model is
+there (see :mod:`simulation.engines.ahead`). What is merged in a step, and in which order, depends
+on the plan alone.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from simulation.config import scheduling
 from simulation.config.experiment import Experiment
-from simulation.engines.cohort import CohortTraining
+from simulation.engines.ahead import Key, TrainingAhead, Version
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import Evaluations
 from simulation.population.flights import Flight, FlightPlan, Moment, Rules, Step
@@ -50,14 +50,6 @@ NOW, FLIGHTS, MODEL, SHARED = "flights.now", "flights.table", "flights.model.", 
 """Keys in the state: the moment, who is at work, and of each model that they have what they got."""
 
 
-@dataclass(frozen=True)
-class Version:
-    """A model that clients are sent, and what the server shares with it."""
-
-    model: Vector
-    shared: Mapping[str, Any]
-
-
 class BufferedDriver(FoldingDriver):
     """Our strategies, with clients that are sent out one by one."""
 
@@ -78,7 +70,7 @@ class BufferedDriver(FoldingDriver):
         self._plan = self._planned_from(self._now)
         self._planned: deque[tuple[int, Step]] = deque()
         self._versions: dict[int, Version] = {}
-        self._trainings: dict[tuple[int, int], CohortTraining] = {}
+        self._ahead = TrainingAhead(engine, self.rules.concurrency)
 
     def _planned_from(self, moment: Moment) -> FlightPlan:
         return FlightPlan(self.world, self.rules, self.strategy.cohort, moment)
@@ -166,22 +158,20 @@ class BufferedDriver(FoldingDriver):
         while not self._planned or self._planned[-1][0] < last:
             number = self._planned[-1][0] + 1 if self._planned else version + 1
             self._planned.append((number, self._plan.next_step()))
-        wanted: dict[tuple[int, int], list[int]] = {}
+        wanted: dict[Key, list[int]] = {}
         for number, step in self._planned:
             for flight in step.arrived:
-                key = (flight.version, number)
-                if flight.version <= version and key not in self._trainings:
+                key = Key(number, flight.version + 1)
+                if flight.version <= version and key not in self._ahead:
                     wanted.setdefault(key, []).append(flight.client)
-        for key in sorted(wanted):
-            kept = self._versions[key[0]]
-            self._trainings[key] = CohortTraining(
-                self.engine, key[0] + 1, sorted(wanted[key]), kept.model, kept.shared
-            )
+        for key, clients in wanted.items():
+            self._ahead.add(key, sorted(clients), self._versions[key.round - 1])
+        self._ahead.hand_out(version + 1)
 
     def _collect(self, round: int, step: Step) -> tuple[Any, Rows, tuple[Lost, ...]]:
         """Return the total of a step, a row for each client, and who was lost."""
         versions = sorted({flight.version for flight in step.arrived})
-        parts: list[Part] = [self._trainings.pop((v, round)).result() for v in versions]
+        parts: list[Part] = [self._ahead.result(Key(round, v + 1)) for v in versions]
         weights = [self.schedule.weight(round - 1 - version) for version in versions]
         reducer = self.strategy.algorithm.reducer
         totals = [part.partial for part in parts]

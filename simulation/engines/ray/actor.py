@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray.exceptions import GetTimeoutError
 
-from simulation.engines.calls import Call, Joint, Status
+from simulation.engines.calls import Call, Joint, Status, TrainGroups
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.machines import this_machine, unlike
 from simulation.engines.ray.pieces import Apart, ValueLate
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from simulation.datasets.dataset import Dataset
     from simulation.population.partition import AnyPartition
     from simulation.worker.setup import Setup
+
+
+AnyCall = TypeVar("AnyCall", bound=Call)
 
 
 class Unfit(RuntimeError):
@@ -176,8 +179,10 @@ class Worker:
         values = [part for one in done for part in one.value or (None, None)]
         return (status, values) if joint.packed else (status, *values)
 
-    def _with_values(self, call: Call) -> Call:
+    def _with_values(self, call: AnyCall) -> AnyCall:
         """Return a call with what is shared in the place of what stands for it."""
+        if isinstance(call, TrainGroups):
+            return replace(call, groups=tuple(self._with_values(one) for one in call.groups))
         given = {field.name: getattr(call, field.name) for field in fields(call)}
         found = {name: self._fetch(v) for name, v in given.items() if isinstance(v, Shared)}
         return replace(call, **found) if found else call

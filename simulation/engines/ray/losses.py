@@ -115,7 +115,7 @@ class Losses(ABC):
         ticket.owner.news.append(partial(log.warning, text, node))
         calls = [part.call for part in ticket.parts if part.call is not None] or [call]
         with suppress(RayError):
-            for one in calls:
+            for one in (inner for whole in calls for inner in whole.within):
                 for field in fields(one):
                     if isinstance(value := getattr(one, field.name), Shared):
                         bring(slot.actor, value.ref)

@@ -167,3 +167,15 @@ def test_a_state_that_is_written_over_later_is_kept_as_it_was(tmp_path: Path) ->
     writer.close()
     newest = latest(tmp_path)
     assert newest is not None and newest.state["m"].tolist() == [1, 1, 1]
+
+
+def test_a_state_that_cannot_be_written_over_is_not_copied(tmp_path: Path) -> None:
+    """100 models in flight, offered after every event, would cost more than the event."""
+    writer = CheckpointWriter(tmp_path, lambda: None, Due(None, 100.0))
+    one = taken(1)
+    one.state["m"].flags.writeable = False
+    writer.offer(one)
+    assert writer._newest is not None and writer._newest.state["m"] is one.state["m"]
+    writer.close()
+    newest = latest(tmp_path)
+    assert newest is not None and newest.state["m"].tolist() == [1, 1, 1]

@@ -18,7 +18,7 @@ import pytest
 from typing_extensions import override
 
 from simulation.config.experiment import Experiment, parse
-from simulation.engines.calls import Call
+from simulation.engines.calls import Call, TrainGroups
 from simulation.engines.client_ledger import ClientLedger
 from simulation.engines.engine import Engine
 from simulation.population.devices import fleet_of
@@ -95,7 +95,9 @@ class QuadraticEngine(Engine):
         return call
 
     @override
-    def result(self, ticket: Any, timeout: float | None = None) -> Part:
+    def result(self, ticket: Any, timeout: float | None = None) -> Any:
+        if isinstance(ticket, TrainGroups):
+            return [self._part(group.node, group.model) for group in ticket.groups]
         return self._part(ticket.node, ticket.model)
 
     def _part(self, node: Any, model: np.ndarray) -> Part:

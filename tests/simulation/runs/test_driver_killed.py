@@ -16,6 +16,25 @@ def test_a_driver_killed_again_and_again() -> None:
     assert found["runs"] == [{"weights": True, "lines": True}] * len(found["runs"])  # type: ignore[arg-type]
 
 
+SCHEDULES = {
+    "buffered": {"buffer": 3},
+    "asynchronous": {},
+    "semi-synchronous": {"interval": 20.0},
+}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_a_driver_killed_with_clients_in_flight(kind: str) -> None:
+    data: dict[str, dict[str, object]] = {}
+    plan = {"kind": kind, **SCHEDULES[kind]}
+    soak.killed_driver(20, data, seed=5, settings={**soak.ONE_BY_ONE, "schedule": plan})
+    found = data["driver"]
+    assert found["kills"] == 20
+    assert found["runs"] == [{"weights": True, "lines": True}] * len(found["runs"])  # type: ignore[arg-type]
+
+
 @pytest.mark.soak
 def test_workers_killed_every_few_rounds() -> None:
     data: dict[str, dict[str, object]] = {}

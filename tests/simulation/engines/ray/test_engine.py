@@ -15,13 +15,16 @@ import ray
 from simulation.config.experiment import Experiment
 from simulation.config.sections import Resources
 from simulation.engines.cohort import train_cohort
+from simulation.engines.engine import Engine
+from simulation.engines.inline import InlineEngine
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.engine import RayEngine
 from simulation.engines.ray.pool import Pool
 from simulation.population.deal import prepare
+from simulation.rounds.buffered import BufferedDriver
 from simulation.worker.faults import WorkerError
 from simulation.worker.setup import Setup
-from strategies import WeightedMean
+from strategies import Cohort, Federated, WeightedMean, catalog
 from tests.simulation.tools import training
 
 
@@ -127,3 +130,43 @@ def test_values_that_come_ahead_are_those_that_are_fetched(
     for (total, rows, _), (other, others, _) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(total.delta, other.delta)
         assert rows["train_loss"].tolist() == others["train_loss"].tolist()
+
+
+SCHEDULES: list[dict[str, Any]] = [
+    {"kind": "buffered", "buffer": 2},
+    {"kind": "asynchronous"},
+    {"kind": "semi-synchronous", "interval": 3.0},
+]
+
+
+@pytest.mark.parametrize("plan", SCHEDULES, ids=lambda plan: plan["kind"])
+def test_clients_sent_out_one_by_one_have_the_bits_of_one_process(
+    plan: dict[str, Any], small: Experiment, pool: Pool
+) -> None:
+    """Several workers, and an end in the middle, from where other engines go on."""
+    devices = {"kind": "lognormal", "spread": 1.2}
+    experiment = small.replace(cohort=5, rounds=14, devices=devices, schedule=plan)
+    algorithm = catalog.build("fedavg")
+    setup, given = Setup(experiment, algorithm.client, algorithm.reducer), prepare(experiment)
+
+    def driver(engine: Engine) -> BufferedDriver:
+        engine.start(setup, *given)
+        strategy = Federated(algorithm, Cohort(5), evaluate=None, spec=engine.info().spec)
+        return BufferedDriver(strategy, engine, engine.info().spec, experiment)
+
+    alone = driver(InlineEngine())
+    model, expected = alone.engine.info().initial, []
+    for number in range(1, 15):
+        model = alone.train(number, model).model
+        expected.append(model.tobytes())
+    model, found, state = alone.engine.info().initial, [], None
+    for numbers in (range(1, 6), range(6, 15)):
+        pooled = driver(RayEngine(small.resources, pool=pool))
+        if state is not None:
+            pooled.state = state
+        for number in numbers:
+            model = pooled.train(number, model).model
+            found.append(model.tobytes())
+        state = pooled.state
+        pooled.engine.close()
+    assert found == expected

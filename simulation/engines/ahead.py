@@ -1,0 +1,223 @@
+"""Groups of clients that are trained ahead of the server step that takes their updates.
+
+A group is the clients with one model whose updates go into one step; it is folded by itself. Groups
+may be single clients, and a call of a worker costs as much as training some: so one call trains
+several groups, whatever their models. What a step needs goes first, cut so that all workers have a
+part of it. Of the rest, workers are given as much as keeps them busy: what waits meanwhile goes out
+in larger portions. Which groups share a call is a matter of time, and decides no bit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simulation.engines.calls import Poisoned, Train, TrainGroups, TrainGroupsFirst
+from simulation.engines.cohort import CohortTraining, costs_of, merge_tree
+from simulation.engines.engine import Engine
+from simulation.engines.policy import POLICY
+from simulation.worker.chunk import Part
+from strategies.spec import Vector
+
+log = logging.getLogger("sunflower.folding")
+
+
+class Key(NamedTuple):
+    """A group: the step that takes its updates, and the round whose model it has."""
+
+    step: int
+    round: int
+
+
+class Version:
+    """A model that clients are sent, and what the server shares with it.
+
+    Args:
+        model: the weights [P], which must not be written over.
+        shared: what the server shares, by name.
+    """
+
+    def __init__(self, model: Vector, shared: Mapping[str, Any]) -> None:
+        self.model, self.shared = model.view(), shared
+        self.model.flags.writeable = False  # Checkpoints need no copy of it.
+        self._handles: tuple[Any, Any] | None = None
+
+    def handles(self, engine: Engine) -> tuple[Any, Any]:
+        """Return what stands for both in calls: shared once, unless it travels with each."""
+        if self._handles is None:
+            small = self.model.nbytes <= POLICY.piece_bytes
+            model = self.model if small else engine.share(self.model)
+            self._handles = model, engine.share(dict(self.shared))
+        return self._handles
+
+
+@dataclass
+class Group:
+    """A group that waits or is being trained.
+
+    Args:
+        clients: in order.
+        version: what they are sent.
+        costs: of each.
+        call: that trains it; None while it waits.
+    """
+
+    clients: list[int]
+    version: Version
+    costs: list[float]
+    call: GroupCall | None = None
+
+    @property
+    def cost(self) -> float:
+        """Cost of all of them."""
+        return sum(self.costs)
+
+
+@dataclass
+class GroupCall:
+    """A call under way, and what came of it."""
+
+    keys: tuple[Key, ...]
+    ticket: Any = None
+    over: bool = False
+    parts: dict[Key, Part] = field(default_factory=dict)
+
+
+class TrainingAhead:
+    """Train groups, of which those that are needed first go first.
+
+    Args:
+        engine: what trains; its clients keep nothing from round to round.
+        clients: how many are at work at a time.
+    """
+
+    def __init__(self, engine: Engine, clients: int) -> None:
+        self.engine, self.clients = engine, clients
+        self._groups: dict[Key, Group] = {}
+        self._large: dict[Key, CohortTraining] = {}
+        self._calls: list[GroupCall] = []
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._groups
+
+    def add(self, key: Key, clients: Sequence[int], version: Version) -> None:
+        """Let a group wait to be trained."""
+        costs: list[float] = costs_of(self.engine, clients).tolist()
+        self._groups[key] = Group(list(clients), version, costs)
+
+    def hand_out(self, step: int) -> None:
+        """Hand out the groups of a step, and as many others as keep workers busy."""
+        waiting = sorted(
+            key for key, group in self._groups.items() if not group.call and key not in self._large
+        )
+        needed = [key for key in waiting if key.step <= step]
+        others = [key for key in waiting if key.step > step]
+        portion, workers = self._portion(), max(1, self.engine.effective_workers)
+        small = []
+        for key in needed:
+            group = self._groups[key]
+            if group.cost > portion and len(group.clients) > 1:
+                # It is cut by itself, and its parts go to several workers.
+                self._large[key] = CohortTraining(
+                    self.engine, key.round, group.clients, group.version.model, group.version.shared
+                )
+            else:
+                small.append(key)
+        for keys in self._cut(small, min(portion, self._cost(small) / workers)):
+            self._submit(keys, TrainGroupsFirst)
+        self._calls = [call for call in self._calls if not call.over]
+        for keys in self._cut(others, portion):
+            under_way = len(self._calls)
+            if under_way >= POLICY.depth * workers:
+                break
+            if under_way >= workers and self._cost(keys) < portion / 2:
+                break  # All have something to do: it goes out with what comes next.
+            self._submit(keys, TrainGroups)
+
+    def result(self, key: Key) -> Part:
+        """Wait for a group that was handed out, and forget it."""
+        group = self._groups.pop(key)
+        if key in self._large:
+            return self._large.pop(key).result()
+        call = group.call
+        assert call is not None
+        if not call.over:
+            self._finish(call)
+        if key in call.parts:
+            return call.parts.pop(key)
+        # It took its workers down together with others: by itself it is cut until that is found.
+        version = group.version
+        return CohortTraining(
+            self.engine, key.round, group.clients, version.model, version.shared
+        ).result()
+
+    def _finish(self, call: GroupCall) -> None:
+        try:
+            parts = self.engine.result(call.ticket)
+            call.parts = {key: Part(*part) for key, part in zip(call.keys, parts, strict=True)}
+        except Poisoned as error:
+            log.warning("%d groups of clients are trained one by one: %s", len(call.keys), error)
+        call.ticket, call.over = None, True
+
+    def _portion(self) -> float:
+        """Return the cost of a call: as much as where all who are at work were one cohort."""
+        mean = np.mean([cost for group in self._groups.values() for cost in group.costs] or [0.0])
+        total = self.clients * float(mean)
+        return self.engine.min_cost(total) or total / (
+            max(1, self.engine.effective_workers) * POLICY.units_each
+        )
+
+    def _cost(self, keys: Sequence[Key]) -> float:
+        return sum(self._groups[key].cost for key in keys)
+
+    def _cut(self, keys: Sequence[Key], portion: float) -> list[list[Key]]:
+        """Cut groups into portions, in order."""
+        found: list[list[Key]] = []
+        room = 0.0
+        for key in keys:
+            cost = self._groups[key].cost
+            if not found or cost > room * (1 + 1e-9):
+                found.append([])
+                room = portion
+            found[-1].append(key)
+            room -= cost
+        return found
+
+    def _submit(self, keys: Sequence[Key], kind: type[TrainGroups]) -> None:
+        engine, trainings = self.engine, []
+        for key in keys:
+            group = self._groups[key]
+            model, shared = group.version.handles(engine)
+            ids = np.asarray(group.clients, np.int64)
+            training = Train(
+                round=key.round,
+                node=merge_tree(engine, group.clients, np.asarray(group.costs)),
+                model=model,
+                shared=shared,
+                states=[None] * len(ids),
+                cost=group.cost,
+                clients=len(ids),
+                examples=int(engine.partition.train_sizes[ids].sum()),
+                lanes=engine.lanes if engine.lanes > 1 else None,
+            )
+            trainings.append(training)
+        call = kind(
+            groups=tuple(trainings),
+            cost=sum(one.cost for one in trainings),
+            clients=sum(one.clients for one in trainings),
+            examples=sum(one.examples for one in trainings),
+        )
+        mine = GroupCall(tuple(keys))
+        mine.ticket = engine.submit(call, partial(self._done, mine, call))
+        for key in keys:
+            self._groups[key].call = mine
+        self._calls.append(mine)
+
+    def _done(self, mine: GroupCall, call: TrainGroups) -> None:
+        self._calls = [one for one in self._calls if one is not mine]
+        self.engine.progress("train", call.clients, call.examples)
