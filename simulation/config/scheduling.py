@@ -169,10 +169,10 @@ def _check_one_by_one(experiment: Experiment) -> None:
             f"realism must be left out with the schedule {plan.kind!r}: devices say who is slow "
             "or away, got one"
         )
-    if experiment.sampling.kind not in (None, "uniform"):
+    if experiment.sampling.kind not in (None, "uniform", "by-size"):
         raise ValueError(
-            f"sampling must be 'uniform' with the schedule {plan.kind!r}, which has no cohorts, "
-            f"got {experiment.sampling.kind!r}"
+            f"sampling must be 'uniform' or 'by-size' with the schedule {plan.kind!r}, which has "
+            f"no cohorts, got {experiment.sampling.kind!r}"
         )
 
 

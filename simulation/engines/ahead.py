@@ -3,8 +3,9 @@
 A group is the clients with one model whose updates go into one step; it is folded by itself. Groups
 may be single clients, and a call of a worker costs as much as training some: so one call trains
 several groups, whatever their models. What a step needs goes first, cut so that all workers have a
-part of it. Of the rest, workers are given as much as keeps them busy: what waits meanwhile goes out
-in larger portions. Which groups share a call is a matter of time, and decides no bit.
+part of it. Of the rest, workers are given equal parts, as much as keeps them busy: what waits
+meanwhile goes out in larger portions. Which groups share a call is a matter of time, and decides no
+bit.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ from simulation.worker.chunk import Part
 from strategies.spec import Vector
 
 log = logging.getLogger("sunflower.folding")
+
+
+CALLS_EACH = POLICY.depth + 1
+"""Calls under way for each worker at most, beside those that are needed: one more than it has in
+its line, so that the next one is there while the driver steps."""
 
 
 class Key(NamedTuple):
@@ -131,9 +137,9 @@ class TrainingAhead:
         for keys in self._cut(small, min(portion, self._cost(small) / workers)):
             self._submit(keys, TrainGroupsFirst)
         self._calls = [call for call in self._calls if not call.over]
-        for keys in self._cut(others, portion):
+        for keys in self._cut(others, max(portion, self._cost(others) / workers)):
             under_way = len(self._calls)
-            if under_way >= POLICY.depth * workers:
+            if under_way >= CALLS_EACH * workers:
                 break
             if under_way >= workers and self._cost(keys) < portion / 2:
                 break  # All have something to do: it goes out with what comes next.
@@ -176,16 +182,15 @@ class TrainingAhead:
         return sum(self._groups[key].cost for key in keys)
 
     def _cut(self, keys: Sequence[Key], portion: float) -> list[list[Key]]:
-        """Cut groups into portions, in order."""
+        """Cut groups into portions, in order; the last one of a portion may be more than fits."""
         found: list[list[Key]] = []
         room = 0.0
         for key in keys:
-            cost = self._groups[key].cost
-            if not found or cost > room * (1 + 1e-9):
+            if not found or room <= 1e-9 * portion:
                 found.append([])
                 room = portion
             found[-1].append(key)
-            room -= cost
+            room -= self._groups[key].cost
         return found
 
     def _submit(self, keys: Sequence[Key], kind: type[TrainGroups]) -> None:

@@ -11,7 +11,7 @@ ahead of the training.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +86,8 @@ class FlightPlan:
     Args:
         world: how long clients take, and when they are there.
         rules: when the server steps.
-        cohort: who is sent out where nobody is at work: the sample of the round that begins then.
+        cohort: who is sent out where nobody is at work: the sample of the round that begins then;
+            and whether others are drawn uniformly or by size.
         start: where to go on from.
     """
 
@@ -98,6 +99,9 @@ class FlightPlan:
         everybody = world.durations(np.arange(self.population))
         self.seconds_of = everybody.total
         self.busy = np.zeros(self.population, bool)
+        by_size = cohort.kind == "by-size"
+        self.weights = world.sizes.astype(np.float64) if by_size else np.ones(self.population)
+        self._sums = np.cumsum(self.weights) if by_size else None
         now = start or Moment(0.0, 0, 0, 0, ())
         self.seconds, self.version, self.number, self.ticks, flights = now
         self.flights = list(flights)
@@ -165,12 +169,13 @@ class FlightPlan:
             return
         there = self.world.availability.at(self.seconds)
         if not self.flights and not self.busy.any():
-            ids = None if there is None else np.flatnonzero(there).tolist()
+            ids = None if there is None else np.flatnonzero(there)
             count = min(free, self.population if ids is None else len(ids))
             if count:
-                of = self.population if ids is None else ids
-                cohort = Cohort(count, seed=self.cohort.seed)
-                for client in cohort.sample(self.version + 1, of):
+                of = self.population if ids is None else ids.tolist()
+                sizes = self.world.sizes if ids is None else self.world.sizes[ids]
+                cohort = replace(self.cohort, size=count, fraction=None)
+                for client in cohort.sample(self.version + 1, of, sizes=sizes):
                     self._send(client)
             return
         for _ in range(free):
@@ -181,11 +186,23 @@ class FlightPlan:
 
     def _next_client(self, there: np.ndarray | None) -> int | None:
         rng = stream(self.cohort.seed, NEXT, self.number)
-        for client in rng.integers(0, self.population, GUESSES).tolist():
+        for client in self._guesses(rng):
             if not self.busy[client] and (there is None or there[client]):
                 return int(client)
         free = np.flatnonzero(~self.busy if there is None else ~self.busy & there)
-        return int(free[rng.integers(len(free))]) if len(free) else None
+        if not len(free):
+            return None
+        sums = np.cumsum(self.weights[free])
+        if self._sums is None or not sums[-1] > 0:
+            return int(free[rng.integers(len(free))])
+        return int(free[np.searchsorted(sums, rng.random() * sums[-1], side="right")])
+
+    def _guesses(self, rng: np.random.Generator) -> list[int]:
+        """Return clients drawn with replacement: the first that is free is drawn from the free."""
+        if self._sums is None or not self._sums[-1] > 0:
+            return rng.integers(0, self.population, GUESSES).tolist()
+        at = rng.random(GUESSES) * self._sums[-1]
+        return np.searchsorted(self._sums, at, side="right").tolist()
 
     def _send(self, client: int) -> None:
         arrives = self.seconds + float(self.seconds_of[client])

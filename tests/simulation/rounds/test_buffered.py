@@ -93,6 +93,18 @@ def test_the_plan_is_that_of_a_plain_event_simulation() -> None:
     assert ours == theirs
 
 
+@pytest.mark.parametrize("places", [3, 199])
+def test_who_is_sent_out_by_size(places: int) -> None:
+    """Few are at work: draws in proportion to size. Nearly all are: of those left, likewise."""
+    sizes = np.r_[np.full(100, 1), np.full(100, 9)].astype(np.int64)
+    fleet, ones = fleet_of(Devices(), 200, 1), np.ones(200, np.int64)
+    world = World(fleet, Always(), Work(ones, ones), 1, sizes, 0, 0)
+    plan = FlightPlan(world, Rules(places, 1), Cohort(seed=4, sampling="by-size"))
+    steps = [plan.next_step() for _ in range(3000)]
+    large = np.mean([sizes[step.arrived[0].client] == 9 for step in steps])
+    assert large == pytest.approx(0.9 if places == 3 else 0.5, abs=0.02)
+
+
 def test_intervals_without_arrivals_are_no_steps_and_cost_nothing() -> None:
     """The first client comes after a second: with intervals of a nanosecond, a billion are over."""
     fleet = fleet_of(Devices(kind="lognormal", step_seconds=1e3), 8, 1)
@@ -154,9 +166,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "got one",
     ),
     (
-        {"schedule": "buffered", "sampling": "by-size"},
-        "sampling must be 'uniform' with the schedule 'buffered', which has no cohorts, "
-        "got 'by-size'",
+        {"schedule": "buffered", "sampling": "poisson"},
+        "sampling must be 'uniform' or 'by-size' with the schedule 'buffered', which has no "
+        "cohorts, got 'poisson'",
     ),
 ]
 
