@@ -126,9 +126,7 @@ class BufferedDriver(FoldingDriver):
         number, step = self._planned.popleft()
         assert number == round
         partial, rows, lost = self._collect(round, step)
-        replies = len(rows["client"])
-        asked = len(step.arrived)
-        check_losses(self.experiment.faults, round, asked, replies, lost, asked)
+        self._check_losses(round, len(rows["client"]), lost, len(step.arrived))
         measured = Evaluations(self.engine).totals(rows, "train_")
         with zero_weights(round, rows):
             mean = finish(bound(algorithm.reducer, shared), partial, model.size)
@@ -190,6 +188,16 @@ class BufferedDriver(FoldingDriver):
             {name: column[order] for name, column in rows.items()},
             tuple(sorted(lost, key=lambda one: one.client)),
         )
+
+    def _check_losses(self, round: int, replies: int, lost: tuple[Lost, ...], asked: int) -> None:
+        """Raise an error when a step has lost more than the policy allows.
+
+        A fraction is one of the clients at work. Where a single reply is enough, none is, too: a
+        step may consist of a client that fails, and then the model stays as it is.
+        """
+        faults = self.experiment.faults
+        enough = asked if faults.min_replies > 1 else 0
+        check_losses(faults, round, self.rules.concurrency, replies, lost, enough)
 
     def _mixed(self, mean: Mean, step: Step, model: Vector) -> Mean:
         """Return what moves the model towards a client's, where the schedule is asynchronous."""

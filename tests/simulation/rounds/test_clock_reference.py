@@ -28,6 +28,7 @@ from simulation.rounds.buffered import BufferedDriver
 from simulation.rounds.clocked import ClockedDriver
 from simulation.worker import tree
 from simulation.worker.chunk import Part
+from simulation.worker.faults import ClientError, Lost
 from simulation.worker.setup import Setup
 from strategies import Cohort, Federated, catalog
 from strategies.random_streams import stream
@@ -81,6 +82,7 @@ class QuadraticEngine(Engine):
         super().__init__()
         self.setup, self.ledger = setup, ClientLedger(None, lambda ticket: None)
         self.partition: Any = Sized(SIZES)
+        self.failing: tuple[int, ...] = ()
 
     @override
     def start(self, *_: Any) -> None:
@@ -110,11 +112,16 @@ class QuadraticEngine(Engine):
             updates = [
                 Update(client, int(SIZES[client]), trained(client, model))
                 for client in node.tolist()
+                if client not in self.failing
             ]
-            total = fold_all(reducer, None, updates)
+            total = fold_all(reducer, None, updates) if updates else None
         ids = np.concatenate(list(tree.leaves(node))).tolist()
-        rows = [Row((i, int(SIZES[i]), 1, 1.0, 1.0, 1.0), None) for i in ids]
-        return Part(total, columns(rows))
+        rows = [Row((i, int(SIZES[i]), 1, 1.0, 1.0, 1.0), None) for i in self._well(ids)]
+        lost = tuple(Lost(1, i, "fails") for i in ids if i in self.failing)
+        return Part(total, columns(rows), lost)
+
+    def _well(self, clients: list[int]) -> list[int]:
+        return [client for client in clients if client not in self.failing]
 
     @override
     def values_of(self, tickets: Any) -> list[Any]:
@@ -125,7 +132,7 @@ class QuadraticEngine(Engine):
         pass
 
 
-def experiment_with(plan: dict[str, Any]) -> Experiment:
+def experiment_with(plan: dict[str, Any], **faults: Any) -> Experiment:
     said = {
         "dataset": "fashion-mnist-mini",
         "clients": CLIENTS,
@@ -135,12 +142,13 @@ def experiment_with(plan: dict[str, Any]) -> Experiment:
         "training": {"batch_size": BATCH},
         "devices": DEVICES,
         "schedule": plan,
+        "faults": faults,
     }
     return parse(said)
 
 
-def driver_with(kind: type[Any], plan: dict[str, Any]) -> Any:
-    experiment = experiment_with(plan)
+def driver_with(kind: type[Any], plan: dict[str, Any], **faults: Any) -> Any:
+    experiment = experiment_with(plan, **faults)
     algorithm = catalog.build("fedavg")
     strategy = Federated(algorithm, Cohort(PLACES, seed=experiment.seed), evaluate=None, spec=SPEC)
     setup = Setup(experiment, algorithm.client, algorithm.reducer)
@@ -257,3 +265,27 @@ def in_rounds(plan: dict[str, Any]) -> Iterator[tuple[list[tuple[float, int, int
 @pytest.mark.parametrize("plan", [{"kind": "synchronous"}, {"kind": "deadline", "deadline": "60%"}])
 def test_rounds_are_the_reference(plan: dict[str, Any]) -> None:
     assert compared(ours(driver_with(ClockedDriver, plan)), in_rounds(plan)) == 0
+
+
+@pytest.mark.parametrize("name", ["fedbuff", "fedasync"])
+def test_clients_that_fail_do_not_count(name: str) -> None:
+    """A step may consist of one that fails: then the model stays as it is."""
+    failing = (2, 3, 5, 7)
+    driver = driver_with(BufferedDriver, PLANS[name], on_client_error="skip")
+    driver.engine.failing = failing
+    calm, model, unmoved = reference(PLANS[name]), START, 0
+    for number in range(1, STEPS + 1):
+        result, (told, _) = driver.train(number, model), next(calm)
+        events = result.events
+        assert sorted(events["client"].tolist()) == sorted(client for _, client, _ in told)
+        gone = np.isin(events["client"], failing)
+        assert events["used"].tolist() == (~gone).tolist()
+        assert {*events["reason"][gone]} <= {"failed"} and {*events["reason"][~gone]} <= {""}
+        assert sorted(one.client for one in result.lost) == sorted(events["client"][gone])
+        assert np.array_equal(result.model, model) == bool(gone.all())
+        model, unmoved = result.model, unmoved + bool(gone.all())
+    assert np.isfinite(model).all() and (unmoved > 0 or name != "fedasync")
+    strict = driver_with(BufferedDriver, PLANS[name])
+    strict.engine.failing = failing
+    with pytest.raises(ClientError, match=r"client [2357]: fails"):
+        list(ours(strict))
