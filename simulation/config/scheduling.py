@@ -189,6 +189,16 @@ def buffer_of(experiment: Experiment) -> int | None:
     return 1 if plan.kind == "asynchronous" else plan.buffer or min(10, concurrency_of(experiment))
 
 
+def updates_of(experiment: Experiment) -> int:
+    """Return how many clients a server step hears, at most or in the mean.
+
+    With intervals that is a matter of time: as many as are at work, at most.
+    """
+    if not experiment.schedule.one_by_one or experiment.mode != "federated":
+        return experiment.cohort_size
+    return buffer_of(experiment) or concurrency_of(experiment)
+
+
 def percentile_of(deadline: float | str) -> float | None:
     """Return the percentile that a deadline is given as; None for one in seconds."""
     found = PERCENTILE.fullmatch(deadline) if isinstance(deadline, str) else None

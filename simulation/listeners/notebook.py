@@ -11,6 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from simulation.config import scheduling
 from simulation.config.experiment import Experiment
 from simulation.listeners.listener import Listener
 
@@ -49,7 +50,7 @@ class Notebook(Listener):
     @override
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         central = experiment.mode == "centralised"
-        self._cohort = 1 if central else experiment.cohort_size
+        self._cohort = 1 if central else scheduling.updates_of(experiment)
         self.title, self.rounds, self.round = experiment.label, experiment.rounds, done
         self.text = "1 worker" if workers == 1 else f"{workers} workers"
         self._show()

@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from simulation.config import cohorts
+from simulation.config import cohorts, scheduling
 from simulation.config.experiment import Experiment
 from simulation.config.local_work import local_work
 from simulation.listeners.listener import Listener
@@ -156,7 +156,7 @@ class Screen(Listener):
     def begin(self, experiment: Experiment, workers: int, done: int) -> None:
         self.begun = True
         central = experiment.mode == "centralised"
-        self._cohort = 1 if central else experiment.cohort_size
+        self._cohort = 1 if central else scheduling.updates_of(experiment)
         self._work, self._rounds = local_work(experiment.training), experiment.rounds
         self._told, self._trained, self._answered = done, 0, 0
         self._rate = Rate()

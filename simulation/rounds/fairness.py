@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from simulation.config import scheduling
 from simulation.config.experiment import Experiment
 from simulation.config.local_work import local_work
 from simulation.population.partition import AnyPartition
@@ -39,7 +40,7 @@ def is_wanted(experiment: Experiment, partition: AnyPartition) -> bool:
     measured = FORWARD * float(partition.validation_sizes.sum(dtype=np.int64))
     mean = float(partition.train_sizes.mean(dtype=np.float64))
     each = local_work(experiment.training).about(mean)
-    return measured < SHARE * experiment.rounds * experiment.cohort_size * each
+    return measured < SHARE * experiment.rounds * scheduling.updates_of(experiment) * each
 
 
 def table(round: int, found: Mapping[str, Any], attackers: Collection[int]) -> dict[str, Any]:

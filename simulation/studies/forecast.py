@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from simulation.config import scheduling
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment, parse
 from simulation.config.local_work import local_work
@@ -99,7 +100,11 @@ def passes(experiment: Experiment, rows: DataSize) -> float:
     plan, work = experiment.evaluation, local_work(experiment.training)
     alone = experiment.mode == "centralised"
     clients = 1 if alone else experiment.clients
-    share = experiment.cohort_size / experiment.clients if experiment.mode == "federated" else 1.0
+    share = (
+        scheduling.updates_of(experiment) / experiment.clients
+        if experiment.mode == "federated"
+        else 1.0
+    )
     seen = work.about(rows.train, clients)
     trained = share * (seen + clients * POLICY.client_cost) * _done(experiment)
     models = clients if experiment.mode == "local" else 1

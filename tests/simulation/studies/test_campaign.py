@@ -106,6 +106,11 @@ def test_passes_count_what_is_trained_and_measured() -> None:
     assert passes(federated, ROWS) == pytest.approx(
         4 * (trained + MEASURING * (1000 + 600 / 2) / 2)
     )
+    few = {"kind": "buffered", "buffer": 2}  # of 5 at work
+    buffered = federated.replace(devices="equal", schedule=few)
+    assert 5 * passes(buffered, ROWS) == pytest.approx(
+        2 * passes(federated, ROWS) + 3 * 4 * MEASURING * 1000 / 2
+    )
     local = parse({**BASE, "mode": "local"})
     assert passes(local, ROWS) == pytest.approx(
         4 * (5400 + 10 * POLICY.client_cost + MEASURING * (10 * 1000 + 600))

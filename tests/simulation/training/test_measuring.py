@@ -36,6 +36,14 @@ def test_all_clients_are_measured_where_it_is_cheap(rounds: int, wanted: bool) -
     assert not fairness.is_wanted(one.replace(rounds=99), of([90] * 10, [0] * 10))
 
 
+def test_a_run_whose_steps_hear_one_client_is_as_cheap_as_that() -> None:
+    """As above: what counts is who trains, not who is at work at a time."""
+    parts = of([90] * 10, [15] * 10)
+    one = {"clients": 10, "cohort": 5, "devices": "equal", "schedule": "asynchronous"}
+    assert not fairness.is_wanted(parse({**one, "rounds": 5}), parts)
+    assert fairness.is_wanted(parse({**one, "rounds": 6}), parts)
+
+
 def test_the_key_is_known_and_changes_no_identity() -> None:
     plain = Experiment()
     assert "all_clients" not in plain.decisive()["evaluation"]
