@@ -21,7 +21,8 @@ from simulation.cli.options import OPTIONS
 from simulation.config.experiment import Experiment
 from simulation.population.partition import KINDS
 from simulation.studies.study import Study
-from strategies.entries import ENTRIES, Entry
+from strategies.entries import ENTRIES
+from strategies.entry import Entry
 
 HERE = Path(__file__).parent
 

@@ -24,9 +24,10 @@ from strategies.updates import Mean, Update
 # what a client does
 from strategies.clients import measuring_loss, one_step, plain, proximal
 from strategies.drift import control_variate, dynamic
+from strategies.shared_direction import client_momentum, decoupled
 from strategies.personal import keeping
 # how many updates become one
-from strategies.reducers import FairMean, NormalizedMean, WeightedMean
+from strategies.reducers import FairMean, MeasuredMean, NormalizedMean, TiltedMean, WeightedMean
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
 from strategies.privacy import GaussianNoise, clipped
 from strategies.accounting import epsilon, noise_multiplier
@@ -40,16 +41,18 @@ from strategies.federated import Federated
 # everything by name, and ready to run
 from strategies import catalog
 from strategies.ready import (
-    RFA, DPFedAvg, DPFedAvgAdaptive, FedAdagrad, FedAdam, FedAvg, FedAvgM, FedBN, FedBulyan,
-    FedDyn, FedKrum, FedMedian, FedMultiKrum, FedNova, FedPer, FedProx, FedProxAdaptive, FedSGD,
-    FedTrimmedMean, FedYogi, NormClipping, QFedAvg, Scaffold,
+    RFA, TERM, DPFedAvg, DPFedAvgAdaptive, FedACG, FedAMS, FedAdagrad, FedAdam, FedAvg, FedAvgM,
+    FedBN, FedBulyan, FedCM, FedDC, FedDyn, FedExP, FedKrum, FedMedian, FedMultiKrum, FedNova,
+    FedPer, FedProx, FedProxAdaptive, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
+    Scaffold,
 )
 
 __all__ = [
     "Algorithm", "ClientRule", "Local", "Mean", "Reducer", "Round", "ServerRule", "Spec", "State",
     "Update", "Vector",
     "measuring_loss", "one_step", "plain", "proximal", "control_variate", "dynamic",
-    "FairMean", "NormalizedMean", "WeightedMean",
+    "client_momentum", "decoupled",
+    "FairMean", "MeasuredMean", "NormalizedMean", "TiltedMean", "WeightedMean",
     "Bulyan", "GeometricMedian", "Krum", "Median", "TrimmedMean", "GaussianNoise", "clipped",
     "epsilon", "noise_multiplier",
     "AdaptiveClip", "AdaptiveClipped", "AdaptiveMu", "proximal_as_told",
@@ -60,4 +63,5 @@ __all__ = [
     "FedBN", "FedBulyan", "FedDyn", "FedPer", "FedProxAdaptive", "keeping",
     "FedKrum", "FedMedian", "FedMultiKrum", "FedNova", "FedProx", "FedSGD", "FedTrimmedMean",
     "FedYogi", "NormClipping", "QFedAvg", "Scaffold",
+    "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM",
 ]

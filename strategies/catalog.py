@@ -6,7 +6,8 @@ from typing import Any
 
 from strategies import checks, plugged
 from strategies.algorithm import Algorithm
-from strategies.entries import ENTRIES, Entry
+from strategies.entries import ENTRIES
+from strategies.entry import Entry
 
 
 def names() -> tuple[str, ...]:

@@ -2,51 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Citation:
-    """A paper.
-
-    Args:
-        key: BibTeX key.
-        authors: ``"Family, Given"`` each.
-        title: as published.
-        year: of publication.
-        venue: proceedings or journal; empty for a preprint.
-        arxiv: identifier, such as ``"1602.05629"``.
-    """
-
-    key: str
-    authors: tuple[str, ...]
-    title: str
-    year: int
-    venue: str
-    arxiv: str
-
-    def __str__(self) -> str:
-        """Return one line: authors (year). Title. Venue. arXiv id."""
-        names = [author.split(",")[0] for author in self.authors]
-        who = names[0] if len(names) == 1 else f"{names[0]} et al."
-        venue = f" {self.venue}." if self.venue else ""
-        return f"{who} ({self.year}). {self.title}.{venue} arXiv:{self.arxiv}"
-
-    @property
-    def bibtex(self) -> str:
-        """The entry for a paper's bibliography."""
-        fields = {
-            "title": f"{{{self.title}}}",
-            "author": " and ".join(self.authors),
-            "booktitle": self.venue,
-            "year": str(self.year),
-            "eprint": self.arxiv,
-            "archiveprefix": "arXiv",
-        }
-        kind = "inproceedings" if self.venue else "misc"
-        lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
-        return "\n".join([f"@{kind}{{{self.key},", *lines, "}"])
-
+from strategies.citation import Citation
 
 MCMAHAN_2017 = Citation(
     "mcmahan2017communication",
@@ -245,4 +201,65 @@ LI_2021_FEDBN = Citation(
     2021,
     "International Conference on Learning Representations (ICLR)",
     "2102.07623",
+)
+
+JHUNJHUNWALA_2023 = Citation(
+    "jhunjhunwala2023fedexp",
+    ("Jhunjhunwala, Divyansh", "Wang, Shiqiang", "Joshi, Gauri"),
+    "FedExP: Speeding Up Federated Averaging via Extrapolation",
+    2023,
+    "International Conference on Learning Representations (ICLR)",
+    "2301.09604",
+)
+
+WANG_2022 = Citation(
+    "wang2022communication",
+    ("Wang, Yujia", "Lin, Lu", "Chen, Jinghui"),
+    "Communication-Efficient Adaptive Federated Learning",
+    2022,
+    "International Conference on Machine Learning (ICML)",
+    "2205.02719",
+)
+
+KIM_2024 = Citation(
+    "kim2024communication",
+    ("Kim, Geeho", "Kim, Jinkyu", "Han, Bohyung"),
+    "Communication-Efficient Federated Learning with Accelerated Client Gradient",
+    2024,
+    "Computer Vision and Pattern Recognition (CVPR)",
+    "2201.03172",
+)
+
+GAO_2022 = Citation(
+    "gao2022feddc",
+    (
+        "Gao, Liang",
+        "Fu, Huazhu",
+        "Li, Li",
+        "Chen, Yingwen",
+        "Xu, Ming",
+        "Xu, Cheng-Zhong",
+    ),
+    "FedDC: Federated Learning with Non-IID Data via Local Drift Decoupling and Correction",
+    2022,
+    "Computer Vision and Pattern Recognition (CVPR)",
+    "2203.11751",
+)
+
+XU_2021 = Citation(
+    "xu2021fedcm",
+    ("Xu, Jing", "Wang, Sen", "Wang, Liwei", "Yao, Andrew Chi-Chih"),
+    "FedCM: Federated Learning with Client-Level Momentum",
+    2021,
+    "",
+    "2106.10874",
+)
+
+LI_2021_TILTED = Citation(
+    "li2021tilted",
+    ("Li, Tian", "Beirami, Ahmad", "Sanjabi, Maziar", "Smith, Virginia"),
+    "Tilted Empirical Risk Minimization",
+    2021,
+    "International Conference on Learning Representations (ICLR)",
+    "2007.01162",
 )

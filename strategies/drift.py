@@ -65,11 +65,26 @@ def _control_hook(
 def _control_after(
     delta: Vector, shared: Mapping[str, Any], own: Mapping[str, Vector], local: Local
 ) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
+    return control_after("SCAFFOLD", delta, shared, own, local)
+
+
+def control_after(
+    name: str,
+    delta: Vector,
+    shared: Mapping[str, Any],
+    own: Mapping[str, Vector],
+    local: Local,
+) -> tuple[Mapping[str, Vector], Mapping[str, Vector]]:
+    """Return the change of a client's control variate, and the next one, both as ``c``.
+
+    Raises:
+        ValueError: naming the algorithm, where the client has no single learning rate > 0.
+    """
     if not local.steps:
-        return {"c": np.zeros_like(own["c"])}, own
+        return {"c": np.zeros_like(own["c"])}, {"c": own["c"]}
     if not local.learning_rate > 0:
         raise ValueError(
-            "learning_rate of the clients must be one number > 0 for SCAFFOLD, "
+            f"learning_rate of the clients must be one number > 0 for {name}, "
             f"got {local.learning_rate}"
         )
     weight = step_weight(local.steps, local.momentum, local.nesterov)
@@ -114,7 +129,7 @@ class Scaffold:
                 "SCAFFOLD's server rule needs the client rule 'control variate', "
                 f"got {algorithm.client.name!r}"
             )
-        return _not_uniform("SCAFFOLD", algorithm)
+        return not_uniform("SCAFFOLD", algorithm)
 
     def init(self, model: Vector) -> ScaffoldState:
         """Return ``c = 0``."""
@@ -199,7 +214,7 @@ class Dynamic:
                 "FedDyn's server rule needs the client rule 'dynamic regulariser', "
                 f"got {algorithm.client.name!r}"
             )
-        return _not_uniform("FedDyn", algorithm)
+        return not_uniform("FedDyn", algorithm)
 
     def init(self, model: Vector) -> DynamicState:
         """Return ``h = 0``."""
@@ -218,7 +233,8 @@ class Dynamic:
         return {"alpha": self.alpha}
 
 
-def _not_uniform(name: str, algorithm: Algorithm) -> str | None:
+def not_uniform(name: str, algorithm: Algorithm) -> str | None:
+    """Return why an algorithm that corrects the plain mean does not go with another one."""
     reducer = algorithm.reducer
     if isinstance(reducer, WeighsClients) and reducer.by == "uniform":
         return None

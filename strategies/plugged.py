@@ -7,7 +7,7 @@ A package that wants ``--strategy fading`` to work wherever it is installed says
     fading = "my_package.strategies:fading"
 
 What is named is a function from options to an :class:`~strategies.Algorithm`, as the catalogue's
-own, or an :class:`~strategies.entries.Entry`, which carries a citation as well.
+own, or an :class:`~strategies.entry.Entry`, which carries a citation as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from strategies.algorithm import Algorithm
-from strategies.entries import ENTRIES, Entry
+from strategies.entries import ENTRIES
+from strategies.entry import Entry
 
 GROUP = "sunflower.strategies"
 

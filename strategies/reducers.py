@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import exp
 
 from strategies import checks
 from strategies.algorithm import Algorithm
 from strategies.stacked import head_of, squared_norm
 from strategies.steps import step_weight
 from strategies.sums import Streaming, Sums
-from strategies.updates import Update
+from strategies.updates import Mean, Update
 from strategies.weights import Weights, check_weights, weight_of
 
 
@@ -42,6 +44,33 @@ class WeightedMean(Streaming):
     def weigh(self, update: Update) -> float:
         """Return the client's number of examples, or 1."""
         return weight_of(update.examples, self.by)
+
+
+SQUARE, PATH = "mean_square", "path"
+"""Metrics of a :class:`~strategies.updates.Mean`: see :class:`MeasuredMean`."""
+
+
+@dataclass(frozen=True)
+class MeasuredMean(WeightedMean):
+    """The weighted mean, with two numbers for the server rule, weighted alike.
+
+    ``mean_square`` is the mean of ``||delta_i||^2`` over the trainable part, ``path`` that of
+    ``||a_i||_1 * lr_i``: how far a gradient that is the same in all steps moves a client (see
+    :func:`~strategies.steps.step_weight`). The second needs clients with SGD, and is left out where
+    they report no learning rate.
+    """
+
+    def tally(self, update: Update) -> dict[str, float]:
+        """Return the client's path times its weight."""
+        steps = step_weight(update.steps, update.momentum, update.nesterov)
+        return {PATH: self.weigh(update) * steps * update.learning_rate}
+
+    def finish(self, partial: Sums) -> Mean:
+        """Return the mean with both numbers."""
+        mean, path = super().finish(partial), partial.tallies[PATH] / partial.weight
+        told: Mapping[str, float] = {PATH: path} if path > 0 else {}
+        square = partial.squares / partial.weight
+        return replace(mean, metrics={**mean.metrics, SQUARE: square, **told})
 
 
 @dataclass(frozen=True)
@@ -134,9 +163,7 @@ class FairMean(Streaming):
 
     def refuse(self, algorithm: Algorithm) -> str | None:
         """Refuse clients that do not measure the loss of the received model."""
-        if algorithm.client.initial_loss:
-            return None
-        return "q-FedAvg weighs clients by initial_loss, which this client rule does not measure"
+        return _unmeasured("q-FedAvg", algorithm)
 
     def constant(self, update: Update) -> float:
         """Return L."""
@@ -151,12 +178,7 @@ class FairMean(Streaming):
 
     def loss(self, update: Update) -> float:
         """Return F_i, kept from 0 so that its powers are finite."""
-        if "initial_loss" not in update.metrics:
-            raise ValueError(
-                f"metrics of client {update.client} must have 'initial_loss', "
-                f"got {sorted(update.metrics)}"
-            )
-        return max(float(update.metrics["initial_loss"]), 1e-10)
+        return max(initial_loss(update), 1e-10)
 
     def weigh(self, update: Update) -> float:
         """Return ``L * F_i^q``."""
@@ -172,3 +194,63 @@ class FairMean(Streaming):
     def scale(self, total: Sums) -> float:
         """Return ``sum L F_i^q / sum h_i``."""
         return total.weight / total.tallies["h"]
+
+
+MOST_TILT = 600.0
+"""Exponents of :class:`TiltedMean`, at most: e^600 times an example's weight is still finite."""
+
+
+@dataclass(frozen=True)
+class TiltedMean(Streaming):
+    """TERM: clients weigh by the exponential of their loss.
+
+    With F_i the client's loss of the received model, over all clients alike::
+
+        delta = sum_i e^(t F_i) delta_i / sum_i e^(t F_i)
+
+    t = 0 is the plain mean; the larger t, the closer to the client with the largest loss alone, as
+    in agnostic federated learning (Mohri et al., 2019, arXiv 1902.00146). Exponents above 600 count
+    as 600. Moving statistics are averaged with the same weights.
+
+    Args:
+        t: the tilt, >= 0.
+
+    Raises:
+        ValueError: if t is negative, or a client has no ``initial_loss``.
+
+    Source: Li et al. (2021), arXiv 2007.01162, with the losses of the round's cohort for those of
+    all clients.
+    """
+
+    t: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.number("t", self.t, ">= 0")
+
+    def refuse(self, algorithm: Algorithm) -> str | None:
+        """Refuse clients that do not measure the loss of the received model."""
+        return _unmeasured("TERM", algorithm)
+
+    def weigh(self, update: Update) -> float:
+        """Return ``e^(t F_i)``."""
+        return exp(min(self.t * initial_loss(update), MOST_TILT))
+
+
+def initial_loss(update: Update) -> float:
+    """Return the client's loss of the received model.
+
+    Raises:
+        ValueError: if it has not measured it.
+    """
+    if "initial_loss" not in update.metrics:
+        raise ValueError(
+            f"metrics of client {update.client} must have 'initial_loss', "
+            f"got {sorted(update.metrics)}"
+        )
+    return float(update.metrics["initial_loss"])
+
+
+def _unmeasured(name: str, algorithm: Algorithm) -> str | None:
+    if algorithm.client.initial_loss:
+        return None
+    return f"{name} weighs clients by initial_loss, which this client rule does not measure"

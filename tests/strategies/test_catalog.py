@@ -7,7 +7,7 @@ import pytest
 
 import strategies
 from strategies import catalog
-from strategies.citations import Citation
+from strategies.citation import Citation
 from strategies.ready import READY
 
 every_entry = pytest.mark.parametrize("name", catalog.names())

@@ -251,6 +251,10 @@ def q_fedavg(x, d, q=0.1, loss=1.5, big_l=1 / 0.1):
     return x + big_l * loss**q * d / h
 
 
+def fedams(x, d):
+    return x + 0.1 * 0.1 * d / np.sqrt(np.maximum(1e-4, 0.01 * d**2))
+
+
 ONE_CLIENT = {
     **dict.fromkeys(("fedavg", "fedsgd", "fedprox", "fedprox-adaptive"), mean),
     **dict.fromkeys(("fedavgm", "fednova", "scaffold", "fedper", "fedbn"), mean),
@@ -260,6 +264,13 @@ ONE_CLIENT = {
     "fedyogi": adaptive(0.01, 0.9, lambda v, s: v - 0.01 * s * np.sign(v - s)),
     # With all clients taking part, h = -alpha * d and the model moves by d - h / alpha.
     "feddyn": lambda x, d: x + 2 * d,
+    "fedams": fedams,
+    # One client's updates do not differ: the step is 1, as 1 / 2 is less.
+    "fedexp": mean,
+    "fedacg": lambda x, d: x + 1.85 * d,
+    "feddc": lambda x, d: x + 2 * d,
+    "fedcm": mean,
+    "term": mean,
     "q-fedavg": q_fedavg,
     "norm-clipping": lambda x, d: x + clip(d),
     "dp-fedavg-adaptive": dp_adaptive,

@@ -33,11 +33,14 @@ def simulate(
     grad=gradient,
     momentum=(0.0, False),
     told=None,
+    rate=0.0,
+    state_too=False,
 ):
     """Run an algorithm of ours through its parts, as the engine does; return the trail of x.
 
     Clients train with Keras' SGD: ``v <- rho v - lr g``, then ``w <- w + v``, or with Nesterov's
-    momentum ``w <- w + rho v - lr g``. They report ``told`` as theirs, by default what it is.
+    momentum ``w <- w + rho v - lr g``. They report ``told`` as theirs, by default what it is, and
+    ``rate`` as their learning rate.
     """
     rho, nesterov = momentum
     x = np.zeros(DIM)
@@ -58,12 +61,12 @@ def simulate(
             if algorithm.client.after:
                 local = Local(steps[i], lr, **about)
                 extras, kept[i] = algorithm.client.after(w - x, shared, kept[i], local)
-            update = Update(i, 1, w - x, steps[i], extras, **about)
+            update = Update(i, 1, w - x, steps[i], extras, learning_rate=rate, **about)
             partial = algorithm.reducer.fold(partial, update)
         mean = algorithm.reducer.finish(partial)
         x, state = algorithm.step(SPEC, x, state, mean, Round(number, CLIENTS))
         trail.append(x)
-    return np.array(trail)
+    return state if state_too else np.array(trail)
 
 
 def scaffold_reference(rounds, cohort, server_lr):

@@ -9,7 +9,7 @@ import strategies
 from examples.my_strategy import Signed, decayed, signed
 from strategies import Algorithm, Federated, Mean, Round, Update, catalog, core, plugged
 from strategies.citations import MCMAHAN_2017
-from strategies.entries import Entry
+from strategies.entry import Entry
 
 GOOD = "examples.my_strategy:signed"
 

@@ -86,7 +86,16 @@ def trained(driver: Any, model: np.ndarray) -> np.ndarray:
     return model
 
 
-@pytest.mark.parametrize("name", catalog.names())
+AS_OTHERS = ("fedams", "fedexp", "fedacg", "term")
+"""Entries that ask no more of an engine than others do."""
+
+NAMES = [
+    pytest.param(name, marks=pytest.mark.soak if name in AS_OTHERS else ())
+    for name in catalog.names()
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_all_engines_agree(
     name: str, given: Any, pool: Any, tmp_path: Path, identity: None
 ) -> None:

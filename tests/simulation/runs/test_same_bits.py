@@ -1,6 +1,7 @@
 """Every path that computes weights still gives the bits that were recorded.
 
-``python -m tests.simulation.runs.test_same_bits --write`` records them anew.
+``python -m tests.simulation.runs.test_same_bits --write`` records them anew, ``--add`` those that
+are not recorded yet, on the machine that recorded the others.
 """
 
 from __future__ import annotations
@@ -89,19 +90,24 @@ def identities() -> dict[str, str]:
     return {name: case.experiment.digest() for name, case in CASES.items() if not case.app}
 
 
-def write() -> None:
-    """Run all cases and record them."""
+def write(add: bool = False) -> None:
+    """Run all cases and record them; or only those that are not recorded yet."""
     endings.quiet()
-    runs = {}
+    recorded = json.loads(FILE.read_text())
+    if add and recorded["machine"] != machine():
+        sys.exit("bits must be added on the machine that recorded the others, got another one")
+    runs = {name: recorded["runs"][name] for name in CASES if name in recorded["runs"] and add}
+    missing = [name for name in CASES if name not in runs]
     with local_ray(), tempfile.TemporaryDirectory() as folder:
-        for name in CASES:
+        for name in missing:
             runs[name] = run(name, Path(folder) / name.replace("/", "-"))
             print(name, runs[name]["weights"][:16], flush=True)
+    runs = {name: runs[name] for name in CASES}
     found = {"machine": machine(), "experiments": identities(), "runs": runs}
     FILE.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["--write"]:
-        sys.exit("usage: python -m tests.simulation.runs.test_same_bits --write")
-    write()
+    if sys.argv[1:] not in (["--write"], ["--add"]):
+        sys.exit("usage: python -m tests.simulation.runs.test_same_bits --write | --add")
+    write(add=sys.argv[1:] == ["--add"])

@@ -11,7 +11,14 @@ pytest.importorskip("jax", reason="the backend jax is not installed (pip install
 
 from simulation.config.experiment import Experiment
 from strategies.entries import ENTRIES
-from tests.simulation.training.jax_catalogue import BASE, CASES, QUICK, ROUNDS, outcome
+from tests.simulation.training.jax_catalogue import (
+    BASE,
+    CASES,
+    QUICK,
+    ROUNDS,
+    TRAIN_AS_OTHERS,
+    outcome,
+)
 from tests.simulation.training.test_jax import on_jax
 
 NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.soak) for n in CASES]
@@ -41,7 +48,7 @@ def test_rounds_are_those_of_tensorflow(name: str, on_jax_they_give: Any) -> Non
 
 
 def test_every_entry_is_compared_and_no_case_is_another_one(on_jax_they_give: Any) -> None:
-    assert set(ENTRIES) <= set(QUICK) <= set(CASES)
+    assert set(ENTRIES) <= {*QUICK, *TRAIN_AS_OTHERS} <= set(CASES)
     assert Experiment(**BASE).rounds == ROUNDS
     weights = {key: on_jax_they_give[key] for key in on_jax_they_give if key.endswith("/weights")}
     weights.pop("personal/weights", None)  # Measured otherwise than that of fedper.
