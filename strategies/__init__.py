@@ -29,6 +29,9 @@ from strategies.personal import keeping
 # how many updates become one
 from strategies.reducers import FairMean, MeasuredMean, NormalizedMean, TiltedMean, WeightedMean
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
+from strategies.centred import CentredClipping, Recalling
+from strategies.mixing import Bucketed, NearestNeighbours
+from strategies.filters import DivideAndConquer, FoolsGold, SignGuard
 from strategies.privacy import GaussianNoise, clipped
 from strategies.accounting import epsilon, noise_multiplier
 # how the server moves the model, and values that depend on the round
@@ -44,7 +47,7 @@ from strategies.ready import (
     RFA, TERM, DPFedAvg, DPFedAvgAdaptive, FedACG, FedAMS, FedAdagrad, FedAdam, FedAvg, FedAvgM,
     FedBN, FedBulyan, FedCM, FedDC, FedDyn, FedExP, FedKrum, FedMedian, FedMultiKrum, FedNova,
     FedPer, FedProx, FedProxAdaptive, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
-    Scaffold,
+    Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
 )
 
 __all__ = [
@@ -63,5 +66,8 @@ __all__ = [
     "FedBN", "FedBulyan", "FedDyn", "FedPer", "FedProxAdaptive", "keeping",
     "FedKrum", "FedMedian", "FedMultiKrum", "FedNova", "FedProx", "FedSGD", "FedTrimmedMean",
     "FedYogi", "NormClipping", "QFedAvg", "Scaffold",
+    "CentredClipping", "Recalling", "Bucketed", "NearestNeighbours",
+    "DivideAndConquer", "FoolsGold", "SignGuard",
+    "Bucketing", "DnC", "FedCentredClipping", "FedFoolsGold", "FedSignGuard", "NNM",
     "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM",
 ]

@@ -13,6 +13,7 @@ _RULES: dict[str, Callable[[float], bool]] = {
     ">= 0": lambda v: v >= 0,
     ">= 1": lambda v: v >= 1,
     "> 0": lambda v: v > 0,
+    "in [0, 1]": lambda v: 0 <= v <= 1,
     "in [0, 1)": lambda v: 0 <= v < 1,
     "in (0, 1]": lambda v: 0 < v <= 1,
     "in [0, 0.5)": lambda v: 0 <= v < 0.5,

@@ -15,7 +15,7 @@ class Citation:
         title: as published.
         year: of publication.
         venue: proceedings or journal; empty for a preprint.
-        arxiv: identifier, such as ``"1602.05629"``.
+        arxiv: identifier, such as ``"1602.05629"``; empty where there is none.
     """
 
     key: str
@@ -30,7 +30,8 @@ class Citation:
         names = [author.split(",")[0] for author in self.authors]
         who = names[0] if len(names) == 1 else f"{names[0]} et al."
         venue = f" {self.venue}." if self.venue else ""
-        return f"{who} ({self.year}). {self.title}.{venue} arXiv:{self.arxiv}"
+        arxiv = f" arXiv:{self.arxiv}" if self.arxiv else ""
+        return f"{who} ({self.year}). {self.title}.{venue}{arxiv}"
 
     @property
     def bibtex(self) -> str:
@@ -41,7 +42,7 @@ class Citation:
             "booktitle": self.venue,
             "year": str(self.year),
             "eprint": self.arxiv,
-            "archiveprefix": "arXiv",
+            "archiveprefix": "arXiv" if self.arxiv else "",
         }
         kind = "inproceedings" if self.venue else "misc"
         lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]

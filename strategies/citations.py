@@ -263,3 +263,65 @@ LI_2021_TILTED = Citation(
     "International Conference on Learning Representations (ICLR)",
     "2007.01162",
 )
+
+KARIMIREDDY_2021 = Citation(
+    "karimireddy2021learning",
+    ("Karimireddy, Sai Praneeth", "He, Lie", "Jaggi, Martin"),
+    "Learning from History for Byzantine Robust Optimization",
+    2021,
+    "International Conference on Machine Learning (ICML)",
+    "2012.10333",
+)
+
+KARIMIREDDY_2022 = Citation(
+    "karimireddy2022byzantine",
+    ("Karimireddy, Sai Praneeth", "He, Lie", "Jaggi, Martin"),
+    "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing",
+    2022,
+    "International Conference on Learning Representations (ICLR)",
+    "2006.09365",
+)
+
+ALLOUAH_2023 = Citation(
+    "allouah2023fixing",
+    (
+        "Allouah, Youssef",
+        "Farhadkhani, Sadegh",
+        "Guerraoui, Rachid",
+        "Gupta, Nirupam",
+        "Pinot, Rafael",
+        "Stephan, John",
+    ),
+    "Fixing by Mixing: A Recipe for Optimal Byzantine ML under Heterogeneity",
+    2023,
+    "Artificial Intelligence and Statistics (AISTATS)",
+    "2302.01772",
+)
+
+SHEJWALKAR_2021 = Citation(
+    "shejwalkar2021manipulating",
+    ("Shejwalkar, Virat", "Houmansadr, Amir"),
+    "Manipulating the Byzantine: Optimizing Model Poisoning Attacks and Defenses for Federated "
+    "Learning",
+    2021,
+    "Network and Distributed System Security Symposium (NDSS)",
+    "",
+)
+
+FUNG_2018 = Citation(
+    "fung2018mitigating",
+    ("Fung, Clement", "Yoon, Chris J. M.", "Beschastnikh, Ivan"),
+    "Mitigating Sybils in Federated Learning Poisoning",
+    2018,
+    "",
+    "1808.04866",
+)
+
+XU_2022 = Citation(
+    "xu2022byzantine",
+    ("Xu, Jian", "Huang, Shao-Lun", "Song, Linqi", "Lan, Tian"),
+    "Byzantine-Robust Federated Learning through Collaborative Malicious Gradient Filtering",
+    2022,
+    "International Conference on Distributed Computing Systems (ICDCS)",
+    "2109.05872",
+)

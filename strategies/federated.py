@@ -38,7 +38,7 @@ from strategies.cohort import EVALUATE, TRAIN, Cohort
 from strategies.encodings.reading import ENCODED, Reader
 from strategies.privacy import GaussianNoise, check_model
 from strategies.protocols import Round, State
-from strategies.reducing import bound, finish
+from strategies.reducing import bound, during, finish
 from strategies.reports import Reports, apart
 from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
@@ -220,10 +220,11 @@ class Federated(Strategy):
             partial = reducer.fold(partial, update)
             if self.cohort.kind == "power-of-choice":
                 self._reports.add([update.client], [update.metrics.get("loss", np.nan)])
-        mean = finish(reducer, partial, spec.size)
+        at = Round(server_round, self._population, self._seed)
+        mean = finish(during(reducer, at, self._state), partial, spec.size)
         if mean is None:
             return None, None
-        at, metrics = Round(server_round, self._population, self._seed), mean_metrics(valid)
+        metrics = mean_metrics(valid)
         self._measured = {k: v for k, v in mean.metrics.items() if k == DRIFT}
         mean = replace(mean, metrics={**_measured(metrics), **mean.metrics})
         model, self._state = self.algorithm.step(spec, self._model, self._state, mean, at)

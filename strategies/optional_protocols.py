@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from strategies.protocols import Noise, Reducer
+from strategies.protocols import Noise, Reducer, Round, State
 from strategies.updates import Mean, Update
 
 if TYPE_CHECKING:
@@ -70,6 +70,17 @@ class Discounts(Protocol):
 
     def discounted(self, partial: Any, factor: float) -> Any:
         """Return a partial whose deltas and extras are multiplied by a factor; weights stay."""
+
+
+@runtime_checkable
+class FinishesInRound(Protocol):
+    """A reducer whose mean depends on the round, or on what only the server knows.
+
+    Law: the reducer of a round folds and merges as this one does; only ``finish`` may differ.
+    """
+
+    def during(self, at: Round, state: State) -> Reducer:
+        """Return the reducer that finishes a round's cohort, with the server's state before it."""
 
 
 @runtime_checkable

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from strategies.protocols import Round
+
 
 def stream(*key: int) -> np.random.Generator:
     """Return the random stream named by ``key``, e.g. ``stream(seed, PURPOSE, round, client)``.
@@ -12,3 +14,8 @@ def stream(*key: int) -> np.random.Generator:
     give independent ones (NumPy's SeedSequence).
     """
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((len(key), *key))))
+
+
+def round_stream(at: Round, purpose: int) -> np.random.Generator:
+    """Return a round's random stream for a purpose; without a seed one that nobody can repeat."""
+    return np.random.default_rng() if at.seed is None else stream(at.seed, purpose, at.number)

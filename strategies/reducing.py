@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
-from strategies.optional_protocols import AdaptsToRound, AveragesNobody, FoldsMany, MergesInPlace
-from strategies.protocols import Reducer
+from strategies.optional_protocols import (
+    AdaptsToRound,
+    AveragesNobody,
+    FinishesInRound,
+    FoldsMany,
+    MergesInPlace,
+    WrapsReducer,
+)
+from strategies.protocols import Reducer, Round, State
 from strategies.updates import Mean, Update
 
 
@@ -50,6 +58,19 @@ def bound(reducer: Any, shared: Mapping[str, Any]) -> Any:
     One that :class:`AdaptsToRound` gives another for each round; all others stay as they are.
     """
     return reducer.at(shared) if isinstance(reducer, AdaptsToRound) else reducer
+
+
+def during(reducer: Any, at: Round, state: State) -> Any:
+    """Return ``reducer`` for the end of a round that began with the server's ``state``.
+
+    One that :class:`FinishesInRound` gives another, behind reducers that wrap it too; all others
+    stay as they are.
+    """
+    if isinstance(reducer, WrapsReducer):
+        inside = during(reducer.reducer, at, state)
+        if inside is not reducer.reducer:
+            reducer = replace(cast(Any, reducer), reducer=inside)
+    return reducer.during(at, state) if isinstance(reducer, FinishesInRound) else reducer
 
 
 def finish(reducer: Reducer, partial: Any | None, size: int) -> Mean | None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies import checks
-from strategies.geometry import average_of, by_columns, squared_distances
+from strategies.geometry import average_of, by_columns, median_weights, squared_distances
 from strategies.spec import Vector
 from strategies.stacked import squared_norm
 from strategies.sums import DRIFT, add_scaled, drift, same_extras
@@ -194,7 +194,7 @@ class Krum(Robust):
     def rule(self, cohort: Kept) -> Combine:
         """Return the mean of the selected clients."""
         clients = len(cohort.clients)
-        f = _tolerated("Krum", self.byzantine, clients, 2, 3)
+        f = tolerated("Krum", self.byzantine, clients, 2, 3)
         select = clients - f if self.select is None else self.select
         if select > clients:
             raise ValueError(f"select must be <= the cohort's {clients} clients, got {select}")
@@ -207,14 +207,15 @@ class Krum(Robust):
 class GeometricMedian(Robust):
     """The point with the least sum of distances, by the smoothed Weiszfeld algorithm (RFA).
 
-    Starting at the mean, ``iterations`` times, with n_i examples::
+    Starting at the mean, until v stays where it is, with n_i examples::
 
         b_i = n_i / max(nu, ||v - delta_i||)
         v <- sum_i b_i delta_i / sum_i b_i
 
     Args:
-        iterations: rounds of the algorithm, >= 1. The paper uses 3, as each costs it a round of
-            communication; here they are cheap, and updates blown up by attackers need ten or more.
+        iterations: how often, >= 1; None: until a step is 1e-8 of the mean distance, at most 1,000.
+            The paper uses 3, as each costs it a round of communication: few against updates blown
+            up by attackers.
         nu: smoothing, > 0.
         by: ``"examples"``, or ``"uniform"``: every n_i is 1. None: see
             :func:`~strategies.weights.weighed`.
@@ -225,12 +226,13 @@ class GeometricMedian(Robust):
     Source: Pillutla et al. (2022), arXiv 1912.13445, Algorithm 2.
     """
 
-    iterations: int = 3
+    iterations: int | None = None
     nu: float = 1e-6
     by: Weights = None
 
     def __post_init__(self) -> None:
-        checks.integer("iterations", self.iterations, ">= 1")
+        if self.iterations is not None:
+            checks.integer("iterations", self.iterations, ">= 1")
         checks.number("nu", self.nu, "> 0")
         check_weights(self.by)
 
@@ -239,6 +241,9 @@ class GeometricMedian(Robust):
         own = [weight_of(n, self.by) for n in cohort.examples]
         if not sum(own) > 0:
             raise ValueError(f"total examples of the cohort must be > 0, got {cohort.examples}")
+        if self.iterations is None:
+            found = median_weights(cohort.deltas, own, self.nu)
+            return lambda rows: average_of(rows, found)
         weights = own
         for _ in range(self.iterations):
             centre = average_of(cohort.deltas, weights)
@@ -272,7 +277,7 @@ class Bulyan(Robust):
     def rule(self, cohort: Kept) -> Combine:
         """Return the mean around the median of the selected clients."""
         clients = len(cohort.clients)
-        f = _tolerated("Bulyan", self.byzantine, clients, 4, 3)
+        f = tolerated("Bulyan", self.byzantine, clients, 4, 3)
         distances = squared_distances(cohort.deltas)
         left = list(range(clients))
         chosen: list[int] = []
@@ -300,7 +305,7 @@ def krum_scores(distances: NDArray[np.float64], byzantine: int) -> Vector:
     return np.asarray(nearest.sum(axis=1))
 
 
-def _tolerated(name: str, byzantine: float, clients: int, times: int, plus: int) -> int:
+def tolerated(name: str, byzantine: float, clients: int, times: int, plus: int) -> int:
     """Return f for a cohort of n, which must be at least ``times * f + plus`` unless f is 0."""
     f = int(byzantine) if byzantine >= 1 else checks.part_of(byzantine, clients)
     if f and clients < times * f + plus:

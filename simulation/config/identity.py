@@ -23,6 +23,7 @@ def revised(experiment: Experiment) -> list[str]:
     ::
 
         client momentum    SCAFFOLD and FedNova allow for the momentum of the clients' SGD
+        converged median   RFA's geometric median goes on until it has converged
         deadline           stragglers are no longer taken for the fastest of an over-selection
         exact stragglers   an exact share of each round's cohort straggles
         personal models    the server measures no model of which layers stay on the clients
@@ -50,6 +51,11 @@ def _client_momentum(experiment: Experiment) -> bool:
         return False
     # A model of one's own may be compiled with momentum, which only a worker sees.
     return bool(experiment.training.momentum) or ":" in experiment.model
+
+
+def _converged_median(experiment: Experiment) -> bool:
+    plan = experiment.strategy
+    return plan.name == "rfa" and plan.options.get("iterations") is None
 
 
 def _smoothed_loss(experiment: Experiment) -> bool:
@@ -82,6 +88,7 @@ def _private_cohorts(experiment: Experiment) -> bool:
 
 CHANGES = {
     "client momentum": _client_momentum,
+    "converged median": _converged_median,
     "deadline": _deadline,
     "exact stragglers": _exact_stragglers,
     "personal models": _personal_models,

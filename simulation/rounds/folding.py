@@ -24,7 +24,7 @@ from simulation.worker.faults import check_losses
 from strategies import Federated
 from strategies.personal import local_entries
 from strategies.protocols import Round, State
-from strategies.reducing import bound, finish
+from strategies.reducing import bound, during, finish
 from strategies.reports import Reports, apart
 from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
@@ -71,8 +71,10 @@ class FoldingDriver:
             check_losses(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
         else:
             partial, rows, lost, measured, replies = None, columns([]), (), {}, 0
+        at = Round(round, population, self.seed)
+        reducer = during(bound(algorithm.reducer, shared), at, self._state)
         with zero_weights(round, rows):
-            mean = finish(bound(algorithm.reducer, shared), partial, model.size)
+            mean = finish(reducer, partial, model.size)
         if mean is None:  # Everybody is late or away: the server keeps its model.
             down = FLOAT_BYTES * self._travelling * who.asked
             return RoundResult(model, rows, 0, down, lost, who.absent)
@@ -81,9 +83,7 @@ class FoldingDriver:
             mean = replace(mean, metrics={"loss": loss, **mean.metrics})
         if self.strategy.cohort.kind == "power-of-choice":
             self._reports.add(rows["client"], rows["train_loss"])
-        after, self._state = algorithm.step(
-            self.spec, model, self._state, mean, Round(round, population, self.seed)
-        )
+        after, self._state = algorithm.step(self.spec, model, self._state, mean, at)
         # Layers that stay on the clients travel neither way.
         down = FLOAT_BYTES * (self._travelling + sum(np.size(v) for v in shared.values()))
         up = self._encoded

@@ -126,8 +126,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fedprox-adaptive": {"mu": 0.1, "patience": 1},
     "norm-clipping": {"norm": 0.2},
     "bulyan": {"byzantine": 0.15},
+    "dnc": {"byzantine": 0.3},
 }
-"""Of entries that would do as FedAvg does in three rounds of seven clients with their defaults."""
+"""Of entries that would do as another does in three rounds of seven clients with their defaults."""
 
 PERSONAL = {"strategy": "fedper", "evaluation.personal": True, "evaluation.all_clients": True}
 MOMENTUM = {"training.optimizer": "sgd", "training.momentum": 0.9, "training.local_epochs": 2}

@@ -16,7 +16,7 @@ from strategies.client_rule import Local
 from strategies.privacy import NOISE
 from strategies.protocols import Round, State
 from strategies.random_streams import stream
-from strategies.reducing import fold_all, merge_all
+from strategies.reducing import bound, during, fold_all, merge_all
 from strategies.spec import Spec
 from strategies.updates import Mean, Update
 
@@ -131,6 +131,23 @@ def test_folding_all_at_once_gives_the_bits_of_one_by_one(algorithm, updates):
     together = measured(algorithm.reducer.finish(partial))
     assert together.delta.tobytes() == reduced(algorithm, cohort).delta.tobytes()
     assert_same_mean(together, reduced(algorithm, cohort), rtol=0)
+
+
+@every_algorithm
+def test_a_round_changes_only_how_a_reducer_finishes(name, algorithm, updates):
+    cohort = [cut_extras(u) for u in updates(algorithm, CLIENTS, SIZE)]
+    state = algorithm.init(SPEC, MODEL)
+    reducer = bound(algorithm.reducer, algorithm.share(state, 1))
+    of_round = during(reducer, Round(2, 20, seed=4), state)
+    assert (of_round == reducer) and (of_round is not reducer) == (name in OF_ROUNDS)
+    total = fold_all(reducer, None, cohort)
+    again = during(reducer, Round(2, 20, seed=4), state)
+    first, second = (one.finish(total) for one in (of_round, again))
+    assert first.delta.tobytes() == second.delta.tobytes()
+
+
+OF_ROUNDS = ("centred-clipping", "bucketing", "dnc", "signguard")
+"""Entries whose mean depends on the round."""
 
 
 @every_algorithm
@@ -271,6 +288,8 @@ ONE_CLIENT = {
     "feddc": lambda x, d: x + 2 * d,
     "fedcm": mean,
     "term": mean,
+    **dict.fromkeys(("bucketing", "nnm", "dnc", "foolsgold", "signguard"), mean),
+    "centred-clipping": lambda x, d: x + clip(d),
     "q-fedavg": q_fedavg,
     "norm-clipping": lambda x, d: x + clip(d),
     "dp-fedavg-adaptive": dp_adaptive,

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from strategies import Cohort, Federated, Round, Spec, Update, catalog
 from strategies.client_rule import Local
-from strategies.reducing import bound
+from strategies.reducing import bound, during
 
 SPEC = Spec(("w", "moving"), ((2, 2), (3,)), trainable=1)
 TRAINED = Spec(SPEC.names, SPEC.shapes, trainable=2)
@@ -61,11 +61,11 @@ def directly(algorithm, cohort, spec):
             partial = reducer.fold(partial, update)
             losses.append(metrics["loss"])
             weights.append(i + 1)
-        mean = reducer.finish(partial)
+        at = Round(number, CLIENTS, cohort.seed)
+        mean = during(reducer, at, state).finish(partial)
         # In the order of the clients, as a driver sums them.
         loss = sum(w * v for w, v in zip(weights, losses, strict=True)) / sum(weights)
         mean = replace(mean, metrics={"loss": loss, **mean.metrics})
-        at = Round(number, CLIENTS, cohort.seed)
         model, state = algorithm.step(spec, model, state, mean, at)
     return model, state
 

@@ -89,7 +89,7 @@ def test_geometric_median_is_three_weiszfeld_steps():
     for _ in range(3):
         b = n / np.maximum(1e-6, np.linalg.norm(DELTAS - v, axis=1))
         v = b @ DELTAS / b.sum()
-    np.testing.assert_allclose(reduced(GeometricMedian()).delta, v, rtol=1e-12)
+    np.testing.assert_allclose(reduced(GeometricMedian(3)).delta, v, rtol=1e-12)
 
 
 def test_geometric_median_minimises_the_sum_of_distances():
@@ -97,18 +97,31 @@ def test_geometric_median_minimises_the_sum_of_distances():
         return np.dot(EXAMPLES, np.linalg.norm(DELTAS - v, axis=1))
 
     best = minimize(total, DELTAS.mean(axis=0), method="BFGS", options={"gtol": 1e-9})
-    found = reduced(GeometricMedian(iterations=300)).delta
-    np.testing.assert_allclose(found, best.x, atol=1e-5)
+    for reducer in (GeometricMedian(iterations=300), GeometricMedian()):
+        np.testing.assert_allclose(reduced(reducer).delta, best.x, atol=1e-5)
+
+
+@pytest.mark.parametrize("far", [1.0, 1e3, 1e9])
+def test_the_converged_median_is_that_of_the_definition_however_far_attackers_are(far):
+    deltas = np.ones((20, 30)) + 0.1 * RNG.normal(size=(20, 30))
+    deltas[:6] += far * RNG.normal(size=(6, 30))
+    found = reduced(GeometricMedian(), deltas, [1] * 20).delta
+    # Where the sum of distances is least, the directions to the points cancel out.
+    ways = deltas - found
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    assert np.linalg.norm(ways.sum(axis=0)) < 1e-4
 
 
 def test_geometric_median_stays_finite_on_a_client_that_sits_at_the_median():
     deltas = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    mean = reduced(GeometricMedian(iterations=50), deltas, [1] * 5)
-    np.testing.assert_allclose(mean.delta, [0.0, 0.0], atol=1e-9)
+    for reducer in (GeometricMedian(iterations=50), GeometricMedian()):
+        mean = reduced(reducer, deltas, [1] * 5)
+        np.testing.assert_allclose(mean.delta, [0.0, 0.0], atol=1e-9)
 
 
 RFA = GeometricMedian(iterations=20)
-ROBUST = [Median(), TrimmedMean(0.25), Krum(0.2), Krum(0.2, None), RFA, Bulyan(4)]
+CONVERGED = GeometricMedian()
+ROBUST = [Median(), TrimmedMean(0.25), Krum(0.2), Krum(0.2, None), RFA, CONVERGED, Bulyan(4)]
 
 
 @pytest.mark.parametrize("reducer", ROBUST)
@@ -149,9 +162,9 @@ def test_the_papers_three_iterations_are_few_against_updates_blown_up():
     deltas[:4] = 1e6 * RNG.normal(size=(4, 30))
     errors = [
         np.linalg.norm(reduced(GeometricMedian(count), deltas, [1] * 20).delta - 1)
-        for count in (3, 20)
+        for count in (3, 20, None)
     ]
-    assert errors[0] > 100 and errors[1] < 1
+    assert errors[0] > 100 and errors[1] < 1 and errors[2] < 0.2
 
 
 def test_blocks_of_columns_join_without_seams():

@@ -22,6 +22,7 @@ from strategies import (
     proximal_as_told,
 )
 from strategies.adaptive import ClipState, MuState
+from strategies.centred import Recalling, RecallingState
 from strategies.drift import Dynamic, DynamicState, Scaffold, ScaffoldState
 from strategies.server_steps import Bounded, BoundedState
 from strategies.servers import AdaptiveState, MomentumState
@@ -41,6 +42,7 @@ SAVED = {
     "feddc": ("c", "mean_drift"),
     "fedcm": ("m",),
     "dp-fedavg-adaptive": ("clip",),
+    "centred-clipping": ("centre",),
 }
 """Names in the checkpoints of all earlier versions; all other strategies have no state."""
 
@@ -62,6 +64,7 @@ RULES = [
     (ClientMomentum(), DirectionState),
     (AdaptiveMu(adam()), MuState),
     (AdaptiveClip(momentum()), ClipState),
+    (Recalling(momentum()), RecallingState),
 ]
 every_rule = pytest.mark.parametrize(("rule", "kind"), RULES, ids=lambda v: type(v).__name__)
 

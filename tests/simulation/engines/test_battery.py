@@ -86,7 +86,7 @@ def trained(driver: Any, model: np.ndarray) -> np.ndarray:
     return model
 
 
-AS_OTHERS = ("fedams", "fedexp", "fedacg", "term")
+AS_OTHERS = ("fedams", "fedexp", "fedacg", "term", "nnm", "dnc", "foolsgold", "signguard")
 """Entries that ask no more of an engine than others do."""
 
 NAMES = [

@@ -188,6 +188,8 @@ def test_uniform_sampling_leaves_a_runs_identity_alone():
         ({"sampling": "by-size", "strategy": "krum"}, None),
         ({"sampling": "by-size", "mode": "centralised"}, None),
         ({"strategy": "fedprox-adaptive"}, ["smoothed loss"]),
+        ({"strategy": "rfa"}, ["converged median"]),
+        ({"strategy": {"name": "rfa", "iterations": 3}}, None),
         ({"strategy": "fedprox-adaptive", "cohort": None}, None),
         ({"strategy": {"name": "fedprox-adaptive", "window": 1}}, None),
         ({"strategy": "scaffold"}, None),

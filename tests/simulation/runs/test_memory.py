@@ -13,6 +13,7 @@ from simulation.runs import memory
 from simulation.runs.memory import MemoryShort
 from simulation.worker.setup import Setup
 from strategies import WeightedMean, catalog
+from strategies.families import robust as robust_family
 
 GIB = 2**30
 
@@ -20,7 +21,7 @@ GIB = 2**30
 @pytest.mark.parametrize("name", catalog.names())
 def test_reducers_that_keep_updates_are_known(name: str) -> None:
     algorithm: Any = catalog.build(name)
-    robust = name in ("median", "trimmed-mean", "krum", "multi-krum", "rfa", "bulyan")
+    robust = name in robust_family.FAMILY
     assert memory.keeps_updates(algorithm.reducer, algorithm.client.uploads) == robust
 
 

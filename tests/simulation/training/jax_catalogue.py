@@ -63,10 +63,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "q-fedavg": {"q": 1.0},
     "norm-clipping": {"norm": 0.2},
     "bulyan": {"byzantine": 0.15},
+    "dnc": {"byzantine": 0.3},
     "dp-fedavg": {"norm": 0.2, "noise_multiplier": 0.1},
     "dp-fedavg-adaptive": {"noise_multiplier": 0.5},
 }
-"""Of entries that would do as FedAvg does in three rounds of twelve clients with their defaults."""
+"""Of entries that would do as another does in three rounds of twelve clients by default."""
 
 STRAGGLERS = {"realism.stragglers": 0.5, "training.local_epochs": 3}
 MOMENTUM = {"training.optimizer": "sgd", "training.momentum": 0.9}
@@ -99,7 +100,10 @@ CASES: dict[str, dict[str, Any]] = {
     "personal": {"strategy": "fedper", "evaluation.personal": True},
 }
 
-TRAIN_AS_OTHERS = ("fedams", "fedexp", "fedacg", "term")
+TRAIN_AS_OTHERS = (
+    "fedams", "fedexp", "fedacg", "term", "centred-clipping", "bucketing", "nnm", "dnc",
+    "foolsgold", "signguard",
+)  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 
 QUICK = (
