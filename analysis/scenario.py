@@ -52,6 +52,28 @@ ATTACKS = {
     "sign-flip": ("send their update with its sign turned{}", ("rsa",)),
     "noise": ("send Gaussian noise in the place of an update{}", ("blanchard",)),
     "scale": ("send a multiple of their update", ()),
+    "label-flip-of-one": ("train on labels of one class as those of another{}", ("tolpegin",)),
+    "free-rider": ("train nothing and send the model back as they got it{}", ("fraboni",)),
+    "alie": (
+        "send the mean of the honest updates less so many standard deviations as their supporters "
+        "allow (ALIE{})",
+        ("baruch",),
+    ),
+    "ipm": (
+        "send the mean of the honest updates with its sign turned, shortened (inner-product "
+        "manipulation{})",
+        ("xie",),
+    ),
+    "min-max": (
+        "send the update along the deviation of the honest ones that is as far from any of them "
+        "as two of these are apart (min-max{})",
+        ("shejwalkar",),
+    ),
+    "min-sum": (
+        "send the update along the deviation of the honest ones whose squared distances to them "
+        "sum up to no more than those of an honest one (min-sum{})",
+        ("shejwalkar",),
+    ),
 }
 """What attackers do, and the sources."""
 
@@ -82,11 +104,16 @@ def _attacks(runs: Runs, cite: Cite) -> list[str]:
     found = []
     for kind in [k for k in _values(runs, "attack.kind") if k in ATTACKS]:
         rows = runs.table[runs.table["attack.kind"] == kind]
-        shares = _said(rows, "attack.fraction")
-        strength = _said(rows, "attack.strength")
-        words = _filled(*ATTACKS[kind], cite)
-        more = f" (strength {strength})" if strength else ""
-        found.append(f"A fraction of {shares} of the clients attack: they {words}{more}.")
+        source = rows.get("attack.source", pd.Series(None, rows.index, dtype=object))
+        one = source.notna()
+        for words, part in ((kind, rows[~one]), (f"{kind}-of-one", rows[one])):
+            if part.empty:
+                continue
+            shares = _said(part, "attack.fraction")
+            strength = _said(part, "attack.strength")
+            more = f" (strength {strength})" if strength else ""
+            text = _filled(*ATTACKS[words], cite)
+            found.append(f"A fraction of {shares} of the clients attack: they {text}{more}.")
     return found
 
 

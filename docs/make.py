@@ -100,6 +100,8 @@ ABOUT = {
     "attack.kind": "what attackers send; none by default",
     "attack.fraction": "part of the registered clients that attacks",
     "attack.strength": "of the attack; each kind has its own default",
+    "attack.source": "`label-flip`: the class whose labels are flipped; all of them by default",
+    "attack.target": "`label-flip`: the class that they become",
     "resources.backend": "what computes: `auto` is JAX where workers have a GPU that it can use, "
     "else [TensorFlow](gpus.md)",
     "resources.lanes": "clients that a worker of JAX [trains side by side](gpus.md#lanes); as many "

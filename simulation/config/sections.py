@@ -396,23 +396,43 @@ class Init(Section):
         return data
 
 
+AttackKind = Literal[
+    "label-flip", "sign-flip", "noise", "scale", "free-rider", "alie", "ipm", "min-max", "min-sum"
+]
+"""What attackers do."""
+
+
 class Attack(Section):
     """Clients that attack (see :mod:`simulation.population.attackers`).
 
     ``kind``: None for no attack. ``fraction``: of the registered clients. ``strength``: None for
-    that of :data:`simulation.population.attackers.STRENGTH`.
+    that of :data:`simulation.population.attackers.STRENGTH`. ``source``: the class whose labels are
+    flipped; None for all. ``target``: the class that they become.
     """
 
-    kind: Literal["label-flip", "sign-flip", "noise", "scale"] | None = None
+    kind: AttackKind | None = None
     fraction: Annotated[Float, Field(gt=0, le=1)] = 0.2
     strength: Annotated[Float, Field(ge=0)] | None = None
+    source: Annotated[Int, Field(ge=0)] | None = None
+    target: Annotated[Int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _options_have_a_use(self) -> Attack:
-        if self.kind is None and (self.fraction, self.strength) != (0.2, None):
+        given = (self.fraction, self.strength, self.source, self.target)
+        if self.kind is None and given != (0.2, None, None, None):
             raise ValueError("attack.kind must be given where attack has options, got none")
-        if self.kind == "label-flip" and self.strength is not None:
+        if self.kind in ("label-flip", "min-max", "min-sum") and self.strength is not None:
             raise ValueError(
-                f"attack.strength must be left out for 'label-flip', got {self.strength!r}"
+                f"attack.strength must be left out for {self.kind!r}, got {self.strength!r}"
             )
+        for name, value in (("source", self.source), ("target", self.target)):
+            if value is not None and self.kind != "label-flip":
+                raise ValueError(f"attack.{name} must be left out for {self.kind!r}, got {value}")
+        if (self.source is None) != (self.target is None):
+            missing = "source" if self.source is None else "target"
+            raise ValueError(
+                f"attack.{missing} must be given where one class is flipped to another, got none"
+            )
+        if self.source is not None and self.source == self.target:
+            raise ValueError(f"attack.target must be another class than source, got {self.target}")
         return self

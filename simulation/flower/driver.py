@@ -25,6 +25,7 @@ from simulation.engines.evaluation import Evaluations, Pending
 from simulation.flower import client_config, their_strategies
 from simulation.flower.client_config import config_of
 from simulation.flower.codec import bytes_of, shared_of, to_arrays, to_vector
+from simulation.flower.colluding import collude
 from simulation.flower.replies import usable
 from simulation.population import behaviour
 from simulation.records.rows import Rows, column_means, join
@@ -127,6 +128,7 @@ class MessagingDriver:
                     message.content = client_config.slowed(message.content, part)
             answers = list(self.grid.send_and_receive(sent))
             replies, failed = usable(round, sent, answers, self.spec)
+            collude(replies, self.experiment, self.experiment.clients, model, self.spec)
             rows, lost = _rows(replies, *TRAINED), tuple(failed)
             up = sum(bytes_of(m) - self._staying for m in replies)
         check_losses(

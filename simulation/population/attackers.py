@@ -1,18 +1,22 @@
 """Clients that attack: the same seeded ones in every round, for studies of robustness.
 
 With c the number of classes and s the strength, an attacker trains on labels ``c - 1 - y``
-(``label-flip``) or trains as all others do and sends, in place of its delta::
+(``label-flip``; with a source and a target class, on the target for the source) or trains as all
+others do and sends, in place of its delta::
 
     sign-flip    -s * delta
     noise        s * N(0, 1) in every entry
     scale        s * delta
+    free-rider   s * N(0, 1) in every entry, with s = 0 the model as it was received
 
-Moving statistics are sent like any weight; extras that a client rule uploads stay honest.
+Attackers that send one update together are in :mod:`simulation.population.collusion`. Moving
+statistics are sent like any weight; extras that a client rule uploads stay honest.
 
-Source: label flipping, Fang et al. (2020), arXiv 1911.11815; noise, Blanchard et al. (2017),
-arXiv 1703.02757; sign flipping, Li et al. (2019), arXiv 1811.03761. Scaling is no backdoor: it is
-the boost alone of model replacement (Bagdasaryan et al., 2020, arXiv 1807.00459), by clients that
-train on their own data as they are.
+Source: label flipping, Fang et al. (2020), arXiv 1911.11815, of one class to another, Tolpegin et
+al. (2020), arXiv 2007.08432; noise, Blanchard et al. (2017), arXiv 1703.02757; sign flipping, Li et
+al. (2019), arXiv 1811.03761; free riders, Fraboni et al. (2021), arXiv 2006.11901. Scaling is no
+backdoor: it is the boost alone of model replacement (Bagdasaryan et al., 2020, arXiv 1807.00459),
+by clients that train on their own data as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
+from simulation.population.collusion import COLLUDING, Colluding
 from strategies.checks import part_of
+from strategies.protocols import Reducer
 from strategies.random_streams import stream
 from strategies.spec import Vector
 from strategies.updates import Update
@@ -33,8 +39,11 @@ from strategies.updates import Update
 ATTACKERS, NOISE = 0x4174, 0x416E
 """Purposes of the random streams: who attacks, and the noise that an attacker sends."""
 
-STRENGTH = {"sign-flip": 1.0, "noise": 1.0, "scale": 10.0}
-"""The strength of each attack unless it is given."""
+STRENGTH = {"sign-flip": 1.0, "noise": 1.0, "scale": 10.0, "free-rider": 0.0, "ipm": 0.5}
+"""The strength of each attack unless it is given; that of ``alie`` then goes by who takes part."""
+
+AS_TRAINED = ("label-flip", *COLLUDING)
+"""Attacks whose clients send what they trained, as far as the client itself goes."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Attackers:
         strength: s.
         classes: number of classes, for ``label-flip``; one-hot rows are reversed.
         seed: of the experiment.
+        source, target: classes, where ``label-flip`` turns one alone into another.
     """
 
     clients: frozenset[int]
@@ -54,26 +64,35 @@ class Attackers:
     strength: float
     classes: int
     seed: int
+    source: int | None = None
+    target: int | None = None
 
     def labels(self, clients: Sequence[int], sizes: Sequence[int], y: NDArray[Any]) -> NDArray[Any]:
         """Return the labels that clients train on, whose rows are joined in ``y`` [sum sizes]."""
         if self.kind != "label-flip" or self.clients.isdisjoint(clients):
             return y
         bad = np.repeat([client in self.clients for client in clients], sizes)
-        one_hot = y.ndim == 2 and y.shape[1] > 1
-        flipped = y[bad, ::-1] if one_hot else (self.classes - 1 - y[bad].astype(np.int64))
         y = y.copy()
-        y[bad] = flipped
+        y[bad] = self._flipped(y[bad])
+        return y
+
+    def _flipped(self, y: NDArray[Any]) -> NDArray[Any]:
+        one_hot = y.ndim == 2 and y.shape[1] > 1
+        if self.source is None or self.target is None:
+            return y[:, ::-1] if one_hot else self.classes - 1 - y.astype(np.int64)
+        if not one_hot:
+            return np.where(y == self.source, self.target, y)
+        y[y.argmax(axis=1) == self.source] = np.eye(y.shape[1], dtype=y.dtype)[self.target]
         return y
 
     def sent(self, update: Update, round: int) -> Update:
         """Return the update that a client sends in a round."""
-        if self.kind == "label-flip" or update.client not in self.clients:
+        if self.kind in AS_TRAINED or update.client not in self.clients:
             return update
         return replace(update, delta=self._delta(update, round).astype(update.delta.dtype))
 
     def _delta(self, update: Update, round: int) -> Vector:
-        if self.kind == "noise":
+        if self.kind in ("noise", "free-rider"):
             rng = stream(self.seed, NOISE, round, update.client)
             return self.strength * rng.normal(size=update.delta.size)
         return (-self.strength if self.kind == "sign-flip" else self.strength) * update.delta
@@ -107,8 +126,31 @@ def attackers(experiment: Experiment, clients: int, classes: int | None) -> Atta
             "attack.kind must be another than 'label-flip' where an example has no one class, "
             "as in a regression, got 'label-flip'"
         )
+    for name, label in (("source", plan.source), ("target", plan.target)):
+        if label is not None and label >= (classes or 0):
+            raise ValueError(
+                f"attack.{name} must be a class of the dataset, 0 to {(classes or 0) - 1}, "
+                f"got {label}"
+            )
     who = chosen(experiment, clients)
-    strength = STRENGTH.get(plan.kind, 0.0) if plan.strength is None else plan.strength
     if not who:
         return None
-    return Attackers(who, plan.kind, strength, classes or 0, experiment.seed)
+    strength = STRENGTH.get(plan.kind, 0.0) if plan.strength is None else plan.strength
+    seed = experiment.seed
+    return Attackers(who, plan.kind, strength, classes or 0, seed, plan.source, plan.target)
+
+
+def attacked(reducer: Reducer, experiment: Experiment, clients: int) -> Reducer:
+    """Return the reducer to which the experiment's attackers send, where they do so together.
+
+    Args:
+        reducer: of the strategy.
+        experiment: the experiment.
+        clients: how many there are.
+    """
+    kind = experiment.attack.kind
+    who = chosen(experiment, clients)
+    if kind not in COLLUDING or not who:
+        return reducer
+    given = experiment.attack.strength
+    return Colluding(reducer, who, kind, STRENGTH.get(kind) if given is None else given)

@@ -16,6 +16,7 @@ from simulation.engines.cohort import CohortPlan, train_cohort
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import Evaluations, Pending
 from simulation.population import behaviour
+from simulation.population.attackers import attacked
 from simulation.population.behaviour import Cast
 from simulation.records.rows import column_means, columns
 from simulation.rounds import beside, fairness
@@ -38,6 +39,7 @@ class FoldingDriver:
     ) -> None:
         self.strategy, self.engine, self.spec = strategy, engine, spec
         self.experiment, self.seed = experiment, experiment.seed
+        self._reducer = attacked(strategy.algorithm.reducer, experiment, len(engine.partition))
         self._state: State | None = None
         self._reports = Reports()
         self._coming: tuple[int, Callable[[], tuple[Cast, CohortPlan | None]] | None] = (0, None)
@@ -72,7 +74,7 @@ class FoldingDriver:
         else:
             partial, rows, lost, measured, replies = None, columns([]), (), {}, 0
         at = Round(round, population, self.seed)
-        reducer = during(bound(algorithm.reducer, shared), at, self._state)
+        reducer = during(bound(self._reducer, shared), at, self._state)
         with zero_weights(round, rows):
             mean = finish(reducer, partial, model.size)
         if mean is None:  # Everybody is late or away: the server keeps its model.

@@ -16,6 +16,7 @@ from simulation.flower.driver import MessagingDriver
 from simulation.flower.executor import ANSWERING, MessageExecutor
 from simulation.flower.grid import MessageGrid
 from simulation.listeners.listener import Listener
+from simulation.population.attackers import attacked
 from simulation.records import checkpoint
 from simulation.records.client_states import StateFolder
 from simulation.rounds.buffered import BufferedDriver
@@ -74,11 +75,12 @@ def setup_for(
     setup = Setup(experiment, threads=threads, given=given, grouped=grouped)
     if isinstance(strategy, Federated):
         algorithm = strategy.algorithm
-        setup = replace(setup, rule=algorithm.client, reducer=algorithm.reducer)
+        reducer = attacked(algorithm.reducer, experiment, experiment.clients)
+        setup = replace(setup, rule=algorithm.client, reducer=reducer)
     else:
         folds = engine.folds and their_strategies.needs_only_the_mean(strategy)
-        reducer = WeightedMean() if folds else None
-        setup = replace(setup, rule=their_strategies.client_rule(strategy), reducer=reducer)
+        mean = attacked(WeightedMean(), experiment, experiment.clients) if folds else None
+        setup = replace(setup, rule=their_strategies.client_rule(strategy), reducer=mean)
     if setup.keeps_state and engine.folds:
         folder = StateFolder(str(path.resolve() / "checkpoint" / checkpoint.CLIENTS))
         setup = replace(setup, shelf=folder)

@@ -136,6 +136,8 @@ SLOW = {"realism.stragglers": 0.5, "training.local_epochs": 2}
 LATE = {"cohort": 4, "realism.over_selection": 0.5, "realism.availability": 0.8}
 ON_DEMAND = {"kind": "on-demand", "examples_per_client": 40, "alpha": 0.3}
 WEIGHTED = {"training.class_weight": {0: 2.0, 3: 0.5}}
+ADAPTIVE = ("free-rider", "alie", "ipm", "min-max", "min-sum")
+ONE_CLASS = {"kind": "label-flip", "fraction": 0.4, "source": 0, "target": 6}
 FLWR = "flwr.serverapp.strategy"
 
 CASES: dict[str, Case] = {
@@ -159,8 +161,10 @@ CASES: dict[str, Case] = {
     "realism/late": Case(LATE),
     **{
         f"attack/{kind}": Case({"attack.kind": kind, "attack.fraction": 0.4})
-        for kind in ("label-flip", "sign-flip", "noise", "scale")
+        for kind in ("label-flip", "sign-flip", "noise", "scale", *ADAPTIVE)
     },
+    "attack/one-class": Case({"attack": ONE_CLASS}),
+    "attack/alie-median": Case({"attack": {"kind": "alie", "fraction": 0.4}, "strategy": "median"}),
     "partition/iid": Case({"partition": {"kind": "iid"}, "rounds": 1}),
     "partition/on-demand": Case({"partition": ON_DEMAND}),
     "partition/prior": Case({"partition": {**ON_DEMAND, "law": "prior"}}),
@@ -190,6 +194,7 @@ CASES |= {
     "ray/scaffold": on_ray("entry/scaffold", 2),
     "ray/fedper": on_ray("entry/fedper", 3),
     "ray/krum": on_ray("entry/krum", 2),
+    "ray/alie": on_ray("attack/alie", 3),
     "ray/dp-fedavg": on_ray("entry/dp-fedavg", 3),
     "ray/by-messages": on_ray("flower/by-messages", 2),
     "ray/local": on_ray("mode/local", 2),

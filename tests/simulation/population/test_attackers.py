@@ -40,6 +40,10 @@ def test_who_attacks_is_a_seeded_share_of_the_clients():
         ({"kind": "scale"}, lambda d: 10 * d),
         ({"kind": "scale", "strength": 0.5}, lambda d: 0.5 * d),
         ({"kind": "label-flip"}, lambda d: d),
+        ({"kind": "free-rider"}, lambda d: 0 * d),
+        # Those who send together do so where updates are folded.
+        ({"kind": "alie"}, lambda d: d),
+        ({"kind": "min-max"}, lambda d: d),
     ],
 )
 def test_what_attackers_send(attack, expected):
@@ -53,8 +57,9 @@ def test_what_attackers_send(attack, expected):
     np.testing.assert_array_equal(update(3).delta, honest.delta)
 
 
-def test_noise_is_normal_of_the_strength_and_new_each_round():
-    some = made(kind="noise", fraction=0.5, strength=2.0)
+@pytest.mark.parametrize("kind", ["noise", "free-rider"])
+def test_noise_is_normal_of_the_strength_and_new_each_round(kind):
+    some = made(kind=kind, fraction=0.5, strength=2.0)
     first, second = sorted(some.clients)[:2]
     draws = [some.sent(update(c), r).delta for c, r in ((first, 1), (first, 2), (second, 1))]
     np.testing.assert_array_equal(some.sent(update(first, seed=9), 1).delta, draws[0])
@@ -75,13 +80,48 @@ def test_labels_are_flipped_for_attackers_only():
     assert made(kind="noise", fraction=0.5).labels([bad], [5], y) is y
 
 
+def test_one_class_is_flipped_to_another():
+    some = made(kind="label-flip", fraction=0.5, source=9, target=2)
+    bad, good = min(some.clients), min(set(range(50)) - some.clients)
+    y = np.array([9, 2, 9, 4, 9], np.int64)
+    flipped = some.labels([bad, good], [3, 2], y)
+    assert flipped.tolist() == [2, 2, 2, 4, 9] and flipped.dtype == y.dtype
+    rows = np.eye(10, dtype=np.float32)[y]
+    flipped = some.labels([bad, good], [3, 2], rows)
+    assert flipped.argmax(axis=1).tolist() == [2, 2, 2, 4, 9] and (flipped.sum(axis=1) == 1).all()
+    assert rows.argmax(axis=1).tolist() == y.tolist()
+
+
+@pytest.mark.parametrize(("name", "options"), [("source", (10, 1)), ("target", (1, 10))])
+def test_classes_must_be_those_of_the_dataset(name, options):
+    with pytest.raises(ValueError) as caught:
+        made(kind="label-flip", source=options[0], target=options[1])
+    assert str(caught.value) == f"attack.{name} must be a class of the dataset, 0 to 9, got 10"
+
+
 @pytest.mark.parametrize(
     ("attack", "text"),
     [
         (
             "sign-flipp",
-            "attack.kind must be one of label-flip, sign-flip, noise, scale, got 'sign-flipp'; "
-            "did you mean 'sign-flip'?",
+            "attack.kind must be one of label-flip, sign-flip, noise, scale, free-rider, alie, "
+            "ipm, min-max, min-sum, got 'sign-flipp'; did you mean 'sign-flip'?",
+        ),
+        (
+            {"kind": "min-max", "strength": 2.0},
+            "attack.strength must be left out for 'min-max', got 2.0",
+        ),
+        (
+            {"kind": "noise", "source": 1},
+            "attack.source must be left out for 'noise', got 1",
+        ),
+        (
+            {"kind": "label-flip", "source": 1},
+            "attack.target must be given where one class is flipped to another, got none",
+        ),
+        (
+            {"kind": "label-flip", "source": 1, "target": 1},
+            "attack.target must be another class than source, got 1",
         ),
         ({"fraction": 0.1}, "attack.kind must be given where attack has options, got none"),
         ({"kind": "noise", "fraction": 0.0}, "attack.fraction must be > 0, got 0.0"),
@@ -121,7 +161,7 @@ BASE = {
 }
 
 
-@pytest.mark.parametrize("kind", ["label-flip", "sign-flip", "noise", "scale"])
+@pytest.mark.parametrize("kind", ["label-flip", "sign-flip", "noise", "scale", "free-rider"])
 def test_an_attacked_run_differs_and_gives_the_same_by_messages(kind, tmp_path):
     attacked = parse(BASE | {"attack": {"kind": kind, "fraction": 0.5}, "rounds": 1})
     clean = simulate(parse(BASE | {"rounds": 1}), out=tmp_path / "clean")
