@@ -74,6 +74,12 @@ ATTACKS = {
         "sum up to no more than those of an honest one (min-sum{})",
         ("shejwalkar",),
     ),
+    "backdoor": (
+        "stamp a pattern of pixels on a part of their pictures, which they label as one class, "
+        "and boost their update by the strength{}; the attack success rate is the share of the "
+        "test pictures of other classes that the pattern turns into that class",
+        ("badnets", "bagdasaryan"),
+    ),
 }
 """What attackers do, and the sources."""
 

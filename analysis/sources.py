@@ -216,6 +216,24 @@ BIBTEX = {
         booktitle="AAAI Conference on Artificial Intelligence",
         eprint="1811.03761",
     ),
+    "badnets": _entry(
+        "misc",
+        "gu2017badnets",
+        "Gu, Tianyu and Dolan-Gavitt, Brendan and Garg, Siddharth",
+        "{BadNets}: Identifying Vulnerabilities in the Machine Learning Model Supply Chain",
+        2017,
+        eprint="1708.06733",
+    ),
+    "bagdasaryan": _entry(
+        "inproceedings",
+        "bagdasaryan2020how",
+        "Bagdasaryan, Eugene and Veit, Andreas and Hua, Yiqing and Estrin, Deborah and "
+        "Shmatikov, Vitaly",
+        "How To Backdoor Federated Learning",
+        2020,
+        booktitle="Artificial Intelligence and Statistics (AISTATS)",
+        eprint="1807.00459",
+    ),
     "tolpegin": _entry(
         "inproceedings",
         "tolpegin2020data",

@@ -101,7 +101,10 @@ ABOUT = {
     "attack.fraction": "part of the registered clients that attacks",
     "attack.strength": "of the attack; each kind has its own default",
     "attack.source": "`label-flip`: the class whose labels are flipped; all of them by default",
-    "attack.target": "`label-flip`: the class that they become",
+    "attack.target": "`label-flip`: the class that they become; `backdoor`: what the pattern "
+    "stands for, by default class 0",
+    "attack.poisoned": "`backdoor`: part of an attacker's pictures that has the pattern; 0.5 by "
+    "default",
     "resources.backend": "what computes: `auto` is JAX where workers have a GPU that it can use, "
     "else [TensorFlow](gpus.md)",
     "resources.lanes": "clients that a worker of JAX [trains side by side](gpus.md#lanes); as many "

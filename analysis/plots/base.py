@@ -21,6 +21,7 @@ from analysis.text import ALPHA, EPSILON, TO, span, typeset, words
 NAMES = {
     "server_accuracy": "Test accuracy",
     "server_loss": "Test loss",
+    "server_attack_success": "Attack success rate",
     "client_accuracy": "Client accuracy",
     "client_loss": "Client loss",
     "train_accuracy": "Training accuracy",

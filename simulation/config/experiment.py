@@ -64,7 +64,7 @@ OMIT_KEYS_IF_DEFAULT = {
     "training": ("class_weight", "decay", "local_steps"),
     "partition": ("law",),
     "evaluation": ("personal", "all_clients", "metrics"),
-    "attack": ("source", "target"),
+    "attack": ("source", "target", "poisoned"),
     "data": ("label_type", "weight", "encode", "scale"),
 }
 """Keys of tables that came later still: they count only where they differ from the default."""

@@ -255,6 +255,17 @@ class EvaluateTest(Call):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluateBackdoor(EvaluateTest):
+    """Measure how often a backdoor's pattern works, on rows of the test set of other classes."""
+
+    name: ClassVar[str] = "evaluate_backdoor"
+
+    @override
+    def run(self, executor: Executor, *inputs: Any) -> Measured:
+        return executor.evaluate_backdoor(self.start, self.stop, self.model)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateTestOwn(Call):
     """Measure clients' own models on the whole test set."""
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
-from simulation.engines.calls import EvaluateClients, EvaluateTest, EvaluateTestOwn, MetricResults
+from simulation.engines.calls import (
+    EvaluateBackdoor,
+    EvaluateClients,
+    EvaluateTest,
+    EvaluateTestOwn,
+    MetricResults,
+)
 from simulation.engines.engine import Engine
 from simulation.engines.policy import POLICY
+from simulation.population.attackers import backdoor
+from simulation.population.backdoor import victims
 from simulation.records.rows import Rows, column_means, join, take_states
 from simulation.training.measured import Measured
 from strategies.client_rule import ClientRule
@@ -31,6 +40,10 @@ class Pending:
     def result(self) -> Any:
         """Wait, and return what was measured."""
         return self.collect()
+
+
+SUCCESS = "attack_success"
+"""Name of a backdoor's attack success rate."""
 
 
 class Evaluations:
@@ -54,29 +67,44 @@ class Evaluations:
         return {f"{prefix}{name}": value for name, value in values.items()}
 
     def on_test(self, model: Vector) -> Pending:
-        """Start measuring a model on the server's test set: its metrics by name."""
+        """Start measuring a model on the server's test set: its metrics by name.
+
+        With a backdoor also how often its pattern works, ``attack_success``.
+        """
+        handle, total = self.engine.share(model), len(self.engine.data.y_test)
+        tickets = self._pieces(EvaluateTest, handle, total)
+        patterns = self._pieces(EvaluateBackdoor, handle, self._stamped)
+
+        def collect() -> Metrics:
+            found: list[Measured] = [self.engine.result(t) for t in tickets]
+            loss = sum(float(f.loss[0]) for f in found)
+            states = np.stack([f.states[0] for f in found]).sum(axis=0, dtype=np.float64)
+            own = self._results(states) if len(states) else {}
+            success = {}
+            if patterns:
+                success[SUCCESS] = _accuracy([self.engine.result(t) for t in patterns])
+            return {"loss": loss / total, "accuracy": _accuracy(found), **own, **success}
+
+        return Pending(collect)
+
+    @cached_property
+    def _stamped(self) -> int:
+        """How many test pictures a backdoor's pattern is tried on; 0 without a backdoor."""
         engine = self.engine
-        handle, total = engine.share(model), len(engine.data.y_test)
+        plan = backdoor(engine.setup.experiment, len(engine.partition), engine.data)
+        return 0 if plan is None else len(victims(engine.data.y_test, plan.target))
+
+    def _pieces(self, call: type[EvaluateTest], model: Any, total: int) -> list[Any]:
+        """Queue the evaluation of so many rows."""
+        engine = self.engine
         batch = engine.setup.experiment.evaluation.batch_size
         # Whole batches, as in one evaluation of all.
         piece = max(1, POLICY.test_rows // batch) * batch
-        tickets = [
-            engine.submit(EvaluateTest(start=i, stop=end, model=handle, examples=end - i))
+        return [
+            engine.submit(call(start=i, stop=end, model=model, examples=end - i))
             for i in range(0, total, piece)
             if (end := min(i + piece, total))
         ]
-
-        def collect() -> Metrics:
-            found: list[Measured] = [engine.result(t) for t in tickets]
-            loss = sum(float(f.loss[0]) for f in found)
-            right = sum(float(f.right[0]) for f in found)
-            count = sum(float(f.count[0]) for f in found)
-            states = np.stack([f.states[0] for f in found]).sum(axis=0, dtype=np.float64)
-            accuracy = right / count if count and not np.isnan(right) else None
-            own = self._results(states) if len(states) else {}
-            return {"loss": loss / total, "accuracy": accuracy, **own}
-
-        return Pending(collect)
 
     def on_test_own(self, model: Vector) -> Pending:
         """Start measuring every client's own model on the server's test set: their mean."""
@@ -138,6 +166,12 @@ class Evaluations:
                 examples=int(engine.partition.validation_sizes[part].sum()),
             )
         )
+
+
+def _accuracy(found: Sequence[Measured]) -> float | None:
+    right = sum(float(f.right[0]) for f in found)
+    count = sum(float(f.count[0]) for f in found)
+    return right / count if count and not np.isnan(right) else None
 
 
 NOT_TESTED: Metrics = {"loss": None, "accuracy": None}

@@ -9,8 +9,10 @@ others do and sends, in place of its delta::
     scale        s * delta
     free-rider   s * N(0, 1) in every entry, with s = 0 the model as it was received
 
-Attackers that send one update together are in :mod:`simulation.population.collusion`. Moving
-statistics are sent like any weight; extras that a client rule uploads stay honest.
+Attackers that send one update together are in :mod:`simulation.population.collusion`, those that
+train on pictures with a pattern (``backdoor``, sent as ``s * delta``) in
+:mod:`simulation.population.backdoor`. Moving statistics are sent like any weight; extras that a
+client rule uploads stay honest.
 
 Source: label flipping, Fang et al. (2020), arXiv 1911.11815, of one class to another, Tolpegin et
 al. (2020), arXiv 2007.08432; noise, Blanchard et al. (2017), arXiv 1703.02757; sign flipping, Li et
@@ -29,6 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
+from simulation.datasets.dataset import Dataset
+from simulation.population.backdoor import SHARE, Backdoor, white
 from simulation.population.collusion import COLLUDING, Colluding
 from strategies.checks import part_of
 from strategies.protocols import Reducer
@@ -39,7 +43,9 @@ from strategies.updates import Update
 ATTACKERS, NOISE = 0x4174, 0x416E
 """Purposes of the random streams: who attacks, and the noise that an attacker sends."""
 
-STRENGTH = {"sign-flip": 1.0, "noise": 1.0, "scale": 10.0, "free-rider": 0.0, "ipm": 0.5}
+STRENGTH = {
+    "sign-flip": 1.0, "noise": 1.0, "scale": 10.0, "free-rider": 0.0, "ipm": 0.5, "backdoor": 1.0,
+}  # fmt: skip
 """The strength of each attack unless it is given; that of ``alie`` then goes by who takes part."""
 
 AS_TRAINED = ("label-flip", *COLLUDING)
@@ -121,10 +127,10 @@ def attackers(experiment: Experiment, clients: int, classes: int | None) -> Atta
     plan = experiment.attack
     if plan.kind is None or experiment.mode != "federated":
         return None
-    if plan.kind == "label-flip" and classes is None:
+    if plan.kind in ("label-flip", "backdoor") and classes is None:
         raise ValueError(
-            "attack.kind must be another than 'label-flip' where an example has no one class, "
-            "as in a regression, got 'label-flip'"
+            f"attack.kind must be another than {plan.kind!r} where an example has no one class, "
+            f"as in a regression, got {plan.kind!r}"
         )
     for name, label in (("source", plan.source), ("target", plan.target)):
         if label is not None and label >= (classes or 0):
@@ -138,6 +144,25 @@ def attackers(experiment: Experiment, clients: int, classes: int | None) -> Atta
     strength = STRENGTH.get(plan.kind, 0.0) if plan.strength is None else plan.strength
     seed = experiment.seed
     return Attackers(who, plan.kind, strength, classes or 0, seed, plan.source, plan.target)
+
+
+def backdoor(experiment: Experiment, clients: int, data: Dataset) -> Backdoor | None:
+    """Return what attackers do to their pictures; None where they do nothing.
+
+    Args:
+        experiment: the experiment.
+        clients: how many there are.
+        data: the examples.
+
+    Raises:
+        ValueError: where examples are no pictures.
+    """
+    plan = experiment.attack
+    if plan.kind != "backdoor" or experiment.mode != "federated":
+        return None
+    value, who = white(data), chosen(experiment, clients)
+    share = SHARE if plan.poisoned is None else plan.poisoned
+    return Backdoor(who, plan.target or 0, share, value, experiment.seed)
 
 
 def attacked(reducer: Reducer, experiment: Experiment, clients: int) -> Reducer:

@@ -14,7 +14,7 @@ from simulation.config.sections import Data
 from simulation.datasets import registry, targets
 from simulation.datasets.dataset import Dataset
 from simulation.population import partition
-from simulation.population.attackers import attackers
+from simulation.population.attackers import attackers, backdoor
 from simulation.population.partition import AnyPartition
 
 
@@ -63,6 +63,7 @@ def _prepare(experiment: Experiment, load: Load) -> tuple[Dataset, AnyPartition]
     check_targets(experiment, data)
     plan, labels = experiment.partition, data.labels
     attackers(experiment, experiment.clients, None if labels is None else data.classes)
+    backdoor(experiment, experiment.clients, data)
     parts = partition.make(
         plan.kind,
         data.y_train if labels is None else labels,

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.given import admit
+from simulation.datasets import inputs
 from simulation.datasets.dataset import Dataset
 from simulation.population import behaviour
-from simulation.population.attackers import attackers
+from simulation.population.attackers import attackers, backdoor
+from simulation.population.backdoor import victims
 from simulation.population.partition import AnyPartition
 from simulation.records.client_states import Handle, StateError
 from simulation.records.rows import Row, Rows, columns, join
@@ -59,6 +61,7 @@ class Executor:
         classes = None if data.labels is None else data.classes
         self.attackers = attackers(setup.experiment, len(partition), classes)
         self.encoder = encoder_of(setup.experiment, self.trainer.spec)
+        self.backdoor = backdoor(setup.experiment, len(partition), data)
         # Where deltas are only ever summed up, they need not be written.
         read = (self.layout.local, self.attackers, self.encoder)
         self.lazy_delta = self._only_sums(setup.reducer) and all(one is None for one in read)
@@ -208,7 +211,7 @@ class Executor:
             clients,
             sizes,
             inputs.round,
-            Examples(self.data.x_train, y, weights, at),
+            self._examples(clients, sizes, Examples(self.data.x_train, y, weights, at)),
             Asked(
                 epochs=work.epochs,
                 count=work.count,
@@ -232,6 +235,18 @@ class Executor:
             self.encoder.sent(one, inputs.round, error)
             for one, error in zip(done, kept, strict=True)
         ]
+
+    def _examples(
+        self, clients: Sequence[int], sizes: Sequence[int], examples: Examples
+    ) -> Examples:
+        """Return what clients train on: with a backdoor every client's own copies of its rows.
+
+        All clients' are copied then, so that all train in the same way whoever is beside them.
+        """
+        if self.backdoor is None:
+            return examples
+        x: Any = examples.x
+        return Examples(*self.backdoor.poisoned(clients, sizes, x, examples.y), examples.weights)
 
     def _rate(self, trainer: Trainer, inputs: RoundInputs) -> float | None:
         """Return the clients' learning rate: as the strategy says, else as it is in this round."""
@@ -305,6 +320,25 @@ class Executor:
         return self.trainer.evaluate(
             model, self.data.x_test, self.data.y_test, at, None, batch,
             self.data.sample_weight_test,
+        )  # fmt: skip
+
+    def evaluate_backdoor(self, start: int, stop: int, model: Vector) -> Measured:
+        """Return how rows of the test set with the pattern do as examples of the target class.
+
+        Args:
+            start: the first place among the rows of other classes.
+            stop: behind the last one.
+            model: weights [P].
+        """
+        assert self.backdoor is not None
+        rows = victims(self.data.y_test, self.backdoor.target)[start:stop]
+        x: Any = inputs.rows(self.data.x_test, rows)
+        y = self.backdoor.as_target(self.data.y_test[rows])
+        weights = self.data.sample_weight_test
+        batch = self.setup.experiment.evaluation.batch_size
+        return self.trainer.evaluate(
+            model, self.backdoor.stamped(x), y, np.arange(len(rows)), None, batch,
+            None if weights is None else weights[rows],
         )  # fmt: skip
 
     def evaluate_test_own(self, model: Vector, states: Sequence[Handle | None]) -> dict[str, float]:

@@ -163,6 +163,7 @@ CASES: dict[str, Case] = {
         f"attack/{kind}": Case({"attack.kind": kind, "attack.fraction": 0.4})
         for kind in ("label-flip", "sign-flip", "noise", "scale", *ADAPTIVE)
     },
+    "attack/backdoor": Case({"attack": {"kind": "backdoor", "fraction": 0.4, "target": 3}}),
     "attack/one-class": Case({"attack": ONE_CLASS}),
     "attack/alie-median": Case({"attack": {"kind": "alie", "fraction": 0.4}, "strategy": "median"}),
     "partition/iid": Case({"partition": {"kind": "iid"}, "rounds": 1}),

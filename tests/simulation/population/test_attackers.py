@@ -40,6 +40,8 @@ def test_who_attacks_is_a_seeded_share_of_the_clients():
         ({"kind": "scale"}, lambda d: 10 * d),
         ({"kind": "scale", "strength": 0.5}, lambda d: 0.5 * d),
         ({"kind": "label-flip"}, lambda d: d),
+        ({"kind": "backdoor"}, lambda d: d),
+        ({"kind": "backdoor", "strength": 5.0}, lambda d: 5 * d),
         ({"kind": "free-rider"}, lambda d: 0 * d),
         # Those who send together do so where updates are folded.
         ({"kind": "alie"}, lambda d: d),
@@ -105,7 +107,7 @@ def test_classes_must_be_those_of_the_dataset(name, options):
         (
             "sign-flipp",
             "attack.kind must be one of label-flip, sign-flip, noise, scale, free-rider, alie, "
-            "ipm, min-max, min-sum, got 'sign-flipp'; did you mean 'sign-flip'?",
+            "ipm, min-max, min-sum, backdoor, got 'sign-flipp'; did you mean 'sign-flip'?",
         ),
         (
             {"kind": "min-max", "strength": 2.0},
@@ -115,6 +117,11 @@ def test_classes_must_be_those_of_the_dataset(name, options):
             {"kind": "noise", "source": 1},
             "attack.source must be left out for 'noise', got 1",
         ),
+        (
+            {"kind": "alie", "poisoned": 0.5},
+            "attack.poisoned must be left out for 'alie', got 0.5",
+        ),
+        ({"kind": "backdoor", "poisoned": 0.0}, "attack.poisoned must be > 0, got 0.0"),
         (
             {"kind": "label-flip", "source": 1},
             "attack.target must be given where one class is flipped to another, got none",
