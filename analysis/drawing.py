@@ -314,6 +314,27 @@ def heatmaps(runs: Runs, options: Options) -> Axes | list[Axes]:
     return plots.panels(frames, plot, width=options.page, note=note, share="")
 
 
+ATTACK = ("attack.kind", "attack.fraction")
+"""What tells attacked runs from others, in which the fraction is 0."""
+
+
+def under_attacks(runs: Runs) -> bool:
+    """Tell whether several strategies were measured under several attacks, in one setting."""
+    if not is_measured(runs) or "attack.kind" not in runs.table:
+        return False
+    table = runs.table[runs.table["mode"] == "federated"]
+    attacked = table[table["attack.kind"].notna()]
+    several = attacked["attack.kind"].nunique() > 1 and table["label"].nunique() > 1
+    alike = attacked["attack.fraction"].nunique() <= 1
+    return bool(several and alike) and len(runs.across(*ATTACK).settings) == 1
+
+
+def defences(runs: Runs, options: Options) -> Axes:
+    """Draw :func:`analysis.plots.defences`."""
+    rows = runs.rounds[runs.rounds["mode"] == "federated"]
+    return plots.defences(rows, metric=runs.metric, width=options.page)
+
+
 def round_time(runs: Runs, options: Options) -> Axes | list[Axes]:
     """Draw :func:`analysis.plots.round_time` against what was varied, or per strategy."""
     for column in ("workers", "clients"):

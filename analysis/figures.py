@@ -282,6 +282,13 @@ FIGURES: dict[str, Figure] = {
             "Final {metric} against the fraction of clients that attack.",
         ),
         Figure(
+            "defences",
+            "final accuracy of strategies under attacks",
+            drawing.under_attacks,
+            drawing.defences,
+            "Mean final {metric} of each strategy under each attack; the best on average on top.",
+        ),
+        Figure(
             "stragglers",
             "final accuracy against the fraction of stragglers",
             OVER_STRAGGLERS[0],

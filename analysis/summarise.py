@@ -26,7 +26,7 @@ BANDS = {
 DIVERGED = "diverged"
 """The status of a run that ended because its model or its loss was no longer finite."""
 
-LOWER_IS_BETTER = ("loss", "seconds", "bytes", "error", "mae", "mse")
+LOWER_IS_BETTER = ("loss", "seconds", "bytes", "error", "mae", "mse", "attack_success")
 
 
 def is_lower_better(metric: str) -> bool:

@@ -7,6 +7,7 @@
 from analysis.plots.clients import client_cdf, client_violin, worst_clients
 from analysis.plots.clock import gantt, staleness
 from analysis.plots.curves import comparison, curves
+from analysis.plots.defences import defences
 from analysis.plots.grid import panels
 from analysis.plots.labels import labels
 from analysis.plots.sweeps import heatmap, sweep
@@ -19,6 +20,7 @@ __all__ = [
     "client_violin",
     "comparison",
     "curves",
+    "defences",
     "gantt",
     "heatmap",
     "labels",

@@ -53,7 +53,7 @@ NAMES = {
 TIMES = ("seconds", "elapsed", "virtual_seconds", "busy", "busy_total")
 SIZES = ("bytes_total", "bytes_up", "bytes_down")
 ENERGIES = ("energy_joules",)
-SHARES = ("fraction", "_share", "stragglers", "dropout")
+SHARES = ("fraction", "_share", "_success", "stragglers", "dropout")
 
 
 OWN = "own"

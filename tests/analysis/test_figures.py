@@ -20,7 +20,7 @@ from analysis import FIGURES, PAPERS, draw, load, save
 from analysis.runs import Runs
 from tests.analysis.clocked import SCHEDULES, write_clocked
 
-NAMES = ("attack", "slow", "tuned", "clients", "clock")
+NAMES = ("attack", "defences", "slow", "tuned", "clients", "clock")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,10 @@ def folders(
                     root / f"slow/{label}{seed}{part}", label, seed=seed, rounds=4,
                     experiment={"realism": {"stragglers": part}},
                 )  # fmt: skip
+    for label in ("FedAvg", "Median", "Bucketing(byzantine=0.1, rule=trimmed-mean)"):
+        for kind in ("alie", "label-flip", "min-max", "sign-flip", None):
+            write(root / f"defences/{label}{kind}", label, rounds=2,
+                  experiment={"attack": {"kind": kind, "fraction": 0.2}})  # fmt: skip
     for rate in (0.01, 0.1):
         for mu in (0.01, 1.0):
             write(
@@ -210,7 +214,7 @@ def test_pdf_fonts_are_embedded_truetype_and_lines_are_vectors(
     family = b"DejaVu" if style in ("default", "slide") else b"STIX"
     assert all(family in font for font in fonts)
     # A heat map is an image by its nature, and so is the bar that explains its colours.
-    assert name in ("labels", "hyperparameters") or b"/Subtype /Image" not in data
+    assert name in ("labels", "hyperparameters", "defences") or b"/Subtype /Image" not in data
     assert float(re.search(rb"/MediaBox \[ 0 0 (\S+)", data)[1]) / 72 == pytest.approx(width)
     streams = b"".join(
         zlib.decompress(s)

@@ -226,6 +226,25 @@ def test_heatmap_cells_are_the_final_means(tmp_path, make_run) -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Client learning rate", "Mu")
 
 
+def test_cells_of_defences_are_the_final_means_with_the_best_strategy_on_top(tmp_path, make_run):
+    for label in ("FedAvg", "Median"):
+        for kind in (None, "sign-flip", "alie"):
+            for seed in (0, 1):
+                attack = {"attack": {"kind": kind, "fraction": 0.2}}
+                make_run(tmp_path / f"{label}{kind}{seed}", label, seed=seed, rounds=2,
+                         experiment=attack)  # fmt: skip
+    rounds = load(tmp_path).rounds
+    ax = plots.defences(rounds)
+    ends = summarise.last(rounds)
+    kinds = ends["attack.kind"].astype(object).fillna("no attack")
+    grid = ends.groupby([ends["label"].astype(str), kinds])["server_accuracy"].mean().unstack()
+    grid = grid.loc[grid.mean(axis=1).sort_values(ascending=False).index]
+    grid = grid[["no attack", "alie", "sign-flip"]]
+    np.testing.assert_allclose(ax.collections[0].get_array().reshape(2, 3), 100 * grid)
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(grid.index)
+    assert [text.get_text() for text in ax.get_xticklabels()] == list(grid.columns)
+
+
 def test_panels_share_scales_without_cutting_data(tmp_path, make_run) -> None:
     # the panel that is drawn last has the smallest values
     make_run(tmp_path / "a", clients=10, rounds=30)

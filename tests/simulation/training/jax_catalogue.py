@@ -40,6 +40,20 @@ def vectors() -> Any:
     return (x[:600], y[:600]), (x[600:], y[600:])
 
 
+def pictures() -> Any:
+    """Return the vectors as pictures of 4 x 3 pixels."""
+    return tuple((x.reshape(-1, 4, 3, 1), y) for x, y in vectors())
+
+
+def flat(shape: tuple[int, ...], classes: int) -> Any:
+    """Return a model of pictures."""
+    import keras
+
+    layers = keras.layers
+    parts = [keras.Input(shape), layers.Flatten(), layers.Dense(classes)]
+    return keras.Sequential(parts, name="flat")
+
+
 def normalised(shape: tuple[int, ...], classes: int) -> Any:
     """Return a model with layers to keep and with moving statistics."""
     import keras
@@ -95,6 +109,9 @@ CASES: dict[str, dict[str, Any]] = {
     "sign-flip-clipped": attack("sign-flip", strategy={"name": "norm-clipping", "norm": 0.2}),
     "noise-median": attack("noise", strategy="median"),
     "scale-krum": attack("scale", strategy="krum"),
+    "alie-rfa": attack("alie", strategy="rfa"),
+    "min-sum": attack("min-sum"),
+    "backdoor": attack("backdoor", dataset=f"{HERE}:pictures", model=f"{HERE}:flat"),
     "class-weight": {"training.class_weight": {0: 3.0, 3: 0.5}},
     "adam": {"training.optimizer": "adam", "training.learning_rate": 0.01},
     "personal": {"strategy": "fedper", "evaluation.personal": True},
@@ -105,6 +122,9 @@ TRAIN_AS_OTHERS = (
     "foolsgold", "signguard",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
+
+MEASURED = ("_loss", "_accuracy", "_success")
+"""How what is measured in a round is called."""
 
 QUICK = (
     *(name for name in ENTRIES if name not in TRAIN_AS_OTHERS),
@@ -120,7 +140,7 @@ def outcome(name: str, backend: str) -> dict[str, NDArray[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         found = simulate(Experiment(**BASE).replace(**CASES[name], **more), out=Path(folder) / "it")
     measured = [
-        [value for key, value in sorted(line.items()) if key.endswith(("_loss", "_accuracy"))]
+        [value for key, value in sorted(line.items()) if key.endswith(MEASURED)]
         for line in found.rounds
     ]
     counts = [line["clients"] for line in found.rounds[1:]]

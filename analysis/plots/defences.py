@@ -1,0 +1,77 @@
+"""A metric of every strategy under every attack: which defence withstands what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from analysis.plots.base import OWN, is_share, name_of, not_empty, wrapped
+from analysis.plots.sweeps import cell_size
+from analysis.style import points
+from analysis.summarise import check_columns, final, is_lower_better, last
+
+NOBODY = "no attack"
+"""The column of runs in which nobody attacks."""
+
+
+def defences(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    metric: str = "server_accuracy",
+    width: float = 6.75,
+    legend: bool = True,
+    **style: Any,
+) -> Axes:
+    """Draw the mean final metric of strategies (rows) under attacks (columns), the best on top.
+
+    Args:
+        frame: :attr:`analysis.Runs.rounds` of runs with several attacks.
+        ax: where to draw; a new figure without.
+        metric: the column whose last value counts.
+        width: of a new figure [in].
+        legend: whether to draw the colour bar.
+        style: further keywords of ``seaborn.heatmap``.
+    """
+    check_columns(frame, "run", "round", "label", metric, "attack.kind")
+    rows = frame.assign(**{"attack.kind": frame["attack.kind"].astype(object).fillna(NOBODY)})
+    rows["label"] = rows["label"].astype(str)
+    ends = last(rows, metric)
+    not_empty(ends.dropna(subset=metric), "defences", f"final values of {metric!r}")
+    means = final(rows, metric, ["label", "attack.kind"])
+    grid = means.pivot(index="label", columns="attack.kind", values="mean").astype(float)
+    grid = grid.loc[grid.mean(axis=1).sort_values(ascending=is_lower_better(metric)).index]
+    first = [NOBODY] if NOBODY in grid else []
+    grid = grid[first + [kind for kind in sorted(grid.columns) if kind != NOBODY]]
+    if ax is None:
+        size = plt.rcParams["font.size"] / 8
+        ax = plt.subplots(figsize=(width, (1.1 + 0.3 * len(grid)) * size))[1]
+        ax.set_label(OWN)
+    share = is_share(metric)
+    shown = (grid * 100 if share else grid).rename(index=wrapped)
+    sns.heatmap(
+        shown,
+        ax=ax,
+        **{
+            "cmap": "Blues_r" if is_lower_better(metric) else "Blues",
+            "annot": shown.size <= 150,
+            "fmt": ".0f" if share else ".3g",
+            "annot_kws": {"fontsize": cell_size(ax, shown.shape[1])},
+            "linewidths": points(0.5),
+            "cbar": legend,
+            "cbar_kws": {"label": f"Final {name_of(metric).lower()}{' (%)' if share else ''}"},
+            **style,
+        },
+    )
+    ax.set_xlabel("Attack")
+    ax.set_ylabel("")
+    ax.tick_params(axis="x", rotation=30)
+    for label in ax.get_xticklabels():
+        label.set_horizontalalignment("right")
+    ax.tick_params(axis="y", rotation=0)
+    ax.grid(visible=False)
+    return ax
