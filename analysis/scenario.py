@@ -74,6 +74,10 @@ ATTACKS = {
         "sum up to no more than those of an honest one (min-sum{})",
         ("shejwalkar",),
     ),
+    "fang": (
+        "send updates beyond all honest ones, against the direction of their mean{}",
+        ("fang",),
+    ),
     "backdoor": (
         "stamp a pattern of pixels on a part of their pictures, which they label as one class, "
         "and boost their update by the strength{}; the attack success rate is the share of the "

@@ -16,6 +16,8 @@ def stream(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((len(key), *key))))
 
 
-def round_stream(at: Round, purpose: int) -> np.random.Generator:
+def round_stream(at: Round, purpose: int, *key: int) -> np.random.Generator:
     """Return a round's random stream for a purpose; without a seed one that nobody can repeat."""
-    return np.random.default_rng() if at.seed is None else stream(at.seed, purpose, at.number)
+    if at.seed is None:
+        return np.random.default_rng()
+    return stream(at.seed, purpose, at.number, *key)

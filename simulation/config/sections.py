@@ -406,6 +406,7 @@ AttackKind = Literal[
     "ipm",
     "min-max",
     "min-sum",
+    "fang",
     "backdoor",
 ]
 """What attackers do."""
@@ -436,6 +437,8 @@ class Attack(Section):
             raise ValueError(
                 f"attack.strength must be left out for {self.kind!r}, got {self.strength!r}"
             )
+        if self.kind == "fang" and self.strength is not None and self.strength < 1:
+            raise ValueError(f"attack.strength must be >= 1 for 'fang', got {self.strength!r}")
         uses = {"source": ("label-flip",), "target": ("label-flip", "backdoor")}
         for name, kinds in {**uses, "poisoned": ("backdoor",)}.items():
             value = getattr(self, name)

@@ -13,6 +13,8 @@ from simulation.flower.codec import arrays_of, to_arrays, to_vector
 from simulation.population.attackers import attacked
 from simulation.population.collusion import Colluding
 from strategies import WeightedMean
+from strategies.protocols import Round
+from strategies.reducing import during
 from strategies.spec import Spec, Vector
 from strategies.updates import Update
 
@@ -24,18 +26,18 @@ def client_of(reply: Message) -> int:
 
 
 def collude(
-    replies: Sequence[Message], experiment: Experiment, clients: int, model: Vector, spec: Spec
+    replies: Sequence[Message], experiment: Experiment, at: Round, model: Vector, spec: Spec
 ) -> None:
     """Put what attackers send together into their replies, which is made of the others'.
 
     Args:
         replies: of a round; those of attackers are changed.
         experiment: the experiment.
-        clients: how many there are.
+        at: the round.
         model: what they were sent [P].
         spec: its layout.
     """
-    reducer = attacked(WeightedMean("uniform"), experiment, clients)
+    reducer: Any = during(attacked(WeightedMean("uniform"), experiment, at.population), at, {})
     if not isinstance(reducer, Colluding):
         return
     theirs = [reply for reply in replies if client_of(reply) in reducer.attackers]
@@ -46,8 +48,9 @@ def collude(
         delta = to_vector(spec, arrays_of(reply.content)) - model
         seen = reducer.fold(seen, Update(client_of(reply), 1, delta))
     assert seen is not None
-    sent = (model + reducer.sent(seen)).astype(np.float32)
+    sent = {update.client: update.delta for update in reducer.theirs(seen)}
     for reply in theirs:
         records = reply.content.array_records
         name = "arrays" if "arrays" in records else next(iter(records))
-        reply.content[name] = to_arrays(spec, sent)
+        after = (model + sent[client_of(reply)]).astype(np.float32)
+        reply.content[name] = to_arrays(spec, after)

@@ -36,8 +36,8 @@ from simulation.worker.faults import Lost, check_losses
 from strategies import Federated
 from strategies.client_rule import ClientRule
 from strategies.personal import local_entries
-from strategies.protocols import State
-from strategies.reducing import bound
+from strategies.protocols import Round, State
+from strategies.reducing import bound, during
 from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
 
@@ -128,7 +128,7 @@ class MessagingDriver:
                     message.content = client_config.slowed(message.content, part)
             answers = list(self.grid.send_and_receive(sent))
             replies, failed = usable(round, sent, answers, self.spec)
-            collude(replies, self.experiment, self.experiment.clients, model, self.spec)
+            collude(replies, self.experiment, self._at(round), model, self.spec)
             rows, lost = _rows(replies, *TRAINED), tuple(failed)
             up = sum(bytes_of(m) - self._staying for m in replies)
         check_losses(
@@ -218,7 +218,8 @@ class MessagingDriver:
         if total is None:
             return [], rows, lost
         with zero_weights(round, rows):
-            mean = bound(engine.setup.reducer, shared).finish(total)
+            reducer = during(bound(engine.setup.reducer, shared), self._at(round), {})
+            mean = reducer.finish(total)
         self._drift = {k: v for k, v in mean.metrics.items() if k == DRIFT} | measured
         arrays = to_arrays(self.spec, (model + mean.delta).astype(np.float32))
         metrics: dict[str, float] = {their_strategies.WEIGHT: int(mean.weight)}
@@ -229,6 +230,9 @@ class MessagingDriver:
         }
         reply = their_strategies.mean_reply(sent[0], arrays, MetricRecord(metrics))
         return [reply], rows, lost
+
+    def _at(self, round: int) -> Round:
+        return Round(round, self.experiment.clients, self.experiment.seed)
 
     def _absent(self, round: int, asked: Sequence[int]) -> dict[int, str]:
         """Return the clients among those asked that the simulated world keeps silent."""

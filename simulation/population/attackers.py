@@ -45,6 +45,7 @@ ATTACKERS, NOISE = 0x4174, 0x416E
 
 STRENGTH = {
     "sign-flip": 1.0, "noise": 1.0, "scale": 10.0, "free-rider": 0.0, "ipm": 0.5, "backdoor": 1.0,
+    "fang": 2.0,
 }  # fmt: skip
 """The strength of each attack unless it is given; that of ``alie`` then goes by who takes part."""
 

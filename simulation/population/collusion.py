@@ -1,4 +1,4 @@
-"""Clients that attack together: all send one update, made of what the honest ones of a round send.
+"""Clients that attack together: they send what they make of the honest updates of a round.
 
 With m the mean and s the deviation of the honest updates x_i, coordinate by coordinate::
 
@@ -6,18 +6,22 @@ With m the mean and s the deviation of the honest updates x_i, coordinate by coo
     ipm        -e m
     min-max    m - g s,  the largest g with max_i ||m - g s - x_i|| <= max_ij ||x_i - x_j||
     min-sum    m - g s,  the largest g with sum_i ||m - g s - x_i||^2 <= max_i sum_j ||x_i - x_j||^2
+    fang       between min_i x_i and b times as low where m > 0, else between max_i x_i and b times
+               as high, each attacker at random; of an end on the other side of 0 it is 1 / b times
 
-n clients take part, a of them attackers; supporters are at least 1. Attackers know the honest
-updates of their round; where nobody is honest they send 0.
+n clients take part, a of them attackers; supporters are at least 1. All but those of ``fang`` send
+one and the same update. Attackers know the honest updates of their round; where nobody is honest
+they send 0.
 
 Source: ALIE, Baruch et al. (2019), arXiv 1902.06156, Algorithm 3 (whose attackers know their own
 updates alone); IPM, Xie et al. (2020), arXiv 1903.03936; min-max and min-sum, Shejwalkar and
-Houmansadr (2021), NDSS, with the deviation as their direction.
+Houmansadr (2021), NDSS, with the deviation as their direction; Fang et al. (2020), arXiv
+1911.11815, section 4.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from math import sqrt
@@ -29,18 +33,22 @@ import numpy as np
 from strategies.algorithm import Algorithm
 from strategies.geometry import by_columns, squared_distances
 from strategies.optional_protocols import refusal
-from strategies.protocols import Reducer
+from strategies.protocols import Reducer, Round, State
+from strategies.random_streams import round_stream
 from strategies.reducing import bound, finish, fold_all, merge_all
 from strategies.spec import Vector
 from strategies.stacked import squared_norm
 from strategies.sums import add_scaled
 from strategies.updates import Mean, Update
 
-COLLUDING = ("alie", "ipm", "min-max", "min-sum")
+COLLUDING = ("alie", "ipm", "min-max", "min-sum", "fang")
 """Attacks of clients that know what the honest ones of a round send."""
 
 SEE_ALL = ("min-max", "min-sum")
 """Of these, the attacks that need every honest update, and not their moments alone."""
+
+BEYOND = 0x4661
+"""Purpose of the random stream from which attackers of ``fang`` draw."""
 
 
 @dataclass
@@ -54,6 +62,8 @@ class Seen:
         count: how many honest updates there are.
         total: their sum, float64 [P]; None while there is none.
         squares: the sum of their squares, float64 [P].
+        lowest: of each coordinate, float32 [P]; None where nobody asks for it.
+        highest: of each coordinate, float32 [P].
         clients: their numbers, where every update is needed.
         deltas: the updates [P] of these clients.
     """
@@ -64,6 +74,8 @@ class Seen:
     count: int = 0
     total: Vector | None = None
     squares: Vector | None = None
+    lowest: Vector | None = None
+    highest: Vector | None = None
     clients: list[int] = field(default_factory=list)
     deltas: list[Vector] = field(default_factory=list)
 
@@ -78,13 +90,15 @@ class Colluding:
         reducer: folds what honest clients and attackers send.
         attackers: numbers of the clients that attack.
         kind: one of :data:`COLLUDING`.
-        strength: z of ``alie`` (None: as above), e of ``ipm``.
+        strength: z of ``alie`` (None: as above), e of ``ipm``, b of ``fang``.
+        now: the round, given by :meth:`during`.
     """
 
     reducer: Reducer
     attackers: frozenset[int] = field(repr=False)
     kind: str = "alie"
     strength: float | None = None
+    now: Round = field(default=Round(0, 0), repr=False, compare=False)
 
     def refuse(self, algorithm: Algorithm) -> str | None:
         """Refuse what the reducer behind refuses."""
@@ -93,6 +107,10 @@ class Colluding:
     def at(self, shared: Mapping[str, Any]) -> Colluding:
         """Return the reducer of a round."""
         return replace(self, reducer=bound(self.reducer, shared))
+
+    def during(self, now: Round, state: State) -> Colluding:
+        """Return the reducer that finishes a round."""
+        return replace(self, now=now)
 
     def lift(self, update: Update) -> Seen:
         """Return one client's partial."""
@@ -128,6 +146,9 @@ class Colluding:
         for update in honest:
             add_scaled(seen.total, [update.delta], [1.0])
             seen.squares += np.square(update.delta, dtype=np.float64)
+            if self.kind == "fang":
+                seen.lowest = _either(np.minimum, seen.lowest, update.delta)
+                seen.highest = _either(np.maximum, seen.highest, update.delta)
 
     def merge(self, a: Seen, b: Seen) -> Seen:
         """Return what is known of both groups, in arrays of its own."""
@@ -150,8 +171,10 @@ class Colluding:
             a.colluders + b.colluders,
             a.size,
             a.count + b.count,
-            _sum(a.total, b.total),
-            _sum(a.squares, b.squares),
+            _either(np.add, a.total, b.total),
+            _either(np.add, a.squares, b.squares),
+            _either(np.minimum, a.lowest, b.lowest),
+            _either(np.maximum, a.highest, b.highest),
             a.clients + b.clients,
             a.deltas + b.deltas,
         )
@@ -160,17 +183,37 @@ class Colluding:
         """Let the attackers send their update, and return the mean of all."""
         if not partial.colluders:
             return self.reducer.finish(partial.honest)
-        delta = self.sent(partial).astype(np.float32)
-        ordered = sorted(partial.colluders, key=lambda update: update.client)
-        theirs = fold_all(self.reducer, None, [replace(u, delta=delta) for u in ordered])
+        theirs = fold_all(self.reducer, None, self.theirs(partial))
         return self.reducer.finish(merge_all(self.reducer, (partial.honest, theirs)))
 
     def nobody(self, size: int) -> Mean | None:
         """Return the mean of an empty cohort."""
         return finish(self.reducer, None, size)
 
+    def theirs(self, seen: Seen) -> list[Update]:
+        """Return the updates that attackers send, in the order of their numbers."""
+        ordered = sorted(seen.colluders, key=lambda update: update.client)
+        if self.kind == "fang" and seen.count:
+            deltas = [self._beyond(seen, update.client) for update in ordered]
+        else:
+            deltas = [self.sent(seen)] * len(ordered)
+        pairs = zip(ordered, deltas, strict=True)
+        return [replace(update, delta=delta.astype(np.float32)) for update, delta in pairs]
+
+    def _beyond(self, seen: Seen, client: int) -> Vector:
+        """Return what an attacker of ``fang`` sends: beyond all others, against their mean."""
+        assert seen.total is not None
+        assert seen.lowest is not None
+        assert seen.highest is not None
+        upwards, factor = seen.total > 0, float(self.strength or 1.0)
+        end = np.where(upwards, seen.lowest, seen.highest).astype(np.float64)
+        # Times b it is further out where it lies on the side that the attack goes to.
+        further = np.where((end < 0) == upwards, factor, 1 / factor)
+        draw = round_stream(self.now, BEYOND, client).uniform(size=seen.size)
+        return np.asarray(end * (1 + draw * (further - 1)))
+
     def sent(self, seen: Seen) -> Vector:
-        """Return the update that every attacker sends, float64 [P]."""
+        """Return the update that every attacker sends, where it is one, float64 [P]."""
         if not seen.count:
             return np.zeros(seen.size)
         if self.kind in SEE_ALL:
@@ -215,8 +258,9 @@ def supported(honest: int, attackers: int) -> float:
     return max(0.0, NormalDist().inv_cdf(share)) if share > 0 else 0.0
 
 
-def _sum(a: Vector | None, b: Vector | None) -> Vector | None:
+def _either(join: Callable[..., Vector], a: Vector | None, b: Vector | None) -> Vector | None:
+    """Return what two vectors are joined to, or a copy of the only one."""
     if a is None or b is None:
         one = b if a is None else a
         return None if one is None else one.copy()
-    return a + b
+    return join(a, b)

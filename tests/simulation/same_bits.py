@@ -136,7 +136,7 @@ SLOW = {"realism.stragglers": 0.5, "training.local_epochs": 2}
 LATE = {"cohort": 4, "realism.over_selection": 0.5, "realism.availability": 0.8}
 ON_DEMAND = {"kind": "on-demand", "examples_per_client": 40, "alpha": 0.3}
 WEIGHTED = {"training.class_weight": {0: 2.0, 3: 0.5}}
-ADAPTIVE = ("free-rider", "alie", "ipm", "min-max", "min-sum")
+ADAPTIVE = ("free-rider", "alie", "ipm", "min-max", "min-sum", "fang")
 ONE_CLASS = {"kind": "label-flip", "fraction": 0.4, "source": 0, "target": 6}
 FLWR = "flwr.serverapp.strategy"
 

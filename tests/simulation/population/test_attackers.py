@@ -107,11 +107,15 @@ def test_classes_must_be_those_of_the_dataset(name, options):
         (
             "sign-flipp",
             "attack.kind must be one of label-flip, sign-flip, noise, scale, free-rider, alie, "
-            "ipm, min-max, min-sum, backdoor, got 'sign-flipp'; did you mean 'sign-flip'?",
+            "ipm, min-max, min-sum, fang, backdoor, got 'sign-flipp'; did you mean 'sign-flip'?",
         ),
         (
             {"kind": "min-max", "strength": 2.0},
             "attack.strength must be left out for 'min-max', got 2.0",
+        ),
+        (
+            {"kind": "fang", "strength": 0.5},
+            "attack.strength must be >= 1 for 'fang', got 0.5",
         ),
         (
             {"kind": "noise", "source": 1},

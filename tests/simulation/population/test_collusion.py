@@ -10,9 +10,11 @@ from scipy.stats import norm
 
 from simulation.config.experiment import parse
 from simulation.population.attackers import attacked
-from simulation.population.collusion import COLLUDING, Colluding, supported
+from simulation.population.collusion import BEYOND, COLLUDING, Colluding, supported
 from simulation.runs.run import simulate
 from strategies import Krum, Median, TrimmedMean, WeightedMean, clipped
+from strategies.protocols import Round
+from strategies.random_streams import stream
 from strategies.reducing import bound, fold_all, merge_all
 from strategies.updates import Update
 
@@ -53,6 +55,24 @@ def test_ipm_turns_the_mean_round():
     np.testing.assert_allclose(reducer.sent(partial), -0.7 * MEAN, rtol=1e-6)
 
 
+def test_fang_goes_beyond_all_against_the_mean():
+    now = Round(3, 12, seed=8)
+    reducer = Colluding(WeightedMean("uniform"), BAD, "fang", 2.0).during(now, {})
+    low, high = HONEST.min(axis=0), HONEST.max(axis=0)
+    assert (low > 0).any() or (high < 0).any(), "an end on the other side of 0 is wanted, too"
+    for update in reducer.theirs(fold_all(reducer, None, updates())):
+        u = stream(8, BEYOND, 3, update.client).uniform(size=6)
+        ends = np.where(MEAN > 0, low, high)
+        other = [(e / 2 if e > 0 else 2 * e) if m > 0 else (2 * e if e > 0 else e / 2)
+                 for e, m in zip(ends, MEAN, strict=True)]  # fmt: skip
+        np.testing.assert_allclose(update.delta, ends + u * (other - ends), rtol=1e-6)
+        assert ((update.delta <= low + 1e-6) == (MEAN > 0)).all()
+    draws = {u.delta.tobytes() for u in reducer.theirs(fold_all(reducer, None, updates()))}
+    assert len(draws) == len(BAD)
+    again = reducer.during(Round(4, 12, seed=8), {})
+    assert not draws & {u.delta.tobytes() for u in again.theirs(fold_all(again, None, updates()))}
+
+
 def sums_of_squares(point):
     return ((HONEST - point) ** 2).sum(axis=1)
 
@@ -81,8 +101,8 @@ def test_the_update_lies_as_far_out_as_it_may_and_no_further(kind):
 def test_the_reducer_gets_the_honest_updates_and_theirs(kind, inner):
     reducer = Colluding(inner, BAD, kind, 0.5 if kind == "ipm" else None)
     total = fold_all(reducer, None, updates())
-    sent = reducer.sent(total).astype(np.float32)
-    rows = [sent if i in BAD else row for i, row in enumerate(ROWS)]
+    sent = {update.client: update.delta for update in reducer.theirs(total)}
+    rows = [sent.get(i, row) for i, row in enumerate(ROWS)]
     expected = inner.finish(fold_all(inner, None, updates(rows)))
     found = reducer.finish(total)
     np.testing.assert_allclose(found.delta, expected.delta, rtol=1e-6, atol=1e-9)
@@ -146,7 +166,7 @@ BASE = {
 }
 
 
-@pytest.mark.parametrize("kind", ["ipm", "min-max"])
+@pytest.mark.parametrize("kind", ["fang", "min-max"])
 def test_a_run_gives_the_same_folded_and_by_messages(kind, tmp_path):
     attack = {"kind": kind, "fraction": 0.4}
     attacked_run = parse(BASE | {"attack": attack})
