@@ -86,7 +86,10 @@ def trained(driver: Any, model: np.ndarray) -> np.ndarray:
     return model
 
 
-AS_OTHERS = ("fedams", "fedexp", "fedacg", "term", "nnm", "dnc", "foolsgold", "signguard")
+AS_OTHERS = (
+    "fedams", "fedexp", "fedacg", "term", "centred-clipping", "nnm", "dnc", "foolsgold",
+    "signguard",
+)  # fmt: skip
 """Entries that ask no more of an engine than others do."""
 
 NAMES = [

@@ -181,11 +181,9 @@ def test_a_run_gives_the_same_folded_and_by_messages(kind, tmp_path):
 
 
 def test_the_bits_depend_on_no_number_of_workers(tmp_path, ray_cluster):
+    plan = BASE | {"attack": {"kind": "alie", "fraction": 0.3}}
     bits = set()
-    for workers in (1, 2):
-        plan = BASE | {"attack": {"kind": "alie", "fraction": 0.3}, "rounds": 2}
-        plan["resources"] = {"engine": "ray", "workers": workers}
-        bits.add(simulate(parse(plan), out=tmp_path / str(workers)).weights.tobytes())
-    plan["resources"] = {"engine": "inline"}
-    bits.add(simulate(parse(plan), out=tmp_path / "inline").weights.tobytes())
+    for resources in ({"engine": "inline"}, {"engine": "ray", "workers": 2}):
+        one = parse(plan | {"resources": resources})
+        bits.add(simulate(one, out=tmp_path / resources["engine"]).weights.tobytes())
     assert len(bits) == 1
