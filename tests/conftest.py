@@ -12,7 +12,14 @@ FIRST = ("test_notebook", "test_nodes", "test_pool_faults", "test_side_by_side",
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slowest files first."""
+    """Put the slowest files first.
+
+    Raises:
+        pytest.UsageError: where a test is called by an address, which each process has its own of.
+    """
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} must have an id that all processes agree on")
 
     def place(item: pytest.Item) -> int:
         name = item.path.stem

@@ -9,9 +9,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from analysis.appearance import points
 from analysis.plots.base import OWN, is_share, name_of, not_empty, wrapped
 from analysis.plots.sweeps import cell_size
-from analysis.style import points
 from analysis.summarise import check_columns, final, is_lower_better, last
 
 NOBODY = "no attack"

@@ -112,7 +112,9 @@ REFUSED: list[tuple[dict[str, Any], Callable[[], Any] | None, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "strategy", "line"), REFUSED, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize(
+    ("changes", "strategy", "line"), REFUSED, ids=lambda v: getattr(v, "__name__", str(v)[:30])
+)
 def test_what_does_not_fit_is_refused(
     changes: dict[str, Any], strategy: Any, line: str, small: Experiment, tmp_path: Path
 ) -> None:
