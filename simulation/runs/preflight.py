@@ -15,6 +15,7 @@ from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
 from simulation.config.sections import Resources
 from simulation.population.availability import availability_of
+from simulation.population.collusion import COLLUDING
 from simulation.population.devices import fleet_of
 from strategies import Federated
 from strategies.client_rule import ClientRule
@@ -179,6 +180,25 @@ def check_devices(experiment: Experiment, strategy: Strategy) -> None:
         _check_stale(plan.kind, strategy)
     fleet_of(devices, experiment.clients, experiment.seed)
     availability_of(devices, experiment.clients, experiment.seed)
+
+
+def check_compression(experiment: Experiment) -> None:
+    """Raise ConfigError for encoded updates of clients that could not have sent them so."""
+    encoding, kind = encoding_of(experiment), experiment.attack.kind
+    if encoding is None:
+        return
+    if kind in COLLUDING:
+        raise ConfigError(
+            f"attack.kind must be that of clients which act alone with the compression "
+            f"{experiment.compression.kind!r}, as what colluding ones send is not encoded, got "
+            f"{kind!r}"
+        )
+    if encoding.feedback and experiment.schedule.one_by_one:
+        raise ConfigError(
+            "compression.error_feedback must be false with the schedule "
+            f"{experiment.schedule.kind!r}, whose clients keep nothing between two trainings, "
+            "got True"
+        )
 
 
 def _check_stale(kind: str, strategy: Federated) -> None:

@@ -106,6 +106,9 @@ REFUSED: list[tuple[dict[str, Any], Callable[[], Any] | None, str]] = [
     ({"strategy": {"name": "fedper"}}, None,
      "compression must be left out with FedPer, of whose model a part stays on the clients, "
      "got 'top-k'"),
+    ({"attack": "alie"}, None,
+     "attack.kind must be that of clients which act alone with the compression 'top-k', as what "
+     "colluding ones send is not encoded, got 'alie'"),
     ({"compression": VOTE}, krum,
      "strategy must average its clients' updates with the compression 'majority-vote', whose "
      "server counts signs, got Krum"),
@@ -134,6 +137,25 @@ def test_what_flower_does_not_give_out_is_not_resumed(small: Experiment) -> None
         "'flower', which does not give it out"
     )
     check_resume(wanted.replace(compression="qsgd"), make_strategy(wanted))
+
+
+@pytest.mark.parametrize("kind", ["buffered", "asynchronous"])
+def test_clients_sent_out_one_by_one_keep_no_memory(
+    kind: str, small: Experiment, tmp_path: Path
+) -> None:
+    wanted = small.replace(
+        model="logistic", cohort=4, devices={"kind": "lognormal", "up": 1e4}, schedule=kind
+    )
+    with pytest.raises(ConfigError) as caught:
+        simulate(wanted.replace(compression="top-k"), out=tmp_path / "run")
+    assert str(caught.value) == (
+        f"compression.error_feedback must be false with the schedule {kind!r}, whose clients keep "
+        "nothing between two trainings, got True"
+    )
+    assert not (tmp_path / "run").exists()
+    plain, encoded = (simulate(wanted.replace(compression=c)) for c in ("none", "ternary"))
+    assert encoded.rounds[1]["bytes_up"] < plain.rounds[1]["bytes_up"] / 15
+    assert encoded.rounds[2]["virtual_seconds"] < plain.rounds[2]["virtual_seconds"]
 
 
 BAD: list[tuple[Any, str]] = [
