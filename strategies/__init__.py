@@ -23,8 +23,10 @@ from strategies.spec import Spec, Vector
 from strategies.updates import Mean, Update
 # what a client does
 from strategies.clients import measuring_loss, one_step, plain, proximal
+from strategies.distilling import calibrating, contrasting, decorrelating, distilling
 from strategies.drift import control_variate, dynamic
 from strategies.shared_direction import client_momentum, decoupled
+from strategies.objective import Objective
 from strategies.personal import keeping
 # how many updates become one
 from strategies.reducers import FairMean, MeasuredMean, NormalizedMean, TiltedMean, WeightedMean
@@ -48,6 +50,7 @@ from strategies.ready import (
     FedBN, FedBulyan, FedCM, FedDC, FedDyn, FedExP, FedKrum, FedMedian, FedMultiKrum, FedNova,
     FedPer, FedProx, FedProxAdaptive, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
+    FedDecorr, FedLC, FedNTD, MOON,
 )
 
 __all__ = [
@@ -62,6 +65,8 @@ __all__ = [
     "adagrad", "adam", "average", "momentum", "yogi",
     "Constant", "Cosine", "Exponential", "InverseSqrt", "Step", "WarmUp",
     "Cohort", "Federated", "catalog",
+    "MOON", "FedDecorr", "FedLC", "FedNTD", "calibrating", "contrasting", "decorrelating",
+    "distilling", "Objective",
     "RFA", "DPFedAvg", "DPFedAvgAdaptive", "FedAdagrad", "FedAdam", "FedAvg", "FedAvgM",
     "FedBN", "FedBulyan", "FedDyn", "FedPer", "FedProxAdaptive", "keeping",
     "FedKrum", "FedMedian", "FedMultiKrum", "FedNova", "FedProx", "FedSGD", "FedTrimmedMean",

@@ -180,6 +180,50 @@ ANDREW_2021 = Citation(
     "1905.03871",
 )
 
+LI_2021_MOON = Citation(
+    "li2021model",
+    ("Li, Qinbin", "He, Bingsheng", "Song, Dawn"),
+    "Model-Contrastive Federated Learning",
+    2021,
+    "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)",
+    "2103.16257",
+)
+
+LEE_2022 = Citation(
+    "lee2022preservation",
+    ("Lee, Gihun", "Jeong, Minchan", "Shin, Yongjin", "Bae, Sangmin", "Yun, Se-Young"),
+    "Preservation of the Global Knowledge by Not-True Distillation in Federated Learning",
+    2022,
+    "Advances in Neural Information Processing Systems (NeurIPS)",
+    "2106.03097",
+)
+
+SHI_2023 = Citation(
+    "shi2023towards",
+    ("Shi, Yujun", "Liang, Jian", "Zhang, Wenqing", "Tan, Vincent Y. F.", "Bai, Song"),
+    "Towards Understanding and Mitigating Dimensional Collapse in Heterogeneous Federated Learning",
+    2023,
+    "International Conference on Learning Representations (ICLR)",
+    "2210.00226",
+)
+
+ZHANG_2022 = Citation(
+    "zhang2022federated",
+    (
+        "Zhang, Jie",
+        "Li, Zhiqi",
+        "Li, Bo",
+        "Xu, Jianghe",
+        "Wu, Shuang",
+        "Ding, Shouhong",
+        "Wu, Chao",
+    ),
+    "Federated Learning with Label Distribution Skew via Logits Calibration",
+    2022,
+    "International Conference on Machine Learning (ICML)",
+    "2209.00189",
+)
+
 ARIVAZHAGAN_2019 = Citation(
     "arivazhagan2019federated",
     (

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from strategies.objective import Objective
 from strategies.schedules import Schedule, at_round
 from strategies.spec import Vector
 
@@ -50,6 +51,7 @@ class ClientRule:
         initial_loss: measure the mean training loss of the received model before training and
             report it as the metric ``initial_loss``.
         sgd: clients must train with SGD; momentum is allowed for.
+        objective: what is added to the loss, where gradients and weights are not all it goes by.
     """
 
     name: str = "plain"
@@ -63,6 +65,7 @@ class ClientRule:
     initial_loss: bool = False
     local: tuple[str, ...] = ()
     sgd: bool = False
+    objective: Objective | None = None
 
     def share(self, round: int) -> dict[str, float]:
         """Return the shared numbers of a round."""

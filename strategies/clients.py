@@ -1,8 +1,7 @@
 """Client rules: what a client changes in its local training.
 
-A rule sees gradients and weights, never a batch or a layer's output. So MOON (Li et al. 2021,
-arXiv 2103.16049) is not among them: its contrastive loss compares, for every batch, the
-representations that three models give.
+These see gradients and weights. Those that see what models make of a batch are in
+:mod:`strategies.distilling`.
 """
 
 from __future__ import annotations

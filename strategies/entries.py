@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from strategies.entry import Entry
-from strategies.families import averaging, drift, fair, personal, private, robust, server
+from strategies.families import (
+    averaging,
+    drift,
+    fair,
+    objectives,
+    personal,
+    private,
+    robust,
+    server,
+)
 
 __all__ = ["ENTRIES", "Entry"]
 
@@ -11,6 +20,7 @@ ENTRIES: dict[str, Entry] = {
     **averaging.FAMILY,
     **server.FAMILY,
     **drift.FAMILY,
+    **objectives.FAMILY,
     **personal.FAMILY,
     **fair.FAMILY,
     **robust.FAMILY,

@@ -22,7 +22,7 @@ from simulation.engines.engine import Engine
 from simulation.engines.policy import POLICY
 from simulation.listeners.listener import Listener
 from simulation.runs.machinery import inline_engine
-from simulation.training.trainers import essence
+from simulation.training.trainers import essence, terms
 from simulation.worker.meeting import Answer, Meeting, Member
 from strategies import Federated
 
@@ -107,7 +107,8 @@ def kind_of_group(experiment: Experiment) -> Any:
     # A function of one's own may build another model from another seed.
     seed = experiment.seed if ":" in experiment.model else None
     named = experiment.evaluation.metrics
-    return same, training, named, seed, essence(rule.hook), rule.own, rule.full_batch
+    changes = essence(rule.hook), rule.own, terms(rule.objective)
+    return same, training, named, seed, changes, rule.full_batch
 
 
 class DataOnce:

@@ -15,6 +15,7 @@ from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.measured import TrainedClient
 from strategies.client_rule import ClientRule, Local
+from strategies.objective import LAST
 from strategies.random_streams import stream
 from strategies.spec import Vector
 from strategies.updates import Update
@@ -124,6 +125,18 @@ class Job:
     beside: Beside | None = None
     largest: int = 1
     full_batch: bool = False
+
+    def held(self, classes: int) -> NDArray[np.float32]:
+        """Return how many rows of each class each client has [K, classes].
+
+        Targets are class numbers, or one-hot rows.
+        """
+        y = self.examples.y
+        one_hot = y if y.ndim == 2 and y.shape[1] == classes > 1 else None
+        if one_hot is None:
+            one_hot = np.ravel(y).astype(np.int64)[:, None] == np.arange(classes)
+        ends = zip(self.starts[:-1], self.starts[1:], strict=True)
+        return np.stack([one_hot[a:b].sum(0) for a, b in ends]).astype(np.float32)
 
     def rows_seen(self, place: int) -> int:
         """Return how many examples a client trains on; the last batch of an epoch is a short one.
@@ -252,7 +265,7 @@ def _steps(
 def trained_client(
     plan: Plan, job: Job, place: int, delta: Any, measured: Sequence[float],
     states: NDArray[np.float32], slots: Vector | None, rate: float,
-    sgd: tuple[float, bool] | None, initial_loss: float | None = None,
+    sgd: tuple[float, bool] | None, initial_loss: float | None = None, start: Any = None,
 ) -> TrainedClient:  # fmt: skip
     """Return what a client's training gives, from what a backend has computed.
 
@@ -267,6 +280,7 @@ def trained_client(
         rate: the learning rate that was used.
         sgd: momentum, and whether it is Nesterov's, where the optimiser is SGD.
         initial_loss: of the received model on the client's examples, where the rule asks for it.
+        start: the received model [P], which is read where the rule's objective needs it.
     """
     client, size, steps = job.clients[place], job.sizes[place], int(job.steps[place])
     seen, (loss, right, count) = job.rows_seen(place), measured
@@ -279,5 +293,8 @@ def trained_client(
     if plan.rule.after is not None:
         local = Local(steps, rate, *momentum)
         extras, own = plan.rule.after(delta[: plan.trainable], job.shared, own, local)
+    if plan.rule.objective is not None and plan.rule.objective.last:
+        ended = np.asarray(start)[: plan.trainable] + delta[: plan.trainable]
+        own = {**own, LAST: ended.astype(np.float32)}
     update = Update(client, size, delta, steps, extras, metrics, rate, plan.trainable, *momentum)
     return TrainedClient(update, own, slots, count / seen * size, states)

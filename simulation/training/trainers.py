@@ -17,6 +17,7 @@ from simulation.config import plugins
 from simulation.datasets import inputs
 from simulation.training.backend import ModelError, Trainer, backend
 from strategies.client_rule import ClientRule
+from strategies.objective import Objective
 from strategies.protocols import Reducer
 from strategies.steps import needs_sgd, told_momentum
 
@@ -159,7 +160,16 @@ def kind_of(experiment: Experiment, rule: ClientRule, data: Dataset) -> Any:
             numbers.add("learning_rate")
     training = experiment.training.model_dump_json(exclude=numbers)
     named = experiment.evaluation.metrics
-    return model, init, arrays, training, essence(rule.hook), rule.own, computing, named
+    changes = essence(rule.hook), rule.own, terms(rule.objective)
+    return model, init, arrays, training, changes, computing, named
+
+
+def terms(objective: Objective | None) -> Any:
+    """Return what an objective is made of, hashable (see :func:`essence`)."""
+    if objective is None:
+        return None
+    flags = objective.received, objective.last, objective.held, objective.entropy
+    return essence(objective.term), flags
 
 
 def essence(value: Any, depth: int = 5) -> Any:

@@ -15,8 +15,9 @@ from jax import lax
 
 from simulation.training.jax.placed import rows_of
 from simulation.training.jax.prepared import PreparedModel
-from simulation.training.jax.step import Batch, Client, Given, finished, take_step
-from strategies.client_rule import Hook
+from simulation.training.jax.step import Batch, Changes, Client, Given, finished, take_step
+from strategies.client_rule import ClientRule
+from strategies.objective import HELD
 from strategies.spec import Spec
 
 
@@ -84,11 +85,12 @@ class Lanes:
     Args:
         model: the model.
         spec: layout of the flat vector.
-        hook: the client rule's gradient hook, if any.
+        rule: the client rule, whose gradient hook and objective change the steps.
     """
 
-    def __init__(self, model: PreparedModel, spec: Spec, hook: Hook | None) -> None:
-        self.model, self.spec, self.hook = model, spec, hook
+    def __init__(self, model: PreparedModel, spec: Spec, rule: ClientRule) -> None:
+        self.model, self.spec = model, spec
+        self.changes = Changes(rule.hook, model.objective(rule))
         self.run = jax.jit(self._run, donate_argnums=(1, 2))
 
     def parts(self, flat: Any, count: int | None = None) -> list[Any]:
@@ -123,9 +125,12 @@ class Lanes:
             fresh, common = only or self._of_run(given, lanes, given.run[step.who])
             mine = fresh._replace(seeds=given.seeds[step.who])
             client = jax.tree.map(lambda new, old: jnp.where(step.begin, new, old), mine, client)
-            own = {name: self.parts(v[step.who], trained) for name, v in given.own.items()}
+            own = {
+                name: v[step.who] if name == HELD else self.parts(v[step.who], trained)
+                for name, v in given.own.items()
+            }
             batch = Batch(rows_of(given.data, step.x), step.y, step.weights, step.count)
-            after = take_step(self.model, self.hook, common, client, batch, own)
+            after = take_step(self.model, self.changes, common, client, batch, own)
             live = step.count > 0
             return jax.tree.map(lambda new, old: jnp.where(live, new, old), after, client)
 
@@ -164,7 +169,10 @@ class Lanes:
             name: self.parts(v, trained) if jnp.ndim(v) else [v] * trained
             for name, v in all_shared.items()
         }
-        return fresh, Given(fresh.trained, given.frozen, mine(given.rate), shared)
+        numbers = {name: v for name, v in all_shared.items() if not jnp.ndim(v)}
+        return fresh, Given(
+            fresh.trained, given.frozen, mine(given.rate), shared, fresh.statistics, numbers
+        )
 
     def _write(self, lanes: Client, end: Any, ended: Ended) -> Ended:
         """Note what the clients that end have now."""

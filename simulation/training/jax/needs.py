@@ -12,6 +12,7 @@ from simulation.training.jax.placed import placed
 from simulation.training.jax.prepared import PreparedModel
 from simulation.training.jax.runner import STEPS_AT_ONCE, Runner, most_clients
 from strategies.client_rule import ClientRule
+from strategies.objective import HELD
 from strategies.spec import Spec
 
 
@@ -34,8 +35,9 @@ class Needs:
         self.model, self.spec, self.rule, self.data = model, spec, rule, data
         self.batch, self.weighted = batch, weighted
         # What a hook is told only a server knows, and a few vectors of one client's are all that
-        # it adds to a step.
-        self.runner = Runner(model, spec, ClientRule(), 1)
+        # it adds to a step; an objective adds whole models.
+        self.alone = ClientRule(objective=rule.objective, own=rule.own, scalars=rule.scalars)
+        self.runner = Runner(model, spec, self.alone, 1)
 
     def of(self, lanes: int) -> int:
         """Return how many bytes the program of so many lanes takes, with what it is given."""
@@ -48,9 +50,17 @@ class Needs:
         flags = np.zeros(shape, np.int32)
         weights = np.zeros(like.shape, np.float32) if self.weighted else None
         steps = Steps(x, data.y_train[like], weights, flags, flags.astype(bool), flags, flags)
+        shared, own = {}, {}
+        if self.rule.objective is not None:
+            shared = {name: np.float32(v) for name, v in self.alone.share(1).items()}
+            size = self.spec.trainable_size
+            own = {name: np.zeros((clients, size), np.float32) for name in self.rule.own}
+            of = self.runner.programs.changes.objective
+            if of is not None and of.objective.held:
+                own[HELD] = np.zeros((clients, of.classes), np.float32)
         given = Round(
             np.zeros(self.spec.size, np.float32), model.values(model.slots),
-            model.values(model.frozen), model.values(model.rest), np.float32(0), {}, {},
+            model.values(model.frozen), model.values(model.rest), np.float32(0), shared, own,
             np.zeros((clients, len(model.seeds), 2), np.uint32), there,
         )  # fmt: skip
         compiled = self.runner.programs.run.lower(given, client, ended, steps, 1).compile()

@@ -27,6 +27,8 @@ from simulation.training.keras.keras_model import (
     statistics,
 )
 from simulation.training.keras.measuring import check_units
+from simulation.training.keras.objectives import ModelObjective
+from strategies.client_rule import ClientRule
 from strategies.spec import Vector
 
 
@@ -57,6 +59,7 @@ class PreparedModel:
         self.keras = self.built(experiment.seed)
         self.scale = rescaling.effective(self.keras, scale)
         output = self._output(self._scaled(one, self.scale), one, y[:1], classes)
+        self._like_output, self._weighted = output, weighted
         default = default_loss.loss_for(self.keras, experiment.training, y, output, classes)
         compile_model(self.keras, experiment.training, default)
         refused.check(self.keras)
@@ -76,6 +79,14 @@ class PreparedModel:
             experiment.evaluation.metrics, y,
         )  # fmt: skip
         self.metrics = self.measures.metrics
+
+    def objective(self, rule: ClientRule) -> ModelObjective | None:
+        """Return what a client rule adds to the loss, if anything; ModelError if it cannot."""
+        if rule.objective is None:
+            return None
+        of = self.measures
+        given = rule.objective, of.accuracy, of.loss, self._like_output, self._weighted
+        return ModelObjective(self.keras, *given)
 
     def built(self, seed: int) -> keras.Model:
         """Return the model as built from a seed, with the weights that TensorFlow would give."""

@@ -31,7 +31,7 @@ def check_rows_apart(model: PreparedModel, x: Any, y: Any, weighted: bool) -> No
         model.values(model.rest), np.stack([*model.values(model.seeds)]) if model.seeds else None,
         model.values(model.metrics.variables), None,
     )  # fmt: skip
-    given = Given([], model.values(model.frozen), 0.0, {})
+    given = Given([], model.values(model.frozen), 0.0, {}, [], {})
     counts = np.arange(ROWS) < COUNTING
     weights = np.ones(ROWS, np.float32) if weighted else None
 

@@ -25,6 +25,7 @@ from simulation.training.jax.stack import DeviceStack
 from simulation.training.jax.step import Client
 from simulation.training.plan import Job
 from strategies.client_rule import ClientRule
+from strategies.objective import HELD
 from strategies.spec import Spec
 
 log = logging.getLogger("sunflower.jax")
@@ -82,7 +83,7 @@ class Runner:
         self.most = most_clients(lanes, spec.size)
         self.room = most_together(lanes, spec.size)
         self._rows = self._runs = 0
-        self.programs = Lanes(model, spec, rule.hook)
+        self.programs = Lanes(model, spec, rule)
         self.lock = threading.RLock()  # Several runs of a process share the lanes.
         self._slots = model.values(model.slots)
         self._frozen = jax.device_put(model.values(model.frozen))
@@ -225,6 +226,10 @@ class Runner:
             own[name] = np.zeros((rows, self.spec.trainable_size), np.float32)
             for k, state in enumerate(job.own):
                 own[name][k] = state[name]
+        objective = self.programs.changes.objective
+        if objective is not None and objective.objective.held:
+            own[HELD] = np.zeros((rows, objective.classes), np.float32)
+            own[HELD][: len(job.clients)] = job.held(objective.classes)
         data = None if job.examples.at is None else placed().of(job.examples.source)
         given = Round(model, slots, self._frozen, self._rest, rate, shared, own, seeds, None, run)
         on_device: Round = jax.device_put(given)

@@ -16,7 +16,9 @@ import keras
 from simulation.training.jax.prepared import PreparedModel
 from simulation.training.jax.traced import mask_rows, traced
 from simulation.training.keras import losses
+from simulation.training.keras.objectives import ModelObjective, Values, watching
 from strategies.client_rule import Hook
+from strategies.objective import HELD, LAST
 
 
 class Client(NamedTuple):
@@ -51,33 +53,46 @@ class Batch(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What all clients train with: start, frozen weights, learning rate, what is shared."""
+    """What all clients train with: start, frozen weights, learning rate, what is shared.
+
+    ``statistics``: those of the start; ``numbers``: what of the shared is no vector.
+    """
 
     start: list[Any]
     frozen: list[Any]
     rate: Any
     shared: Mapping[str, list[Any]]
+    statistics: list[Any]
+    numbers: Mapping[str, Any]
+
+
+class Changes(NamedTuple):
+    """What a client rule changes of a step: its gradients, its loss; None for nothing."""
+
+    hook: Hook | None
+    objective: ModelObjective | None
 
 
 def take_step(
-    model: PreparedModel, hook: Hook | None, given: Given, client: Client, batch: Batch,
+    model: PreparedModel, changes: Changes, given: Given, client: Client, batch: Batch,
     own: Mapping[str, list[Any]],
 ) -> Client:  # fmt: skip
     """Return a client after one more step.
 
     Args:
         model: the model.
-        hook: the client rule's gradient hook, if any.
+        changes: of the client rule.
         given: what all clients train with.
         client: before the step.
         batch: of the step.
         own: the client's state, by name, in pieces like the weights.
     """
     counts = jnp.arange(jax.tree.leaves(batch.y)[0].shape[0]) < batch.count
-    x = model.inputs(batch.x)
+    x, hook = model.inputs(batch.x), changes.hook
+    term = term_of(model, changes.objective, given, own)
 
     def loss_of(trained: list[Any]) -> Any:
-        return forward(model, given, client._replace(trained=trained), x, batch, counts)
+        return forward(model, given, client._replace(trained=trained), x, batch, counts, term)
 
     (_, found), gradients = jax.value_and_grad(loss_of, has_aux=True)(client.trained)
     factor = model.optimizer.loss_scale_factor or 1.0
@@ -86,7 +101,7 @@ def take_step(
             hook(
                 g / factor, w, given.start[i],
                 {name: parts[i] for name, parts in given.shared.items()},
-                {name: parts[i] for name, parts in own.items()},
+                {name: parts[i] for name, parts in own.items() if name != HELD},
             ) * factor
             for i, (g, w) in enumerate(zip(gradients, client.trained, strict=True))
         ]  # fmt: skip
@@ -106,22 +121,72 @@ def take_step(
 
 
 def forward(
-    model: PreparedModel, given: Given, client: Client, x: Any, batch: Batch, counts: Any
-) -> Any:
+    model: PreparedModel, given: Given, client: Client, x: Any, batch: Batch, counts: Any,
+    term: Term | None = None,
+) -> Any:  # fmt: skip
     """Return what is differentiated, and (loss, right, counted, states after)."""
     scope = model.scope(client, given.frozen, collect_losses=True)
     with scope, traced(model.keras, counts):
-        output = model.keras(x, training=True)
+        with watching(None if term is None else term.objective) as features:
+            output = model.keras(x, training=True)
+        more = None if term is None else term(x, batch.y, output, features, counts)
         mask_rows(output, counts)
         loss = losses.total(model.keras, x, batch.y, output, batch.weights, training=True)
         model.metrics.update(batch.y, output, batch.weights, counts)
         right, counted = model.measures.right(batch.y, output, batch.weights, counts)
     after = model.after(scope, client)
-    goal = jnp.sum(loss) * (model.optimizer.loss_scale_factor or 1.0)
+    whole = jnp.sum(loss) if more is None else jnp.sum(loss) + more
+    goal = whole * (model.optimizer.loss_scale_factor or 1.0)
     loss = jnp.asarray(loss, jnp.float32)
     if loss.ndim:  # A loss that is not reduced: one number for each example.
         loss = loss.sum() / (loss.size / counts.size * jnp.maximum(batch.count, 1))
     return goal, (loss, right.sum(), counted.sum(), after)
+
+
+class Term:
+    """What a client adds to the loss of a batch.
+
+    Args:
+        objective: of the client rule.
+        received: the received model's values.
+        last: those of the client's last model, where it is seen.
+        numbers: what the server shares.
+        held: the client's counts of classes, where they are seen.
+    """
+
+    def __init__(
+        self, objective: ModelObjective, received: Values, last: Values | None,
+        numbers: Mapping[str, Any], held: Any,
+    ) -> None:  # fmt: skip
+        self.objective, self._held = objective, held
+        self._received, self._last, self._numbers = received, last, numbers
+
+    def __call__(self, x: Any, y: Any, output: Any, features: Any, counts: Any) -> Any:
+        """Return it."""
+        return self.objective.term(
+            x, y, output, features, counts, self._received, self._last, self._numbers, self._held
+        )
+
+
+def term_of(
+    model: PreparedModel, objective: ModelObjective | None, given: Given,
+    own: Mapping[str, list[Any]],
+) -> Term | None:  # fmt: skip
+    """Return what a client adds to the loss of a batch; None for nothing."""
+    if objective is None:
+        return None
+    kept = [
+        *zip(model.statistics, given.statistics, strict=True),
+        *zip(model.frozen, given.frozen, strict=True),
+    ]
+    last = None
+    if objective.objective.last:
+        # In its first round a client has none, and its state is zeros.
+        new = jnp.all(jnp.stack([jnp.all(part == 0) for part in own[LAST]]))
+        parts = [jnp.where(new, a, b) for a, b in zip(given.start, own[LAST], strict=True)]
+        last = [*zip(model.trained, parts, strict=True), *kept]
+    received = [*zip(model.trained, given.start, strict=True), *kept]
+    return Term(objective, received, last, given.numbers, own.get(HELD))
 
 
 def finished(model: PreparedModel, client: Client) -> list[Any]:

@@ -175,7 +175,7 @@ class JaxTrainer:
         return [
             trained_client(
                 self.plan, job, k, deltas[k], sums[k].astype(np.float64).tolist(),
-                states[k], kept, rate, self.sgd, losses[k],
+                states[k], kept, rate, self.sgd, losses[k], model,
             )
             for k in range(len(job.clients))
         ]  # fmt: skip

@@ -16,10 +16,13 @@ import tensorflow as tf
 
 from simulation.datasets import inputs
 from simulation.training.keras import losses
+from simulation.training.keras.objectives import ModelObjective, watching
 from simulation.training.tensorflow import steps as stepping
+from simulation.training.tensorflow.changes import Changes, term_of
 from simulation.training.tensorflow.measures import Measures
 from simulation.training.tensorflow.one_kernel import one_kernel
 from strategies.client_rule import Hook
+from strategies.objective import HELD
 from strategies.spec import Spec, Vector
 
 
@@ -37,6 +40,7 @@ class Graph:
         scale: inputs are multiplied by it; for several inputs one for each, in their structure.
         measures: how it is told what is right, and what else the model reports.
         most: clients of a call, at most.
+        objective: what clients add to the loss, if anything.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class Graph:
         measures: Measures,
         rest: Sequence[keras.Variable] = (),
         most: int = 1,
+        objective: ModelObjective | None = None,
     ) -> None:
+        self.objective = objective
         self.measures, self.metrics = measures, measures.metrics
         self.model, self.spec, self.weights, self.most = model, spec, weights, most
         self.slots, self.seeds, self.hook, self.scale = slots, seeds, hook, scale
@@ -156,11 +162,15 @@ class Graph:
             states = tf.unstack(seeds[k], num=len(self.seeds))
             cast = [tf.cast(s, v.dtype) for v, s in zip(self.seeds, states, strict=True)]
             assign(self.seeds, cast)
-            hook = self._hook(begin, shared, {name: rows[k] for name, rows in own.items()})
+            mine = {name: rows[k] for name, rows in own.items()}
+            changes = Changes(
+                self._hook(begin, shared, mine),
+                term_of(self.objective, self.weights, begin, shared, mine, self.parts),
+            )
             segment = order[:, starts[k] : starts[k + 1]]
             self.metrics.reset()
             rows = (x, y, weights)
-            measured = self._loop(rows, segment, batches[k], steps[k], hook)
+            measured = self._loop(rows, segment, batches[k], steps[k], changes)
             self._finish(steps[k])
             end = tf.concat(
                 [tf.reshape(tf.cast(v.value.read_value(), tf.float32), [-1]) for v in self.weights],
@@ -185,7 +195,7 @@ class Graph:
         return each, sums.stack(), seen.stack(), left
 
     def _loop(
-        self, examples: Any, order: tf.Tensor, batch: Any, steps: Any, hook: Any
+        self, examples: Any, order: tf.Tensor, batch: Any, steps: Any, changes: Changes
     ) -> list[tf.Tensor]:
         n = tf.shape(order)[1]
         per_epoch = (n + batch - 1) // batch
@@ -194,7 +204,7 @@ class Graph:
             epoch, first = i // per_epoch, (i % per_epoch) * batch
             rows = order[epoch, first : tf.minimum(first + batch, n)]
             x, y, weights = (gather(part, rows) for part in examples)
-            loss, *counted = self.step(x, y, weights, hook)
+            loss, *counted = self.step(x, y, weights, changes)
             found = (loss * tf.cast(tf.size(rows), tf.float32), *counted)
             return i + 1, *(a + b for a, b in zip(sums, found, strict=True))
 
@@ -217,17 +227,20 @@ class Graph:
             tf.cond(steps > 0, average, lambda: tf.constant(False))
 
     def step(
-        self, x: Any, y: tf.Tensor, weights: Mapping[str, tf.Tensor], hook: Any
+        self, x: Any, y: tf.Tensor, weights: Mapping[str, tf.Tensor], changes: Changes
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Take one optimiser step; return loss, what is right and what counts of the batch."""
         model, taken, given = self.model, self.inputs(x), weights.get("weights")
+        hook, term = changes.hook, changes.term
         if stepping.is_own(model):
             return stepping.take_own(model, taken, y, given, hook, self.metrics)
         with tf.GradientTape() as tape:
-            output = model(taken, training=True)
+            with watching(self.objective) as features:
+                output = model(taken, training=True)
             with one_kernel(losses.resolved(model, y, output)[0]):
                 loss = losses.total(model, taken, y, output, given, training=True)
-            goal = model.optimizer.scale_loss(loss)
+            whole = loss if term is None else tf.reduce_sum(loss) + term(taken, y, output, features)
+            goal = model.optimizer.scale_loss(whole)
         gradients = tape.gradient(goal, [v.value for v in model.trainable_variables])
         if hook is not None and not stepping.scales_loss(model.optimizer):
             gradients, hook = hook(gradients), None
@@ -279,7 +292,7 @@ class Graph:
         pieces = {
             k: self.parts(v, count) if v.shape.rank else [v] * count for k, v in shared.items()
         }
-        kept = {k: self.parts(v, count) for k, v in own.items()}
+        kept = {k: self.parts(v, count) for k, v in own.items() if k != HELD}
 
         def hook(gradients: list[Any]) -> list[Any]:
             variables = self.model.trainable_variables

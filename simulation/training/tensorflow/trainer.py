@@ -33,6 +33,7 @@ from simulation.training.keras.keras_model import (
     statistics,
 )
 from simulation.training.keras.measuring import check_units
+from simulation.training.keras.objectives import ModelObjective
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Job, Plan, trained_client
 from simulation.training.tensorflow import steps as stepping
@@ -41,6 +42,7 @@ from simulation.training.tensorflow.graph import Graph, scaled
 from simulation.training.tensorflow.keras_metrics import KerasMetrics
 from simulation.training.tensorflow.measures import Measures
 from strategies.client_rule import ClientRule
+from strategies.objective import HELD
 from strategies.spec import Spec, Vector
 from strategies.stacked import Difference
 
@@ -117,18 +119,25 @@ class TensorFlowTrainer:
         self.graph = Graph(
             self.model, self.spec, tracked, slots, seed_states(self.model), rule.hook,
             self.scale, self.measures, other_states(self.model), self.together,
+            self._objective(rule, output, weighted),
         )  # fmt: skip
         self.initial_slots = self.graph.initial_slots
         self._fresh_slots = tf.constant(self.initial_slots)
         self._fits: dict[Any, Any] = {}
         self.evaluator = Evaluator(self.graph, self._like)
 
+    def _objective(self, rule: ClientRule, output: Any, weighted: bool) -> ModelObjective | None:
+        if rule.objective is None:
+            return None
+        of, loss = self.measures.accuracy, self.measures.loss
+        return ModelObjective(self.model, rule.objective, of, loss, output, weighted)
+
     def of(self, experiment: Experiment, rule: ClientRule) -> TensorFlowTrainer:
         """Return a trainer of another run of the same kind, which shares model and graphs.
 
         Args:
             experiment: as this one's but for seed, batch size and what no trainer depends on.
-            rule: a client rule with the same hook.
+            rule: a client rule with the same hook and objective.
         """
         other = copy.copy(self)
         other.plan = replace(
@@ -201,6 +210,9 @@ class TensorFlowTrainer:
         if count > self.together:
             raise ValueError(f"clients must be at most {self.together}, got {count}")
         stacked = {name: np.stack([own[name] for own in job.own]) for name in self.plan.rule.own}
+        objective = self.graph.objective
+        if objective is not None and objective.objective.held:
+            stacked[HELD] = job.held(objective.classes)
         shapes = tuple((name, np.shape(job.shared[name])) for name in sorted(job.shared))
         if shapes not in self._fits:
             self._fits[shapes] = self.graph.compile_fit(*self._like, job.shared, stacked)
@@ -230,7 +242,7 @@ class TensorFlowTrainer:
         return [
             trained_client(
                 self.plan, job, k, deltas[k], measured[k], states[k], slots, rate, self.sgd,
-                self._initial_loss(model, job, k),
+                self._initial_loss(model, job, k), before,
             )
             for k in range(count)
         ]  # fmt: skip
