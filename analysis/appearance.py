@@ -59,7 +59,29 @@ KNOWN = (
     "fedbuff",
     "fedasync",
     "hierfavg",
+    "fedsgd",
+    "fedproxadaptive",
+    "fedams",
+    "fedexp",
+    "fedacg",
+    "feddc",
+    "fedcm",
+    "fedper",
+    "term",
+    "centredclipping",
+    "bucketing",
+    "nnm",
+    "dnc",
+    "foolsgold",
+    "signguard",
+    "normclipping",
+    "dpfedavg",
+    "dpfedavgadaptive",
 )
+"""New ones go to the end: those that are there keep their places."""
+
+ALIASES = {"median": "fedmedian", "trimmedmean": "fedtrimmedavg", "rfa": "geometricmedian"}
+"""Strategies that are known by two names."""
 
 
 def points(size: float) -> float:
@@ -159,7 +181,8 @@ def family(label: str) -> str:
 
     ``FedProx(mu=0.1)`` and ``FedProx, buffered`` are ``fedprox``.
     """
-    return base_name(label.partition("(")[0].partition(",")[0])
+    name = base_name(label.partition("(")[0].partition(",")[0])
+    return ALIASES.get(name, name)
 
 
 def is_plain(label: str) -> bool:

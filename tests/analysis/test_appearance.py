@@ -14,6 +14,7 @@ from analysis.appearance import (
     order,
     slot,
 )
+from strategies import catalog
 
 SOME = ["FedAvg", "FedProx", "FedProx(mu=0.1)", "FedAdam(tau=0.1)", "SCAFFOLD, buffered", "Ours",
         "Theirs(part=2)", "centralised", "local-only"]  # fmt: skip
@@ -49,6 +50,13 @@ def test_what_is_not_known_has_a_colour_of_its_own() -> None:
     triples = {(mine[name].colour, mine[name].dash, mine[name].marker) for name in names}
     assert len(triples) == 40
     assert [mine[name] for name in KNOWN] == [slot(i) for i in range(len(KNOWN))]
+
+
+def test_every_strategy_of_the_catalogue_is_known() -> None:
+    titles = [catalog.entry(name).title for name in catalog.names()]
+    assert [title for title in titles if family(title) not in KNOWN] == []
+    own = looks(titles).values()
+    assert len({(look.colour, look.dash, look.marker) for look in own}) == len(titles)
 
 
 def test_two_spellings_of_a_name_are_told_apart() -> None:
