@@ -29,7 +29,10 @@ def test_ones_own_strategy_learns(tmp_path):
     assert accuracies[-1] > 0.5 > 0.2 > accuracies[0]
 
 
-@pytest.mark.parametrize("name", ["fedprox_synthetic", "byzantine", "heterogeneity", "compression"])
+STUDIES = ["fedprox_synthetic", "byzantine", "heterogeneity", "compression", "asynchronous"]
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_studies_fit_together(name):
     plan = expand(parse_study(read(EXAMPLES / f"{name}.toml")))
     for experiment in plan.values():
@@ -37,6 +40,10 @@ def test_studies_fit_together(name):
     if name == "fedprox_synthetic":
         assert len(plan) == 2 * 5
         prepare(next(iter(plan.values())))
+    if name == "asynchronous":
+        kinds = [one.schedule.kind for one in plan.values()]
+        assert sorted({*kinds}) == ["asynchronous", "buffered", "deadline", "synchronous"]
+        assert len(plan) == 4 * 5
 
 
 @pytest.mark.slow

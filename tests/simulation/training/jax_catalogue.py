@@ -105,6 +105,8 @@ CASES: dict[str, dict[str, Any]] = {
     "stragglers-scaffold": {**STRAGGLERS, **MOMENTUM, "strategy": "scaffold"},
     "stragglers-dropped": {**STRAGGLERS, "realism.drop_stragglers": True},
     "late": LATE,
+    "buffered": {"devices": "lognormal", "schedule": {"kind": "buffered", "buffer": 3}},
+    "asynchronous": {"devices": "lognormal", "schedule": "asynchronous"},
     "label-flip": attack("label-flip"),
     "sign-flip-clipped": attack("sign-flip", strategy={"name": "norm-clipping", "norm": 0.2}),
     "noise-median": attack("noise", strategy="median"),

@@ -102,7 +102,7 @@ simulate(made, out=sys.argv[2])
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("case", ["fedavg", "scaffold", "krum", "stragglers"])
+@pytest.mark.parametrize("case", ["fedavg", "scaffold", "krum", "stragglers", "buffered"])
 def test_one_worker_and_two_and_none_give_the_same_bits(
     case: str, tmp_path: Path, ray_cluster: Any
 ) -> None:
