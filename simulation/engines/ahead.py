@@ -171,12 +171,14 @@ class TrainingAhead:
         call.ticket, call.over = None, True
 
     def _portion(self) -> float:
-        """Return the cost of a call: as much as where all who are at work were one cohort."""
+        """Return the cost of a call: as much as where all who are at work were one cohort.
+
+        It is never more than a part of what is at work: the next step is waited for.
+        """
         mean = np.mean([cost for group in self._groups.values() for cost in group.costs] or [0.0])
         total = self.clients * float(mean)
-        return self.engine.min_cost(total) or total / (
-            max(1, self.engine.effective_workers) * POLICY.units_each
-        )
+        most = total / (max(1, self.engine.effective_workers) * POLICY.units_each)
+        return min(self.engine.min_cost(total) or most, most)
 
     def _cost(self, keys: Sequence[Key]) -> float:
         return sum(self._groups[key].cost for key in keys)

@@ -18,9 +18,10 @@ from simulation.engines.ray.engine import RayEngine
 from simulation.engines.ray.pool import Pool
 from simulation.engines.ray.slots import Ticket
 from simulation.population.deal import prepare
+from simulation.rounds.buffered import BufferedDriver
 from simulation.worker.faults import ClientError, WorkerError
 from simulation.worker.setup import Setup
-from strategies import WeightedMean
+from strategies import Cohort, Federated, WeightedMean, catalog
 from tests.simulation.tools import training
 
 FAILING = "tests.simulation.engines.ray.failing:Failing"
@@ -82,6 +83,31 @@ def test_a_client_that_takes_its_worker_down_is_found(
     assert [str(one) for one in lost] == [f"round 1, client 3: {reason}"]
     assert rows["client"].tolist() == [c for c in range(12) if c != 3]
     np.testing.assert_array_equal(total.delta, survivors.delta)
+
+
+@pytest.mark.soak
+def test_one_that_is_trained_in_a_call_with_others_of_other_models_is_found(
+    small: Experiment, pool: Pool
+) -> None:
+    """The others of the call lose nothing."""
+    found = []
+    for what in ("raise", "kill"):
+        changes = {
+            "faults.attempts": 1, "faults.on_client_error": "skip", "cohort": 5, "rounds": 8,
+            "devices": "lognormal", "schedule": {"kind": "buffered", "buffer": 2},
+        }  # fmt: skip
+        engine = make(small, f"{what}:3", pool=pool, **changes)
+        spec, model = engine.info().spec, engine.info().initial
+        strategy = Federated(catalog.build("fedavg"), Cohort(5), evaluate=None, spec=spec)
+        driver = BufferedDriver(strategy, engine, spec, small.replace(**changes))
+        lost = []
+        for number in range(1, 9):
+            result = driver.train(number, model)
+            model = result.model
+            lost += [(one.round, one.client) for one in result.lost]
+        engine.close()
+        found.append((model.tobytes(), lost))
+    assert found[0] == found[1] and found[0][1] and {client for _, client in lost} == {3}
 
 
 @pytest.mark.soak
