@@ -24,7 +24,7 @@ from simulation.engines.engine import Engine
 from simulation.population.devices import fleet_of
 from simulation.population.flights import NEXT
 from simulation.records.rows import Row, columns
-from simulation.rounds.buffered import BufferedDriver
+from simulation.rounds.buffered import FLIGHTS, MODEL, BufferedDriver
 from simulation.rounds.clocked import ClockedDriver
 from simulation.worker import tree
 from simulation.worker.chunk import Part
@@ -289,3 +289,16 @@ def test_clients_that_fail_do_not_count(name: str) -> None:
     strict.engine.failing = failing
     with pytest.raises(ClientError, match=r"client [2357]: fails"):
         list(ours(strict))
+
+
+@pytest.mark.parametrize("name", ["fedbuff", "fedasync", "fedbuff-oldest"])
+def test_models_are_kept_once_and_dropped_when_nobody_has_them(name: str) -> None:
+    driver, model = driver_with(BufferedDriver, PLANS[name]), START
+    for number in range(1, STEPS + 1):
+        model = driver.train(number, model).model
+        state = driver.state
+        away = {int(version) for *_, version, _ in state[FLIGHTS].tolist()}
+        kept = {int(key.removeprefix(MODEL)) for key in state if key.startswith(MODEL)}
+        assert kept == away == set(driver._versions) and len(kept) <= PLACES
+    # Nobody was trained for a step that does not come.
+    assert not driver._ahead._groups and not driver._ahead._large
