@@ -20,6 +20,7 @@ from simulation.population.devices import fleet_of
 from strategies import Federated
 from strategies.client_rule import ClientRule
 from strategies.optional_protocols import Discounts, innermost
+from strategies.reducers import MeasuredMean
 
 LIBRARIES = {
     "tensorflow": ("TensorFlow", "tensorflow"),
@@ -178,6 +179,12 @@ def check_devices(experiment: Experiment, strategy: Strategy) -> None:
                 )
     if plan.one_by_one:
         _check_stale(plan.kind, strategy)
+        encoding = encoding_of(experiment)
+        if encoding is not None and encoding.feedback:
+            raise ConfigError(
+                f"compression.error_feedback must be false with the schedule {plan.kind!r}, whose "
+                "clients keep nothing between their updates, got true"
+            )
     fleet_of(devices, experiment.clients, experiment.seed)
     availability_of(devices, experiment.clients, experiment.seed)
 
@@ -209,6 +216,8 @@ def _check_stale(kind: str, strategy: Federated) -> None:
         reason = "clients keep something from round to round, which would go by another model"
     elif not isinstance(innermost(algorithm.reducer), Discounts):
         reason = "the reducer compares updates with each other, which must start from one model"
+    elif isinstance(innermost(algorithm.reducer), MeasuredMean):
+        reason = "the server rule goes by how far clients moved, which must start from one model"
     if reason is not None:
         raise ConfigError(
             f"strategy must be another with the schedule {kind!r}, as {reason}, "

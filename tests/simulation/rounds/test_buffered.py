@@ -182,6 +182,7 @@ def test_bad_schedules_are_one_line(changes: dict[str, Any], line: str) -> None:
 
 UNFIT = {
     "SCAFFOLD": "clients keep something from round to round, which would go by another model",
+    "FedExP": "the server rule goes by how far clients moved, which must start from one model",
     "Median": "the reducer compares updates with each other, which must start from one model",
 }
 
@@ -197,6 +198,16 @@ def test_strategies_that_make_no_sense_with_stale_models_are_refused(
         f"{UNFIT[strategy]}, got {strategy!r}"
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_clients_that_keep_what_they_have_not_sent_are_refused(tmp_path: Path) -> None:
+    sparse = {"kind": "top-k", "error_feedback": True}
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path, devices="equal", schedule=BUFFERED, compression=sparse)
+    assert str(caught.value) == (
+        "compression.error_feedback must be false with the schedule 'buffered', whose clients "
+        "keep nothing between their updates, got true"
+    )
 
 
 @pytest.mark.parametrize(
