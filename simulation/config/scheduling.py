@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
+from simulation.config.sections import COLLUDING
 
 if TYPE_CHECKING:
     from simulation.config.experiment import Experiment
@@ -168,6 +169,12 @@ def _check_one_by_one(experiment: Experiment) -> None:
         raise ValueError(
             f"realism must be left out with the schedule {plan.kind!r}: devices say who is slow "
             "or away, got one"
+        )
+    if experiment.attack.kind in COLLUDING:
+        raise ValueError(
+            f"attack.kind must be another with the schedule {plan.kind!r}, which has no rounds "
+            "whose honest updates attackers could agree on, got "
+            f"{experiment.attack.kind!r}"
         )
     if experiment.sampling.kind not in (None, "uniform", "by-size"):
         raise ValueError(

@@ -411,6 +411,9 @@ AttackKind = Literal[
 ]
 """What attackers do."""
 
+COLLUDING = ("alie", "ipm", "min-max", "min-sum", "fang")
+"""Attacks of clients that know what the honest ones of a round send."""
+
 
 class Attack(Section):
     """Clients that attack (see :mod:`simulation.population.attackers`).

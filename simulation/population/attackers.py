@@ -31,9 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.experiment import Experiment
+from simulation.config.sections import COLLUDING
 from simulation.datasets.dataset import Dataset
 from simulation.population.backdoor import SHARE, Backdoor, white
-from simulation.population.collusion import COLLUDING, Colluding
+from simulation.population.collusion import Colluding
 from strategies.checks import part_of
 from strategies.protocols import Reducer
 from strategies.random_streams import stream

@@ -41,11 +41,8 @@ from strategies.stacked import squared_norm
 from strategies.sums import add_scaled
 from strategies.updates import Mean, Update
 
-COLLUDING = ("alie", "ipm", "min-max", "min-sum", "fang")
-"""Attacks of clients that know what the honest ones of a round send."""
-
 SEE_ALL = ("min-max", "min-sum")
-"""Of these, the attacks that need every honest update, and not their moments alone."""
+"""Attacks that need every honest update, and not their moments or ends alone."""
 
 BEYOND = 0x4661
 """Purpose of the random stream from which attackers of ``fang`` draw."""
@@ -89,7 +86,7 @@ class Colluding:
     Args:
         reducer: folds what honest clients and attackers send.
         attackers: numbers of the clients that attack.
-        kind: one of :data:`COLLUDING`.
+        kind: one of :data:`simulation.config.sections.COLLUDING`.
         strength: z of ``alie`` (None: as above), e of ``ipm``, b of ``fang``.
         now: the round, given by :meth:`during`.
     """

@@ -9,8 +9,9 @@ from flwr.serverapp import strategy as flower
 from scipy.stats import norm
 
 from simulation.config.experiment import parse
+from simulation.config.sections import COLLUDING
 from simulation.population.attackers import attacked
-from simulation.population.collusion import BEYOND, COLLUDING, Colluding, supported
+from simulation.population.collusion import BEYOND, Colluding, supported
 from simulation.runs.run import simulate
 from strategies import Krum, Median, TrimmedMean, WeightedMean, clipped
 from strategies.protocols import Round

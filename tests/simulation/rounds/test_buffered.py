@@ -166,6 +166,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "got one",
     ),
     (
+        {"schedule": "buffered", "attack": "ipm"},
+        "attack.kind must be another with the schedule 'buffered', which has no rounds whose "
+        "honest updates attackers could agree on, got 'ipm'",
+    ),
+    (
         {"schedule": "buffered", "sampling": "poisson"},
         "sampling must be 'uniform' or 'by-size' with the schedule 'buffered', which has no "
         "cohorts, got 'poisson'",
