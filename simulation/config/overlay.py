@@ -58,6 +58,9 @@ def _kind(table: Mapping[str, Any], key: str) -> Any:
     return table.get(key, "dirichlet" if "alpha" in table else None)
 
 
+STAYS = {"partition": "validation", "attack": "fraction"}
+"""Keys of a table that are no options of a kind, how much is kept or who attacks: they stay."""
+
+
 def _without_options(table: Mapping[str, Any], name: str) -> dict[str, Any]:
-    # How much is kept for validation is no option of a kind of partition: it stays.
-    return {k: v for k, v in table.items() if name == "partition" and k == "validation"}
+    return {k: v for k, v in table.items() if k == STAYS.get(name)}

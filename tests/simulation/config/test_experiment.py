@@ -244,6 +244,12 @@ def test_the_same_kind_keeps_its_options(table: dict[str, Any]) -> None:
     assert (found.kind, found.alpha) == ("dirichlet", 0.3)
 
 
+def test_who_attacks_stays_where_another_attack_is_given() -> None:
+    data = {"attack": {"kind": "scale", "fraction": 0.4, "strength": 3.0}}
+    found = parse(overlay(data, {"attack.kind": "alie"})).attack
+    assert (found.kind, found.fraction, found.strength) == ("alie", 0.4, None)
+
+
 def test_overlay_leaves_the_file_as_it_is() -> None:
     before = json.dumps(FILE)
     overlay(FILE, {"strategy.mu": 3, "partition.kind": "iid", "clients": 2})
