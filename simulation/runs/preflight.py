@@ -13,9 +13,8 @@ from simulation.config import initial, static
 from simulation.config.compression import encoding_of
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
-from simulation.config.sections import Resources
+from simulation.config.sections import COLLUDING, Resources
 from simulation.population.availability import availability_of
-from simulation.population.collusion import COLLUDING
 from simulation.population.devices import fleet_of
 from strategies import Federated
 from strategies.client_rule import ClientRule
