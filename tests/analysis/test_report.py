@@ -134,11 +134,11 @@ def test_methods_tell_epochs_only_where_no_steps_are_counted(tmp_path, make_run)
         folder = tmp_path / name
         make_run(folder / "run", rounds=1, per_client=False, experiment={"training": training})
     text, _ = methods(load(tmp_path / "steps"))
-    assert "with 5 local step(s), batch size 32." in text
+    assert "with 5 local steps, batch size 32." in text
     text, _ = methods(load(tmp_path / "epochs"))
-    assert "with 2 local epoch(s), batch size 32." in text
+    assert "with 2 local epochs, batch size 32." in text
     text, _ = methods(load(tmp_path))
-    assert "with 2 local epoch(s), 5 local step(s), batch size 32." in text
+    assert "with 2 local epochs (swept), 5 local steps (swept), batch size 32." in text
 
 
 def test_methods_name_every_setting_with_its_source(tmp_path, make_run) -> None:
@@ -303,7 +303,9 @@ def test_hostile_strings_are_only_text(tmp_path, make_run) -> None:
 
 def test_the_page_loads_nothing_and_describes_its_images(made: list[Path]) -> None:
     text = made[0].read_text()
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
+    assert not re.findall(r'src="(?!data:)|<link [^>]*href="(?!data:)', text)
+    links = re.findall(r'<a [^>]*href="([^"]*)"', text)
+    assert links and not [link for link in links if re.match(r"[a-z]+:|//", link)]
     images = re.findall(r"<img [^>]*>", text)
     assert len(images) >= 14
     for image in images:

@@ -29,7 +29,7 @@ from strategies.reducing import bound, finish, fold_all, merge_all
 from strategies.steps import needs_sgd, told_momentum
 from strategies.weights import weighed, weights_of
 
-STREAMS = {"FoldsMany", "MergesInPlace", "AddsUp"}
+STREAMS = {"FoldsMany", "MergesInPlace", "AddsUp", "Discounts"}
 CLIPS = {
     "FoldsMany",
     "AddsUp",

@@ -101,7 +101,7 @@ def test_the_columns_of_a_table(name: str, runs: list[Path]) -> None:
 def test_the_columns_of_events(runs: list[Path]) -> None:
     files = [path / "events.parquet" for path in runs if (path / "events.parquet").exists()]
     (found,) = (set(pq.read_schema(file).names) for file in files)
-    values = {"devices", "late", "dropped", "failed"}
+    values = {"devices", "late", "dropped", "failed", "stale"}
     told(found, set(NAME.findall(FILES["events.parquet"])) - values, "events.parquet")
 
 

@@ -74,6 +74,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fedprox": {"mu": 1.0},
     "fedprox-adaptive": {"mu": 0.5, "patience": 1},
     "feddyn": {"alpha": 0.1},
+    "fedams": {"epsilon": 1e-8},
     "q-fedavg": {"q": 1.0},
     "norm-clipping": {"norm": 0.2},
     "bulyan": {"byzantine": 0.15},
