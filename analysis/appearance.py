@@ -77,6 +77,10 @@ KNOWN = (
     "normclipping",
     "dpfedavg",
     "dpfedavgadaptive",
+    "moon",
+    "fedntd",
+    "fedlc",
+    "feddecorr",
 )
 """New ones go to the end: those that are there keep their places."""
 

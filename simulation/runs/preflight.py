@@ -199,12 +199,6 @@ def check_compression(experiment: Experiment) -> None:
             f"{experiment.compression.kind!r}, as what colluding ones send is not encoded, got "
             f"{kind!r}"
         )
-    if encoding.feedback and experiment.schedule.one_by_one:
-        raise ConfigError(
-            "compression.error_feedback must be false with the schedule "
-            f"{experiment.schedule.kind!r}, whose clients keep nothing between two trainings, "
-            "got True"
-        )
 
 
 def _check_stale(kind: str, strategy: Federated) -> None:

@@ -150,7 +150,7 @@ def test_clients_sent_out_one_by_one_keep_no_memory(
         simulate(wanted.replace(compression="top-k"), out=tmp_path / "run")
     assert str(caught.value) == (
         f"compression.error_feedback must be false with the schedule {kind!r}, whose clients keep "
-        "nothing between two trainings, got True"
+        "nothing between their updates, got true"
     )
     assert not (tmp_path / "run").exists()
     plain, encoded = (simulate(wanted.replace(compression=c)) for c in ("none", "ternary"))
