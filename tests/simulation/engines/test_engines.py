@@ -27,7 +27,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return simulate(parse(SMALL), out=tmp_path_factory.mktemp("reference") / "run")
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 3])
 def test_ray_gives_the_bits_of_inline(
     workers: int, reference: Result, small: Experiment, tmp_path: Path, ray_cluster: Any
 ) -> None:

@@ -181,6 +181,7 @@ def test_a_run_gives_the_same_folded_and_by_messages(kind, tmp_path):
     assert not np.allclose(ours.weights, clean.weights, atol=1e-3)
 
 
+@pytest.mark.soak
 def test_the_bits_depend_on_no_number_of_workers(tmp_path, ray_cluster):
     plan = BASE | {"attack": {"kind": "alie", "fraction": 0.3}}
     bits = set()

@@ -106,7 +106,7 @@ def test_a_worker_is_limited_on_what_it_sees(
     assert grown == [(f"GPU:{i}", True) for i in range(len(sizes))]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_workers_on_logical_gpus() -> None:
     # The engine in this process hides GPUs from it, and Ray would hear of that.
     seeing = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
