@@ -6,12 +6,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
-from analysis.appearance import points
-from analysis.plots.base import OWN, is_share, name_of, not_empty, wrapped
-from analysis.plots.sweeps import cell_size
+from analysis.plots.base import OWN, not_empty, wrapped
+from analysis.plots.sweeps import cells
 from analysis.summarise import check_columns, final, is_lower_better, last
 
 NOBODY = "no attack"
@@ -51,27 +49,10 @@ def defences(
         size = plt.rcParams["font.size"] / 8
         ax = plt.subplots(figsize=(width, (1.1 + 0.3 * len(grid)) * size))[1]
         ax.set_label(OWN)
-    share = is_share(metric)
-    shown = (grid * 100 if share else grid).rename(index=wrapped)
-    sns.heatmap(
-        shown,
-        ax=ax,
-        **{
-            "cmap": "Blues_r" if is_lower_better(metric) else "Blues",
-            "annot": shown.size <= 150,
-            "fmt": ".0f" if share else ".3g",
-            "annot_kws": {"fontsize": cell_size(ax, shown.shape[1])},
-            "linewidths": points(0.5),
-            "cbar": legend,
-            "cbar_kws": {"label": f"Final {name_of(metric).lower()}{' (%)' if share else ''}"},
-            **style,
-        },
-    )
+    cells(grid.rename(index=wrapped), ax, metric, legend, written=150, digits=0, **style)
     ax.set_xlabel("Attack")
     ax.set_ylabel("")
     ax.tick_params(axis="x", rotation=30)
     for label in ax.get_xticklabels():
         label.set_horizontalalignment("right")
-    ax.tick_params(axis="y", rotation=0)
-    ax.grid(visible=False)
     return ax

@@ -162,22 +162,8 @@ def heatmap(
     grid = means.pivot(index=y, columns=x, values="mean").astype(float)
     grid = grid.sort_index(ascending=False)[sorted(grid.columns)]
     ax = axes(ax)
-    share = is_share(metric)
-    shown = grid * 100 if share else grid
-    sns.heatmap(
-        shown.rename(index="{:g}".format, columns="{:g}".format),
-        ax=ax,
-        **{
-            "cmap": "Blues_r" if is_lower_better(metric) else "Blues",
-            "annot": shown.size <= 60,
-            "fmt": ".1f" if share else ".3g",
-            "annot_kws": {"fontsize": cell_size(ax, shown.shape[1])},
-            "linewidths": points(0.5),
-            "cbar": legend,
-            "cbar_kws": {"label": f"Final {name_of(metric).lower()}{' (%)' if share else ''}"},
-            **style,
-        },
-    )
+    named = grid.rename(index="{:g}".format, columns="{:g}".format)
+    cells(named, ax, metric, legend, written=60, digits=1, **style)
     flat = grid.to_numpy(float)
     place = np.nanargmin(flat) if is_lower_better(metric) else np.nanargmax(flat)
     row, column = divmod(int(place), flat.shape[1])
@@ -185,9 +171,41 @@ def heatmap(
                            linewidth=points(1.8), clip_on=False))  # fmt: skip
     ax.set_xlabel(option_name(x))
     ax.set_ylabel(option_name(y))
+    return ax
+
+
+def cells(
+    grid: pd.DataFrame, ax: Axes, metric: str, legend: bool, written: int, digits: int, **style: Any
+) -> None:
+    """Draw a metric's final values as cells, the darker the better.
+
+    Args:
+        grid: the values; its names are the axes'.
+        ax: where to draw.
+        metric: of the values; a share is drawn in %.
+        legend: whether to draw the colour bar.
+        written: up to how many cells have their value in them.
+        digits: after the point of a share in %.
+        style: further keywords of ``seaborn.heatmap``.
+    """
+    share = is_share(metric)
+    shown = grid * 100 if share else grid
+    sns.heatmap(
+        shown,
+        ax=ax,
+        **{
+            "cmap": "Blues_r" if is_lower_better(metric) else "Blues",
+            "annot": shown.size <= written,
+            "fmt": f".{digits}f" if share else ".3g",
+            "annot_kws": {"fontsize": cell_size(ax, shown.shape[1])},
+            "linewidths": points(0.5),
+            "cbar": legend,
+            "cbar_kws": {"label": f"Final {name_of(metric).lower()}{' (%)' if share else ''}"},
+            **style,
+        },
+    )
     ax.tick_params(axis="y", rotation=0)
     ax.grid(visible=False)
-    return ax
 
 
 def cell_size(ax: Axes, columns: int) -> float:
