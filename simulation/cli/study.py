@@ -16,7 +16,7 @@ from simulation.cli.endings import bad_input, endings, first_line, quiet, say
 from simulation.config.errors import ConfigError
 from simulation.config.overlay import toml_value
 from simulation.records import files, reading
-from simulation.studies import campaign, tuning
+from simulation.studies import campaign, tuned, tuning
 from simulation.studies.campaign import Outcome, Plan
 from simulation.studies.forecast import forecast
 from simulation.studies.screen import StudyScreen
@@ -99,7 +99,7 @@ def compare_command(asked: Asked, untuned: bool) -> Mapping[Path, Mapping[str, A
         quiet()
         study = asked.study()
         folder = asked.folder(study)
-        choice = None if asked.file is None or untuned else tuning.file_of(asked.file)
+        choice = None if asked.file is None or untuned else tuned.file_of(asked.file)
         rates = None
         if choice is not None and choice.exists():
             if CLIENT_RATE in asked.given:
@@ -107,7 +107,7 @@ def compare_command(asked: Asked, untuned: bool) -> Mapping[Path, Mapping[str, A
                     f"{CLIENT_RATE} must be left out where {choice} chooses it (or --untuned "
                     f"given), got {asked.given[CLIENT_RATE]!r}"
                 )
-            rates, untuned_ones = tuning.rates(study, choice)
+            rates, untuned_ones = tuned.rates(study, choice)
             console = Console(highlight=False)
             console.print(f"learning rates from {choice}", soft_wrap=True, markup=False)
             for strategy in untuned_ones:
@@ -132,7 +132,7 @@ def tune_command(asked: Asked) -> bool:
         quiet()
         if asked.file is None:
             raise ConfigError("a study's file must be given to tune, got none")
-        study, path = asked.study(part=True), tuning.file_of(asked.file)
+        study, path = asked.study(part=True), tuned.file_of(asked.file)
         folder = asked.out or Path("runs") / f"{study.name}-tuning"
         asked = replace(asked, out=folder)
         found, plan = tuning.trials(study, asked.given, asked.whole.strategies)
@@ -148,7 +148,7 @@ def tune_command(asked: Asked) -> bool:
         except RuntimeError as error:
             say(str(error))
             return False
-        tuning.record(study, choices, adopted, path)
+        tuned.record(study, choices, adopted, path)
     console = Console(highlight=False)
     console.print(_table(choices))
     for line in tuning.lines(choices):

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from simulation.config import cohorts, decay, ending, plugins, scheduling
+from simulation.config.attack import Attack
 from simulation.config.compression import Compression
 from simulation.config.devices import Devices
 from simulation.config.ending import Save, Stop
@@ -34,7 +35,6 @@ from simulation.config.identity import revised
 from simulation.config.initial import ENDINGS
 from simulation.config.scheduling import Schedule
 from simulation.config.sections import (
-    Attack,
     Data,
     Evaluation,
     Faults,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from simulation.config.attack import COLLUDING
 from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
-from simulation.config.sections import COLLUDING
 
 if TYPE_CHECKING:
     from simulation.config.experiment import Experiment

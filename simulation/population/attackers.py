@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation.config.attack import COLLUDING
 from simulation.config.experiment import Experiment
-from simulation.config.sections import COLLUDING
 from simulation.datasets.dataset import Dataset
 from simulation.population.backdoor import SHARE, Backdoor, white
 from simulation.population.collusion import Colluding

@@ -86,7 +86,7 @@ class Colluding:
     Args:
         reducer: folds what honest clients and attackers send.
         attackers: numbers of the clients that attack.
-        kind: one of :data:`simulation.config.sections.COLLUDING`.
+        kind: one of :data:`simulation.config.attack.COLLUDING`.
         strength: z of ``alie`` (None: as above), e of ``ipm``, b of ``fang``.
         now: the round, given by :meth:`during`.
     """

@@ -10,10 +10,11 @@ from pathlib import Path
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config import initial, static
+from simulation.config.attack import COLLUDING
 from simulation.config.compression import encoding_of
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
-from simulation.config.sections import COLLUDING, Resources
+from simulation.config.sections import Resources
 from simulation.population.availability import availability_of
 from simulation.population.devices import fleet_of
 from strategies import Federated

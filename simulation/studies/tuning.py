@@ -11,9 +11,7 @@ another.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
@@ -21,19 +19,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import tomli_w
-
 from simulation.config.errors import ConfigError
-from simulation.config.experiment import read
 from simulation.config.fields import is_number
-from simulation.records import files, reading
+from simulation.records import reading
 from simulation.records.reading import read_rounds
 from simulation.studies.campaign import Plan
 from simulation.studies.study import (
     CLIENT_RATE,
     OPTION,
     LearningRates,
-    Rates,
     StrategyTable,
     Study,
     expand,
@@ -97,12 +91,12 @@ def trials(
     plan: Plan = {}
     _check_grids(study, [*study.strategies, *others])
     for number, strategy in enumerate(study.strategies):
-        client_rates = _client_grid(study, _table(strategy), given)
+        client_rates = _client_grid(study, table_of(strategy), given)
         for options, server in _strategy_grid(study, strategy):
             one = study.model_copy(
                 update={
                     # each trial by its options: a label would be that of all of them
-                    "strategies": (_with(without_label(strategy), options, server),),
+                    "strategies": (with_options(without_label(strategy), options, server),),
                     "seeds": seeds,
                     "baselines": (),
                     "centralised": False,
@@ -157,7 +151,7 @@ Options = tuple[tuple[str, float], ...]
 
 def _strategy_grid(study: Study, strategy: StrategyTable) -> Iterator[tuple[Options, float | None]]:
     """Yield the options and server's learning rates to try, all combinations."""
-    table = _table(strategy)
+    table = table_of(strategy)
     grids = option_grids(study, table)
     for values in itertools.product(*grids.values()):
         options = tuple(zip(grids, values, strict=True))
@@ -187,7 +181,7 @@ def option_grids(study: Study, table: Mapping[str, Any]) -> dict[str, Sequence[f
 
 def _check_grids(study: Study, strategies: Sequence[StrategyTable]) -> None:
     """Raise ConfigError for a grid that none of the study's strategies has a use for."""
-    tables = [_table(strategy) for strategy in strategies]
+    tables = [table_of(strategy) for strategy in strategies]
     names = list(dict.fromkeys(str(table.get("name")) for table in tables))
     wanted = study.tune
     grids = {
@@ -244,13 +238,15 @@ def _short(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _table(strategy: StrategyTable) -> dict[str, Any]:
+def table_of(strategy: StrategyTable) -> dict[str, Any]:
+    """Return a strategy as a table, where it is only named too."""
     return {"name": strategy} if isinstance(strategy, str) else strategy
 
 
-def _with(strategy: StrategyTable, options: Options, rate: float | None) -> StrategyTable:
+def with_options(strategy: StrategyTable, options: Options, rate: float | None) -> StrategyTable:
+    """Return a strategy with other options and another server learning rate."""
     rates = {} if rate is None else {SERVER_RATE: rate}
-    return {**_table(strategy), **dict(options), **rates} if options or rates else strategy
+    return {**table_of(strategy), **dict(options), **rates} if options or rates else strategy
 
 
 def score(folder: Path) -> float | None:
@@ -293,7 +289,7 @@ class Choice:
             ("learning_rate", "learning_rates", best.client, [trial.client for trial in tried]),
             ("server_learning_rate", "server_learning_rates", best.server, alike),
         ]
-        strategy = _table(self.strategy).get("name")
+        strategy = table_of(self.strategy).get("name")
         for key, value in best.options:
             values = [dict(trial.options)[key] for trial in tried]
             axes.append((key, f"options.{strategy}.{key}", value, values))
@@ -323,98 +319,6 @@ def choose(study: Study, found: Sequence[Trial], out: Path) -> list[Choice]:
             raise RuntimeError(f"no learning rate of the grid lets {strategy!r} finish")
         choices.append(Choice(strategy, max(finished, key=finished.__getitem__), scores))
     return choices
-
-
-def fingerprint(study: Study) -> str:
-    """Return what a choice is good for: the sha256 of the study's experiment and sweep."""
-    text = json.dumps([study.experiment, study.sweep], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_of(study: Path) -> Path:
-    """Return the file next to a study's that holds the choice."""
-    return study.with_suffix(".tuned.toml")
-
-
-def record(study: Study, choices: Sequence[Choice], plan: Plan, path: Path) -> None:
-    """Write a choice, with the scores and the hashes of the runs that it is made from.
-
-    What the file says of other strategies stays, where it was chosen for the same experiment.
-    """
-    chosen = [_entry(choice, plan) for choice in choices]
-    mine = [_key(entry["strategy"]) for entry in chosen]
-    others = [e for e in _chosen(study, path) if _key(e["strategy"]) not in mine]
-    data = {
-        "study": fingerprint(study),
-        "measured": "mean accuracy (for a regression: minus the loss) on clients' validation data",
-        "chosen": [*others, *chosen],
-    }
-    files.replace(path, tomli_w.dumps(data).encode())
-
-
-def _key(strategy: StrategyTable) -> str:
-    """Return what tells strategies apart, whatever they are called."""
-    return repr(sorted(_table(without_label(strategy)).items()))
-
-
-def _entry(choice: Choice, plan: Plan) -> dict[str, Any]:
-    """Return what the file says of one choice."""
-    grid = [
-        _line(trial) | ({"score": value} if value is not None else {"failed": True})
-        | {"runs": [plan[name].digest() for name in trial.runs]}
-        for trial, value in choice.scores.items()
-    ]  # fmt: skip
-    runs = [plan[name] for trial in choice.scores for name in trial.runs]
-    return {
-        "strategy": choice.strategy,
-        **_line(choice.best),
-        "score": choice.scores[choice.best],
-        "edges": list(choice.at_edge),
-        "seeds": sorted({run.seed for run in runs}),
-        "rounds": max(run.rounds for run in runs),
-        "grid": grid,
-    }
-
-
-def _chosen(study: Study, path: Path) -> list[dict[str, Any]]:
-    """Return the choices of a file; none where there is no such file, or it is of another study."""
-    data = read(path) if path.exists() else {}
-    return list(data.get("chosen", [])) if data.get("study") == fingerprint(study) else []
-
-
-def _line(trial: Trial) -> dict[str, Any]:
-    line: dict[str, Any] = {"learning_rate": trial.client}
-    if trial.server is not None:
-        line["server_learning_rate"] = trial.server
-    return line | ({"options": dict(trial.options)} if trial.options else {})
-
-
-def rates(study: Study, path: Path) -> tuple[Rates, list[StrategyTable]]:
-    """Read a choice; return what each strategy of a study is to be run with, and who has none.
-
-    A strategy that was not tuned is run as the study says.
-
-    Raises:
-        ConfigError: when the file does not belong to the study as it is now.
-    """
-    if read(path).get("study") != fingerprint(study):
-        raise ConfigError(
-            f"{path} must be made for this experiment and sweep, which have changed; "
-            "run 'sunflower tune' again, or compare with --untuned"
-        )
-    found: Rates = []
-    untuned: list[StrategyTable] = []
-    known = {_key(entry["strategy"]): entry for entry in _chosen(study, path)}
-    for strategy in study.strategies:
-        entry = known.get(_key(strategy))
-        if entry is None:
-            untuned.append(strategy)
-            found.append((strategy, {}))
-            continue
-        server, options = entry.get("server_learning_rate"), entry.get("options", {})
-        table = _with(strategy, tuple(options.items()), server)
-        found.append((table, {CLIENT_RATE: entry["learning_rate"]}))
-    return found, untuned
 
 
 def lines(choices: Sequence[Choice]) -> Iterator[str]:

@@ -8,8 +8,8 @@ import pytest
 from flwr.serverapp import strategy as flower
 from scipy.stats import norm
 
+from simulation.config.attack import COLLUDING
 from simulation.config.experiment import parse
-from simulation.config.sections import COLLUDING
 from simulation.population.attackers import attacked
 from simulation.population.collusion import BEYOND, Colluding, supported
 from simulation.runs.run import simulate

@@ -17,7 +17,8 @@ from simulation.config.experiment import parse
 from simulation.records.reading import read_rounds
 from simulation.studies import campaign
 from simulation.studies.study import parse_study
-from simulation.studies.tuning import FACTORS, Choice, Trial, choose, lines, rates, record, trials
+from simulation.studies.tuned import rates, record
+from simulation.studies.tuning import FACTORS, Choice, Trial, choose, lines, trials
 from strategies import catalog
 
 STUDY = """
