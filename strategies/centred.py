@@ -68,7 +68,7 @@ class CentredClipping(Robust):
 
     def rule(self, cohort: Kept) -> Combine:
         """Return the mean with the weights that the clipping comes to."""
-        heads = [delta[: cohort.trainable] for delta in cohort.deltas]
+        heads = cohort.heads()
         start = np.zeros(heads[0].size) if self.centre is None else self.centre
         clients, keeps = len(heads), 1.0
         weights, v = np.zeros(clients), start

@@ -90,8 +90,8 @@ def calibrating(tau: float | Schedule) -> ClientRule:
     Args:
         tau: strength, >= 0 (0 is the cross-entropy), or a schedule of it.
 
-    Source: FedLC, Zhang et al. (2022), arXiv 2209.00189, equation 6; the sum is over all classes,
-    as a margin for the row's own class alone would leave nothing to calibrate.
+    Source: FedLC, Zhang et al. (2022), arXiv 2209.00189, equation 6; the sum is over all classes:
+    over the others alone, the loss would have no lower bound and the row's own margin no gradient.
     """
     checks.number("tau", tau, ">= 0", schedule=True)
     objective = Objective(calibration, held=True, entropy=True)

@@ -81,7 +81,7 @@ class Family(dict[str, Entry]):
         """Add a builder under its own name, hyphens for underscores.
 
         Learning rates are in no grid: a study tunes them around what they are. Nor are options
-        that say what a strategy is to withstand or keep (byzantine, epsilon, layers), and those of
+        that say what a strategy is to withstand or keep (byzantine, layers), and those of
         private ones: every try would cost privacy that nobody accounts for.
         """
 

@@ -27,7 +27,7 @@ class DivideAndConquer(Robust):
 
     ``iterations`` times: of b random coordinates the updates, less their mean, have a first right
     singular vector u; client i scores ``((delta_i - mean) u)^2``, and the floor(filter * f) highest
-    are bad. Who was bad never is averaged.
+    are bad. The mean is over those who were never bad.
 
     Args:
         byzantine: f, as a whole number >= 1 or as a share of the cohort in [0, 0.5).
@@ -83,7 +83,7 @@ class DivideAndConquer(Robust):
 class FoolsGold(Robust):
     """Clients whose updates resemble another's weigh less.
 
-    With cs_ij the cosine of clients i and j, and v_i = max_j cs_ij, first honest ones are
+    With cs_ij the cosine of clients i and j, and v_i = max(0, max_j cs_ij), first honest ones are
     pardoned, ``cs_ij <- cs_ij v_i / v_j`` where v_j > v_i; then::
 
         a_i = 1 - max_j cs_ij                       in [0, 1]
@@ -112,7 +112,7 @@ class FoolsGold(Robust):
 
     def rule(self, cohort: Kept) -> Combine:
         """Return the weighted mean."""
-        weights = self.weights([delta[: cohort.trainable] for delta in cohort.deltas])
+        weights = self.weights(cohort.heads())
         return lambda rows: average_of(rows, weights)
 
     def weights(self, rows: list[Vector]) -> list[float]:
@@ -121,8 +121,8 @@ class FoolsGold(Robust):
             return [1.0]
         alike = cosines(rows)
         np.fill_diagonal(alike, -np.inf)
-        most = alike.max(axis=1)
-        pardoned = (most[None, :] > most[:, None]) & (most[None, :] != 0)
+        most = np.maximum(alike.max(axis=1), 0.0)
+        pardoned = most[None, :] > most[:, None]
         ratio = np.divide(most[:, None], most[None, :], out=np.ones_like(alike), where=pardoned)
         alike = alike * ratio
         np.fill_diagonal(alike, -np.inf)
@@ -142,7 +142,7 @@ class SignGuard(Robust):
     Of norms over their median M, those in [lower, upper] pass. Of a random part of the coordinates,
     each client has shares of positive, zero and negative entries: the largest cluster (mean shift)
     passes. Who passes both is averaged, as ``delta_i * min(1, M / ||delta_i||)``; who passes the
-    first, where nobody passes both.
+    first, where nobody passes both. All norms pass where none would.
 
     Args:
         lower, upper: bounds of the norms, in medians; 0 <= lower <= 1 <= upper.
@@ -171,10 +171,12 @@ class SignGuard(Robust):
 
     def rule(self, cohort: Kept) -> Combine:
         """Return the mean of those who pass, clipped."""
-        heads = [delta[: cohort.trainable] for delta in cohort.deltas]
+        heads = cohort.heads()
         norms = np.array([sqrt(squared_norm(head)) for head in heads])
         middle = float(np.median(norms))
         usual = (norms >= self.lower * middle) & (norms <= self.upper * middle)
+        if not usual.any():
+            usual[:] = True  # The median lies between two norms, and all are far from it.
         count = max(1, checks.part_of(self.share, heads[0].size))
         looked = drawn(round_stream(self.now, COORDINATES), cohort, count)
         signs = [(looked > 0).mean(axis=1), (looked == 0).mean(axis=1), (looked < 0).mean(axis=1)]
@@ -190,6 +192,6 @@ class SignGuard(Robust):
 
 def drawn(rng: np.random.Generator, cohort: Kept, count: int) -> NDArray[np.float64]:
     """Return ``count`` random trainable coordinates of all updates, [n, count]; all if fewer."""
-    size = cohort.deltas[0][: cohort.trainable].size
+    size = cohort.heads()[0].size
     at = np.arange(size) if count >= size else np.sort(rng.choice(size, count, replace=False))
     return np.stack([delta[at] for delta in cohort.deltas]).astype(np.float64)

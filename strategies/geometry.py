@@ -105,15 +105,15 @@ def cosines(rows: Sequence[Vector]) -> NDArray[np.float64]:
 def largest_cluster(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which points [n, k] belong to the largest cluster of mean shift, [n].
 
-    With a flat kernel, as wide as points are on average from the one that n / 2 of them, themselves
-    included, are at most as far away as. Each point climbs to a mode; those that end within a width
+    With a flat kernel, as wide as the mean over points of the distance to their (n // 2)-th nearest,
+    themselves counted (of two or three points: to their nearest other). Each point climbs to a mode; those that end within a width
     of a fuller mode are its own, and who is nearest to a mode belongs to it.
 
     Source: Comaniciu and Meer (2002), Mean shift: a robust approach toward feature space analysis.
     """
     count = len(points)
     apart = np.linalg.norm(points[:, None] - points[None, :], axis=2)
-    width = float(np.sort(apart, axis=1)[:, max(0, count // 2 - 1)].mean())
+    width = float(np.sort(apart, axis=1)[:, min(count - 1, max(1, count // 2 - 1))].mean())
     if not width > 0:  # Half of the points are one.
         alike = apart <= 0
         return np.asarray(alike[int(np.argmax(alike.sum(axis=1)))])

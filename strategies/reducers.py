@@ -197,7 +197,7 @@ class FairMean(Streaming):
 
 
 MOST_TILT = 600.0
-"""Exponents of :class:`TiltedMean`, at most: e^600 times an example's weight is still finite."""
+"""Exponents of :class:`TiltedMean`, at most: e^600 times squared norms, added up, is finite."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class TiltedMean(Streaming):
 
     t = 0 is the plain mean; the larger t, the closer to the client with the largest loss alone, as
     in agnostic federated learning (Mohri et al., 2019, arXiv 1902.00146). Exponents above 600 count
-    as 600. Moving statistics are averaged with the same weights.
+    as 600: clients beyond that weigh alike. Moving statistics are averaged with the same weights.
 
     Args:
         t: the tilt, >= 0.

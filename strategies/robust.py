@@ -37,7 +37,7 @@ class Kept:
         deltas: their deltas, [P] each.
         extras: their extras by name, [T] each.
         trainable: T; None means all entries of the deltas.
-        moved: deltas before clipping, where they were clipped, [P] each.
+        moved: deltas before encoding and clipping, where they were clipped, [P] each.
     """
 
     clients: list[int] = field(default_factory=list)
@@ -46,6 +46,10 @@ class Kept:
     extras: dict[str, list[Vector]] = field(default_factory=dict)
     trainable: int | None = None
     moved: list[Vector] = field(default_factory=list)
+
+    def heads(self) -> list[Vector]:
+        """Return the trainable part of each delta, [T]."""
+        return [delta[: self.trainable] for delta in self.deltas]
 
     def in_order(self) -> Kept:
         """Return the same in the order of the clients' numbers."""

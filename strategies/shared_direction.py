@@ -113,7 +113,7 @@ class ClientMomentum:
         """Return the next model and direction."""
         if PATH not in mean.metrics:
             raise ValueError(
-                "learning_rate of the clients must be one number > 0 for FedCM, got none"
+                "FedCM must have clients that take steps, with one learning rate > 0, got none"
             )
         m = -mean.delta / mean.metrics[PATH]
         return move(model, at_round(self.learning_rate, at.number) * mean.delta), DirectionState(m)

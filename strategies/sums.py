@@ -33,8 +33,8 @@ class Sums:
         tallies: further sums of numbers by name.
         squares: sum of ``weight * ||delta||^2`` over the trainable part.
         trainable: its length T.
-        moved: the same sums with the examples as weights and deltas before clipping, over the
-            trainable part, for :func:`drift`; None where these sums are those already.
+        moved: the same sums with the examples as weights and deltas before encoding and clipping,
+            over the trainable part, for :func:`drift`; None where these sums are those already.
     """
 
     delta: Vector

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from strategies import citations as papers
@@ -21,12 +21,12 @@ ADAPTIVITY = (1e-4, 1e-3, 1e-2)
 """Values of tau to try: Reddi et al. go from 1e-5 to 1e-1, and find 1e-3 good nearly everywhere."""
 
 
-def _of_momentum(options: Mapping[str, Any]) -> float:
-    """Return 1 / (1 - beta): what steady updates come to under momentum."""
-    return 1 / (1 - float(options["beta"]))
+def _steady(momentum: str) -> Callable[[Mapping[str, Any]], float]:
+    """Return ``1 / (1 - momentum)`` of options: what steady updates come to."""
+    return lambda options: 1 / (1 - float(options[momentum]))
 
 
-@FAMILY.entry("FedAvgM", papers.HSU_2019, gain=_of_momentum, beta=(0.7, 0.9, 0.97))
+@FAMILY.entry("FedAvgM", papers.HSU_2019, gain=_steady("beta"), beta=(0.7, 0.9, 0.97))
 def fedavgm(
     learning_rate: float | Schedule = 1.0,
     beta: float = 0.9,
@@ -107,12 +107,7 @@ def fedexp(epsilon: float = 1e-3) -> Algorithm:
     return Algorithm("FedExP", plain(), MeasuredMean("uniform"), Extrapolated(epsilon))
 
 
-def _of_lookahead(options: Mapping[str, Any]) -> float:
-    """Return 1 / (1 - momentum): what steady updates come to under momentum."""
-    return 1 / (1 - float(options["momentum"]))
-
-
-@FAMILY.entry("FedACG", papers.KIM_2024, gain=_of_lookahead, beta=(0.0001, 0.001, 0.01, 0.1))
+@FAMILY.entry("FedACG", papers.KIM_2024, gain=_steady("momentum"), beta=(0.0001, 0.001, 0.01, 0.1))
 def fedacg(
     momentum: float = 0.85, beta: float | Schedule = 0.001, weights: Weights = None
 ) -> Algorithm:

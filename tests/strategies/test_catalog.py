@@ -18,7 +18,7 @@ def test_entries_are_complete(name):
     entry = catalog.entry(name)
     assert entry.key == name
     assert entry.build().name == entry.title == entry.builder(**entry.options).name
-    # The one paper that is on arXiv under no number has its proceedings.
+    # The one paper that is not on arXiv.
     assert re.fullmatch(r"\d{4}\.\d{4,5}", entry.citation.arxiv) or name == "dnc"
     assert len(entry.rule) <= 100 and entry.rule.endswith(".")
     assert entry.rule.splitlines() == [entry.rule]

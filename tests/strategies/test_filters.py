@@ -40,7 +40,7 @@ def foolsgold(rows, kappa):
         for j in range(n):
             if i != j:
                 cs[i, j] = rows[i] @ rows[j] / np.linalg.norm(rows[i]) / np.linalg.norm(rows[j])
-    most = [max(cs[i, j] for j in range(n) if j != i) for i in range(n)]
+    most = [max(0.0, *(cs[i, j] for j in range(n) if j != i)) for i in range(n)]
     a = []
     for i in range(n):
         for j in range(n):
@@ -50,6 +50,22 @@ def foolsgold(rows, kappa):
     a = np.clip(a, 0, 1)
     a = np.minimum(a / max(a), 0.99)
     return np.clip([kappa * (np.log(v / (1 - v)) + 0.5) if v else 0.0 for v in a], 0, 1)
+
+
+def test_foolsgold_trusts_who_is_unlike_all_others():
+    rows = [np.array(row) for row in ((-0.6, -0.8), (1.0, 0.0), (0.01, 1.0))]
+    assert FoolsGold().weights(rows) == [1.0, 1.0, 1.0] == foolsgold(rows, 1.0).tolist()
+
+
+def test_signguard_of_few_clients_averages_them():
+    rows = np.array([[1.0, 2.0, -1.0], [1.1, 2.1, -1.0], [0.9, 2.0, -1.1]])
+    norms = np.linalg.norm(rows, axis=1)
+    clipped = rows * np.minimum(1.0, np.median(norms) / norms)[:, None]
+    found = reduced(SignGuard(share=1.0), rows).delta
+    np.testing.assert_allclose(found, clipped.mean(axis=0), rtol=1e-12)
+    two = np.array([[0.0, 0.0], [2.0, 0.0]])  # Both norms are far from their median, 1.
+    found = reduced(SignGuard(upper=1.5, share=1.0), two).delta
+    np.testing.assert_allclose(found, [0.5, 0.0])  # the mean of 0 and of 2 clipped to 1
 
 
 @pytest.mark.parametrize("kappa", [0.5, 1.0])

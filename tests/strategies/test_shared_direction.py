@@ -132,7 +132,7 @@ def test_directions_allow_for_momentum(nesterov):
         ),
         (
             lambda: simulate(catalog.build("fedcm"), 1, ALL),
-            "learning_rate of the clients must be one number > 0 for FedCM, got none",
+            "FedCM must have clients that take steps, with one learning rate > 0, got none",
         ),
     ],
 )
