@@ -26,7 +26,12 @@ BANDS = {
 DIVERGED = "diverged"
 """The status of a run that ended because its model or its loss was no longer finite."""
 
-LOWER_IS_BETTER = ("loss", "seconds", "bytes", "error", "mae", "mse", "attack_success")
+LOWER_IS_BETTER = (
+    "loss", "error", "mae", "mse", "crossentropy", "divergence", "poisson", "log_cosh", "logcosh",
+    "huber", "hinge", "perplexity",
+    "seconds", "bytes", "attack_success",
+)  # fmt: skip
+"""Words in the names of columns of which less is better."""
 
 
 def is_lower_better(metric: str) -> bool:

@@ -105,9 +105,10 @@ def cosines(rows: Sequence[Vector]) -> NDArray[np.float64]:
 def largest_cluster(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which points [n, k] belong to the largest cluster of mean shift, [n].
 
-    With a flat kernel, as wide as the mean over points of the distance to their (n // 2)-th nearest,
-    themselves counted (of two or three points: to their nearest other). Each point climbs to a mode; those that end within a width
-    of a fuller mode are its own, and who is nearest to a mode belongs to it.
+    With a flat kernel, as wide as the mean over points of the distance to their (n // 2)-th
+    nearest, themselves counted (of two or three points: to their nearest other). Each point climbs
+    to a mode; those that end within a width of a fuller mode are its own, and who is nearest to a
+    mode belongs to it.
 
     Source: Comaniciu and Meer (2002), Mean shift: a robust approach toward feature space analysis.
     """

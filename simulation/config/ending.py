@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 Where = Literal["server", "clients"]
 """Whose figures: on the server's test set, or over the clients' validation examples."""
 
-LOWER_IS_BETTER = ("loss", "error", "mae", "mse")
-"""Words in the names of metrics of which less is better."""
+LOWER_IS_BETTER = (
+    "loss", "error", "mae", "mse", "crossentropy", "divergence", "poisson", "log_cosh", "logcosh",
+    "huber", "hinge", "perplexity",
+)  # fmt: skip
+"""Words in the names of metrics of which less is better; ``analysis`` has them too."""
 
 
 def is_lower_better(metric: str) -> bool:
@@ -25,7 +28,7 @@ def is_lower_better(metric: str) -> bool:
 
 def figure(on: Where, metric: str) -> str:
     """Return what a metric is called in ``rounds.jsonl``."""
-    return f"{on.removesuffix('s')}_{metric}" if on == "clients" else f"{on}_{metric}"
+    return f"{on.removesuffix('s')}_{metric}"
 
 
 class Stop(Section):

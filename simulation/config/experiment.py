@@ -65,8 +65,12 @@ OMIT_KEYS_IF_DEFAULT = {
     "partition": ("law",),
     "evaluation": ("personal", "all_clients", "metrics"),
     "attack": ("source", "target", "poisoned"),
+    "schedule": (
+        "concurrency", "buffer", "interval", "staleness", "exponent", "hinge_slope", "hinge_from",
+        "max_staleness", "mixing",
+    ),
     "data": ("label_type", "weight", "encode", "scale"),
-}
+}  # fmt: skip
 """Keys of tables that came later still: they count only where they differ from the default."""
 
 OMIT_PLACES: dict[str, Any] = {"init": {"path"}, "devices": {"path", "trace"}}

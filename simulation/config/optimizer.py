@@ -58,7 +58,7 @@ def without_momentum(training: Mapping[str, Any]) -> dict[str, Any]:
     data, optimizer = dict(training), training.get("optimizer")
     if isinstance(optimizer, Optimizer):
         optimizer = optimizer.model_dump()
-    if not isinstance(optimizer, Mapping) or not optimizer.get("momentum"):
+    if not isinstance(optimizer, Mapping) or optimizer.get("momentum") is None:
         return data
     rest = dict(optimizer)
     momentum = rest.pop("momentum")

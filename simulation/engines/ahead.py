@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simulation.engines.calls import Poisoned, Train, TrainGroups, TrainGroupsFirst
-from simulation.engines.cohort import CohortTraining, costs_of, merge_tree
+from simulation.engines.cohort import CohortPlan, CohortTraining
 from simulation.engines.engine import Engine
 from simulation.engines.policy import POLICY
 from simulation.worker.chunk import Part
@@ -69,19 +69,19 @@ class Group:
     Args:
         clients: in order.
         version: what they are sent.
-        costs: of each.
+        plan: in which order and groups they are trained.
         call: that trains it; None while it waits.
     """
 
     clients: list[int]
     version: Version
-    costs: list[float]
+    plan: CohortPlan
     call: GroupCall | None = None
 
     @property
     def cost(self) -> float:
         """Cost of all of them."""
-        return sum(self.costs)
+        return sum(self.plan.costs.values())
 
 
 @dataclass
@@ -113,8 +113,8 @@ class TrainingAhead:
 
     def add(self, key: Key, clients: Sequence[int], version: Version) -> None:
         """Let a group wait to be trained."""
-        costs: list[float] = costs_of(self.engine, clients).tolist()
-        self._groups[key] = Group(list(clients), version, costs)
+        plan = CohortPlan.of(self.engine, clients)
+        self._groups[key] = Group(list(clients), version, plan)
 
     def hand_out(self, step: int) -> None:
         """Hand out the groups of a step, and as many others as keep workers busy."""
@@ -129,9 +129,7 @@ class TrainingAhead:
             group = self._groups[key]
             if group.cost > portion and len(group.clients) > 1:
                 # It is cut by itself, and its parts go to several workers.
-                self._large[key] = CohortTraining(
-                    self.engine, key.round, group.clients, group.version.model, group.version.shared
-                )
+                self._large[key] = self._training(key, group)
             else:
                 small.append(key)
         for keys in self._cut(small, min(portion, self._cost(small) / workers)):
@@ -157,10 +155,13 @@ class TrainingAhead:
         if key in call.parts:
             return call.parts.pop(key)
         # It took its workers down together with others: by itself it is cut until that is found.
+        return self._training(key, group).result()
+
+    def _training(self, key: Key, group: Group) -> CohortTraining:
         version = group.version
         return CohortTraining(
-            self.engine, key.round, group.clients, version.model, version.shared
-        ).result()
+            self.engine, key.round, group.clients, version.model, version.shared, plan=group.plan
+        )
 
     def _finish(self, call: GroupCall) -> None:
         try:
@@ -175,7 +176,9 @@ class TrainingAhead:
 
         It is never more than a part of what is at work: the next step is waited for.
         """
-        mean = np.mean([cost for group in self._groups.values() for cost in group.costs] or [0.0])
+        mean = np.mean(
+            [cost for group in self._groups.values() for cost in group.plan.costs.values()] or [0.0]
+        )
         total = self.clients * float(mean)
         most = total / (max(1, self.engine.effective_workers) * POLICY.units_each)
         return min(self.engine.min_cost(total) or most, most)
@@ -200,16 +203,15 @@ class TrainingAhead:
         for key in keys:
             group = self._groups[key]
             model, shared = group.version.handles(engine)
-            ids = np.asarray(group.clients, np.int64)
             training = Train(
                 round=key.round,
-                node=merge_tree(engine, group.clients, np.asarray(group.costs)),
+                node=group.plan.root,
                 model=model,
                 shared=shared,
-                states=[None] * len(ids),
+                states=[None] * len(group.clients),
                 cost=group.cost,
-                clients=len(ids),
-                examples=int(engine.partition.train_sizes[ids].sum()),
+                clients=len(group.clients),
+                examples=sum(group.plan.examples.values()),
                 lanes=engine.lanes if engine.lanes > 1 else None,
             )
             trainings.append(training)

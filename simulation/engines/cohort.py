@@ -101,8 +101,9 @@ class CohortPlan:
         """Plan a cohort's training; arguments as those of :func:`train_cohort`."""
         sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
         cost = costs_of(engine, clients, config)
+        chunks = schedule.cut(clients, cost, least=schedule.least(engine.lanes))
         return cls(
-            merge_tree(engine, clients, cost),
+            tree.tree(chunks, POLICY.merge_arity),
             dict(zip(clients, cost.tolist(), strict=True)),
             dict(zip(clients, sizes.tolist(), strict=True)),
         )
@@ -274,12 +275,6 @@ def costs_of(
     """Return what training each client costs (see :func:`schedule.weights`)."""
     sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
     return schedule.weights(config.work(engine.setup.experiment.training).examples(sizes))
-
-
-def merge_tree(engine: Engine, clients: Sequence[int], cost: NDArray[np.float64]) -> Node:
-    """Return the tree in which the updates of clients of some costs are merged."""
-    chunks = schedule.cut(clients, cost, least=schedule.least(engine.lanes))
-    return tree.tree(chunks, POLICY.merge_arity)
 
 
 def clients_of(node: Node) -> list[int]:

@@ -176,6 +176,16 @@ class MessagingDriver:
                 "lr must be left out for a model whose optimizer has a schedule for a learning "
                 f"rate, got {found.learning_rate!r} from {sender}"
             )
+        training = self.experiment.training
+        for name, told, ours in (
+            ("lr", found.learning_rate, "decay"),
+            ("local_epochs", found.epochs, "local_steps"),
+        ):
+            if told is not None and getattr(training, ours) is not None:
+                raise RoundError(
+                    f"training.{ours} must be left out where the strategy tells {name}, "
+                    f"got {told!r} from {sender}"
+                )
         return found
 
     def _name_unknown(self, config: Mapping[str, Any]) -> None:

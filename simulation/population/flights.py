@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulation.population.clock import World
+from simulation.population.clock import MOST_CHANGES, NobodyThereError, World
 from strategies import Cohort
 from strategies.random_streams import stream
 
@@ -112,7 +112,7 @@ class FlightPlan:
         """Go on to the next step of the server."""
         arrived: list[Flight] = []
         stale: list[Flight] = []
-        oldest = self.rules.max_staleness
+        oldest, idle = self.rules.max_staleness, 0
         while True:
             while self.flights and self.flights[0].arrives <= self.seconds:
                 flight = heapq.heappop(self.flights)
@@ -127,6 +127,12 @@ class FlightPlan:
                 self.ticks += 1
                 return self._stepped(arrived, stale)
             self._fill()
+            idle = 0 if self.flights else idle + 1
+            if idle > MOST_CHANGES:  # Who is ever there has arrived, and waits for the others.
+                raise NobodyThereError(
+                    "schedule.buffer must be at most the clients that are ever there, "
+                    f"got {self.rules.buffer}"
+                )
             self.seconds = self._next_moment(waiting=bool(arrived))
             self._pass_ticks()
 

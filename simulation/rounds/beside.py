@@ -10,7 +10,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="sunflower-beside")
-"""One for all runs of the process: each piece of work takes less than a millisecond."""
+"""One for all runs of the process: each waits for the pieces before its own, so keep them short."""
 
 
 def start(work: Callable[P, T], *args: P.args, **options: P.kwargs) -> Callable[[], T]:

@@ -80,8 +80,8 @@ class ClockedDriver(FoldingDriver):
     ) -> None:
         super().__init__(strategy, engine, spec, experiment)
         self.world = world_for(strategy, engine, spec, experiment)
-        self._seconds, self._joules, self._done = 0.0, 0.0, 0
-        self._plans: dict[int, RoundPlan] = {}
+        self._seconds, self._joules = 0.0, 0.0
+        self._under_way: RoundPlan | None = None
 
     @property
     @override
@@ -100,13 +100,12 @@ class ClockedDriver(FoldingDriver):
     @override
     def train(self, round: int, model: Vector) -> RoundResult:
         """Train a round, and put the clock forward."""
-        self._done = round - 1
         result = super().train(round, model)
-        plan = self._plans.pop(round)
+        plan = self._under_way
+        assert plan is not None
         events = plan.events.without([lost.client for lost in result.lost])
         self._seconds = plan.end
         self._joules += float(plan.events.columns["joules"].sum())
-        self._done = round
         notes = {**result.notes, **events.notes(self._seconds, self._joules)}
         return replace(result, notes=notes, events=events.columns)
 
@@ -118,16 +117,11 @@ class ClockedDriver(FoldingDriver):
     @override
     def _cast(self, round: int) -> Cast:
         """Decide who takes part, of those who are there; who is late does not count."""
-        if round not in self._plans:
-            self._plans[round] = self._plan(round)
-        return self._plans[round].cast
+        self._under_way = self._plan(round)
+        return self._under_way.cast
 
     def _plan(self, round: int) -> RoundPlan:
-        clock = self._seconds
-        if round - 1 != self._done:
-            self._cast(round - 1)
-            clock = self._plans[round - 1].end
-        start, mask = self.world.opening(clock)
+        start, mask = self.world.opening(self._seconds)
         there = None if mask is None else np.flatnonzero(mask).tolist()
         cast = self._cast_of(round, there, self._seconds_of)
         asked = sorted([*cast.cohort, *cast.absent])

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from simulation.config.compression import encoded_bytes
 from simulation.config.experiment import WEIGHTED, Experiment
-from simulation.config.local_work import local_work
 from simulation.config.sizes import FLOAT_BYTES
-from simulation.engines import schedule
-from simulation.engines.cohort import CohortPlan, train_cohort
+from simulation.engines.cohort import CohortPlan, costs_of, train_cohort
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import Evaluations, Pending
 from simulation.population import behaviour
@@ -140,11 +139,7 @@ class FoldingDriver:
                 cohort = replace(cohort, candidates=there)  # Who is away is no candidate.
             return cohort.sample(round, clients, sizes=sizes, losses=self._reports.losses)
 
-        def work(clients: Sequence[int]) -> np.ndarray:
-            sizes = self.engine.partition.train_sizes[np.asarray(clients, np.int64)]
-            return schedule.weights(local_work(self.experiment.training).examples(sizes))
-
-        population = len(self.engine.partition)
+        work, population = partial(costs_of, self.engine), len(self.engine.partition)
         return behaviour.cast(self.experiment, round, population, sample, work, there, seconds)
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:

@@ -108,10 +108,14 @@ def _copy_run(run: Path, to: Path, weights: bool) -> None:
             shutil.copy(run / name, to / name)
     if not weights:
         return
+    config = reading.read_json(run / "config.json") or {}
+    if config.get("experiment", {}).get("mode") == "local":
+        return  # Its models are the clients', of which a checkpoint of the run holds none.
     newest = checkpoint.latest(run / "checkpoint")
     digest = (reading.read_json(run / "summary.json") or {}).get("weights_sha256")
     if newest is None or files.weights_sha256(newest.position.model) != digest:
-        raise ConfigError(f"weights: {run} must have the checkpoint of its final model, got none")
+        got = "none" if newest is None else f"that of round {newest.position.round}"
+        raise ConfigError(f"weights: {run} must have the checkpoint of its final model, got {got}")
     np.save(to / WEIGHTS, newest.position.model.astype("<f4"))
 
 

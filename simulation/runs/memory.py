@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simulation.config import cohorts
+from simulation.config import cohorts, scheduling
 from simulation.config.compression import encoding_of
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
@@ -68,11 +68,15 @@ def worker_bytes(parameters: int) -> int:
 
 
 def shared_bytes(parameters: int, experiment: Experiment, setup: Setup) -> int:
-    """Return what the driver's node holds besides: updates that are kept."""
+    """Return what the driver's node holds besides: updates that are kept, models in flight."""
+    flying = 0
+    if experiment.schedule.one_by_one and experiment.mode == "federated":
+        flying = FLOAT_BYTES * parameters * scheduling.concurrency_of(experiment)
     # Of an encoded update the client's own delta is kept beside it.
     uploads = len(setup.rule.uploads) + (encoding_of(experiment) is not None)
     keeps = setup.reducer is not None and keeps_updates(setup.reducer, setup.rule.uploads)
-    return FLOAT_BYTES * parameters * cohorts.at_most(experiment) * (1 + uploads) if keeps else 0
+    kept = FLOAT_BYTES * parameters * cohorts.at_most(experiment) * (1 + uploads) if keeps else 0
+    return kept + flying
 
 
 def check(
@@ -94,6 +98,6 @@ def check(
     if need > have:
         raise MemoryShort(
             f"memory of the nodes must be at least {gib(need)} ({workers} workers x {gib(each)}"
-            + (f", updates {gib(besides)}" if besides else "")
+            + (f", updates and models in flight {gib(besides)}" if besides else "")
             + f"), got {gib(have)}; use fewer workers, a smaller cohort or a smaller model"
         )

@@ -102,11 +102,11 @@ def verify(
     allowed = (0.0 if same else OTHERS) if tolerance is None else tolerance
     found = Verdict()
     found.wrong += _disagreements(path, lines, summary)
-    found.checked.append(f"{len(lines)} lines of rounds.jsonl agree with the other files")
-    if found.wrong:
-        found.checked.pop()
+    if not found.wrong:
+        found.checked.append(f"{len(lines)} lines of rounds.jsonl agree with the other files")
+    complete = summary.get("status") == "complete"  # It may have ended before its last round.
     first = min(rounds if rounds is not None else _affordable(lines), done)
-    whole = first == done == experiment.rounds
+    whole = complete and first == done
     heard = listener or Listener()
     with tempfile.TemporaryDirectory(prefix="sunflower-verify-") as folder:
         if first or whole:
@@ -114,13 +114,14 @@ def verify(
             _train(experiment, again, heard, None if whole else first)
             _compare(found, path, again, range(first + 1), allowed, summary if whole else {})
         start = None if whole else _before_the_last(path)
-        if start is not None and done == experiment.rounds:
+        if start is not None and complete:
             again = _copied(path, Path(folder) / "last", None)
             _newest(again).unlink()
             _train(experiment, again, heard, None)
             _compare(found, path, again, range(start + 1, done + 1), allowed, summary)
         elif not whole:
-            found.checked.append("the last rounds were not trained again: no checkpoint is before")
+            why = "no checkpoint is before" if start is None else "the run is not complete"
+            found.checked.append(f"the last rounds were not trained again: {why}")
     return found
 
 

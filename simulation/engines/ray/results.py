@@ -43,7 +43,7 @@ class Results:
         self._room = 1
 
     def expect(self, tickets: Sequence[Ticket], size: int) -> None:
-        """Hear which values the driver will ask for next, in place of those that it was told of.
+        """Hear which values the driver will ask for, beside those that it was told of.
 
         Args:
             tickets: calls, done or not.
@@ -53,7 +53,7 @@ class Results:
         if not self._pool.cluster.grows or size <= POLICY.piece_bytes:
             return
         self._room = max(1, POLICY.driver_bytes // size)
-        self._expected, self._coming = dict.fromkeys(tickets), {}
+        self._expected |= dict.fromkeys(tickets)
         self._fill()
 
     def set_out(self, ticket: Ticket) -> None:

@@ -263,3 +263,19 @@ def test_every_option_is_a_key_of_the_file() -> None:
         for name in option.key.split("."):
             assert name in at
             at = at[name]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "digest"),
+    [
+        (None, "25e1ae3e631fe5c02f0c395a62d7afeed7d3e0723d30cfed7133817586cbf8f3"),
+        (30.0, "aa94a43dec5b3a1030ea531b9788da04bd5b31ed73e4c79e907dc92fb7dc3638"),
+        ("80%", "085c75cf9bb478fb2e5373bed360af6c677d98e958eec63b5a1202eae3854377"),
+    ],
+)
+def test_schedules_that_came_later_leave_the_digest_of_a_deadline(
+    schedule: float | str | None, digest: str
+) -> None:
+    plan = {} if schedule is None else {"schedule": {"kind": "deadline", "deadline": schedule}}
+    given = {"dataset": "fashion-mnist-mini", "devices": "lognormal", **plan}
+    assert parse(given).digest() == digest

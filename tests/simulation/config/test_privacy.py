@@ -13,7 +13,17 @@ from simulation.population import behaviour
 from simulation.runs.memory import shared_bytes
 from simulation.runs.run import make_strategy, simulate
 from simulation.worker.setup import Setup
-from strategies import Algorithm, Cohort, Federated, Median, average, catalog, epsilon, plain
+from strategies import (
+    Algorithm,
+    Cohort,
+    Federated,
+    Median,
+    WeightedMean,
+    average,
+    catalog,
+    epsilon,
+    plain,
+)
 from strategies.privacy import NOISE
 from strategies.random_streams import stream
 from tests.simulation.population.test_sampling import BASE
@@ -218,3 +228,11 @@ def test_memory_is_asked_for_the_largest_cohort_that_may_come():
     largest = 5 + int(np.ceil(6 * np.sqrt(5)))
     assert shared_bytes(10, fixed, setup) == 4 * 10 * 5
     assert shared_bytes(10, varying, setup) == 4 * 10 * largest
+
+
+def test_models_that_clients_in_flight_have_are_counted():
+    small = parse(BASE | {"clients": 20})
+    plan = {"devices": "lognormal", "schedule": {"kind": "buffered", "concurrency": 7}}
+    setup = Setup(small, reducer=WeightedMean())
+    assert shared_bytes(10, small, setup) == 0
+    assert shared_bytes(10, small.replace(cohort=7, **plan), setup) == 4 * 10 * 7

@@ -171,3 +171,20 @@ def test_a_schedule_takes_no_rate_from_a_strategy(tmp_path: Path) -> None:
     with pytest.raises(RoundError, match=r"^lr must be left out for a model whose optimizer has a"):
         simulate(own, telling(lr=0.05), out=tmp_path / "rate")
     simulate(own, telling(epochs=2), out=tmp_path / "epochs")
+
+
+@pytest.mark.parametrize(
+    ("told", "section", "line"),
+    [
+        ({"local_epochs": 2}, {"training.local_steps": 3},
+         "training.local_steps must be left out where the strategy tells local_epochs, got 2"),
+        ({"lr": 0.5}, {"training.decay": "cosine"},
+         "training.decay must be left out where the strategy tells lr, got 0.5"),
+    ],
+)  # fmt: skip
+def test_what_the_strategy_would_set_aside_is_refused(
+    told: dict[str, Any], section: dict[str, Any], line: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RoundError) as caught:
+        simulate(PLAIN.replace(**section), telling(**told), out=tmp_path / "run")
+    assert str(caught.value).startswith(line)

@@ -14,8 +14,9 @@ from simulation.config.devices import Devices
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import parse
 from simulation.config.scheduling import Schedule
-from simulation.population.availability import Always
-from simulation.population.clock import World
+from simulation.population import flights
+from simulation.population.availability import Always, ByTrace
+from simulation.population.clock import NobodyThereError, World
 from simulation.population.devices import Work, fleet_of
 from simulation.population.flights import NEXT, FlightPlan, Rules
 from simulation.runs.run import Result, simulate
@@ -230,3 +231,17 @@ def test_clients_that_keep_what_they_have_not_sent_are_refused(tmp_path: Path) -
 def test_laws_of_staleness(said: dict[str, Any], weights: list[float]) -> None:
     plan = Schedule(kind="buffered", **said)
     assert [plan.weight(staleness) for staleness in range(4)] == weights
+
+
+def test_a_buffer_that_nobody_can_fill_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of six clients are ever there: a step of three would be waited for without end."""
+    monkeypatch.setattr(flights, "MOST_CHANGES", 50)
+    ones = np.ones(6, np.int64)
+    there = ByTrace(np.array([0, 1]), np.array([0.0, 3.0]), np.array([50.0, 60.0]), 6)
+    fleet = fleet_of(Devices(kind="lognormal"), 6, 1)
+    world = World(fleet, there, Work(ones, ones), 1, ones, 0, 0)
+    with pytest.raises(NobodyThereError) as caught:
+        FlightPlan(world, Rules(4, 3), Cohort(seed=1)).next_step()
+    assert str(caught.value) == (
+        "schedule.buffer must be at most the clients that are ever there, got 3"
+    )

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from analysis import summarise
+from simulation.config import ending
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment, parse
 from simulation.rounds.watching import Watch, check
@@ -102,3 +104,14 @@ def test_what_a_model_does_not_have(
         check(parse(settings), ClientRule(local=local), MODEL)
     assert str(caught.value) == line
     check(parse({"stop": {"target": 0.5, "metric": "f1"}}), ClientRule(), MODEL)
+
+
+def test_which_way_a_metric_is_good_is_the_same_for_runs_and_figures() -> None:
+    assert set(ending.LOWER_IS_BETTER) <= set(summarise.LOWER_IS_BETTER)
+    for name in (
+        "loss", "sparse_categorical_crossentropy", "kl_divergence", "poisson", "mae",
+        "root_mean_squared_error", "huber", "categorical_hinge", "log_cosh",
+    ):  # fmt: skip
+        assert ending.is_lower_better(name) and summarise.is_lower_better(f"server_{name}")
+    for name in ("accuracy", "f1", "auc", "r2", "top5"):
+        assert not ending.is_lower_better(name)

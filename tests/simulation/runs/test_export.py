@@ -113,3 +113,11 @@ def test_what_is_not_there_is_told(study: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^weights: .*a must have the checkpoint of its final"):
         export([study], tmp_path / "out", weights=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_who_has_no_common_model_are_left_out(study: Path, tmp_path: Path) -> None:
+    file = study / "a/config.json"
+    config = json.loads(file.read_text()) | {"experiment": {"mode": "local"}}
+    file.write_text(json.dumps(config))
+    out = export([study / "a"], tmp_path / "crate", weights=True)
+    assert list(out.rglob("config.json")) and not list(out.rglob("weights.npy"))

@@ -132,3 +132,13 @@ def test_another_number_of_workers_gives_the_same_bits(
     found = verify(made)
     assert name in catalog.names() and found.wrong == []
     assert "equal to the bit" in found.checked[1]
+
+
+def test_a_run_that_ended_early_is_checked_to_its_end(tmp_path: Path) -> None:
+    early = SETTINGS | {"strategy": "fedavg", "rounds": 9, "stop": {"accuracy": 0.01}}
+    path = simulate(Experiment.model_validate(early), out=tmp_path / "run").path
+    digest = json.loads((path / "summary.json").read_text())["weights_sha256"]
+    found = verify(path)
+    assert not found.wrong and found.checked[1:] == [
+        f"rounds 0 to 1 trained again: equal to the bit, weights {digest[:12]}"
+    ]

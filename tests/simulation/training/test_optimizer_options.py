@@ -96,3 +96,11 @@ def test_options_that_do_not_go_together() -> None:
     text = str(caught.value)
     assert text.startswith("training.optimizer must have options that SGD takes together (")
     assert text.endswith(", got {'clipnorm': 1.0, 'clipvalue': 1.0}") and "\n" not in text
+
+
+def test_no_momentum_in_the_table_is_none_in_the_section() -> None:
+    zero = parse({"training": {"optimizer": {"name": "sgd", "momentum": 0}}})
+    assert zero.digest() == parse({"training": {"optimizer": "sgd"}}).digest()
+    with pytest.raises(ConfigError) as caught:
+        parse({"training": {"optimizer": {"name": "sgd", "momentum": 0}, "momentum": 0.9}})
+    assert "must be left out where training.optimizer has one (0), got 0.9" in str(caught.value)
