@@ -23,13 +23,8 @@ DEVICES = {
 }
 """Kinds of devices in words."""
 
-SELECTIONS = {
-    "oort": ("by Oort{}", ("oort",)),
-    "power-of-choice": ("by power-of-choice{}", ("cho",)),
-    "tifl": ("by tiers{}", ("tifl",)),
-    "tiers": ("by tiers{}", ("tifl",)),
-}
-"""How a schedule chooses clients, and the sources; uniform choices need no words."""
+BUFFER, STALENESS = 10, "polynomial"
+"""What schedules have where nothing is said: updates of a step, and the law of their weights."""
 
 Said = Callable[[str], str]
 """Returns the values of a key of the schedule in words, '' where it has none."""
@@ -88,23 +83,18 @@ def _schedule(kind: str, said: Said, cite: Cite) -> str:
         partly = said("late") == "partial"
         text += ", counting what was done by then" if partly else ", without who is late"
     elif kind == "buffered":
-        text = f" steps at every {said('buffer') or 'filled buffer of'} updates (buffered"
+        text = f" steps at every {said('buffer') or BUFFER} updates (buffered"
         text += f" aggregation{cite(BIBTEX['fedbuff'])}){_flight(said)}{_stale(said)}"
     elif kind == "asynchronous":
         mixing = f", mixing weight {said('mixing')}" if said("mixing") else ""
         text = f" steps at every update (asynchronous{cite(BIBTEX['fedasync'])}{mixing})"
         text += f"{_flight(said)}{_stale(said)}"
-    elif kind == "hierarchical":
-        edges = f" with {said('edges')} edges" if said("edges") else ""
-        inner = f", {said('edge_rounds')} edge rounds for each of the cloud's"
-        text = f" averages on edges first (hierarchical{cite(BIBTEX['hierfavg'])}){edges}"
-        text += inner if said("edge_rounds") else ""
     elif kind == "semi-synchronous":
-        text = f" steps every {said('interval')} virtual seconds with what has arrived,"
+        text = f" steps every {said('interval')} virtual seconds with what has arrived"
         text += f"{_flight(said)}{_stale(said)}"
     else:
         text = f" runs on the schedule {latex_escape(kind)}"
-    return text + _selection(said, cite)
+    return text
 
 
 def _unit(deadline: str) -> str:
@@ -118,14 +108,6 @@ def _flight(said: Said) -> str:
 
 
 def _stale(said: Said) -> str:
-    text = f", weighing stale updates by the {said('staleness')} law" if said("staleness") else ""
+    text = f", weighing stale updates by the {said('staleness') or STALENESS} law"
     most = said("max_staleness")
     return text + (f", without those staler than {most} steps" if most else "")
-
-
-def _selection(said: Said, cite: Cite) -> str:
-    kind = said("selection")
-    if kind not in SELECTIONS:
-        return ""
-    words, sources = SELECTIONS[kind]
-    return f", choosing clients {words.format(cite(*(BIBTEX[name] for name in sources)))}"

@@ -18,7 +18,7 @@ from analysis import identity
 from analysis.names import Names, find_names, read_names
 from analysis.reading import read_json, read_rounds
 from analysis.runs import Runs
-from analysis.schedules import PREFIX, label_schedules
+from analysis.schedules import PREFIX, label_encodings, label_schedules
 from analysis.settings import assign_settings
 from analysis.summarise import DIVERGED
 from analysis.working_time import BUSY, busy_of
@@ -76,7 +76,8 @@ def load(*paths: str | Path, names: str | Path | Names | None = None) -> Runs:
         frame.insert(0, "run", run)
         rounds.append(frame)
     table = identity.fill_options(pd.DataFrame(rows).set_index("run"), options)
-    table["label"] = label_schedules(table, identity.distinct_labels(table, options))
+    labels = label_schedules(table, identity.distinct_labels(table, options))
+    table["label"] = label_encodings(table, labels)
     names = names.fitted(table["label"])
     table["label"] = table["label"].map(names.label)
     table["setting"], settings = assign_settings(table, names=names)

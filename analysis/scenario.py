@@ -53,10 +53,13 @@ ATTACKS = {
     "noise": ("send Gaussian noise in the place of an update{}", ("blanchard",)),
     "scale": ("send a multiple of their update", ()),
     "label-flip-of-one": ("train on labels of one class as those of another{}", ("tolpegin",)),
-    "free-rider": ("train nothing and send the model back as they got it{}", ("fraboni",)),
+    "free-rider": (
+        "train nothing and send the model back, with noise where a strength is given{}",
+        ("fraboni",),
+    ),
     "alie": (
-        "send the mean of the honest updates less so many standard deviations as their supporters "
-        "allow (ALIE{})",
+        "send the mean of the honest updates less so many standard deviations as their supporters, "
+        "or the strength, say (ALIE{})",
         ("baruch",),
     ),
     "ipm": (

@@ -1,7 +1,8 @@
-"""How runs on a virtual clock are told apart: a schedule is part of what is compared."""
+"""How runs of one strategy are told apart: schedules and encodings are part of what is compared."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -12,18 +13,25 @@ from analysis.text import number
 SYNCHRONOUS = "synchronous"
 """The schedule of runs that say nothing of one."""
 
-TITLES = {"buffered": "FedBuff", "asynchronous": "FedAsync", "hierarchical": "HierFAVG"}
+TITLES = {"buffered": "FedBuff", "asynchronous": "FedAsync"}
 """What papers call FedAvg under a schedule."""
 
 PREFIX = "schedule."
 """How the columns of a schedule begin."""
 
+ENCODING = "compression."
+"""How the columns of what clients send begin."""
+
 
 def kinds_of(table: pd.DataFrame) -> pd.Series:
     """Return the kind of schedule of each run of :attr:`analysis.Runs.table`."""
-    if (column := f"{PREFIX}kind") not in table:
-        return pd.Series(SYNCHRONOUS, index=table.index, dtype=object)
-    return table[column].astype(object).where(table[column].notna(), SYNCHRONOUS)
+    return _kinds(table, PREFIX, SYNCHRONOUS)
+
+
+def _kinds(table: pd.DataFrame, prefix: str, usual: str) -> pd.Series:
+    if (column := f"{prefix}kind") not in table:
+        return pd.Series(usual, index=table.index, dtype=object)
+    return table[column].astype(object).where(table[column].notna(), usual)
 
 
 def label_schedules(table: pd.DataFrame, labels: pd.Series) -> pd.Series:
@@ -33,8 +41,28 @@ def label_schedules(table: pd.DataFrame, labels: pd.Series) -> pd.Series:
     by its label and the kind of schedule. Keys of the schedule that differ for the same kind are
     added: ``FedBuff(buffer=10)``. A synchronous schedule adds nothing.
     """
-    columns = [c for c in table.columns if c.startswith(PREFIX) and c != f"{PREFIX}kind"]
-    kinds = kinds_of(table)
+    return _apart(table, labels, PREFIX, kinds_of(table), title)
+
+
+def label_encodings(table: pd.DataFrame, labels: pd.Series) -> pd.Series:
+    """Return the labels, made distinct where clients of one label sent in several ways.
+
+    ``FedAvg, top-k``; with keys that differ for the same kind, as in :func:`label_schedules`.
+    """
+    kinds = _kinds(table, ENCODING, "none")
+    return _apart(
+        table, labels, ENCODING, kinds, lambda label, kind: label + f", {kind}" * (kind != "none")
+    )
+
+
+def _apart(
+    table: pd.DataFrame,
+    labels: pd.Series,
+    prefix: str,
+    kinds: pd.Series,
+    called: Callable[[str, str], str],
+) -> pd.Series:
+    columns = [c for c in table.columns if c.startswith(prefix) and c != f"{prefix}kind"]
     parts = table[columns].map(repr).assign(kind=kinds)
     found = labels.copy()
     federated = labels[table["mode"] == "federated"]
@@ -46,9 +74,9 @@ def label_schedules(table: pd.DataFrame, labels: pd.Series) -> pd.Series:
             vary = [c for c in columns if parts.loc[mine, c].nunique() > 1]
             values: dict[str, Any] = {c: table.at[run, c] for c in vary}
             texts = [
-                f"{c.removeprefix(PREFIX)}={number(v)}" for c, v in values.items() if pd.notna(v)
+                f"{c.removeprefix(prefix)}={number(v)}" for c, v in values.items() if pd.notna(v)
             ]
-            name = title(str(label), str(kinds[run]))
+            name = called(str(label), str(kinds[run]))
             found[run] = f"{name}({', '.join(texts)})" if texts else name
     return found
 

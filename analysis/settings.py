@@ -29,7 +29,8 @@ INCIDENTAL = frozenset(
     )
 )
 INCIDENTAL_GROUPS = (
-    "strategy.", "schedule.", "resources.", "engine.", "cluster.", "evaluation.", "save.",
+    "strategy.", "schedule.", "compression.", "resources.", "engine.", "cluster.", "evaluation.",
+    "save.",
 )  # fmt: skip
 # A training detail that goes with the strategy (a tuned learning rate, a longer run) is part of
 # what is compared; one that is swept for the same strategy makes another setting.

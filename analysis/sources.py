@@ -319,33 +319,4 @@ BIBTEX = {
         2019,
         eprint="1903.03934",
     ),
-    "hierfavg": _entry(
-        "inproceedings",
-        "liu2020client",
-        "Liu, Lumin and Zhang, Jun and Song, S. H. and Letaief, Khaled B.",
-        "Client-Edge-Cloud Hierarchical Federated Learning",
-        2020,
-        booktitle="IEEE International Conference on Communications (ICC)",
-        eprint="1905.06641",
-    ),
-    "oort": _entry(
-        "inproceedings",
-        "lai2021oort",
-        "Lai, Fan and Zhu, Xiangfeng and Madhyastha, Harsha V. and Chowdhury, Mosharaf",
-        "{Oort}: Efficient Federated Learning via Guided Participant Selection",
-        2021,
-        booktitle="USENIX Symposium on Operating Systems Design and Implementation (OSDI)",
-        eprint="2010.06081",
-    ),
-    "tifl": _entry(
-        "inproceedings",
-        "chai2020tifl",
-        "Chai, Zheng and Ali, Ahsan and Zawad, Syed and Truex, Stacey and Anwar, Ali and "
-        "Baracaldo, Nathalie and Zhou, Yi and Ludwig, Heiko and Yan, Feng and Cheng, Yue",
-        "{TiFL}: A Tier-based Federated Learning System",
-        2020,
-        booktitle="High-Performance Parallel and Distributed Computing (HPDC)",
-        eprint="2001.09249",
-    ),
 }
-"""Entries by a short name."""

@@ -167,14 +167,15 @@ def comparison(
             )  # fmt: skip
             continue
         seeds = ends.loc[ends["label"] == label, metric]
-        if len(seeds) > 1:
+        rings = len(seeds) > 1
+        if rings:
             ax.plot(
                 seeds, np.full(len(seeds), place + 0.2), "o", color=look.colour,
                 markersize=points(3.4), markerfacecolor="none", markeredgewidth=points(0.7),
                 zorder=3,
             )  # fmt: skip
         ax.errorbar(
-            mean, place - 0.1, xerr=[[mean - low[label]], [high[label] - mean]],
+            mean, place - 0.1 * rings, xerr=[[mean - low[label]], [high[label] - mean]],
             **{"fmt": look.marker, "color": look.colour, "capsize": points(2.5),
                "markersize": points(look.size + 1.4), "zorder": 4, **style},
         )  # fmt: skip

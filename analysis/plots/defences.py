@@ -42,7 +42,9 @@ def defences(
     not_empty(ends.dropna(subset=metric), "defences", f"final values of {metric!r}")
     means = final(rows, metric, ["label", "attack.kind"])
     grid = means.pivot(index="label", columns="attack.kind", values="mean").astype(float)
-    grid = grid.loc[grid.mean(axis=1).sort_values(ascending=is_lower_better(metric)).index]
+    # Who diverged under an attack is below all who did not.
+    means_of = grid.mean(axis=1, skipna=False)
+    grid = grid.loc[means_of.sort_values(ascending=is_lower_better(metric)).index]
     first = [NOBODY] if NOBODY in grid else []
     grid = grid[first + [kind for kind in sorted(grid.columns) if kind != NOBODY]]
     if ax is None:

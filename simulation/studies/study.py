@@ -55,9 +55,12 @@ LABEL = "label"
 """The key of a strategy's table that is no option: what figures and tables call it."""
 
 UNUSED = {
-    "centralised": ("strategy", "cohort", "sampling", "attack", "realism", "clients", "partition"),
-    "local": ("strategy", "cohort", "sampling", "attack", "realism"),
-}
+    "centralised": (
+        "strategy", "cohort", "sampling", "attack", "realism", "compression", "clients",
+        "partition",
+    ),
+    "local": ("strategy", "cohort", "sampling", "attack", "realism", "compression"),
+}  # fmt: skip
 """Keys and tables that a baseline does not depend on: it runs once for all their values."""
 
 KEPT = "partition.validation"

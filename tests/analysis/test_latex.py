@@ -52,10 +52,6 @@ def body(table: Table) -> list[str]:
 def test_all_is_escaped_and_balanced() -> None:
     table = Table("t_1", f"About {NASTY}", ("Name", "±"), ((Cell(NASTY), Cell("1 ± 2", True)),))
     for text in (floating(table, IEEE), long(table, IEEE)):
-        inside = text.split(r"\midrule")[-1].split(r"\bottomrule")[0]
-        inside = inside.split(r"\endlastfoot")[-1].split(r"\end{longtable}")[0]
-        bare = re.sub(r"\\(text\w+\{\}|[&%$#_{}])", "", inside)
-        bare = text.split("% Needs")[0] + bare
         for left, right in (("{", "}"), (r"\begin", r"\end{")):
             plain = (
                 re.sub(r"\\[{}]", "", text).replace(r"\endgroup", "").replace(r"\begingroup", "")
