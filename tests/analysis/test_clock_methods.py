@@ -22,7 +22,7 @@ SAID = [
      "aggregation) with 10 clients in flight, weighing stale updates by the polynomial law.",
      "2106.06639"),
     ("asynchronous", {}, "FedAvg steps at every update (asynchronous, mixing weight 0.6) with 10 "
-     "clients in flight.", "1903.03934"),
+     "clients in flight, weighing stale updates by the polynomial law.", "1903.03934"),
     ("buffered", {"kind": "semi-synchronous", "interval": 30.0}, "FedAvg steps every 30 virtual "
      "seconds with what has arrived with 10 clients in flight", ""),
 ]  # fmt: skip
