@@ -32,12 +32,14 @@ class Options:
     Args:
         looks: the look of each label.
         band: the kind of band over seeds, see :data:`analysis.summarise.BANDS`.
+        bars: whether curves have error bars instead of bands.
         target: the test accuracy that ``rounds_to_target`` is about; chosen without.
         page: the width of a figure across the page [in].
     """
 
     looks: Mapping[str, Look] = field(default_factory=dict)
     band: str = "ci"
+    bars: bool = False
     target: float | None = None
     page: float = 6.75
 
@@ -137,7 +139,7 @@ def curves(column: str | None, x: str = "round") -> Draw:
 
         return each(
             runs, drawable, plots.curves, options, note, metric=metric, x=x, band=options.band,
-            looks=options.looks,
+            bars=options.bars, looks=options.looks,
         )  # fmt: skip
 
     return draw
@@ -188,19 +190,14 @@ def labels(kind: str) -> Draw:
     def draw(runs: Runs, options: Options) -> Axes | list[Axes]:
         def note(frame: pd.DataFrame) -> str | None:
             few = frame["client"].max() < BUBBLES_UP_TO
-            return "areas: examples, per panel" if few and kind == "auto" else None
+            return "examples" if few and kind == "auto" else None
 
         # one run a setting is drawn: reading the labels of all would take longer than drawing
-        having = [
-            r
-            for r, folder in runs.folders.items()
-            if runs.table.at[r, "mode"] != "centralised" and (folder / "labels.parquet").exists()
-        ]
-        firsts = [next((r for r in names if r in having), None) for names in runs.settings.values()]
-        some = runs.only([r for r in firsts if r is not None])
+        some = runs.only(first_with_labels(runs))
+        counts = some.labels.loc[some.labels["mode"] != "centralised", "examples"]
         drawn = each(
             some, lambda r: r.labels, plots.labels, options, note, kind=kind, share="",
-            names=runs.class_names,
+            names=runs.class_names, largest=int(counts.max()),
         )  # fmt: skip
         if isinstance(drawn, list) and (images := [ax.images[0] for ax in drawn if ax.images]):
             color_bar(images[0], drawn)
@@ -381,7 +378,15 @@ def any_clients(runs: Runs) -> bool:
 
 def any_labels(runs: Runs) -> bool:
     """Tell whether a run recorded which labels its clients hold."""
-    return any(
-        (folder / "labels.parquet").exists() and runs.table.at[run, "mode"] != "centralised"
+    return bool(first_with_labels(runs))
+
+
+def first_with_labels(runs: Runs) -> list[str]:
+    """Return the first run of each setting that recorded which labels its clients hold."""
+    having = {
+        run
         for run, folder in runs.folders.items()
-    )
+        if runs.table.at[run, "mode"] != "centralised" and (folder / "labels.parquet").exists()
+    }
+    firsts = [next((r for r in names if r in having), None) for names in runs.settings.values()]
+    return [run for run in firsts if run is not None]

@@ -75,9 +75,8 @@ FIGURES: dict[str, Figure] = {
             "test accuracy against the time that workers computed (or of the wall clock)",
             drawing.moves("elapsed", "server_accuracy"),
             drawing.time_curves,
-            "Test accuracy against the time of the simulation: what all workers computed together, "
-            "without the first round's compilation, or wall-clock time where that is not recorded; "
-            "a point is the mean over seeds after a round, at the mean time of that round.",
+            "Test accuracy against the time of the simulation; a point is the mean over seeds "
+            "after a round, at the mean time of that round.",
         ),
         Figure(
             "accuracy_bytes",
@@ -163,8 +162,7 @@ FIGURES: dict[str, Figure] = {
             "final accuracy: federated, local-only and centralised training",
             drawing.is_measured,
             drawing.comparison,
-            "Final {metric} of each strategy and baseline; the dashed line is centralised "
-            "training.",
+            "Final {metric} of each strategy and baseline.",
         ),
         Figure(
             "alpha",
@@ -187,21 +185,21 @@ FIGURES: dict[str, Figure] = {
             drawing.is_measured,
             drawing.targets("round"),
             "Rounds until the target {metric} was first reached: median over seeds, lines "
-            "from the fastest to the slowest, an arrow where a seed never got there.",
+            "from the fastest to the slowest.",
         ),
         Figure(
             "labels",
             "label distribution of clients: bubbles for few clients, a heatmap for many",
             drawing.any_labels,
             drawing.labels("auto"),
-            "Which labels the clients hold (the first run of a setting).",
+            "Which labels the clients hold.",
         ),
         Figure(
             "labels_bars",
             "label distribution of clients as stacked bars",
             drawing.any_labels,
             drawing.labels("bars"),
-            "Share of each label in the clients' data (the first run of a setting).",
+            "Share of each label in the clients' data.",
         ),
         Figure(
             "client_cdf",
@@ -253,16 +251,14 @@ FIGURES: dict[str, Figure] = {
             "time of a round against workers or clients, or per strategy",
             drawing.has("seconds"),
             drawing.round_time,
-            "Time of a round: what all workers computed together, or of the wall clock where that "
-            "is not recorded, and against workers or clients.",
+            "Time of a round.",
         ),
         Figure(
             "timeline",
             "which worker was busy when (Gantt chart)",
             lambda runs: not runs.timeline.empty,
             drawing.timeline,
-            "When each worker was busy (pale: evaluation), in the last rounds of the first run "
-            "that recorded it.",
+            "When each worker was busy (pale: evaluation), in the last rounds of a run.",
         ),
         Figure(
             "traffic",
@@ -313,6 +309,7 @@ def draw(
     *,
     table: Mapping[str, Look] | None = None,
     band: str = "ci",
+    bars: bool = False,
     target: float | None = None,
 ) -> Canvas:
     """Draw the figure called ``name`` from ``runs`` in a venue's style.
@@ -323,6 +320,7 @@ def draw(
         style: one of :data:`analysis.style.PAPERS`.
         table: the look of each label; made from the runs without.
         band: the kind of band over seeds.
+        bars: whether curves have error bars instead of bands.
         target: the test accuracy of ``rounds_to_target``.
 
     Raises:
@@ -335,7 +333,7 @@ def draw(
         raise ValueError(f"figure: the runs do not hold what {name!r} shows ({figure.about})")
     table = runs.looks() if table is None else table
     with styled(style) as paper:
-        drawn = figure.draw(runs, drawing.Options(table, band, target, paper.page))
+        drawn = figure.draw(runs, drawing.Options(table, band, bars, target, paper.page))
         ax = drawn[0] if isinstance(drawn, list) else drawn
         canvas = root(ax)
         if text := footnote(runs):

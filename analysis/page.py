@@ -234,7 +234,7 @@ def settings(runs: Runs) -> str:
 def reproduce(contents: Contents) -> str:
     """Return the commands that make the figures again."""
     where = " ".join(shlex.quote(p) for p in contents.paths) or "RUNS"
-    given = {k: f" --{k} {shlex.quote(v)}" for k, v in contents.options.items()}
+    given = {k: f" --{k} {shlex.quote(v)}" if v else f" --{k}" for k, v in contents.options.items()}
     drawn = "".join(
         text for name, text in given.items() if name not in ("test", "baseline", "bold")
     )

@@ -22,19 +22,21 @@ FEWEST = 6
 CHILD = "import sys; sys.path[:] = {path!r}; from analysis.parallel import serve; serve()"
 
 
-def each(work: Callable[..., T], items: Sequence[str], *args: Any, fewest: int = FEWEST) -> list[T]:
+def each(
+    work: Callable[..., T], items: Sequence[str], *args: Any, fewest: int | None = None
+) -> list[T]:
     """Return ``[work(item, *args) for item in items]``, made on several cores where it pays.
 
     Args:
         work: a function of a module that a fresh process can import.
         items: its first arguments.
         args: its other arguments; they are pickled, as are the results.
-        fewest: how many items are worth a process.
+        fewest: how many items are worth a process; :data:`FEWEST` without.
 
     Raises:
         RuntimeError: when a process failed; the text holds its traceback.
     """
-    parties = max(1, min(cores(), len(items) // fewest))
+    parties = max(1, min(cores(), len(items) // (fewest or FEWEST)))
     found: list[T | None] = [None] * len(items)
     with ThreadPoolExecutor(max(1, parties - 1)) as threads:
         others = [threads.submit(_beside, work, items[i::parties], args) for i in range(1, parties)]

@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 
 from analysis import latex, parallel, tuned
+from analysis.captions import caption
 from analysis.cautions import cautions
 from analysis.cells import Table
 from analysis.clock_tables import CLOCK_TABLES, clock_findings, clock_tables
@@ -17,7 +18,7 @@ from analysis.load import load
 from analysis.methods import Citations, methods
 from analysis.names import Names
 from analysis.page import Contents, Picture, page
-from analysis.plots.base import is_share, name_of
+from analysis.plots.base import is_share
 from analysis.runs import Runs
 from analysis.significance import TESTS
 from analysis.style import paper
@@ -39,6 +40,7 @@ def report(
     style: str = "default",
     *,
     band: str = "ci",
+    bars: bool = False,
     test: str = "t",
     target: float | None = None,
     baseline: str | None = None,
@@ -61,6 +63,7 @@ def report(
         out: the folder to write to; files of an earlier report are replaced.
         style: the venue, see :data:`analysis.style.PAPERS`.
         band: the band over seeds, see :data:`analysis.summarise.BANDS`.
+        bars: whether curves have error bars instead of bands.
         test: ``t`` (paired) or ``wilcoxon``.
         target: the accuracy of the rounds-to-target figure and table.
         baseline: the label that speed-ups are measured against.
@@ -87,8 +90,8 @@ def report(
     if baseline is not None:
         check_baseline(runs.table["label"], baseline)
     folder = Path(out)
-    given = {"style": style, "band": band, "test": test, "target": target, "baseline": baseline,
-             "metric": metric, "names": names, "bold": bold,
+    given = {"style": style, "band": band, "bars": "" if bars else None, "test": test,
+             "target": target, "baseline": baseline, "metric": metric, "names": names, "bold": bold,
              "format": ",".join(formats) or None}  # fmt: skip
     for part in ("figures", "tables"):
         make_folder(folder / part)
@@ -98,7 +101,7 @@ def report(
     tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
     tables = wanted_tables(runs, [*tables, tuned.tuning(many)])
     choices, measured = tuned.choices_of(many)
-    pictures, files = draw_all(runs, folder / "figures", style, band, target, formats)
+    pictures, files = draw_all(runs, folder / "figures", style, band, bars, target, formats)
     for table in tables:
         files += write_table(table, folder / "tables", style)
     paragraph, references = methods(runs, citations, test, tuned.sentences(choices, measured, runs))
@@ -131,6 +134,7 @@ def plot(
     *,
     setting: str | None = None,
     band: str = "ci",
+    bars: bool = False,
     target: float | None = None,
     metric: str | None = None,
     formats: Iterable[str] = ("png", "pdf"),
@@ -147,6 +151,7 @@ def plot(
         style: the venue, see :data:`analysis.style.PAPERS`.
         setting: draw this setting alone, one column wide, instead of a panel for each.
         band: the band over seeds.
+        bars: whether curves have error bars instead of bands.
         target: the accuracy of ``rounds_to_target``.
         metric: the measure that strategies are compared by, see :meth:`analysis.Runs.by`.
         formats: ``png``, ``pdf``, ``svg``, ``eps``.
@@ -167,7 +172,7 @@ def plot(
     # Of all runs: the same looks and the same target for every setting.
     table, target = runs.looks(), study_target(runs, target)
     chosen = runs if setting is None else runs.at(setting)
-    canvas = draw(name, chosen, style, table=table, band=band, target=target)
+    canvas = draw(name, chosen, style, table=table, band=band, bars=bars, target=target)
     folder = make_folder(Path(out))
     stem = name if setting is None else slug(f"{name}-{setting}")
     return save(canvas, folder / stem, formats, style)
@@ -242,13 +247,14 @@ def draw_all(
     folder: Path,
     style: str = "default",
     band: str = "ci",
+    bars: bool = False,
     target: float | None = None,
     formats: tuple[str, ...] = ("png", "pdf"),
 ) -> tuple[list[Picture], list[Path]]:
     """Draw every figure that applies; return what the page shows and the files written."""
     wanted = runs.names.figures or FIGURES
     found = [name for name in wanted if FIGURES[name].applies(runs)]
-    drawn = parallel.each(draw_one, found, runs, folder, style, band, target, formats)
+    drawn = parallel.each(draw_one, found, runs, folder, style, band, bars, target, formats)
     return [picture for picture, _ in drawn], [path for _, files in drawn for path in files]
 
 
@@ -258,12 +264,13 @@ def draw_one(
     folder: Path,
     style: str,
     band: str,
+    bars: bool,
     target: float | None,
     formats: tuple[str, ...],
 ) -> tuple[Picture, list[Path]]:
     """Draw a figure; return what the page shows and the files written."""
     table = runs.looks()
-    canvas = draw(name, runs, style, table=table, band=band, target=target)
+    canvas = draw(name, runs, style, table=table, band=band, bars=bars, target=target)
     across = canvas.get_figwidth() > 1.2 * paper(style).column
     svg, *files = save(canvas, folder / name, dict.fromkeys(("svg", *formats)), style)
     data = base64.b64encode(svg.read_bytes()).decode("ascii")
@@ -272,11 +279,8 @@ def draw_one(
     else:
         svg.unlink()
     source = f"data:image/svg+xml;base64,{data}"
-    measure = name_of(runs.metric)
-    small = measure[0].lower() + measure[1:]
-    caption = FIGURES[name].caption.replace("{metric}", small).replace("{Metric}", measure)
     names = [f"figures/{path.name}" for path in files]
-    return Picture(name, caption, source, across, names), files
+    return Picture(name, caption(name, runs, target), source, across, names), files
 
 
 def remove_old(folder: Path) -> None:

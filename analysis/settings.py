@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.names import Names
@@ -41,9 +42,9 @@ FEDERATED_ONLY = frozenset(["clients", "cohort", "alpha", "partition", "devices"
 FEDERATED_GROUPS = ("partition.", "sampling.", "faults.", "attack.", "realism.", "devices.")
 
 REPEATED = {"partition.alpha": "alpha", "partition.kind": "partition"}
-SHORT = {
-    "alpha": ALPHA,
-}
+SHORT = {"alpha": ALPHA, "attack.kind": "attack"}
+NO_ATTACK = "no attack"
+"""The setting of runs that nobody attacks, beside those of attacked ones."""
 
 
 def assign_settings(
@@ -99,12 +100,29 @@ def titles_of(table: pd.DataFrame, shown: Sequence[str], names: Names) -> pd.Ser
     known = (
         table.assign(dataset=table["dataset"].map(names.dataset)) if "dataset" in table else table
     )
-    found = [setting_name(row, shown) for _, row in known.iterrows()]
+    kept = [k for k in shown if not k.startswith("attack.") or tells_attacks_apart(table, k)]
+    found = [setting_name(row, kept) for _, row in known.iterrows()]
+    if "attack.kind" in shown:
+        nobody = known["attack.kind"].isna() & (known["mode"] != "centralised")
+        others = [k for k in kept if not k.startswith("attack.")]
+        for i in np.flatnonzero(nobody):
+            found[i] = ", ".join(filter(None, (setting_name(known.iloc[i], others), NO_ATTACK)))
     titles = {name: names.setting(name) for name in dict.fromkeys(found)}
     if len(set(titles.values())) < len(titles):
         twice = next(t for t in titles.values() if list(titles.values()).count(t) > 1)
         raise ValueError(f"settings: a title must be of one setting alone, got {twice!r}")
     return pd.Series([titles[name] for name in found], index=table.index, dtype=object)
+
+
+def tells_attacks_apart(table: pd.DataFrame, key: str) -> bool:
+    """Tell whether titles need an attack's ``key``: its kind, or what differs within a kind."""
+    attacked = table[table["attack.kind"].notna()] if "attack.kind" in table else table
+    if key != "attack.kind":
+        kinds = attacked.groupby("attack.kind") if "attack.kind" in table else [("", attacked)]
+        return any(rows[key].map(repr).nunique() > 1 for _, rows in kinds)
+    rest = [c for c in table.columns if c.startswith("attack.") and c != key]
+    alone = attacked[key].nunique() == 1
+    return not alone or not any(tells_attacks_apart(table, c) for c in rest)
 
 
 def factors(table: pd.DataFrame) -> list[str]:
@@ -132,8 +150,10 @@ def is_treatment(column: str) -> bool:
 
 
 def sortable(values: pd.Series) -> pd.Series:
-    """Return numbers as they are and anything else as text, so that mixed columns sort."""
-    return values if pd.api.types.is_numeric_dtype(values) else values.map(repr)
+    """Return numbers as they are and anything else as text, first what has none."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values
+    return values.map(repr).where(values.notna(), "")
 
 
 def is_federated_only(column: str) -> bool:

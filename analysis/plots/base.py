@@ -133,11 +133,15 @@ def scale(column: str, largest: float) -> tuple[float, str]:
 
 
 def quantity(column: str, value: float) -> str:
-    """Return a time, a size or an energy with the unit that fits it: ``1.86 GB``."""
+    """Return a time, a size or an energy with the unit that fits it: ``1.86 GB``, ``32.0 s``."""
     if isnan(value):
         return TO
     divisor, text = scale(column, value)
-    return f"{value / divisor:.3g} {text[text.rindex('(') + 1 : -1]}"
+    unit = text[text.rindex("(") + 1 : -1]
+    if value == 0 or unit == "B":  # no parts of a byte
+        return f"{value:.0f} {unit}"
+    short = f"{value / divisor:#.3g}"
+    return f"{value / divisor:,.0f} {unit}" if "e+" in short else f"{short.rstrip('.')} {unit}"
 
 
 def percent(axis: Any) -> None:

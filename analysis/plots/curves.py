@@ -47,6 +47,7 @@ def curves(
     metric: str = "server_accuracy",
     x: str = "round",
     band: str = "ci",
+    bars: bool = False,
     looks: Mapping[str, Look] | None = None,
     legend: bool = True,
     **style: Any,
@@ -61,6 +62,7 @@ def curves(
             clock also ``virtual_seconds`` or ``energy_joules``. A strategy that does not move
             along it (centralised training sends no bytes) is left out.
         band: ``ci`` (Student's t, 95%), ``se``, ``sd`` or ``minmax``.
+        bars: whether it is drawn as error bars at the markers instead.
         looks: the look of each label, so that several figures agree; see
             :func:`analysis.appearance.looks`.
         legend: whether to draw the legend above the axes.
@@ -92,10 +94,15 @@ def curves(
             )  # fmt: skip
         if part["n"].max() > 1:
             low, high = (possible(metric, part["mean"], part[end]) for end in ("low", "high"))
-            ax.fill_between(
-                place, low, high, color=look.colour, alpha=0.18, linewidth=0,
-                zorder=line.get_zorder() - 0.5,
-            )  # fmt: skip
+            first, step = (0, 1) if not bars else (i * every // len(table), every)
+            place, low, high = (values[first::step] for values in (place, low, high))
+            if bars:
+                ax.vlines(place, low, high, color=look.colour, linewidth=points(0.7))
+            else:
+                ax.fill_between(
+                    place, low, high, color=look.colour, alpha=0.18, linewidth=0,
+                    zorder=line.get_zorder() - 0.5,
+                )  # fmt: skip
     name_axis(ax.yaxis, metric)
     ax.set_xlabel(x_name)
     if x == "round":

@@ -16,7 +16,6 @@ from analysis.plots.base import (
     axes,
     legend_above,
     not_empty,
-    note,
     percent,
     root,
 )
@@ -34,6 +33,7 @@ def labels(
     *,
     kind: str = "auto",
     names: Sequence[str] | None = None,
+    largest: int | None = None,
     legend: bool = True,
     **style: Any,
 ) -> Axes:
@@ -48,6 +48,8 @@ def labels(
         ax: where to draw; a new figure without.
         kind: one of ``auto``, ``bubble``, ``heatmap``, ``bars``.
         names: the classes' names, by label.
+        largest: the number of examples of a bubble that fills its cell, so that several axes
+            agree; the frame's largest without.
         legend: whether to draw the colour bar, the legend or the note that explains the areas.
         style: further keywords of the drawing function of the kind.
     """
@@ -67,7 +69,7 @@ def labels(
     if kind == "auto":
         kind = "bubble" if len(grid) <= BUBBLES_UP_TO else "heatmap"
     if kind == "bubble":
-        draw_bubbles(ax, grid, legend, style)
+        draw_bubbles(ax, grid, legend, style, largest)
     elif kind == "heatmap":
         draw_heatmap(ax, grid, legend, style)
     else:
@@ -86,25 +88,38 @@ def class_name(label: Any, names: Sequence[str] | None) -> str:
     return names[int(label)] if names is not None and known else str(label)
 
 
-def draw_bubbles(ax: Axes, grid: pd.DataFrame, legend: bool, style: Mapping[str, Any]) -> None:
-    """Draw one bubble per client and label; the largest fills its cell."""
+def sizes(most: int) -> list[int]:
+    """Return up to three counts for a legend of areas: the largest of 1, 2, 5, 10, ... and less."""
+    nice = [m * 10**e for e in range(len(str(most))) for m in (1, 2, 5) if m * 10**e <= most]
+    return nice[-1::-2][:3][::-1]
+
+
+def draw_bubbles(
+    ax: Axes,
+    grid: pd.DataFrame,
+    legend: bool,
+    style: Mapping[str, Any],
+    most: int | None = None,
+) -> None:
+    """Draw one bubble per client and label; one of ``most`` examples fills its cell."""
     client, label = np.nonzero(grid.to_numpy())
     counts = grid.to_numpy()[client, label]
     figure = root(ax)
     box = ax.get_window_extent()
     cell = 72 / figure.dpi * min(box.width / len(grid), box.height / len(grid.columns))
-    largest = 0.81 * cell**2  # points squared: a circle of 0.9 of the smaller side of a cell
-    ax.scatter(
-        client, label, s=counts / counts.max() * largest,
-        **{"color": "#0072B2", "alpha": 0.85, "linewidth": 0, "clip_on": False, **style},
-    )  # fmt: skip
+    most = int(counts.max()) if most is None else most
+    area = 0.81 * cell**2 / most  # points squared: a circle of 0.9 of the smaller side of a cell
+    look = {"color": "#0072B2", "alpha": 0.85, "linewidth": 0, "clip_on": False, **style}
+    ax.scatter(client, label, s=counts * area, **look)
+    for count in sizes(most):  # for the legend alone
+        ax.scatter([], [], s=count * area, label=f"{count:,}", **look)
     ax.set_xlim(-0.6, len(grid) - 0.4)
     ax.set_ylim(-0.6, len(grid.columns) - 0.4)
     ax.set_xlabel("Client")
     step = max(1, -(-len(grid) // 12))
     ax.set_xticks(range(0, len(grid), step))
     if legend:
-        note(ax, f"area: examples (largest: {int(counts.max()):,})")
+        legend_above(ax, "examples")
 
 
 def sorted_shares(grid: pd.DataFrame) -> pd.DataFrame:

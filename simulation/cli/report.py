@@ -15,6 +15,8 @@ BAND = Annotated[
     str, typer.Option("--band", metavar="KIND", help="Over seeds: ci, se, sd or minmax")
 ]
 
+BARS = Annotated[bool, typer.Option("--bars", help="Error bars instead of bands")]
+
 TARGET = Annotated[
     float | None,
     typer.Option("--target", metavar="ACC", help="Accuracy of rounds to target, as 0.8"),
@@ -58,6 +60,7 @@ def report(
     ] = None,
     style: STYLE = "default",
     band: BAND = "ci",
+    bars: BARS = False,
     target: TARGET = None,
     test: Annotated[
         str, typer.Option("--test", metavar="NAME", help="Paired, over seeds: t or wilcoxon")
@@ -84,7 +87,13 @@ def report(
 
         quiet()
         folder = out or (runs[0] / "report" if len(runs) == 1 else Path("report"))
-        more: Any = {"band": band, "target": target, "test": test, "baseline": baseline}
+        more: Any = {
+            "band": band,
+            "bars": bars,
+            "target": target,
+            "test": test,
+            "baseline": baseline,
+        }
         more |= {"metric": metric, "names": names, "bold": bold}
         more["formats"] = listed(formats)
         for path in analysis.report(list(runs), folder, style, **more):
@@ -103,6 +112,7 @@ def plot(
     ] = Path("figures"),
     style: STYLE = "default",
     band: BAND = "ci",
+    bars: BARS = False,
     target: TARGET = None,
     setting: Annotated[
         str | None, typer.Option("--setting", metavar="TEXT", help="One panel alone, by its title")
@@ -129,7 +139,13 @@ def plot(
             return
         if not runs:
             raise ValueError("runs must name at least one run folder, got none")
-        more: Any = {"band": band, "target": target, "setting": setting, "metric": metric}
+        more: Any = {
+            "band": band,
+            "bars": bars,
+            "target": target,
+            "setting": setting,
+            "metric": metric,
+        }
         more |= {"names": names, "formats": listed(formats)}
         for path in analysis.plot(name, list(runs), out, style, **more):
             typer.echo(path)

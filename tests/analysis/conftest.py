@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 import pytest
+
+from analysis import parallel
 
 # Asymptotic accuracy and speed of the made-up strategies.
 CURVES = {
@@ -204,6 +206,24 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three strategies, one alpha, three seeds, both baselines."""
     return write_study(tmp_path_factory.mktemp("single"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def alone() -> Iterator[None]:
+    """Draw in this process: another one takes longer to start than it saves a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "cores", lambda: 1)
+        yield
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """A file of names for reports of a figure and a table, where the others do not matter."""
+    file = tmp_path / "few.toml"
+    file.write_text(
+        'figures = ["accuracy", "alpha"]\ntables = ["final_server_accuracy", "ranks"]\n'
+    )
+    return file
 
 
 @pytest.fixture

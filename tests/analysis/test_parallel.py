@@ -40,13 +40,16 @@ def test_a_failure_beside_is_a_failure_here(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_figures_drawn_beside_are_the_same_files(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wanted = ("accuracy", "loss", "labels", "client_cdf")
+    (tmp_path / "names.toml").write_text(f"figures = {list(wanted)}\ntables = []\n")
+    monkeypatch.setattr(parallel, "FEWEST", 2)
     files = {}
     for cores in (1, 2):
         monkeypatch.setattr(parallel, "cores", lambda n=cores: n)
         out = tmp_path / str(cores)
-        made = report(study, out, formats=["svg"])
+        made = report(single, out, formats=["svg"], names=tmp_path / "names.toml")
         files[cores] = {p.relative_to(out): p.read_bytes() for p in made}
-    assert sum(path.suffix == ".svg" for path in files[1]) > 2 * parallel.FEWEST
+    assert sum(path.suffix == ".svg" for path in files[1]) == len(wanted)
     assert files[1] == files[2]

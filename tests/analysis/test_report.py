@@ -34,28 +34,31 @@ def test_every_file_is_there_and_named(made: list[Path]) -> None:
         assert folder / f"tables/final_server_accuracy.{kind}" in made
 
 
-def test_figures_that_no_longer_apply_go(study: Path, single: Path, tmp_path: Path) -> None:
-    report(study, tmp_path, formats=["pdf"])
+def test_figures_that_no_longer_apply_go(
+    study: Path, single: Path, tmp_path: Path, few: Path
+) -> None:
+    report(study, tmp_path, formats=["pdf"], names=few)
+    assert (tmp_path / "tables/ranks.csv").exists()
     assert (tmp_path / "figures/alpha.pdf").exists()
     (tmp_path / "figures/mine.pdf").write_text("kept")
-    report(single, tmp_path, formats=["pdf"])
+    report(single, tmp_path, formats=["pdf"], names=few)
     assert not (tmp_path / "figures/alpha.pdf").exists()
     assert not (tmp_path / "tables/ranks.csv").exists()
     assert (tmp_path / "figures/mine.pdf").exists()
 
 
-def test_runs_that_did_not_finish_are_left_out_and_named(tmp_path, make_run) -> None:
+def test_runs_that_did_not_finish_are_left_out_and_named(tmp_path, make_run, few) -> None:
     make_run(tmp_path / "runs/good", "FedAvg", rounds=3)
     make_run(tmp_path / "runs/bad", "FedProx(mu=0.1)", rounds=3, status="failed")
-    text = report(tmp_path / "runs", tmp_path / "out", formats=())[0].read_text()
+    text = report(tmp_path / "runs", tmp_path / "out", formats=(), names=few)[0].read_text()
     assert "1 of 2 runs: bad (failed after round 3 of 3)." in text
     table = (tmp_path / "out/tables/final_server_accuracy.md").read_text()
     assert "FedAvg" in table and "FedProx" not in table
 
 
-def test_running_runs_alone_can_be_looked_at(tmp_path, make_run) -> None:
+def test_running_runs_alone_can_be_looked_at(tmp_path, make_run, few) -> None:
     make_run(tmp_path / "run", rounds=3, status="running")
-    text = report(tmp_path / "run", tmp_path / "out", formats=())[0].read_text()
+    text = report(tmp_path / "run", tmp_path / "out", formats=(), names=few)[0].read_text()
     assert "left out of every" not in text
     assert "No run is complete:</b> what follows is how far they are" in text
     assert "running" in text
@@ -268,12 +271,12 @@ def test_methods_tell_who_has_how_many_seeds(tmp_path, make_run) -> None:
     assert "Every setting" not in text
 
 
-def test_citations_come_from_the_runs(tmp_path, make_run) -> None:
+def test_citations_come_from_the_runs(tmp_path, make_run, few) -> None:
     folder = make_run(tmp_path / "run", "FedProx(mu=0.1)", rounds=1)
     config = json.loads((folder / "config.json").read_text())
     config["citations"] = [{"title": "FedProx", "citation": "Li et al.", "bibtex": PROX}]
     (folder / "config.json").write_text(json.dumps(config))
-    files = report(folder, tmp_path / "out", formats=())
+    files = report(folder, tmp_path / "out", formats=(), names=few)
     bib = next(p for p in files if p.name == "references.bib").read_text()
     assert PROX in bib
     assert r"~\cite{li2020federated}" in (tmp_path / "out/methods.tex").read_text()
