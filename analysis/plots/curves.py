@@ -94,10 +94,9 @@ def curves(
             )  # fmt: skip
         if part["n"].max() > 1:
             low, high = (possible(metric, part["mean"], part[end]) for end in ("low", "high"))
-            first, step = (0, 1) if not bars else (i * every // len(table), every)
-            place, low, high = (values[first::step] for values in (place, low, high))
             if bars:
-                ax.vlines(place, low, high, color=look.colour, linewidth=points(0.7))
+                at = slice(i * every // len(table), None, every)
+                ax.vlines(place[at], low[at], high[at], color=look.colour, linewidth=points(0.7))
             else:
                 ax.fill_between(
                     place, low, high, color=look.colour, alpha=0.18, linewidth=0,
