@@ -8,10 +8,18 @@ import numpy as np
 
 from analysis.drawing import first_with_labels, time_of
 from analysis.figures import FIGURES
+from analysis.names import ELSEWHERE
 from analysis.plots.base import name_of
 from analysis.runs import Runs
 from analysis.summarise import default_target, rounds_to_target
 from analysis.text import listing
+
+OF_ROUNDS = {
+    "accuracy": "server_accuracy",
+    "loss": "server_loss",
+    "client_accuracy": "client_accuracy",
+}
+"""Figures of curves over rounds in which results of other papers are lines, by their measure."""
 
 NAMED_UP_TO = 3
 """Runs that a caption names; of more it says which they are in general."""
@@ -29,7 +37,18 @@ def caption(name: str, runs: Runs, target: float | None = None) -> str:
     text = FIGURES[name].caption.replace("{Metric}", measure)
     text = text.replace("{metric}", measure[0].lower() + measure[1:])
     more = MORE.get(name)
-    return " ".join(filter(None, (text, more(runs, target) if more else "")))
+    further = more(runs, target) if more else ""
+    return " ".join(filter(None, (text, further, _reported(name, runs))))
+
+
+def _reported(name: str, runs: Runs) -> str:
+    """Return the sources of the lines across a figure of curves."""
+    metric = OF_ROUNDS.get(name)
+    known = [one for one in runs.names.reported if one.metric == metric]
+    drawn = {x for s in runs.settings for x in runs.names.levels(s, metric or "", [*runs.settings])}
+    found = [x for x in known if f"{x.label} {ELSEWHERE}" in drawn]
+    sources = dict.fromkeys(f"{x.label}: {x.source}" for x in found)
+    return f"{ELSEWHERE} As reported, not run here: {'; '.join(sources)}." if sources else ""
 
 
 def _pooled(runs: Runs, target: float | None) -> str:

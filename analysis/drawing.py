@@ -137,8 +137,13 @@ def curves(column: str | None, x: str = "round") -> Draw:
             data = curve(frame, metric, by=("setting", "label"), band=options.band)
             return band_text(options.band, data["n"])
 
+        def plot(frame: pd.DataFrame, ax: Axes | None = None, **arguments: Any) -> Axes:
+            setting = str(frame["setting"].iloc[0])
+            levels = runs.names.levels(setting, metric, list(runs.settings)) if x == "round" else {}
+            return plots.curves(frame, ax, levels=levels, **arguments)
+
         return each(
-            runs, drawable, plots.curves, options, note, metric=metric, x=x, band=options.band,
+            runs, drawable, plot, options, note, metric=metric, x=x, band=options.band,
             bars=options.bars, looks=options.looks,
         )  # fmt: skip
 

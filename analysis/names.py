@@ -36,6 +36,9 @@ from analysis.text import ALPHA
 FILE = "figures.toml"
 """The file's name where it lies in a folder of runs."""
 
+ELSEWHERE = "‡"
+"""The mark of a result that another paper reports."""
+
 LISTS = ("classes", "figures", "tables")
 TABLES = ("settings", "datasets")
 ENTRY = ("name", "label", "colour")
@@ -145,6 +148,14 @@ class Names:
             return settings[0]
         wanted = {_spelled(setting), _spelled(self.setting(setting))}
         return next((s for s in settings if _spelled(s) in wanted), None)
+
+    def levels(self, setting: str, metric: str, settings: Sequence[str]) -> dict[str, float]:
+        """Return the results of other papers that belong into a setting, by marked label."""
+        return {
+            f"{one.label} {ELSEWHERE}": one.value
+            for one in self.reported
+            if one.metric == metric and self.of_runs(one.setting, settings) == setting
+        }
 
     def dataset(self, name: Any) -> Any:
         """Return what a dataset is called."""
@@ -260,7 +271,8 @@ def _reported(entries: Any) -> tuple[Reported, ...]:
             if key not in entry:
                 raise ValueError(f"reported.{i}: must have a {key}")
         one = Reported(**entry)
-        if "accuracy" in one.metric and not 0 <= one.value <= 1:
+        share = "accuracy" in one.metric or one.metric.endswith("_success")
+        if share and not 0 <= one.value <= 1:
             raise ValueError(f"reported.{i}.value: must be in [0, 1], got {one.value!r}")
         found.append(one)
     return tuple(found)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.cells import Cell, Table, records
 from analysis.grouping import by_setting, federated, long_table
-from analysis.names import Reported
+from analysis.names import ELSEWHERE, Reported
 from analysis.plots.base import is_share, name_of
 from analysis.runs import Runs
 from analysis.significance import LEVEL, TESTS, Comparison, compare, resolution_of
@@ -82,10 +82,6 @@ def final_table(
         caption += f" {ELSEWHERE} As reported, not run here: {'; '.join(sources)}."
         data = pd.concat([data, _reported_data(others)], ignore_index=True)
     return Table(f"final_{metric}", caption, tuple(header), tuple(rows), data)
-
-
-ELSEWHERE = "‡"
-"""The mark of a result that another paper reports."""
 
 
 def _reported_row(

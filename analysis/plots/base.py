@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import Formatter, MaxNLocator
 
 from analysis.appearance import Look, looks
 from analysis.summarise import BANDS, is_lower_better
@@ -144,9 +144,30 @@ def quantity(column: str, value: float) -> str:
     return f"{value / divisor:,.0f} {unit}" if "e+" in short else f"{short.rstrip('.')} {unit}"
 
 
+class Ticks(Formatter):
+    """Numbers at ticks in a unit, all with as many decimals as the one that needs most.
+
+    Args:
+        unit: one of it, in the unit of the data.
+    """
+
+    def __init__(self, unit: float) -> None:
+        self.unit, self._decimals = unit, 0
+
+    def set_locs(self, locs: Any) -> None:
+        """Take the places of all ticks."""
+        super().set_locs(locs)
+        texts = [f"{round(float(v) / self.unit, 6):.6f}".rstrip("0") for v in locs]
+        self._decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Return the text of a tick."""
+        return f"{x / self.unit + 0.0:.{self._decimals}f}"
+
+
 def percent(axis: Any) -> None:
     """Label an axis of fractions in per cent, without repeating the sign at each tick."""
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g}"))
+    axis.set_major_formatter(Ticks(0.01))
 
 
 def name_axis(axis: Any, column: str) -> None:
@@ -154,7 +175,7 @@ def name_axis(axis: Any, column: str) -> None:
     if column in (*TIMES, *SIZES, *ENERGIES):
         low, high = axis.get_data_interval()
         divisor, text = scale(column, max(abs(low), abs(high)))
-        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / divisor:g}"))
+        axis.set_major_formatter(Ticks(divisor))
     else:
         text = scale(column, 0.0)[1]
         if is_share(column):

@@ -39,6 +39,9 @@ from analysis.summarise import (
     settled,
 )
 
+LEVELS = ((0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 2)))
+"""Dashes of lines across the axes."""
+
 
 def curves(
     frame: pd.DataFrame,
@@ -48,6 +51,7 @@ def curves(
     x: str = "round",
     band: str = "ci",
     bars: bool = False,
+    levels: Mapping[str, float] | None = None,
     looks: Mapping[str, Look] | None = None,
     legend: bool = True,
     **style: Any,
@@ -63,6 +67,7 @@ def curves(
             along it (centralised training sends no bytes) is left out.
         band: ``ci`` (Student's t, 95%), ``se``, ``sd`` or ``minmax``.
         bars: whether it is drawn as error bars at the markers instead.
+        levels: values that lines across the axes show, by label: results of others.
         looks: the look of each label, so that several figures agree; see
             :func:`analysis.appearance.looks`.
         legend: whether to draw the legend above the axes.
@@ -102,6 +107,9 @@ def curves(
                     place, low, high, color=look.colour, alpha=0.18, linewidth=0,
                     zorder=line.get_zorder() - 0.5,
                 )  # fmt: skip
+    for i, (label, value) in enumerate((levels or {}).items()):
+        dash = LEVELS[i % len(LEVELS)]
+        ax.axhline(value, color="#555555", linewidth=points(0.9), linestyle=dash, label=label)
     name_axis(ax.yaxis, metric)
     ax.set_xlabel(x_name)
     if x == "round":

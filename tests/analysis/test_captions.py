@@ -9,7 +9,8 @@ import pytest
 
 from analysis import load, plots, summarise
 from analysis.captions import caption
-from analysis.plots.base import quantity
+from analysis.figures import draw
+from analysis.plots.base import Ticks, quantity
 from analysis.plots.labels import sizes
 
 
@@ -101,3 +102,40 @@ def test_quantities_have_three_digits_each() -> None:
     assert [quantity("elapsed", value) for value in seconds] == list(seconds.values())
     assert quantity("bytes_up", 5.0) == "5 B" and quantity("bytes_up", 1.8e8) == "180 MB"
     assert quantity("elapsed", 3.6e6 * 1.5) == "1,500 h"
+
+
+REPORTED = """[[reported]]
+label = "FedAvg"
+source = "McMahan et al. (2017)"
+value = 0.874
+setting = "alpha = 1"
+"""
+
+
+def test_results_of_others_are_lines_in_their_setting_alone(study: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.toml"
+    names.write_text(REPORTED)
+    runs = load(study, names=names)
+    canvas = draw("accuracy", runs)
+    lines = {ax.get_title(): {ln.get_label(): ln for ln in ax.get_lines()} for ax in canvas.axes}
+    assert "FedAvg ‡" not in lines["α = 0.1"]
+    assert set(lines["α = 1"]["FedAvg ‡"].get_ydata()) == {0.874}
+    assert [t.get_text() for t in canvas.legends[0].get_texts()][-1] == "FedAvg ‡"
+    said = "‡ As reported, not run here: FedAvg: McMahan et al. (2017)."
+    assert caption("accuracy", runs).endswith(said)
+    assert "‡" not in caption("loss", runs) + caption("accuracy_time", runs)
+    plt.close(canvas)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "unit", "texts"),
+    [
+        ([0.725, 0.75, 0.775], 0.01, ["72.5", "75.0", "77.5"]),
+        ([0.0, 0.2, 1.0], 0.01, ["0", "20", "100"]),
+        ([0, 9000, 18000], 3600.0, ["0.0", "2.5", "5.0"]),
+        ([-0.0, 2.5e5], 1e6, ["0.00", "0.25"]),
+    ],
+    ids=["halves", "whole", "hours", "quarters"],
+)
+def test_ticks_have_one_precision(ticks: list[float], unit: float, texts: list[str]) -> None:
+    assert Ticks(unit).format_ticks(ticks) == texts
