@@ -30,6 +30,7 @@ from simulation.cli.endings import (
 from simulation.cli.export import export
 from simulation.cli.options import with_options
 from simulation.cli.report import plot, report
+from simulation.cli.thin import thin
 from simulation.cli.verify import verify
 from simulation.config.overlay import overlay
 
@@ -235,6 +236,9 @@ main.command()(verify)
 
 
 main.command()(export)
+
+
+main.command()(thin)
 
 
 @main.command()

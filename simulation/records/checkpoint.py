@@ -94,6 +94,19 @@ def store(folder: Path, round: int, data: bytes, clients: Mapping[int, StateFile
     client_states.sweep(folder / CLIENTS, listed.union(*map(_listed, _all(folder))), round)
 
 
+def keep_last(folder: Path) -> None:
+    """Remove all checkpoints before the newest undamaged one, and what only they list."""
+    newest = latest(folder)
+    if newest is None:
+        return
+    for old in _all(folder):
+        if _round(old) < newest.position.round:
+            old.with_suffix(".sha256").unlink(missing_ok=True)
+            old.unlink()
+    listed = {(s.round, s.client) for s in newest.clients.values()}
+    client_states.sweep(folder / CLIENTS, listed, newest.position.round)
+
+
 def latest(folder: Path) -> Checkpoint | None:
     """Return the newest undamaged checkpoint, with a warning for each damaged one."""
     for path in reversed(_all(folder)):

@@ -64,7 +64,7 @@ def export(
     """
     if out.exists():
         raise ConfigError(f"out: {out} must not exist")
-    runs = _runs(paths)
+    runs = runs_below(paths)
     with tempfile.TemporaryDirectory(prefix="sunflower-export-") as folder:
         crate = Path(folder) / out.stem
         crate.mkdir()
@@ -88,7 +88,12 @@ def export(
     return out
 
 
-def _runs(paths: Iterable[Path]) -> list[Path]:
+def runs_below(paths: Iterable[Path]) -> list[Path]:
+    """Return the run folders in some folders, each once.
+
+    Raises:
+        ConfigError: a path holds no run.
+    """
     found: dict[Path, None] = {}
     for path in paths:
         configs = sorted(path.rglob("config.json")) if path.is_dir() else []
