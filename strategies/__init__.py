@@ -27,7 +27,8 @@ from strategies.distilling import calibrating, contrasting, decorrelating, disti
 from strategies.drift import control_variate, dynamic
 from strategies.shared_direction import client_momentum, decoupled
 from strategies.objective import Objective
-from strategies.personal import keeping
+from strategies.personal import beside, in_turns, keeping
+from strategies.phases import Phase
 # how many updates become one
 from strategies.reducers import FairMean, MeasuredMean, NormalizedMean, TiltedMean, WeightedMean
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
@@ -51,6 +52,7 @@ from strategies.ready import (
     FedPer, FedProx, FedProxAdaptive, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
     FedDecorr, FedLC, FedNTD, MOON,
+    Ditto, FedRep,
 )
 
 __all__ = [
@@ -75,4 +77,5 @@ __all__ = [
     "DivideAndConquer", "FoolsGold", "SignGuard",
     "Bucketing", "DnC", "FedCentredClipping", "FedFoolsGold", "FedSignGuard", "NNM",
     "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM",
+    "Ditto", "FedRep", "Phase", "beside", "in_turns",
 ]

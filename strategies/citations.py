@@ -369,3 +369,21 @@ XU_2022 = Citation(
     "International Conference on Distributed Computing Systems (ICDCS)",
     "2109.05872",
 )
+
+LI_2021_DITTO = Citation(
+    "li2021ditto",
+    ("Li, Tian", "Hu, Shengyuan", "Beirami, Ahmad", "Smith, Virginia"),
+    "Ditto: Fair and Robust Federated Learning Through Personalization",
+    2021,
+    "International Conference on Machine Learning (ICML)",
+    "2012.04221",
+)
+
+COLLINS_2021 = Citation(
+    "collins2021exploiting",
+    ("Collins, Liam", "Hassani, Hamed", "Mokhtari, Aryan", "Shakkottai, Sanjay"),
+    "Exploiting Shared Representations for Personalized Federated Learning",
+    2021,
+    "International Conference on Machine Learning (ICML)",
+    "2102.07078",
+)

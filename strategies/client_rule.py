@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strategies.objective import Objective
+from strategies.phases import EVERYTHING, Phase
 from strategies.schedules import Schedule, at_round
 from strategies.spec import Vector
 
@@ -52,6 +53,12 @@ class ClientRule:
             report it as the metric ``initial_loss``.
         sgd: clients must train with SGD; momentum is allowed for.
         objective: what is added to the loss, where gradients and weights are not all it goes by.
+        frozen: patterns of the names of weights that are not trained (see strategies.personal).
+        phases: trainings that a round's local training consists of, one after the other.
+        second: clients keep a whole second model of their own, which is never sent.
+
+    Raises:
+        ValueError: for phases beside what is said of a training without any.
     """
 
     name: str = "plain"
@@ -66,7 +73,39 @@ class ClientRule:
     local: tuple[str, ...] = ()
     sgd: bool = False
     objective: Objective | None = None
+    frozen: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    second: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.phases:
+            return
+        beside = [name for name in ALONE if getattr(self, name)]
+        if beside:
+            raise ValueError(
+                f"phases must say all that client rule {self.name!r} changes of a training, got "
+                f"{', '.join(beside)} beside them"
+            )
+        if all(phase.second for phase in self.phases):
+            raise ValueError(
+                f"phases of client rule {self.name!r} must train the model that is sent, got none "
+                "that does"
+            )
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Patterns of the names of weights of which clients keep their own: see ``local``."""
+        return (EVERYTHING,) if self.second else self.local
+
+    @property
+    def keeps(self) -> bool:
+        """Whether clients keep anything from round to round."""
+        return bool(self.own or self.kept)
 
     def share(self, round: int) -> dict[str, float]:
         """Return the shared numbers of a round."""
         return {name: at_round(value, round) for name, value in self.scalars.items()}
+
+
+ALONE = ("hook", "after", "own", "uploads", "full_batch", "initial_loss", "objective", "frozen")
+"""What a client rule with phases has not."""

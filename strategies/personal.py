@@ -1,21 +1,25 @@
-"""Personalisation: named layers stay on the client, all others are averaged."""
+"""Personalisation: layers, or a whole second model, that stay on the client."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strategies import checks
 from strategies.client_rule import ClientRule
+from strategies.phases import EVERYTHING, EXCEPT, RECEIVED, Phase
+from strategies.schedules import Schedule
 from strategies.spec import Spec
 
 LAST = "last:"
 """``last:2`` stands for all weights of the last two layers that have trainable ones."""
 
-EVERYTHING = "all"
-"""Stands for all weights of the model."""
+FIRST = "first:"
+"""``first:2`` stands for all weights of the first two layers that have trainable ones."""
 
 
 def keeping(*patterns: str) -> ClientRule:
@@ -42,6 +46,54 @@ def keeping(*patterns: str) -> ClientRule:
 def alone() -> ClientRule:
     """Train plainly, and keep all weights on the client: every client for itself."""
     return ClientRule(name="alone", local=(EVERYTHING,))
+
+
+def in_turns(layers: int, head_epochs: float) -> ClientRule:
+    """Keep the last layers on the client; train them first, then the others as they are.
+
+    With b the received body and h the client's own head: h' by ``head_epochs`` of SGD on
+    ``F_i(b, h)``, then b' by the configured local work on ``F_i(b, h')``, of which b' - b is sent.
+
+    Args:
+        layers: of the head, >= 1.
+        head_epochs: local epochs of the head, > 0.
+
+    Raises:
+        ValueError: for values out of range.
+
+    Source: FedRep, Collins et al. (2021), arXiv 2102.07078, Algorithm 1.
+    """
+    checks.integer("layers", layers, ">= 1")
+    checks.number("head_epochs", head_epochs, "> 0")
+    head = f"{LAST}{layers}"
+    phases = (Phase(frozen=(EXCEPT + head,), epochs=head_epochs), Phase(frozen=(head,)))
+    return ClientRule(name="head, then body", local=(head,), phases=phases)
+
+
+def beside(mu: float | Schedule, epochs: float | None = None) -> ClientRule:
+    """Train plainly, and a second model of the client's own near the received one.
+
+    The second model v starts where it ended in the client's last round (in its first at the
+    received weights x), and is trained by ``g' = g + mu * (v - x)``: the gradient of
+    ``F_i(v) + mu / 2 * ||v - x||^2``.
+
+    Args:
+        mu: strength of the pull, >= 0, or a schedule of it; the paper's lambda.
+        epochs: local epochs of the second model; None: the configured local work.
+
+    Raises:
+        ValueError: for values out of range.
+
+    Source: Ditto, Li et al. (2021), arXiv 2012.04221, Algorithm 1.
+    """
+    checks.number("mu", mu, ">= 0", schedule=True)
+    phases = (Phase(), Phase(epochs=epochs, hook=to_received, second=True))
+    return ClientRule(name="a model beside", phases=phases, second=True, scalars={"mu": mu})
+
+
+def to_received(g: Any, w: Any, w0: Any, shared: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
+    """Return ``g + mu * (w - x)`` with the shared mu and the received weights x."""
+    return g + shared["mu"] * (w - own[RECEIVED])
 
 
 def layer_of(name: str) -> str:
@@ -72,11 +124,33 @@ def local_entries(spec: Spec, patterns: tuple[str, ...]) -> NDArray[np.int64]:
     return np.concatenate(at).astype(np.int64)
 
 
+def frozen_weights(spec: Spec, patterns: tuple[str, ...]) -> frozenset[int]:
+    """Return the places of the trainable weights that are not trained, in the spec's order.
+
+    Raises:
+        ValueError: if a pattern fits no weight, or none would be trained.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        but = pattern.startswith(EXCEPT)
+        found = _matching(spec, pattern.removeprefix(EXCEPT))
+        if not found:
+            raise ValueError(
+                f"frozen must name weights of the model ({', '.join(spec.names)}), got {pattern!r}"
+            )
+        chosen |= set(spec.names) - found if but else found
+    trained = spec.names[: spec.trainable]
+    if chosen and chosen >= set(trained):
+        raise ValueError(f"frozen must leave weights to be trained, got {list(patterns)}")
+    return frozenset(i for i, name in enumerate(trained) if name in chosen)
+
+
 def _matching(spec: Spec, pattern: str) -> set[str]:
-    if not pattern.startswith(LAST):
+    kind = next((kind for kind in (FIRST, LAST) if pattern.startswith(kind)), None)
+    if kind is None:
         return {name for name in spec.names if fnmatchcase(name, pattern)}
-    number = pattern.removeprefix(LAST)
+    number = pattern.removeprefix(kind)
     checks.integer("layers", int(number) if number.isdigit() else number, ">= 1")
     layers = list(dict.fromkeys(layer_of(name) for name in spec.names[: spec.trainable]))
-    last = layers[-int(number) :]
-    return {name for name in spec.names if layer_of(name) in last}
+    some = layers[: int(number)] if kind == FIRST else layers[-int(number) :]
+    return {name for name in spec.names if layer_of(name) in some}

@@ -62,7 +62,7 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         how = experiment.sampling
         _check_sgd(experiment, strategy)
         _check_steps(experiment, strategy)
-        if strategy.client.local and experiment.evaluation.personal:
+        if strategy.client.kept and experiment.evaluation.personal:
             _check_personal(experiment)
         cohort = Cohort(size, seed=experiment.seed)
         if not one:

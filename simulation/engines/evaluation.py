@@ -156,7 +156,7 @@ class Evaluations:
     def _submit(self, part: NDArray[np.int64], handle: Any) -> Any:
         """Queue the evaluation of some clients: of their personal models, where they have any."""
         engine, ledger = self.engine, self.engine.ledger
-        own = engine.setup.rule.local
+        own = engine.setup.rule.kept
         return engine.submit(
             EvaluateClients(
                 ids=part,
@@ -184,7 +184,7 @@ ServerEvaluation = Callable[[Vector], Pending]
 def on_the_server(experiment: Experiment, rule: ClientRule, engine: Engine) -> ServerEvaluation:
     """Return what measures on the server's test set: the model, or the clients' own models."""
     evaluations = Evaluations(engine)
-    if experiment.mode == "local" or (rule.local and experiment.evaluation.personal):
+    if experiment.mode == "local" or (rule.kept and experiment.evaluation.personal):
         return evaluations.on_test_own
     if rule.local:  # The layers that stay on clients are on the server as they were initialised.
         return lambda model: Pending(lambda: NOT_TESTED)

@@ -187,17 +187,17 @@ def as_driver_error(text: str) -> Exception:
     return OSError(int(found[1]), found[2]) if found else RunError(text)
 
 
-def check_room(path: Path, spec: Spec, own: int, local: tuple[str, ...], plan: Experiment) -> None:
+def check_room(path: Path, spec: Spec, own: int, kept: tuple[str, ...], plan: Experiment) -> None:
     """Raise ConfigError when what clients keep cannot fit on the run folder's disk.
 
     Args:
         path: the run folder.
         spec: the model's layout.
         own: how many vectors [T] a client keeps.
-        local: patterns of the weights that stay on a client.
+        kept: patterns of the weights of which a client has its own.
         plan: clients, cohort and rounds.
     """
-    size = own * spec.trainable_size + (len(local_entries(spec, local)) if local else 0)
+    size = own * spec.trainable_size + (len(local_entries(spec, kept)) if kept else 0)
     need = FLOAT_BYTES * size * min(plan.clients, plan.cohort_size * plan.rounds)
     nearest = next(p for p in [path, *path.absolute().parents] if p.exists())
     free = shutil.disk_usage(nearest).free

@@ -144,7 +144,7 @@ def check_resume(experiment: Experiment, strategy: Strategy) -> None:
     """
     rule = strategy.algorithm.client if isinstance(strategy, Federated) else ClientRule()
     encoding = encoding_of(experiment)
-    kept = rule.own or rule.local or (encoding is not None and encoding.feedback)
+    kept = rule.keeps or (encoding is not None and encoding.feedback)
     if experiment.resources.engine == "flower" and kept:
         raise ConfigError(
             "resources.engine must be 'ray' or 'inline' to resume a run whose clients keep state, "
@@ -206,7 +206,7 @@ def _check_stale(kind: str, strategy: Federated) -> None:
     """Raise ConfigError for parts of a strategy that make no sense with models of unlike age."""
     algorithm = strategy.algorithm
     reason = None
-    if algorithm.client.own or algorithm.client.local:
+    if algorithm.client.keeps:
         reason = "clients keep something from round to round, which would go by another model"
     elif not isinstance(innermost(algorithm.reducer), Discounts):
         reason = "the reducer compares updates with each other, which must start from one model"

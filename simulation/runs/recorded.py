@@ -119,7 +119,7 @@ class RecordedRun:
             listener.note(text)
         if setup.shelf is not None:
             own = len(setup.rule.own) + setup.keeps_error
-            client_states.check_room(path, info.spec, own, setup.rule.local, experiment)
+            client_states.check_room(path, info.spec, own, setup.rule.kept, experiment)
         self._began, self._before = time.perf_counter(), start.seconds if start else 0.0
 
     @property

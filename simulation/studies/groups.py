@@ -22,7 +22,7 @@ from simulation.engines.engine import Engine
 from simulation.engines.policy import POLICY
 from simulation.listeners.listener import Listener
 from simulation.runs.machinery import inline_engine
-from simulation.training.trainers import essence, terms
+from simulation.training.trainers import changes_of
 from simulation.worker.meeting import Answer, Meeting, Member
 from strategies import Federated
 
@@ -96,7 +96,7 @@ def kind_of_group(experiment: Experiment) -> Any:
     if experiment.cohort_size > POLICY.chunk_queue * lanes:  # It fills its programs by itself.
         return None
     strategy = make_strategy(experiment)
-    if not isinstance(strategy, Federated) or strategy.algorithm.client.local:
+    if not isinstance(strategy, Federated) or strategy.algorithm.client.kept:
         return None
     rule = strategy.algorithm.client
     same = experiment.model_dump_json(include=set(SAME))
@@ -107,7 +107,7 @@ def kind_of_group(experiment: Experiment) -> Any:
     # A function of one's own may build another model from another seed.
     seed = experiment.seed if ":" in experiment.model else None
     named = experiment.evaluation.metrics
-    changes = essence(rule.hook), rule.own, terms(rule.objective)
+    changes = changes_of(rule)
     return same, training, named, seed, changes, rule.full_batch
 
 

@@ -73,6 +73,14 @@ class Trainer(Protocol):
     def of(self, experiment: Experiment, rule: ClientRule) -> Trainer:
         """Return a trainer of another run of the same kind, which shares what was compiled."""
 
+    def phase(self, place: int, rule: ClientRule) -> Trainer:
+        """Return a trainer of the same model for a phase of local training, which has a rule.
+
+        Args:
+            place: of the phase among those of the client rule, from 0.
+            rule: what is trained, and how.
+        """
+
     @property
     def lanes(self) -> int:
         """How many clients are trained side by side; where it is 1, each for itself."""

@@ -22,7 +22,7 @@ class ClientConfig:
     """
 
     learning_rate: float | None = None
-    epochs: int | None = None
+    epochs: float | None = None
     batch_size: int | None = None
 
     def work(self, training: Training) -> LocalWork:

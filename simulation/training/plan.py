@@ -159,6 +159,7 @@ class Plan:
         rule: the client rule.
         trainable: T, how many weights are trained.
         layer_seeds: G, how many random layers the model has.
+        phase: of a round's local training, from 0: each has random streams of its own.
     """
 
     seed: int
@@ -166,6 +167,7 @@ class Plan:
     rule: ClientRule
     trainable: int
     layer_seeds: int
+    phase: int = 0
 
     def job(
         self,
@@ -238,17 +240,21 @@ class Plan:
         start = 0
         for client, n, epochs in zip(clients, sizes, passes, strict=True):
             if work.batch is not None and n > work.batch:  # A batch has no order.
-                shuffle = stream(self.seed, SHUFFLE, round, client)
+                shuffle = self._stream(SHUFFLE, round, client)
                 for epoch in range(epochs):
                     order[epoch, start : start + n] = shuffle.permutation(n)
                     order[epoch, start : start + n] += start
             start += n
         return order
 
+    def _stream(self, purpose: int, round: int, client: int) -> np.random.Generator:
+        phase = (self.phase,) if self.phase else ()
+        return stream(self.seed, purpose, round, client, *phase)
+
     def _seeds(self, round: int, clients: Sequence[int]) -> NDArray[np.uint32]:
         if not self.layer_seeds:
             return np.zeros((len(clients), 0, 2), np.uint32)
-        streams = (stream(self.seed, LAYER_SEEDS, round, client) for client in clients)
+        streams = (self._stream(LAYER_SEEDS, round, client) for client in clients)
         return np.stack([s.integers(0, 2**32, (self.layer_seeds, 2), np.uint32) for s in streams])
 
 

@@ -160,8 +160,14 @@ def kind_of(experiment: Experiment, rule: ClientRule, data: Dataset) -> Any:
             numbers.add("learning_rate")
     training = experiment.training.model_dump_json(exclude=numbers)
     named = experiment.evaluation.metrics
-    changes = essence(rule.hook), rule.own, terms(rule.objective)
+    changes = changes_of(rule)
     return model, init, arrays, training, changes, computing, named
+
+
+def changes_of(rule: ClientRule) -> Any:
+    """Return what a client rule makes of the graphs, hashable (see :func:`essence`)."""
+    phases = tuple((essence(phase.hook), phase.frozen) for phase in rule.phases)
+    return essence(rule.hook), rule.own, terms(rule.objective), rule.frozen, phases
 
 
 def terms(objective: Objective | None) -> Any:

@@ -20,7 +20,7 @@ class ClientState:
 
     Args:
         own: the client rule's vectors [T], by name.
-        local: weights that stay on the client [L]; None where none do.
+        local: weights of which the client has its own [L]; None where there are none.
         slots: the optimiser's state, where it goes on from round to round.
         error: what the client has not sent so far [T], where updates are encoded.
     """
@@ -46,9 +46,7 @@ class StateLayout:
 
     def __init__(self, setup: Setup, spec: Spec) -> None:
         rule = setup.rule
-        self.local: NDArray[np.int64] | None = (
-            local_entries(spec, rule.local) if rule.local else None
-        )
+        self.kept: NDArray[np.int64] | None = local_entries(spec, rule.kept) if rule.kept else None
         self._names, self._size = rule.own, spec.trainable_size
         self._keeps_slots, self._keeps_error = setup.keeps_slots, setup.keeps_error
 
@@ -63,8 +61,8 @@ class StateLayout:
     def unpack(self, vector: Vector) -> ClientState:
         """Return the state that a vector holds."""
         local = None
-        if self.local is not None:
-            vector, local = vector[: -len(self.local)], vector[-len(self.local) :]
+        if self.kept is not None:
+            vector, local = vector[: -len(self.kept)], vector[-len(self.kept) :]
         size = self._size
         own = {name: vector[i * size : (i + 1) * size] for i, name in enumerate(self._names)}
         vector, error = vector[len(self._names) * size :], None
@@ -73,16 +71,19 @@ class StateLayout:
         return ClientState(own, local, vector if self._keeps_slots else None, error)
 
     def personal(self, model: Vector, state: ClientState | None) -> Vector:
-        """Put the weights that stay on a client into ``model`` [P], and return it."""
-        if self.local is not None and state is not None and state.local is not None:
-            model[self.local] = state.local
+        """Put the weights of which a client has its own into ``model`` [P], and return it."""
+        if self.kept is not None and state is not None and state.local is not None:
+            model[self.kept] = state.local
         return model
 
     def keep_local(self, trained: TrainedClient, start: Vector) -> TrainedClient:
-        """Take the weights that stay on the client out of its update."""
-        if self.local is None:
+        """Take the weights that stay on the client out of its update.
+
+        Where the client has a second model, all of the update is sent.
+        """
+        if self.kept is None or trained.local is not None:
             return trained
         delta = trained.update.delta.copy()
-        kept = start[self.local] + delta[self.local]
-        delta[self.local] = 0.0
+        kept = start[self.kept] + delta[self.kept]
+        delta[self.kept] = 0.0
         return replace(trained, update=replace(trained.update, delta=delta), local=kept)

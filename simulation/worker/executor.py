@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,10 @@ from simulation.worker.client_state import ClientState, StateLayout, state_after
 from simulation.worker.encoder import encoder_of
 from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import GroupTrainer, RoundInputs
+from simulation.worker.phases import train_phases
 from simulation.worker.setup import Setup
 from strategies.optional_protocols import AddsUp
+from strategies.phases import Phase
 from strategies.protocols import Reducer
 from strategies.reducing import merge_all
 from strategies.spec import Vector
@@ -46,6 +48,16 @@ TrainJob = Callable[[Trainer, Any, Job], list[TrainedClient]]
 def train_alone(trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
     """Train a job by itself."""
     return trainer.train(model, job)
+
+
+class _Asked(NamedTuple):
+    """Clients of a call: their examples, slots to go on from, and all that they belong to."""
+
+    clients: Sequence[int]
+    sizes: Sequence[int]
+    examples: Examples
+    slots: Vector | None
+    beside: Sequence[int] | None
 
 
 class Executor:
@@ -63,7 +75,7 @@ class Executor:
         self.encoder = encoder_of(setup.experiment, self.trainer.spec)
         self.backdoor = backdoor(setup.experiment, len(partition), data)
         # Where deltas are only ever summed up, they need not be written.
-        read = (self.layout.local, self.attackers, self.encoder)
+        read = (self.layout.kept, self.attackers, self.encoder)
         self.lazy_delta = self._only_sums(setup.reducer) and all(one is None for one in read)
         self.weights = example_weights(setup.experiment, data)
         self.train_job: TrainJob = self.train_in_group if setup.grouped else train_alone
@@ -161,7 +173,9 @@ class Executor:
     @property
     def _one_by_one(self) -> bool:
         """Whether a call trains one client: it starts from weights or slots of its own."""
-        apart = self.setup.keeps_slots or self.layout.local is not None
+        apart = (
+            self.setup.keeps_slots or self.layout.kept is not None or bool(self.setup.rule.phases)
+        )
         return apart or (self.setup.keeps_state and self.lanes == 1)
 
     def train_in_group(self, trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
@@ -199,33 +213,26 @@ class Executor:
         sizes, y = [len(p) for p in parts], self.data.y_train[at]
         if self.attackers is not None:
             y = self.attackers.labels(clients, sizes, y)
-        state, model = states[0], inputs.model
-        if self.layout.local is not None:
+        weights = None if self.weights is None else self.weights[at]
+        examples = self._examples(clients, sizes, Examples(self.data.x_train, y, weights, at))
+        state, rule, model = states[0], self.setup.rule, inputs.model
+        if self.layout.kept is not None and (rule.phases or not rule.second):
             model = self.layout.personal(np.array(model), state)
         slots = None
         if self.setup.keeps_slots:
             slots = trainer.initial_slots if state is None else state.slots
-        weights = None if self.weights is None else self.weights[at]
-        work = config.work(self.setup.experiment.training)
-        job = trainer.plan.job(
-            clients,
-            sizes,
-            inputs.round,
-            self._examples(clients, sizes, Examples(self.data.x_train, y, weights, at)),
-            Asked(
-                epochs=work.epochs,
-                count=work.count,
-                steps=self.limits(clients, sizes, inputs.parts, config),
-                learning_rate=self._rate(trainer, inputs),
-                batch_size=config.batch_size,
-                shared=inputs.shared,
-                lazy_delta=inputs.lazy_delta,
-            ),
-            own=[None if one is None else one.own for one in states],
-            slots=slots,
-            beside=None if beside is None else self._places(clients, beside, inputs),
-        )
-        done = [self.layout.keep_local(one, model) for one in self.train_job(trainer, model, job)]
+        asked = _Asked(clients, sizes, examples, slots, beside)
+        if rule.phases:
+
+            def phase(one: Trainer, start: Vector, of: Phase, own: Mapping[str, Vector]) -> Any:
+                more = config if of.epochs is None else replace(config, epochs=of.epochs)
+                return self.train_job(one, start, self._job(one, asked, inputs, more, [own]))[0]
+
+            done = [train_phases(rule, trainer, np.array(inputs.model), np.array(model), phase)]
+        else:
+            own = [None if one is None else one.own for one in states]
+            done = self.train_job(trainer, model, self._job(trainer, asked, inputs, config, own))
+        done = [self.layout.keep_local(one, model) for one in done]
         if self.attackers is not None:
             done = [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
         if self.encoder is None:
@@ -235,6 +242,36 @@ class Executor:
             self.encoder.sent(one, inputs.round, error)
             for one, error in zip(done, kept, strict=True)
         ]
+
+    def _job(
+        self, trainer: Trainer, asked: _Asked, inputs: RoundInputs, config: ClientConfig,
+        own: Sequence[Mapping[str, Vector] | None],
+    ) -> Job:  # fmt: skip
+        """Return the job of some clients, each with what it keeps (None: nothing yet)."""
+        clients, sizes, work = (
+            asked.clients,
+            asked.sizes,
+            config.work(self.setup.experiment.training),
+        )
+        beside = asked.beside
+        return trainer.plan.job(
+            clients,
+            sizes,
+            inputs.round,
+            asked.examples,
+            Asked(
+                epochs=work.epochs,
+                count=work.count,
+                steps=self.limits(clients, sizes, inputs.parts, config),
+                learning_rate=self._rate(trainer, inputs),
+                batch_size=config.batch_size,
+                shared=inputs.shared,
+                lazy_delta=inputs.lazy_delta,
+            ),
+            own=own,
+            slots=asked.slots,
+            beside=None if beside is None else self._places(clients, beside, inputs),
+        )
 
     def _examples(
         self, clients: Sequence[int], sizes: Sequence[int], examples: Examples

@@ -54,5 +54,4 @@ class Setup:
     @property
     def keeps_state(self) -> bool:
         """Whether clients keep anything from round to round."""
-        own = bool(self.rule.own or self.rule.local)
-        return own or self.keeps_slots or self.keeps_error
+        return self.rule.keeps or self.keeps_slots or self.keeps_error

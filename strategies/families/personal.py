@@ -1,4 +1,4 @@
-"""Entries with layers that stay on the client."""
+"""Entries with layers, or whole models, that stay on the client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from strategies import checks
 from strategies import citations as papers
 from strategies.algorithm import Algorithm
 from strategies.entry import Family
-from strategies.personal import LAST, keeping
+from strategies.personal import LAST, beside, in_turns, keeping
 from strategies.reducers import WeightedMean
 from strategies.schedules import Schedule
 from strategies.servers import average
@@ -33,3 +33,36 @@ def fedbn(
 ) -> Algorithm:
     """Keep batch normalisation on the client and average the other layers as FedAvg does."""
     return Algorithm("FedBN", keeping(layers), WeightedMean(weights), average(learning_rate))
+
+
+@FAMILY.entry("FedRep", papers.COLLINS_2021)
+def fedrep(
+    layers: int = 1,
+    head_epochs: float = 5,
+    learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
+) -> Algorithm:
+    """Train the client's own last layers first, then the others; average these as FedAvg does.
+
+    The others are trained as the experiment says (``local_epochs``), with the last layers as they
+    are by then.
+    """
+    rule = in_turns(layers, head_epochs)
+    return Algorithm("FedRep", rule, WeightedMean(weights), average(learning_rate))
+
+
+@FAMILY.entry("Ditto", papers.LI_2021_DITTO, mu=(0.1, 1.0, 2.0))
+def ditto(
+    mu: float | Schedule = 1.0,
+    personal_epochs: float | None = None,
+    learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
+) -> Algorithm:
+    """Train FedAvg's model, and a model of the client's own by g + mu * (v - x).
+
+    x are the received weights, v the client's own model, which begins as those of its first round
+    and is trained for ``personal_epochs`` (None: as long as the other one). The paper chooses mu,
+    its lambda, for each data set.
+    """
+    rule = beside(mu, personal_epochs)
+    return Algorithm("Ditto", rule, WeightedMean(weights), average(learning_rate))

@@ -18,6 +18,7 @@ from simulation.training.jax.prepared import PreparedModel
 from simulation.training.jax.step import Batch, Changes, Client, Given, finished, take_step
 from strategies.client_rule import ClientRule
 from strategies.objective import HELD
+from strategies.personal import frozen_weights
 from strategies.spec import Spec
 
 
@@ -90,7 +91,8 @@ class Lanes:
 
     def __init__(self, model: PreparedModel, spec: Spec, rule: ClientRule) -> None:
         self.model, self.spec = model, spec
-        self.changes = Changes(rule.hook, model.objective(rule))
+        frozen = frozen_weights(spec, rule.frozen)
+        self.changes = Changes(rule.hook, model.objective(rule), frozen)
         self.run = jax.jit(self._run, donate_argnums=(1, 2))
 
     def parts(self, flat: Any, count: int | None = None) -> list[Any]:
@@ -178,7 +180,9 @@ class Lanes:
         """Note what the clients that end have now."""
         nowhere = ended.sums.shape[0]
         at = jnp.where(end < 0, nowhere, end)
-        weights = [*jax.vmap(lambda one: finished(self.model, one))(lanes), *lanes.statistics]
+        frozen = self.changes.frozen
+        ended_with = jax.vmap(lambda one: finished(self.model, one, frozen))(lanes)
+        weights = [*ended_with, *lanes.statistics]
         count = end.shape[0]
 
         def joined(arrays: list[Any]) -> Any:

@@ -67,10 +67,14 @@ class Given(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What a client rule changes of a step: its gradients, its loss; None for nothing."""
+    """What a client rule changes of a step: its gradients, its loss; None for nothing.
+
+    ``frozen``: places of the weights that are not trained.
+    """
 
     hook: Hook | None
     objective: ModelObjective | None
+    frozen: frozenset[int] = frozenset()
 
 
 def take_step(
@@ -105,8 +109,11 @@ def take_step(
             ) * factor
             for i, (g, w) in enumerate(zip(gradients, client.trained, strict=True))
         ]  # fmt: skip
+    gradients = [jnp.zeros_like(g) if i in changes.frozen else g for i, g in enumerate(gradients)]
     variables = model.with_rate(client.slots, given.rate)
     trained, variables = model.optimizer.stateless_apply(variables, gradients, client.trained)
+    # A decay of weights moves those, too.
+    trained = [client.trained[i] if i in changes.frozen else w for i, w in enumerate(trained)]
     loss, right, counted, after = found
     measured = jnp.stack([loss * batch.count, right, counted]).astype(jnp.float32)
     return Client(
@@ -189,7 +196,9 @@ def term_of(
     return Term(objective, received, last, given.numbers, own.get(HELD))
 
 
-def finished(model: PreparedModel, client: Client) -> list[Any]:
+def finished(
+    model: PreparedModel, client: Client, frozen: frozenset[int] = frozenset()
+) -> list[Any]:
     """Return the weights that a client ends with: the average, where its optimiser keeps one."""
     optimizer = model.optimizer
     if not optimizer.use_ema:
@@ -201,4 +210,7 @@ def finished(model: PreparedModel, client: Client) -> list[Any]:
     ]
     with keras.StatelessScope(pairs) as scope:
         optimizer.finalize_variable_values(model.trained)
-    return [scope.get_current_value(v) for v in model.trained]
+    return [
+        client.trained[i] if i in frozen else scope.get_current_value(v)
+        for i, v in enumerate(model.trained)
+    ]

@@ -77,6 +77,7 @@ class JaxTrainer:
         self.lanes = self._lanes(experiment, data, rule, weighted)
         self.runner = Runner(self.model, self.spec, rule, self.lanes)
         self.evaluator = Evaluator(self.model, self.runner.programs, weighted)
+        self._phases: dict[int, JaxTrainer] = {}
 
     def _lanes(
         self, experiment: Experiment, data: Dataset, rule: ClientRule, weighted: bool
@@ -99,6 +100,16 @@ class JaxTrainer:
             self.plan, seed=experiment.seed, batch=local_work(experiment.training).batch, rule=rule
         )
         return other
+
+    def phase(self, place: int, rule: ClientRule) -> JaxTrainer:
+        """Return a trainer of the same model for a phase, whose programs outlive the run."""
+        if place not in self._phases:
+            made = self._phases[place] = copy.copy(self)
+            made.runner = Runner(self.model, self.spec, rule, self.lanes)
+        found = copy.copy(self._phases[place])
+        found.learning_rate = self.learning_rate
+        found.plan = replace(self.plan, rule=rule, phase=place)
+        return found
 
     @property
     def info(self) -> ModelInfo:

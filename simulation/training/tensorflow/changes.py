@@ -18,10 +18,17 @@ class Changes(NamedTuple):
     Args:
         hook: from gradients to those to apply.
         term: ``term(x, y, output, features)``: what is added to a batch's loss.
+        frozen: weights that are not trained, and what they are.
     """
 
     hook: Callable[[list[Any]], list[Any]] | None
     term: Callable[[Any, Any, Any, Sequence[Any]], Any] | None
+    frozen: Sequence[tuple[keras.Variable, Any]] = ()
+
+    def restore(self) -> None:
+        """Put the weights back that are not trained: a decay of weights moves them, too."""
+        for variable, value in self.frozen:
+            variable.assign(value)
 
 
 def term_of(

@@ -7,7 +7,7 @@ Sizes are data, not shapes, so nothing is traced again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -41,6 +41,7 @@ class Graph:
         measures: how it is told what is right, and what else the model reports.
         most: clients of a call, at most.
         objective: what clients add to the loss, if anything.
+        frozen: places of the weights that have gradients but are not trained.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Graph:
         rest: Sequence[keras.Variable] = (),
         most: int = 1,
         objective: ModelObjective | None = None,
+        frozen: Collection[int] = (),
     ) -> None:
-        self.objective = objective
+        self.objective, self.frozen = objective, sorted(frozen)
         self.measures, self.metrics = measures, measures.metrics
         self.model, self.spec, self.weights, self.most = model, spec, weights, most
         self.slots, self.seeds, self.hook, self.scale = slots, seeds, hook, scale
@@ -166,12 +168,14 @@ class Graph:
             changes = Changes(
                 self._hook(begin, shared, mine),
                 term_of(self.objective, self.weights, begin, shared, mine, self.parts),
+                [(self.weights[i], begin[i]) for i in self.frozen],
             )
             segment = order[:, starts[k] : starts[k + 1]]
             self.metrics.reset()
             rows = (x, y, weights)
             measured = self._loop(rows, segment, batches[k], steps[k], changes)
             self._finish(steps[k])
+            changes.restore()
             end = tf.concat(
                 [tf.reshape(tf.cast(v.value.read_value(), tf.float32), [-1]) for v in self.weights],
                 0,
@@ -205,6 +209,7 @@ class Graph:
             rows = order[epoch, first : tf.minimum(first + batch, n)]
             x, y, weights = (gather(part, rows) for part in examples)
             loss, *counted = self.step(x, y, weights, changes)
+            changes.restore()
             found = (loss * tf.cast(tf.size(rows), tf.float32), *counted)
             return i + 1, *(a + b for a, b in zip(sums, found, strict=True))
 
@@ -286,7 +291,7 @@ class Graph:
         self, start: list[tf.Tensor], shared: Mapping[str, Any], own: Mapping[str, Any]
     ) -> Any:
         rule = self.hook
-        if rule is None:
+        if rule is None and not self.frozen:
             return None
         count = self.spec.trainable
         pieces = {
@@ -297,7 +302,11 @@ class Graph:
         def hook(gradients: list[Any]) -> list[Any]:
             variables = self.model.trainable_variables
             return [
-                rule(
+                tf.zeros(v.shape, v.dtype)
+                if i in self.frozen
+                else tf.convert_to_tensor(g)
+                if rule is None
+                else rule(
                     tf.convert_to_tensor(g),
                     tf.convert_to_tensor(v.value),
                     start[i],

@@ -43,6 +43,7 @@ from simulation.training.tensorflow.keras_metrics import KerasMetrics
 from simulation.training.tensorflow.measures import Measures
 from strategies.client_rule import ClientRule
 from strategies.objective import HELD
+from strategies.personal import frozen_weights
 from strategies.spec import Spec, Vector
 from strategies.stacked import Difference
 
@@ -116,15 +117,29 @@ class TensorFlowTrainer:
             experiment.seed, local_work(experiment.training).batch, rule, self.spec.trainable_size,
             len(seed_states(self.model)),
         )  # fmt: skip
-        self.graph = Graph(
-            self.model, self.spec, tracked, slots, seed_states(self.model), rule.hook,
-            self.scale, self.measures, other_states(self.model), self.together,
-            self._objective(rule, output, weighted),
-        )  # fmt: skip
+        self._tracked, self._slots = tracked, slots
+        self.graph = self._graph(rule, self._objective(rule, output, weighted))
         self.initial_slots = self.graph.initial_slots
         self._fresh_slots = tf.constant(self.initial_slots)
         self._fits: dict[Any, Any] = {}
+        self._phases: dict[int, TensorFlowTrainer] = {}
         self.evaluator = Evaluator(self.graph, self._like)
+
+    def _graph(self, rule: ClientRule, objective: ModelObjective | None = None) -> Graph:
+        return Graph(
+            self.model, self.spec, self._tracked, self._slots, seed_states(self.model), rule.hook,
+            self.scale, self.measures, other_states(self.model), self.together, objective,
+            frozen_weights(self.spec, rule.frozen),
+        )  # fmt: skip
+
+    def phase(self, place: int, rule: ClientRule) -> TensorFlowTrainer:
+        """Return a trainer of the same model for a phase, whose graphs outlive the run."""
+        if place not in self._phases:
+            made = self._phases[place] = copy.copy(self)
+            made.graph, made._fits = self._graph(rule), {}
+        found = copy.copy(self._phases[place])
+        found.plan = replace(self.plan, rule=rule, phase=place)
+        return found
 
     def _objective(self, rule: ClientRule, output: Any, weighted: bool) -> ModelObjective | None:
         if rule.objective is None:
