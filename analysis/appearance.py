@@ -81,6 +81,8 @@ KNOWN = (
     "fedntd",
     "fedlc",
     "feddecorr",
+    "fedrep",
+    "ditto",
 )
 """New ones go to the end: those that are there keep their places."""
 

@@ -32,8 +32,8 @@ ENDED = ("complete", DIVERGED)
 """States of runs that are results."""
 MEASURED = ("server_", "client_", "train_")
 """How the columns of measures begin."""
-PERSONAL = ("fedper", "fedbn")
-"""Strategies that keep layers on the clients."""
+PERSONAL = ("fedper", "fedbn", "fedrep", "ditto")
+"""Strategies whose clients have models of their own."""
 ABOUT = ("label", "strategy", "seed", "setting", "mode")
 
 

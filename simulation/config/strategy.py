@@ -62,6 +62,7 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         how = experiment.sampling
         _check_sgd(experiment, strategy)
         _check_steps(experiment, strategy)
+        _check_pooled(experiment, strategy)
         if strategy.client.kept and experiment.evaluation.personal:
             _check_personal(experiment)
         cohort = Cohort(size, seed=experiment.seed)
@@ -113,6 +114,16 @@ def _check_steps(experiment: Experiment, algorithm: Algorithm) -> None:
         raise ConfigError(
             f"training.local_steps must be left out with {algorithm.name}, whose clients take one "
             f"step on all of their examples, got {steps}"
+        )
+
+
+def _check_pooled(experiment: Experiment, algorithm: Algorithm) -> None:
+    """Raise ConfigError for models of clients' own where one client has all data."""
+    rule = algorithm.client
+    if experiment.mode == "centralised" and (rule.second or rule.phases):
+        raise ConfigError(
+            "strategy must be one whose clients have no models of their own in the mode "
+            f"'centralised', whose one client has all data, got {algorithm.name!r}"
         )
 
 

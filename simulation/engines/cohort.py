@@ -274,7 +274,9 @@ def costs_of(
 ) -> NDArray[np.float64]:
     """Return what training each client costs (see :func:`schedule.weights`)."""
     sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
-    return schedule.weights(config.work(engine.setup.experiment.training).examples(sizes))
+    setup = engine.setup
+    works = config.works(setup.experiment.training, setup.rule.phases)
+    return schedule.weights(np.sum([work.examples(sizes) for work in works], 0))
 
 
 def clients_of(node: Node) -> list[int]:

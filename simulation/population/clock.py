@@ -34,6 +34,7 @@ class World:
         sizes: examples of each client.
         down: bytes that a client is sent.
         up: bytes that it sends back.
+        phases: the parts of the local work, where it has several.
     """
 
     fleet: Fleet
@@ -43,6 +44,7 @@ class World:
     sizes: NDArray[np.int64]
     down: int
     up: int
+    phases: tuple[LocalWork, ...] = ()
 
     def durations(
         self, clients: Sequence[int] | NDArray[np.int64], parts: dict[int, float] | None = None
@@ -60,11 +62,14 @@ class World:
         for place, client in enumerate(at.tolist() if parts else ()):
             part = parts.get(client) if parts else None
             if part is not None and steps[place]:
-                steps[place] = steps_of(part, int(steps[place]))
                 size = int(self.sizes[client])
                 each = self.batch or size
-                epochs, rest = divmod(int(steps[place]), -(-size // each))
-                examples[place] = epochs * size + min(size, rest * each)
+                whole = [int(work.steps(size)) for work in self.phases] or [int(steps[place])]
+                steps[place] = examples[place] = 0
+                for taken in (steps_of(part, count) for count in whole):
+                    epochs, rest = divmod(taken, -(-size // each))
+                    steps[place] += taken
+                    examples[place] += epochs * size + min(size, rest * each)
         return steps, examples
 
     def opening(self, seconds: float) -> tuple[float, NDArray[np.bool_] | None]:
@@ -84,8 +89,9 @@ class World:
 
 
 def world_of(
-    experiment: Experiment, sizes: NDArray[np.integer], full_batch: bool, down: int, up: int
-) -> World:
+    experiment: Experiment, sizes: NDArray[np.integer], full_batch: bool, down: int, up: int,
+    phases: Sequence[LocalWork] = (),
+) -> World:  # fmt: skip
     """Return the world of an experiment that has devices.
 
     Args:
@@ -94,6 +100,7 @@ def world_of(
         full_batch: whether a client takes one step on all that it has.
         down: bytes that a client is sent.
         up: bytes that it sends back.
+        phases: the parts of the local work, where it has several.
 
     Raises:
         ConfigError: for a file of devices that cannot be used.
@@ -102,12 +109,14 @@ def world_of(
     assert devices is not None
     work = LocalWork() if full_batch else local_work(training)
     whole = sizes.astype(np.int64)
+    parts = [work_of(whole, p.epochs, p.batch, p.count) for p in phases or [work]]
     return World(
         fleet_of(devices, len(sizes), experiment.seed),
         availability_of(devices, len(sizes), experiment.seed),
-        work_of(whole, work.epochs, work.batch, work.count),
+        Work(np.sum([p.steps for p in parts], 0), np.sum([p.examples for p in parts], 0)),
         work.batch,
         whole,
         down,
         up,
+        tuple(phases),
     )

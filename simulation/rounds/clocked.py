@@ -26,6 +26,7 @@ from simulation.population.clock import World, world_of
 from simulation.rounds.driver import RoundResult
 from simulation.rounds.events import Events, table
 from simulation.rounds.folding import FoldingDriver
+from simulation.training.client_config import AS_CONFIGURED
 from strategies import Federated
 from strategies.personal import local_entries
 from strategies.protocols import State
@@ -54,7 +55,8 @@ def world_for(strategy: Federated, engine: Engine, spec: Spec, experiment: Exper
     if up is None:
         up = FLOAT_BYTES * (travelling + len(rule.uploads) * spec.trainable_size)
     sizes = engine.partition.train_sizes
-    return world_of(experiment, sizes, rule.full_batch, down, up)
+    phases = AS_CONFIGURED.works(experiment.training, rule.phases) if rule.phases else ()
+    return world_of(experiment, sizes, rule.full_batch, down, up, phases)
 
 
 @dataclass(frozen=True)

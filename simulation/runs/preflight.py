@@ -177,6 +177,11 @@ def check_devices(experiment: Experiment, strategy: Strategy) -> None:
                     f"{name} must be {usual!r} with noise for differential privacy, whose account "
                     f"takes every client as equally likely to take part, got {value!r}"
                 )
+    if plan.late == "partial" and strategy.algorithm.client.phases:
+        raise ConfigError(
+            f"schedule.late must be 'drop' with {strategy.algorithm.name}, whose clients train in "
+            "phases, which late ones would have to leave out, got 'partial'"
+        )
     if plan.one_by_one:
         _check_stale(plan.kind, strategy)
         encoding = encoding_of(experiment)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simulation.config.local_work import LocalWork, local_work
+from strategies.phases import Phase
 
 if TYPE_CHECKING:
     from simulation.config.sections import Training
@@ -32,6 +34,14 @@ class ClientConfig:
         if self.epochs is None:
             return replace(usual, batch=batch)
         return LocalWork(self.epochs, batch)
+
+    def of_phase(self, phase: Phase) -> ClientConfig:
+        """Return what is decided of a phase, which may have epochs of its own."""
+        return self if phase.epochs is None else replace(self, epochs=phase.epochs)
+
+    def works(self, training: Training, phases: Sequence[Phase]) -> list[LocalWork]:
+        """Return what clients do in each phase; one training's work without any."""
+        return [one.work(training) for one in map(self.of_phase, phases)] or [self.work(training)]
 
     def __bool__(self) -> bool:
         """Tell whether anything is decided."""

@@ -173,10 +173,8 @@ class Executor:
     @property
     def _one_by_one(self) -> bool:
         """Whether a call trains one client: it starts from weights or slots of its own."""
-        apart = (
-            self.setup.keeps_slots or self.layout.kept is not None or bool(self.setup.rule.phases)
-        )
-        return apart or (self.setup.keeps_state and self.lanes == 1)
+        apart = self.layout.kept is not None or bool(self.setup.rule.phases)
+        return apart or self.setup.keeps_slots or (self.setup.keeps_state and self.lanes == 1)
 
     def train_in_group(self, trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
         """Train a job as beside others, whose bits do not depend on them."""
@@ -225,8 +223,8 @@ class Executor:
         if rule.phases:
 
             def phase(one: Trainer, start: Vector, of: Phase, own: Mapping[str, Vector]) -> Any:
-                more = config if of.epochs is None else replace(config, epochs=of.epochs)
-                return self.train_job(one, start, self._job(one, asked, inputs, more, [own]))[0]
+                job = self._job(one, asked, inputs, config.of_phase(of), [own])
+                return self.train_job(one, start, job)[0]
 
             done = [train_phases(rule, trainer, np.array(inputs.model), np.array(model), phase)]
         else:

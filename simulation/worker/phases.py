@@ -1,4 +1,4 @@
-"""A client's local training in phases: several trainings of a round, each with a fresh optimiser."""
+"""Local training in phases: several trainings of a client in a round, one after the other."""
 
 from __future__ import annotations
 

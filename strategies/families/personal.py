@@ -38,7 +38,7 @@ def fedbn(
 @FAMILY.entry("FedRep", papers.COLLINS_2021)
 def fedrep(
     layers: int = 1,
-    head_epochs: float = 5,
+    head_epochs: float = 10,
     learning_rate: float | Schedule = 1.0,
     weights: Weights = None,
 ) -> Algorithm:

@@ -11,6 +11,7 @@ from analysis import load, summarise
 from analysis.cautions import cautions, footnote
 from analysis.costs import noise_floor
 from analysis.load import processed
+from analysis.runs import PERSONAL
 from analysis.tables import all_tables, fairness_table, ranks_table, targets_table
 from analysis.verdicts import final_table, findings
 
@@ -45,6 +46,12 @@ def test_personal_models_are_compared_where_they_live(mixed: Path) -> None:
     with pytest.raises(ValueError, match=r"^metric: must be one of \['client_accuracy', .*'none'$"):
         load(mixed).by("none")
     assert load(mixed).by("server_loss").metric == "server_loss"
+
+
+def test_all_strategies_with_models_of_clients_are_known() -> None:
+    from strategies import catalog
+
+    assert {name for name in catalog.names() if catalog.build(name).client.kept} == set(PERSONAL)
 
 
 def test_without_personal_layers_it_is_the_test_accuracy(single: Path) -> None:

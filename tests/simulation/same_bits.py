@@ -185,7 +185,10 @@ CASES: dict[str, Case] = {
     "app/inline": Case({"engine": "inline"}, app=True),
 }
 CASES |= {
-    **{f"resumed/{name}": resumed(f"entry/{name}") for name in ("scaffold", "fedper", "fedadam")},
+    **{
+        f"resumed/{name}": resumed(f"entry/{name}")
+        for name in ("scaffold", "fedper", "fedadam", "fedrep", "ditto")
+    },
     "resumed/dp-fedavg-adaptive": resumed("entry/dp-fedavg-adaptive"),
     "resumed/by-messages": resumed("flower/by-messages", stop=1),
     "resumed/flower-fedadam": resumed("flower/fedadam"),

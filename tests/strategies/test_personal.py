@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from strategies import Spec, catalog, keeping
-from strategies.personal import local_entries
+from strategies.client_rule import ClientRule
+from strategies.clients import proximal_hook
+from strategies.personal import frozen_weights, local_entries
+from strategies.phases import Phase
 
 SPEC = Spec(
     ("net/a/kernel", "net/a/bias", "net/norm/gamma", "net/b/kernel", "net/norm/mean"),
@@ -21,6 +24,7 @@ SPEC = Spec(
         (("*/kernel", "*bias"), [*range(6), *range(8, 14)]),
         (("last:1",), list(range(8, 14))),
         (("last:2",), list(range(6, 16))),
+        (("first:1",), list(range(6))),
     ],
 )
 def test_patterns_name_entries(patterns, expected):
@@ -41,6 +45,27 @@ def test_patterns_name_entries(patterns, expected):
         ),
         (lambda: keeping(), "local must name a layer at least, got none"),
         (lambda: catalog.build("fedper", layers=0), "layers must be >= 1, got 0"),
+        (lambda: catalog.build("fedrep", layers=0), "layers must be >= 1, got 0"),
+        (lambda: catalog.build("fedrep", head_epochs=0), "head_epochs must be > 0, got 0"),
+        (lambda: catalog.build("ditto", mu=-1.0), "mu must be >= 0, got -1.0"),
+        (lambda: catalog.build("ditto", personal_epochs=0), "epochs must be > 0, got 0"),
+        (
+            lambda: frozen_weights(SPEC, ("except:*conv*",)),
+            f"frozen must name weights of the model ({', '.join(SPEC.names)}), got 'except:*conv*'",
+        ),
+        (
+            lambda: frozen_weights(SPEC, ("first:2", "last:1")),
+            "frozen must leave weights to be trained, got ['first:2', 'last:1']",
+        ),
+        (
+            lambda: ClientRule("mine", proximal_hook, phases=(Phase(),)),
+            "phases must say all that client rule 'mine' changes of a training, got hook beside "
+            "them",
+        ),
+        (
+            lambda: ClientRule("mine", second=True, phases=(Phase(second=True),)),
+            "phases of client rule 'mine' must train the model that is sent, got none that does",
+        ),
     ],
 )
 def test_patterns_that_do_not_fit(make, text):
@@ -52,3 +77,17 @@ def test_patterns_that_do_not_fit(make, text):
 def test_entries_are_ascending_and_distinct():
     found = local_entries(SPEC, ("last:1", "*/b/*", "*gamma"))
     assert np.all(np.diff(found) > 0)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ((), set()),
+        (("last:1",), {3}),
+        (("except:last:1",), {0, 1, 2}),
+        (("*/norm/*",), {2}),
+        (("first:1", "*gamma"), {0, 1, 2}),
+    ],
+)
+def test_frozen_weights_are_places_among_the_trained(patterns, expected):
+    assert frozen_weights(SPEC, patterns) == expected

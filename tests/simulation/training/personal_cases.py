@@ -1,0 +1,141 @@
+"""Clients with models of their own, by the formulas of their papers: for both backends.
+
+A client takes steps of plain SGD on all that it has. Its update, and the model that it keeps, are
+compared with the same steps in NumPy's float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from simulation.config.experiment import parse
+from simulation.training.backend import backend
+from simulation.worker.client_state import state_after
+from simulation.worker.executor import Executor
+from simulation.worker.group_trainer import RoundInputs
+from simulation.worker.setup import Setup
+from strategies.client_rule import ClientRule
+from strategies.clients import proximal_hook
+from strategies.personal import beside, in_turns
+from tests.simulation.training.objective_cases import (
+    CLIENTS,
+    HERE,
+    INPUTS,
+    RATE,
+    UNITS,
+    data,
+    gradient,
+)
+from tests.simulation.training.optimizer_cases import Floats
+
+BODY = (INPUTS + 1) * UNITS
+"""Weights before the last layer's."""
+
+EPOCHS = 2
+
+Slope = Callable[[Floats], Floats]
+"""The gradient of a client's loss at a model."""
+
+Formula = Callable[[Floats, Floats | None, Slope], tuple[Floats, Floats]]
+"""From what is received and what is kept (None: nothing) to the model sent and the one kept."""
+
+
+def masked(slope: Slope, head: bool) -> Slope:
+    def found(w: Floats) -> Floats:
+        whole = slope(w)
+        at = np.arange(whole.size) >= BODY
+        return np.where(at == head, whole, 0.0)
+
+    return found
+
+
+def steps(w: Floats, slope: Slope, count: int) -> Floats:
+    for _ in range(count):
+        w = w - RATE * slope(w)
+    return w
+
+
+def fedrep(received: Floats, kept: Floats | None, slope: Slope) -> tuple[Floats, Floats]:
+    start = received.copy()
+    if kept is not None:
+        start[BODY:] = kept
+    end = steps(steps(start, masked(slope, True), 3), masked(slope, False), EPOCHS)
+    sent = received.copy()
+    sent[:BODY] = end[:BODY]
+    return sent, end[BODY:]
+
+
+def ditto(received: Floats, kept: Floats | None, slope: Slope) -> tuple[Floats, Floats]:
+    own = received if kept is None else kept
+    near = steps(own, lambda v: slope(v) + 0.4 * (v - received), 3)
+    return steps(received, slope, EPOCHS), near
+
+
+CASES: dict[str, tuple[ClientRule, Formula]] = {
+    "fedrep": (in_turns(1, 3), fedrep),
+    "ditto": (beside(0.4, 3), ditto),
+}
+
+
+class Dealt:
+    """Clients of fixed rows."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def train_rows(self, client: int) -> Any:
+        return np.arange(14)[CLIENTS[client]]
+
+
+def check_frozen(library: str) -> None:
+    """Weights that are not trained stay to the bit, whatever else the optimiser does to weights."""
+    made, given = backend(library), data()
+    made.prepare(1, 0.0)
+    optimizer = {"name": "adamw", "weight_decay": 0.1, "use_ema": True, "ema_momentum": 0.5}
+    wanted = parse({
+        "model": f"{HERE}:network", "resources": {"engine": "inline", "backend": library},
+        "training": {"learning_rate": 0.1, "batch_size": 4, "optimizer": optimizer},
+    })  # fmt: skip
+    partition: Any = Dealt()
+    rule = ClientRule(frozen=("last:1",), hook=proximal_hook, scalars={"mu": 1.0})
+    here = Executor(Setup(wanted, rule), given, partition)
+    start = here.info().initial + np.float32(0.1)
+    inputs = RoundInputs(1, here.trainer.place(start), rule.share(1))
+    (done,) = here.train_clients([4], inputs, [None])
+    delta = np.asarray(done.update.delta)
+    assert not delta[BODY:].any() and np.abs(delta[:BODY]).min() > 1e-4
+
+
+def check(library: str, name: str, **training: Any) -> None:
+    """Compare two rounds of two clients with the formula."""
+    made, given, (rule, formula) = backend(library), data(), CASES[name]
+    made.prepare(1, 0.0)
+    resources: dict[str, Any] = {"engine": "inline", "backend": library}
+    if library == "jax":
+        resources["lanes"] = 2
+    how = {"learning_rate": RATE, "batch_size": 16, "local_epochs": EPOCHS, **training}
+    wanted = parse({"model": f"{HERE}:network", "resources": resources, "training": how})
+    partition: Any = Dealt()
+    here = Executor(Setup(wanted, rule), given, partition)
+    start = here.info().initial + np.float32(0.1)
+    for client, rows in CLIENTS.items():
+        x, y = given.x_train[rows].astype(np.float64), given.y_train[rows]
+
+        def slope(w: Floats, x: Floats = x, y: Any = y) -> Floats:
+            return gradient(lambda *_: 0.0, w, w, w, x, y)
+
+        state, kept = None, None
+        for number in (1, 2):
+            received = start + np.float32(0.2 * (number - 1)) * np.cos(np.arange(start.size))
+            received = received.astype(np.float32)
+            inputs = RoundInputs(number, here.trainer.place(received), rule.share(number))
+            (done,) = here.train_clients([client], inputs, [state])
+            sent, kept = formula(received.astype(np.float64), kept, slope)
+            np.testing.assert_allclose(received + done.update.delta, sent, atol=3e-5)
+            state = here.layout.unpack(here.layout.pack(state_after(done)))
+            np.testing.assert_allclose(state.local, kept, atol=3e-5)
+            assert np.abs(sent - received).max() > 0.01
+            assert done.update.steps == EPOCHS

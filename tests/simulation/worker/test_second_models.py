@@ -1,0 +1,90 @@
+"""Models of clients' own, trained in phases, in runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulation.config.errors import ConfigError
+from simulation.config.experiment import parse
+from simulation.config.local_work import LocalWork
+from simulation.population.clock import world_of
+from simulation.runs import preflight
+from simulation.runs.run import make_strategy, simulate
+from tests.simulation.same_bits import StopAfter
+
+BASE: dict[str, Any] = {
+    "dataset": "fashion-mnist-mini",
+    "model": "logistic",
+    "clients": 10,
+    "cohort": 5,
+    "rounds": 3,
+    "partition": {"kind": "pathological", "classes_per_client": 2, "validation": 0.3},
+    "resources": {"engine": "inline"},
+}
+ENCODED = {"compression": {"kind": "top-k", "fraction": 0.1, "error_feedback": True}}
+
+
+@pytest.fixture(scope="module")
+def ditto(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("ditto") / "run"
+    return simulate(parse(BASE | ENCODED | {"strategy": "ditto"}), out=out)
+
+
+def test_what_is_sent_is_what_fedavgs_clients_send(ditto: Any, tmp_path: Any) -> None:
+    plain = simulate(parse(BASE | ENCODED), out=tmp_path / "plain")
+    assert ditto.summary["weights_sha256"] == plain.summary["weights_sha256"]
+    for one, other in zip(ditto.rounds, plain.rounds, strict=True):
+        for name in ("server_accuracy", "bytes_up", "train_loss"):
+            assert one[name] == other[name], name
+    last, before = ditto.rounds[-1]["client_accuracy"], plain.rounds[-1]["client_accuracy"]
+    assert last > before + 0.1
+
+
+def test_a_resumed_run_knows_the_clients_models(ditto: Any, tmp_path: Any) -> None:
+    wanted = parse(BASE | ENCODED | {"strategy": "ditto"})
+    with pytest.raises(KeyboardInterrupt):
+        simulate(wanted, out=tmp_path / "cut", listener=StopAfter(2))
+    resumed = simulate(wanted, out=tmp_path / "cut", resume=True)
+    assert resumed.summary["weights_sha256"] == ditto.summary["weights_sha256"]
+    assert resumed.rounds[-1]["client_accuracy"] == ditto.rounds[-1]["client_accuracy"]
+
+
+def test_the_clock_counts_every_phase() -> None:
+    sizes = np.array([70, 0, 32])
+    wanted = parse(BASE | {"clients": 3, "cohort": 3, "devices": "equal"})
+    phases = (LocalWork(2, 32), LocalWork(1, 32))
+    world = world_of(wanted, sizes, False, 0, 0, phases)
+    assert world.work.steps.tolist() == [9, 0, 3]
+    assert world.work.examples.tolist() == [210, 0, 96]
+    steps, examples = world.done([0, 2], {0: 0.5})
+    # Half of six steps and half of three, rounded up: an epoch of 3 steps, and 2 steps of 32.
+    assert steps.tolist() == [5, 3] and examples.tolist() == [70 + 64, 96]
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"mode": "centralised"},
+     "strategy must be one whose clients have no models of their own in the mode 'centralised', "
+     "whose one client has all data, got 'Ditto'"),
+    ({"devices": "equal", "schedule": {"kind": "deadline", "deadline": 3.0, "late": "partial"}},
+     "schedule.late must be 'drop' with Ditto, whose clients train in phases, which late ones "
+     "would have to leave out, got 'partial'"),
+    ({"devices": "equal", "schedule": "asynchronous"},
+     "strategy must be another with the schedule 'asynchronous', as clients keep something from "
+     "round to round, which would go by another model, got 'Ditto'"),
+    ({"resources.engine": "flower", "evaluation.personal": True},
+     "evaluation.personal must be false with the engine 'flower', which does not give out what "
+     "clients keep, got True"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "line"), REFUSED, ids=lambda v: str(v)[:20])
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], line: str) -> None:
+    plain = {key: value for key, value in changes.items() if "." not in key}
+    wanted = parse(BASE | {"strategy": "ditto"} | plain)
+    wanted = wanted.replace(**{key: value for key, value in changes.items() if "." in key})
+    with pytest.raises(ConfigError) as caught:
+        preflight.check_devices(wanted, make_strategy(wanted))
+    assert str(caught.value) == line
