@@ -1,4 +1,4 @@
-"""Two articles with every figure and table of a study: in two columns as IEEE's, and in one.
+"""Articles with every figure and table of a study: in two columns as IEEE's and ICML's, and in one.
 
     sunflower compare examples/strategies.toml
     python -m examples.paper.build runs/strategies
@@ -19,14 +19,14 @@ from pathlib import Path
 from analysis import report
 
 HERE = Path(__file__).parent
-ARTICLES = {"two-columns": "ieee", "one-column": "neurips"}
+ARTICLES = {"two-columns": "ieee", "icml": "icml", "one-column": "neurips"}
 """The articles, with the style of their figures and tables."""
 
 OVERFULL = re.compile(r"Overfull \\hbox \(([\d.]+)pt too wide\)")
 
 
 def write(runs: Sequence[Path], out: Path) -> list[Path]:
-    """Write the sources of both articles; return their main files."""
+    """Write the sources of all articles; return their main files."""
     made = []
     for name, style in ARTICLES.items():
         folder = out / name
@@ -56,7 +56,7 @@ def overfull(log: str) -> list[float]:
 
 
 def main(runs: Sequence[Path], out: Path) -> int:
-    """Write and compile both articles; return the exit status."""
+    """Write and compile all articles; return the exit status."""
     articles, command = write(runs, out), compiler()
     if command is None:
         print(f"examples/paper: no latexmk or tectonic here; the sources are in {out}")
