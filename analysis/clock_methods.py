@@ -23,8 +23,20 @@ DEVICES = {
 }
 """Kinds of devices in words."""
 
-BUFFER, STALENESS = 10, "polynomial"
-"""What schedules have where nothing is said: updates of a step, and the law of their weights."""
+BUFFER, STALENESS, EDGE_ROUNDS = 10, "polynomial", 2
+"""What schedules have where nothing is said: updates of a step, the law of their weights, rounds of
+an edge in one of the cloud."""
+
+GROUPS = {
+    "random": "clients are dealt to edges at random",
+    "order": "an edge has consecutive clients",
+    "labels": "an edge has clients whose most frequent labels are alike",
+    "speed": "an edge has clients of like speed",
+    "tier": "an edge has the clients of a tier of devices",
+    "time-zone": "an edge has the clients of a time zone",
+    "column": "which edge a client has is given with its device",
+}
+"""Ways of grouping clients in words."""
 
 Said = Callable[[str], str]
 """Returns the values of a key of the schedule in words, '' where it has none."""
@@ -92,9 +104,20 @@ def _schedule(kind: str, said: Said, cite: Cite) -> str:
     elif kind == "semi-synchronous":
         text = f" steps every {said('interval')} virtual seconds with what has arrived"
         text += f"{_flight(said)}{_stale(said)}"
+    elif kind == "hierarchical":
+        text = f" averages at edges between clients and cloud{cite(BIBTEX['hierfavg'])}"
+        text += _edges(said)
     else:
         text = f" runs on the schedule {latex_escape(kind)}"
     return text
+
+
+def _edges(said: Said) -> str:
+    many = f"{said('edges')} edges, " if said("edges") else ""
+    text = f" ({many}{said('edge_rounds') or EDGE_ROUNDS} rounds of an edge in one of the cloud; "
+    text += f"{GROUPS.get(said('group_by') or 'random', 'clients are grouped')})"
+    cloud = said("cloud.name")
+    return text + (f", with {cloud} at the cloud" if cloud else "")
 
 
 def _unit(deadline: str) -> str:

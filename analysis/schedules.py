@@ -13,7 +13,7 @@ from analysis.text import number
 SYNCHRONOUS = "synchronous"
 """The schedule of runs that say nothing of one."""
 
-TITLES = {"buffered": "FedBuff", "asynchronous": "FedAsync"}
+TITLES = {"buffered": "FedBuff", "asynchronous": "FedAsync", "hierarchical": "HierFAVG"}
 """What papers call FedAvg under a schedule."""
 
 PREFIX = "schedule."

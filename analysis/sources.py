@@ -311,6 +311,15 @@ BIBTEX = {
         booktitle="Artificial Intelligence and Statistics (AISTATS)",
         eprint="2106.06639",
     ),
+    "hierfavg": _entry(
+        "inproceedings",
+        "liu2020client",
+        "Liu, Lumin and Zhang, Jun and Song, S. H. and Letaief, Khaled B.",
+        "Client-Edge-Cloud Hierarchical Federated Learning",
+        2020,
+        booktitle="IEEE International Conference on Communications (ICC)",
+        eprint="1905.06641",
+    ),
     "fedasync": _entry(
         "misc",
         "xie2019asynchronous",

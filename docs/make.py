@@ -219,7 +219,7 @@ A choice at the edge of its grid is told, on the screen and in the report, whose
 says how rates were chosen.
 """
 
-WITHIN_A_CELL = ("/Init", "/Optimizer")
+WITHIN_A_CELL = ("/Init", "/Optimizer", "/StrategyConfig")
 """Sections that have no table of their own."""
 
 
@@ -326,7 +326,7 @@ def _kind(field: Mapping[str, Any]) -> str:
         return f"`{field['const']}`"
     if str(field.get("$ref")).endswith("/Init"):
         return "path"
-    if str(field.get("$ref")).endswith("/Decay"):
+    if str(field.get("$ref")).endswith(("/Decay", "/StrategyConfig")):
         return "table or text"
     if str(field.get("$ref")).endswith("/Optimizer"):
         return "table"

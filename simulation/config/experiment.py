@@ -67,7 +67,8 @@ OMIT_KEYS_IF_DEFAULT = {
     "attack": ("source", "target", "poisoned"),
     "schedule": (
         "concurrency", "buffer", "interval", "staleness", "exponent", "hinge_slope", "hinge_from",
-        "max_staleness", "mixing",
+        "max_staleness", "mixing", "edges", "edge_rounds", "group_by", "edge_up", "edge_down",
+        "edge_latency", "cloud",
     ),
     "data": ("label_type", "weight", "encode", "scale"),
 }  # fmt: skip
@@ -82,8 +83,8 @@ SHORT = {
 }  # fmt: skip
 """Tables that may be written as a string, and the key that it stands for."""
 
-SHORT_WITHIN = {"optimizer": "name", "decay": "kind"}
-"""Likewise, tables within the table ``training``."""
+SHORT_WITHIN = {"optimizer": "name", "decay": "kind", "cloud": "name"}
+"""Likewise, tables within the tables ``training`` and ``schedule``."""
 
 
 def _is_cohort(value: float) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from simulation.config.attack import COLLUDING
 from simulation.config.fields import Count, Float, Int, Positive, Section, is_number
+from simulation.config.sections import StrategyConfig
+from strategies import catalog
 
 if TYPE_CHECKING:
     from simulation.config.experiment import Experiment
@@ -25,12 +28,26 @@ def _deadline(value: Any) -> Any:
     raise ValueError("must be seconds (> 0) or a percentile such as '80%'")
 
 
+def _cloud(value: Any) -> Any:
+    found = StrategyConfig(name=value) if isinstance(value, str) else value
+    if isinstance(found, Mapping):
+        found = StrategyConfig.model_validate(found)
+    if not isinstance(found, StrategyConfig):
+        raise ValueError("must be a strategy by name, or a table with a name and options")
+    try:
+        catalog.build(found.name, **found.options)
+    except ValueError as error:
+        raise ValueError(f"schedule.cloud: {error}") from None
+    return found
+
+
 class Schedule(Section):
     """When the server steps (see :mod:`simulation.rounds.clocked`).
 
     ``kind``: ``synchronous`` waits for all that count; ``deadline`` until the deadline at most;
     ``buffered`` steps at every so many updates (FedBuff), ``asynchronous`` at every one (FedAsync),
-    ``semi-synchronous`` at every interval.
+    ``semi-synchronous`` at every interval; ``hierarchical`` when all edges have sent the models
+    that they made with their clients (HierFAVG).
     ``concurrency``: clients at work at a time; the cohort's size by default.
     ``buffer``: updates of a step of ``buffered``; 10, or the concurrency where that is less.
     ``interval``: virtual seconds between the steps of ``semi-synchronous``.
@@ -46,11 +63,21 @@ class Schedule(Section):
     such as ``"80%"``.
     ``late``: what is done with clients that come after it: ``drop``, or ``partial``, which counts
     what they had done by then.
+    ``edges``: servers between clients and cloud, of ``hierarchical``.
+    ``edge_rounds``: rounds of an edge with its clients in one of the cloud; 2 by default.
+    ``group_by``: which clients an edge has. Equally many: dealt at ``random``, in the ``order`` of
+    their numbers, by the ``labels`` that most of their examples have, or by ``speed``, the time for
+    a step. ``tier`` and ``time-zone`` are the devices', ``column`` is ``edge`` in their file.
+    ``edge_up``: bytes a second that an edge sends to the cloud, without limit by default.
+    ``edge_down``: bytes a second that it receives from there, likewise.
+    ``edge_latency``: seconds that a message between them takes besides.
+    ``cloud``: a strategy that moves the cloud's model by what edges moved it by, each like a
+    client; by default the new model is the edges' mean, weighed by their clients' examples.
     """
 
-    kind: Literal["synchronous", "deadline", "buffered", "asynchronous", "semi-synchronous"] = (
-        "synchronous"
-    )
+    kind: Literal[
+        "synchronous", "deadline", "buffered", "asynchronous", "semi-synchronous", "hierarchical"
+    ] = "synchronous"
     deadline: Annotated[float | str, BeforeValidator(_deadline)] | None = None
     late: Literal["drop", "partial"] = "drop"
     concurrency: Count | None = None
@@ -62,6 +89,15 @@ class Schedule(Section):
     hinge_from: Annotated[Float, Field(ge=0)] = 4.0
     max_staleness: Annotated[Int, Field(ge=0)] | None = None
     mixing: Annotated[Float, Field(gt=0, le=1)] = 0.6
+    edges: Count | None = None
+    edge_rounds: Count = 2
+    group_by: Literal["random", "order", "labels", "speed", "tier", "time-zone", "column"] = (
+        "random"
+    )
+    edge_up: Positive | None = None
+    edge_down: Positive | None = None
+    edge_latency: Annotated[Float, Field(ge=0)] = 0.0
+    cloud: Annotated[StrategyConfig | None, BeforeValidator(_cloud)] = None
 
     @model_validator(mode="after")
     def _keys_have_a_use(self) -> Schedule:
@@ -89,12 +125,31 @@ class Schedule(Section):
                 raise ValueError(
                     f"schedule.{name} must be given for the schedule {self.kind!r}, got none"
                 )
+        return self._edges_are_said_once()
+
+    def _edges_are_said_once(self) -> Schedule:
+        given = self.group_by in GIVEN_GROUPS
+        if given and self.edges is not None:
+            raise ValueError(
+                "schedule.edges must be left out where schedule.group_by is "
+                f"{self.group_by!r}, which says how many there are, got {self.edges}"
+            )
+        if self.kind == "hierarchical" and not given and self.edges is None:
+            raise ValueError(
+                "schedule.edges must be given where schedule.group_by is "
+                f"{self.group_by!r}, got none"
+            )
         return self
 
     @property
     def one_by_one(self) -> bool:
         """Whether clients are sent out one by one, not round by round."""
         return self.kind in _ONE_BY_ONE
+
+    @property
+    def in_cohorts(self) -> bool:
+        """Whether a round of the server is one cohort, of clients with one model."""
+        return self.kind in ("synchronous", "deadline")
 
     def weight(self, staleness: int) -> float:
         """Return the weight of an update whose model is so many steps behind."""
@@ -108,6 +163,11 @@ class Schedule(Section):
 
 _ONE_BY_ONE = ("buffered", "asynchronous", "semi-synchronous")
 
+GIVEN_GROUPS = ("tier", "time-zone", "column")
+"""Ways of grouping clients that say by themselves how many groups there are."""
+
+_EDGES = ("edges", "edge_rounds", "group_by", "edge_up", "edge_down", "edge_latency", "cloud")
+
 _ONLY = {
     "deadline": ("deadline",),
     "late": ("deadline",),
@@ -118,6 +178,7 @@ _ONLY = {
         ("concurrency", "staleness", "exponent", "hinge_slope", "hinge_from", "max_staleness"),
         _ONE_BY_ONE,
     ),
+    **dict.fromkeys(_EDGES, ("hierarchical",)),
 }
 """Keys that have a use for some schedules alone."""
 
@@ -148,6 +209,8 @@ def check(experiment: Experiment) -> None:
         )
     if plan.one_by_one and experiment.mode == "federated":
         _check_one_by_one(experiment)
+    if plan.kind == "hierarchical" and experiment.mode == "federated":
+        _check_hierarchical(experiment)
 
 
 def _check_one_by_one(experiment: Experiment) -> None:
@@ -183,6 +246,46 @@ def _check_one_by_one(experiment: Experiment) -> None:
         )
 
 
+def _check_hierarchical(experiment: Experiment) -> None:
+    plan, devices = experiment.schedule, experiment.devices
+    assert devices is not None
+    for what, most, why in (
+        ("clients", experiment.clients, ""),
+        ("the cohort", experiment.cohort_size, ", of which every edge asks somebody"),
+    ):
+        if plan.edges is not None and plan.edges > most:
+            raise ValueError(
+                f"schedule.edges must be at most {what} ({most}){why}, got {plan.edges}"
+            )
+    if plan.group_by == "time-zone" and devices.availability != "diurnal":
+        raise ValueError(
+            "schedule.group_by must be another than 'time-zone' unless devices.availability is "
+            f"'diurnal', got {devices.availability!r}"
+        )
+    if plan.group_by == "column" and devices.kind != "file":
+        raise ValueError(
+            "schedule.group_by must be another than 'column' for devices that are not of a file, "
+            f"got {devices.kind!r}"
+        )
+    if experiment.sampling.kind == "power-of-choice":
+        raise ValueError(
+            "sampling must be another with the schedule 'hierarchical', whose edges do not wait "
+            "for each other's losses, got 'power-of-choice'"
+        )
+
+
+def rounds_within(experiment: Experiment) -> int:
+    """Return how many rounds of clients are one of the server: those of edges, or one."""
+    plan = experiment.schedule
+    within = plan.kind == "hierarchical" and experiment.mode == "federated"
+    return plan.edge_rounds if within else 1
+
+
+def server_round(experiment: Experiment, round: int) -> int:
+    """Return the server's round of a round of clients, both from 1."""
+    return (round - 1) // rounds_within(experiment) + 1
+
+
 def concurrency_of(experiment: Experiment) -> int:
     """Return how many clients are at work at a time, where they are sent out one by one."""
     return experiment.schedule.concurrency or experiment.cohort_size
@@ -199,10 +302,11 @@ def buffer_of(experiment: Experiment) -> int | None:
 def updates_of(experiment: Experiment) -> int:
     """Return how many clients a server step hears, at most or in the mean.
 
-    With intervals that is a matter of time: as many as are at work, at most.
+    With intervals that is a matter of time: as many as are at work, at most. A client that trains
+    in several rounds of its edge counts in each.
     """
     if not experiment.schedule.one_by_one or experiment.mode != "federated":
-        return experiment.cohort_size
+        return experiment.cohort_size * rounds_within(experiment)
     return buffer_of(experiment) or concurrency_of(experiment)
 
 

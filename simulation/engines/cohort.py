@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation.config.scheduling import server_round
 from simulation.engines import schedule
 from simulation.engines.calls import Merge, Poisoned, Train, ValueLost
 from simulation.engines.engine import Engine
@@ -164,6 +165,11 @@ class CohortTraining:
                     self.engine.ledger.keep(self.round, ids, ticket)
         return part
 
+    @property
+    def _told(self) -> int:
+        """The round as users count them: the server's."""
+        return server_round(self.engine.setup.experiment, self.round)
+
     def _cost(self, leaf: NDArray[np.int64]) -> float:
         return float(sum(self.costs[c] for c in leaf.tolist()))
 
@@ -247,13 +253,13 @@ class CohortTraining:
             guilty = self._guilty(node)
         for client, reason in guilty.items():
             if self.engine.setup.experiment.faults.on_client_error == "fail":
-                raise ClientError(str(Lost(self.round, client, reason)))
+                raise ClientError(str(Lost(self._told, client, reason)))
         try:
             return Part(*self.engine.result(self._submit(node, skip=guilty)))
         except Poisoned as again:
             names = ", ".join(map(str, ids))
             raise WorkerError(
-                f"round {self.round}, clients {names}: {again}, though none of them does so alone"
+                f"round {self._told}, clients {names}: {again}, though none of them does so alone"
             ) from None
 
     def _guilty(self, leaf: NDArray[np.int64]) -> dict[int, str]:

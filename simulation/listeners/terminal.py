@@ -161,7 +161,9 @@ class Screen(Listener):
         self._told, self._trained, self._answered = done, 0, 0
         self._rate = Rate()
         about = "about " if cohorts.varies(experiment) else ""
-        some = f"{about}{self._cohort:,} of {experiment.clients:,} clients"
+        within = scheduling.rounds_within(experiment)
+        some = f"{about}{self._cohort // within:,} of {experiment.clients:,} clients"
+        some += f", {within} times" if within > 1 else ""
         who = "the pooled data" if central else some
         after = f", going on after round {done}" if done else ""
         self.print(

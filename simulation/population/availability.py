@@ -53,8 +53,7 @@ class ByChance:
 
     def __init__(self, devices: Devices, clients: int, seed: int) -> None:
         self.devices, self.clients, self.seed = devices, clients, seed
-        zones = np.asarray(devices.time_zones)
-        self.zones = zones[stream(seed, ZONE).integers(0, len(zones), clients)]
+        self.zones = zones_of(devices, clients, seed)
         self._drawn = lru_cache(2)(self._draw)
 
     def at(self, seconds: float) -> Mask | None:
@@ -78,6 +77,12 @@ class ByChance:
     def _draw(self, period: int) -> Mask:
         drawn = stream(self.seed, THERE, period).random(self.clients)
         return np.asarray(drawn < self.chance(period))
+
+
+def zones_of(devices: Devices, clients: int, seed: int) -> NDArray[np.float64]:
+    """Return the time zone of each client, in hours from the clock's [N]."""
+    zones = np.asarray(devices.time_zones)
+    return zones[stream(seed, ZONE).integers(0, len(zones), clients)]
 
 
 class ByTrace:

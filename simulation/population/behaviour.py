@@ -47,6 +47,7 @@ def cast(
     work: Callable[[Sequence[int]], np.ndarray],
     present: Sequence[int] | None = None,
     seconds: Callable[[Sequence[int], Mapping[int, float]], np.ndarray] | None = None,
+    size: int | None = None,
 ) -> Cast:
     """Decide who takes part in a round.
 
@@ -58,11 +59,12 @@ def cast(
         work: the estimated whole work of clients, for their simulated speed.
         present: clients that can be asked; None: all.
         seconds: how long clients take, some of whom do a part of their work, where devices say so.
+        size: how many are wanted; None: the experiment's cohort.
     """
-    plan, seed = experiment.realism, experiment.seed
+    plan, seed, most = experiment.realism, experiment.seed, size or experiment.cohort_size
     clients: int | Sequence[int] = population if present is None else present
     if not plan.active or experiment.mode != "federated":
-        least = None if present is None else min(experiment.cohort_size, len(present))
+        least = None if present is None else min(most, len(present))
         cohort = [] if least == 0 else sample(clients, least)
         return Cast(cohort, len(cohort))
     if plan.availability < 1:
@@ -70,9 +72,9 @@ def cast(
         here = draws < plan.availability
         clients = _where(here) if present is None else [c for c in present if here[c]]
     there = population if isinstance(clients, int) else len(clients)
-    wanted = min(experiment.cohort_size, there)
-    size = plan.asked(wanted, there)
-    asked = sample(clients, size) if size else []
+    wanted = min(most, there)
+    more = plan.asked(wanted, there)
+    asked = sample(clients, more) if more else []
     parts = parts_of(experiment, round, asked)
     reasons = {client: _absence(experiment, round, client, parts) for client in asked}
     absent = {client: reason for client, reason in reasons.items() if reason is not None}

@@ -2,10 +2,11 @@
 
 Needed is one of ``step_seconds``, ``examples_per_second`` and ``computation``; the others are
 ``up``, ``down`` (bytes a second) or ``communication``, ``latency``, ``idle_watts``,
-``compute_watts``, ``network_watts``, ``tier`` (text). ``computation`` (milliseconds for an example,
-forward alone; training takes three times as long) and ``communication`` (kbit a second, both ways)
-are those of the public device traces of FedScale (Lai et al., 2022, arXiv 2105.11367). With a
-column ``client`` the rows belong to these clients; without it each client draws one of the rows.
+``compute_watts``, ``network_watts``, ``tier`` and ``edge`` (text). ``computation`` (milliseconds
+for an example, forward alone; training takes three times as long) and ``communication`` (kbit a
+second, both ways) are those of the public device traces of FedScale (Lai et al., 2022, arXiv
+2105.11367). With a column ``client`` the rows belong to these clients; without it each client draws
+one of the rows.
 """
 
 from __future__ import annotations
@@ -68,10 +69,33 @@ def read(path: Path, sha256: str, clients: int, seed: int) -> Rows:
             found[name] = numbers("devices.path", table, name, path)[at]
     if "tier" not in names:
         return Rows(_in_seconds(found), None)
-    text = [str(value) for value in table["tier"].to_pylist()]
-    kinds = tuple(dict.fromkeys(text))
-    which = np.array([kinds.index(value) for value in text], np.int16)
-    return Rows(_in_seconds(found), (kinds, which[at]))
+    kinds, which = _texts(table, "tier")
+    return Rows(_in_seconds(found), (kinds, which[at].astype(np.int16)))
+
+
+def edges(
+    path: Path, sha256: str, clients: int, seed: int
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the names in the column ``edge``, and which of them each client has [N].
+
+    Raises:
+        ConfigError: for a file that is another one now, or lacks the column.
+    """
+    table = table_of("devices.path", path, sha256)
+    if "edge" not in table.column_names:
+        raise ConfigError(
+            "devices.path must have the column edge where schedule.group_by is 'column', "
+            f"got {', '.join(table.column_names)} ({path})"
+        )
+    kinds, which = _texts(table, "edge")
+    return kinds, which[_places(table, path, clients, seed)]
+
+
+def _texts(table: pa.Table, name: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the different texts of a column in the order of their coming, and each row's place."""
+    text = [str(value) for value in table[name].to_pylist()]
+    places = {value: place for place, value in enumerate(dict.fromkeys(text))}
+    return tuple(places), np.array([places[value] for value in text], np.int64)
 
 
 def _in_seconds(found: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:

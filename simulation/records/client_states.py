@@ -29,6 +29,7 @@ from safetensors.numpy import load_file, save
 from simulation.config.atomic import flush, replacing
 from simulation.config.errors import ConfigError, RunError
 from simulation.config.experiment import Experiment
+from simulation.config.scheduling import updates_of
 from simulation.config.sizes import FLOAT_BYTES, gib
 from strategies.personal import local_entries
 from strategies.spec import Spec, Vector
@@ -198,7 +199,7 @@ def check_room(path: Path, spec: Spec, own: int, kept: tuple[str, ...], plan: Ex
         plan: clients, cohort and rounds.
     """
     size = own * spec.trainable_size + (len(local_entries(spec, kept)) if kept else 0)
-    need = FLOAT_BYTES * size * min(plan.clients, plan.cohort_size * plan.rounds)
+    need = FLOAT_BYTES * size * min(plan.clients, updates_of(plan) * plan.rounds)
     nearest = next(p for p in [path, *path.absolute().parents] if p.exists())
     free = shutil.disk_usage(nearest).free
     if need > free:

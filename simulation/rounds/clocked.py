@@ -28,6 +28,7 @@ from simulation.rounds.events import Events, table
 from simulation.rounds.folding import FoldingDriver
 from simulation.training.client_config import AS_CONFIGURED
 from strategies import Federated
+from strategies.cohort import TRAIN
 from strategies.personal import local_entries
 from strategies.protocols import State
 from strategies.spec import Spec, Vector
@@ -124,8 +125,18 @@ class ClockedDriver(FoldingDriver):
 
     def _plan(self, round: int) -> RoundPlan:
         start, mask = self.world.opening(self._seconds)
-        there = None if mask is None else np.flatnonzero(mask).tolist()
-        cast = self._cast_of(round, there, self._seconds_of)
+        return self._planned(round, start, None if mask is None else np.flatnonzero(mask).tolist())
+
+    def _planned(
+        self,
+        round: int,
+        start: float,
+        there: Sequence[int] | None,
+        wanted: int | None = None,
+        purpose: int = TRAIN,
+    ) -> RoundPlan:
+        """Plan a round; arguments as those of :meth:`_cast_of`."""
+        cast = self._cast_of(round, there, self._seconds_of, wanted, purpose)
         asked = sorted([*cast.cohort, *cast.absent])
         if not asked:  # A cohort of poisson sampling may be empty: that takes no time.
             return RoundPlan(cast, start, _events(self.world, round, cast, start, start))

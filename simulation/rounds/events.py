@@ -79,6 +79,16 @@ class Events:
         }
 
 
+def joined(parts: Sequence[Events]) -> Events:
+    """Return the events of several groups of clients, one after the other."""
+    names = parts[0].columns
+    return Events(
+        {name: np.concatenate([part.columns[name] for part in parts]) for name in names},
+        np.concatenate([part.compute for part in parts]),
+        np.concatenate([part.flight for part in parts]),
+    )
+
+
 def table(rows: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
     """Return columns of :data:`KINDS`; a single value stands for all ``count`` rows."""
     found = {}

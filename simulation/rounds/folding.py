@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from simulation.config.compression import encoded_bytes
 from simulation.config.experiment import WEIGHTED, Experiment
+from simulation.config.scheduling import server_round
 from simulation.config.sizes import FLOAT_BYTES
 from simulation.engines.cohort import CohortPlan, costs_of, train_cohort
 from simulation.engines.engine import Engine
@@ -17,17 +19,19 @@ from simulation.engines.evaluation import Evaluations, Pending
 from simulation.population import behaviour
 from simulation.population.attackers import attacked
 from simulation.population.behaviour import Cast
-from simulation.records.rows import column_means, columns
+from simulation.records.rows import Rows, column_means, columns
 from simulation.rounds import beside, fairness
 from simulation.rounds.driver import RoundResult, zero_weights
 from simulation.worker.faults import check_losses
 from strategies import Federated
+from strategies.cohort import TRAIN
 from strategies.personal import local_entries
 from strategies.protocols import Round, State
 from strategies.reducing import bound, during, finish
 from strategies.reports import Reports, apart
 from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
+from strategies.updates import Mean
 
 
 class FoldingDriver:
@@ -73,29 +77,42 @@ class FoldingDriver:
         else:
             partial, rows, lost, measured, replies = None, columns([]), (), {}, 0
         at = Round(round, population, self.seed)
-        reducer = during(bound(self._reducer, shared), at, self._state)
-        with zero_weights(round, rows):
-            mean = finish(reducer, partial, model.size)
+        mean = self._mean(partial, rows, shared, self._state, at)
         if mean is None:  # Everybody is late or away: the server keeps its model.
             down = FLOAT_BYTES * self._travelling * who.asked
             return RoundResult(model, rows, 0, down, lost, who.absent)
-        loss = column_means(rows, ("train_loss",))["train_loss"]
-        if loss is not None:
-            mean = replace(mean, metrics={"loss": loss, **mean.metrics})
         if self.strategy.cohort.kind == "power-of-choice":
             self._reports.add(rows["client"], rows["train_loss"])
         after, self._state = algorithm.step(self.spec, model, self._state, mean, at)
-        # Layers that stay on the clients travel neither way.
-        down = FLOAT_BYTES * (self._travelling + sum(np.size(v) for v in shared.values()))
-        up = self._encoded
-        if up is None:
-            up = FLOAT_BYTES * (self._travelling + sum(v.size for v in mean.extras.values()))
+        down, up = self._down(shared), self._up(mean)
         notes = algorithm.notes(shared, round)
         notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT}
         notes |= measured
         if self.experiment.mode != "federated":
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
         return RoundResult(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
+
+    def _mean(
+        self, partial: Any, rows: Rows, shared: Mapping[str, Any], state: State, at: Round
+    ) -> Mean | None:
+        """Return the mean of clients that were sent ``shared``; None where there is none."""
+        reducer = during(bound(self._reducer, shared), at, state)
+        with zero_weights(server_round(self.experiment, at.number), rows):
+            mean = finish(reducer, partial, self.spec.size)
+        loss = None if mean is None else column_means(rows, ("train_loss",))["train_loss"]
+        if mean is None or loss is None:
+            return mean
+        return replace(mean, metrics={"loss": loss, **mean.metrics})
+
+    def _down(self, shared: Mapping[str, Any]) -> int:
+        """Return the bytes that a client receives; layers that stay on the clients travel not."""
+        return FLOAT_BYTES * (self._travelling + sum(np.size(v) for v in shared.values()))
+
+    def _up(self, mean: Mean) -> int:
+        """Return the bytes that a client sends."""
+        if self._encoded is not None:
+            return self._encoded
+        return FLOAT_BYTES * (self._travelling + sum(v.size for v in mean.extras.values()))
 
     def _plan_of(self, round: int) -> tuple[Cast, CohortPlan | None]:
         """Return a round's plan, and make that of the next one beside it where nothing hinders."""
@@ -123,8 +140,10 @@ class FoldingDriver:
         round: int,
         there: Sequence[int] | None = None,
         seconds: Callable[[Sequence[int], Mapping[int, float]], np.ndarray] | None = None,
+        wanted: int | None = None,
+        purpose: int = TRAIN,
     ) -> Cast:
-        """Decide who takes part; for the arguments see :func:`behaviour.cast`."""
+        """Decide who takes part; for the arguments see :func:`behaviour.cast` and ``sample``."""
 
         def sample(clients: int | Sequence[int], size: int | None) -> list[int]:
             cohort = self.strategy.cohort
@@ -137,10 +156,13 @@ class FoldingDriver:
             there = clients if isinstance(clients, int) else len(clients)
             if cohort.candidates is not None and cohort.candidates > there:
                 cohort = replace(cohort, candidates=there)  # Who is away is no candidate.
-            return cohort.sample(round, clients, sizes=sizes, losses=self._reports.losses)
+            losses = self._reports.losses
+            return cohort.sample(round, clients, purpose, sizes=sizes, losses=losses)
 
         work, population = partial(costs_of, self.engine), len(self.engine.partition)
-        return behaviour.cast(self.experiment, round, population, sample, work, there, seconds)
+        return behaviour.cast(
+            self.experiment, round, population, sample, work, there, seconds, wanted
+        )
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Measure the model on the cohort's validation examples, while others train."""

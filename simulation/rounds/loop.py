@@ -225,7 +225,8 @@ class Loop:
         rows = position.rows
         if rows is None:
             return None
-        whole = clients is not None and len(rows["client"]) == self.experiment.clients
+        trained = len(np.unique(rows["client"]))
+        whole = clients is not None and trained == self.experiment.clients
         # Where all took part they have just been measured.
         wanted = whole and self.experiment.evaluation.all_clients is not False
         return clients if wanted else self.driver.evaluate_all(position.model)

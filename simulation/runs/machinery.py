@@ -23,6 +23,7 @@ from simulation.rounds.buffered import BufferedDriver
 from simulation.rounds.clocked import ClockedDriver
 from simulation.rounds.driver import Driver
 from simulation.rounds.folding import FoldingDriver
+from simulation.rounds.hierarchical import HierarchicalDriver
 from simulation.training.measured import ModelInfo
 from simulation.worker.meeting import Member
 from simulation.worker.setup import Setup
@@ -92,13 +93,19 @@ def has_clock(experiment: Experiment) -> bool:
     return experiment.devices is not None and experiment.mode == "federated"
 
 
+def clocked_driver(experiment: Experiment) -> type[FoldingDriver]:
+    """Return what trains the rounds of a run with a clock."""
+    if experiment.schedule.one_by_one:
+        return BufferedDriver
+    return HierarchicalDriver if experiment.schedule.kind == "hierarchical" else ClockedDriver
+
+
 def driver_for(
     strategy: Strategy, engine: Engine, info: ModelInfo, experiment: Experiment
 ) -> Driver:
     """Return what trains the rounds: by folding where the engine can, else by messages."""
     if isinstance(strategy, Federated) and engine.folds and has_clock(experiment):
-        kind = BufferedDriver if experiment.schedule.one_by_one else ClockedDriver
-        return kind(strategy, engine, info.spec, experiment)
+        return clocked_driver(experiment)(strategy, engine, info.spec, experiment)
     if isinstance(strategy, Federated) and engine.folds:
         return FoldingDriver(strategy, engine, info.spec, experiment)
     if isinstance(strategy, Federated):

@@ -72,6 +72,10 @@ def shared_bytes(parameters: int, experiment: Experiment, setup: Setup) -> int:
     flying = 0
     if experiment.schedule.one_by_one and experiment.mode == "federated":
         flying = FLOAT_BYTES * parameters * scheduling.concurrency_of(experiment)
+    elif experiment.schedule.kind == "hierarchical" and experiment.mode == "federated":
+        # Of each edge its model, and the total that becomes its next one.
+        edges = experiment.schedule.edges or experiment.cohort_size
+        flying = (FLOAT_BYTES + 8) * parameters * edges
     # Of an encoded update the client's own delta is kept beside it.
     uploads = len(setup.rule.uploads) + (encoding_of(experiment) is not None)
     keeps = setup.reducer is not None and keeps_updates(setup.reducer, setup.rule.uploads)

@@ -17,10 +17,12 @@ from simulation.config.experiment import Experiment
 from simulation.config.sections import Resources
 from simulation.population.availability import availability_of
 from simulation.population.devices import fleet_of
-from strategies import Federated
+from simulation.population.edges import edges_of
+from strategies import Algorithm, Federated, catalog
 from strategies.client_rule import ClientRule
 from strategies.optional_protocols import Discounts, innermost
 from strategies.reducers import MeasuredMean
+from strategies.steps import needs_sgd
 
 LIBRARIES = {
     "tensorflow": ("TensorFlow", "tensorflow"),
@@ -190,8 +192,27 @@ def check_devices(experiment: Experiment, strategy: Strategy) -> None:
                 f"compression.error_feedback must be false with the schedule {plan.kind!r}, whose "
                 "clients keep nothing between their updates, got true"
             )
-    fleet_of(devices, experiment.clients, experiment.seed)
+    fleet = fleet_of(devices, experiment.clients, experiment.seed)
+    if plan.kind == "hierarchical":
+        edges_of(experiment, fleet)
+        if plan.cloud is not None:
+            _check_cloud(catalog.build(plan.cloud.name, **plan.cloud.options))
     availability_of(devices, experiment.clients, experiment.seed)
+
+
+def _check_cloud(cloud: Algorithm) -> None:
+    """Raise ConfigError for a strategy whose clients cannot be edges."""
+    reason = None
+    if cloud.noise is not None:
+        reason = "its account of privacy is one of clients"
+    elif cloud.client != ClientRule():
+        reason = "its clients train in a way of their own, which edges do not"
+    elif needs_sgd(cloud.client, cloud.reducer):
+        reason = "it goes by clients' steps of SGD, which edges do not take"
+    if reason is not None:
+        raise ConfigError(
+            f"schedule.cloud must be another strategy, as {reason}, got {cloud.name!r}"
+        )
 
 
 def check_compression(experiment: Experiment) -> None:

@@ -15,6 +15,7 @@ from simulation.config import flower_sampling
 from simulation.config.errors import RunError
 from simulation.config.experiment import Experiment
 from simulation.config.privacy import privacy_of
+from simulation.config.scheduling import updates_of
 from simulation.datasets.dataset import Dataset
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import on_the_server
@@ -241,7 +242,7 @@ class RecordedRun:
         """
         if self.setup.shelf is None:
             return None
-        return max(1, len(self.parts) // self.experiment.cohort_size)
+        return max(1, len(self.parts) // updates_of(self.experiment))
 
     def _finish(
         self, folder: RunFolder, status: str, position: Position

@@ -91,7 +91,7 @@ def kind_of_group(experiment: Experiment) -> Any:
     lanes = resources.lanes or LANES
     if resources.library != "jax" or resources.engine == "flower" or lanes == 1:
         return None
-    if experiment.mode != "federated" or experiment.schedule.one_by_one:
+    if experiment.mode != "federated" or not experiment.schedule.in_cohorts:
         return None
     if experiment.cohort_size > POLICY.chunk_queue * lanes:  # It fills its programs by itself.
         return None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from simulation.config.scheduling import server_round
 from simulation.records.client_states import Handle
 from simulation.training.measured import TrainedClient
 from simulation.worker import faults
@@ -82,8 +83,9 @@ class Again:
             ClientError: if none may be.
         """
         self._gone[client] = failure.reason
-        if self._trainer.setup.experiment.faults.on_client_error == "fail":
-            lost = Lost(self._inputs.round, client, failure.reason)
+        experiment = self._trainer.setup.experiment
+        if experiment.faults.on_client_error == "fail":
+            lost = Lost(server_round(experiment, self._inputs.round), client, failure.reason)
             raise ClientError(f"{lost}{failure.trace}")
 
     def fold(

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from simulation.config.scheduling import server_round
 from simulation.records.client_states import Handle
 from simulation.records.rows import Row, Rows, join
 from simulation.training.measured import TrainedClient
@@ -79,7 +80,8 @@ def train_chunk(
             chunk = _attempt(trainer, there, inputs, group)
     if chunk is None or chunk.doubtful:
         chunk = _carefully(trainer, clients, states, inputs, gone)
-    chunk.lost = [Lost(inputs.round, client, reason) for client, reason in gone.items()]
+    round = server_round(trainer.setup.experiment, inputs.round)
+    chunk.lost = [Lost(round, client, reason) for client, reason in gone.items()]
     return chunk
 
 

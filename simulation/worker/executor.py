@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.config.given import admit
+from simulation.config.scheduling import server_round
 from simulation.datasets import inputs
 from simulation.datasets.dataset import Dataset
 from simulation.population import behaviour
@@ -287,7 +288,9 @@ class Executor:
         """Return the clients' learning rate: as the strategy says, else as it is in this round."""
         if inputs.config.learning_rate is not None:
             return inputs.config.learning_rate
-        return rate_in(self.setup.experiment, trainer.learning_rate, inputs.round)
+        experiment = self.setup.experiment
+        round = server_round(experiment, inputs.round)
+        return rate_in(experiment, trainer.learning_rate, round)
 
     def _places(
         self, clients: Sequence[int], beside: Sequence[int], inputs: RoundInputs

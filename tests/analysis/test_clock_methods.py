@@ -25,6 +25,12 @@ SAID = [
      "clients in flight, weighing stale updates by the polynomial law.", "1903.03934"),
     ("buffered", {"kind": "semi-synchronous", "interval": 30.0}, "FedAvg steps every 30 virtual "
      "seconds with what has arrived with 10 clients in flight", ""),
+    ("deadline", {"kind": "hierarchical", "edges": 5, "group_by": "speed", "edge_rounds": 4},
+     "FedAvg averages at edges between clients and cloud (5 edges, 4 rounds of an edge in one of "
+     "the cloud; an edge has clients of like speed).", "1905.06641"),
+    ("deadline", {"kind": "hierarchical", "group_by": "tier", "cloud": {"name": "fedadam"}},
+     "FedAvg averages at edges between clients and cloud (2 rounds of an edge in one of the cloud; "
+     "an edge has the clients of a tier of devices), with fedadam at the cloud.", "1905.06641"),
 ]  # fmt: skip
 
 
@@ -38,7 +44,7 @@ def test_each_schedule_is_told_with_its_source(
     text, entries = methods(load(tmp_path))
     assert sentence in plain(text)
     assert "Time is simulated on devices of the profiles phone-low to phone-high:" in plain(text)
-    asked = ("2106.06639", "1903.03934")
+    asked = ("2106.06639", "1903.03934", "1905.06641")
     assert [s for s in asked if any(s in entry for entry in entries)] == [source] * bool(source)
     cited = {key for group in re.findall(r"\\cite\{([^}]*)\}", text) for key in group.split(",")}
     assert cited == {bibtex_key(entry) for entry in entries}

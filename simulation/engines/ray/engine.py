@@ -17,6 +17,7 @@ import numpy as np
 import ray
 from ray.exceptions import ObjectLostError
 
+from simulation.config.scheduling import server_round
 from simulation.config.sections import Resources
 from simulation.datasets.dataset import Dataset
 from simulation.engines.calls import Call, Status, ValueLost
@@ -232,10 +233,10 @@ class RayEngine(Engine):
         if call is None or call.kind is None or status.error is not None:
             return
         self._results.set_out(ticket)
-        times = (status.started, status.ended)
-        self.timeline.add(
-            worker, status.node, call.kind, times, call.of_round, call.clients, call.examples
-        )
+        times, round = (status.started, status.ended), call.of_round
+        if round is not None:
+            round = server_round(self.setup.experiment, round)
+        self.timeline.add(worker, status.node, call.kind, times, round, call.clients, call.examples)
 
     def close(self) -> None:
         """Leave the pool, or stop it where it is this run's own."""

@@ -22,15 +22,18 @@ from simulation.engines.calls import Call, TrainGroups
 from simulation.engines.client_ledger import ClientLedger
 from simulation.engines.engine import Engine
 from simulation.population.devices import fleet_of
+from simulation.population.edges import SAMPLED
 from simulation.population.flights import NEXT
 from simulation.records.rows import Row, columns
 from simulation.rounds.buffered import FLIGHTS, MODEL, BufferedDriver
 from simulation.rounds.clocked import ClockedDriver
+from simulation.rounds.hierarchical import HierarchicalDriver
 from simulation.worker import tree
 from simulation.worker.chunk import Part
 from simulation.worker.faults import ClientError, Lost
 from simulation.worker.setup import Setup
 from strategies import Cohort, Federated, catalog
+from strategies.cohort import TRAIN
 from strategies.random_streams import stream
 from strategies.reducing import fold_all, merge_all
 from strategies.spec import Spec
@@ -265,6 +268,44 @@ def in_rounds(plan: dict[str, Any]) -> Iterator[tuple[list[tuple[float, int, int
 @pytest.mark.parametrize("plan", [{"kind": "synchronous"}, {"kind": "deadline", "deadline": "60%"}])
 def test_rounds_are_the_reference(plan: dict[str, Any]) -> None:
     assert compared(ours(driver_with(ClockedDriver, plan)), in_rounds(plan)) == 0
+
+
+EDGES = {
+    "kind": "hierarchical", "edges": 3, "edge_rounds": 2, "group_by": "order",
+    "edge_up": 30.0, "edge_down": 60.0, "edge_latency": 0.7,
+}  # fmt: skip
+
+
+def with_edges(plan: dict[str, Any]) -> Iterator[tuple[list[tuple[float, int, int]], np.ndarray]]:
+    """Simulate three edges of eight clients; 3, 3 and 2 of them train in a round of their edge."""
+    seconds, now, model = durations(plan), 0.0, START
+    edges = np.split(np.arange(CLIENTS), 3)
+    weights = [SIZES[members].sum() for members in edges]
+    for number in range(1, STEPS + 1):
+        told, models, ends = [], [], []
+        for edge, members in enumerate(edges):
+            clock, x = now + 0.7 + BYTES / 60.0, model
+            for turn in (1, 2):
+                purpose = (TRAIN, (SAMPLED << 32) + 1, (SAMPLED << 32) + 2)[edge]
+                sampled = Cohort(3 - edge // 2, seed=11)
+                ids = sampled.sample(2 * (number - 1) + turn, members.tolist(), purpose)
+                deltas = np.stack([trained(client, x) for client in ids])
+                told += [(clock + seconds[client], client, 0) for client in ids]
+                x, clock = x + SIZES[ids] @ deltas / SIZES[ids].sum(), clock + max(seconds[ids])
+            models.append(x)
+            ends.append(clock + 0.7 + BYTES / 30.0)
+        if "cloud" in plan:
+            model = model + 0.5 * np.median(np.stack(models) - model, axis=0)
+        else:
+            model = np.average(models, axis=0, weights=weights)
+        yield sorted(told), model
+        now = max(ends)
+
+
+@pytest.mark.parametrize("cloud", [{}, {"cloud": {"name": "median", "learning_rate": 0.5}}])
+def test_edges_are_the_reference(cloud: dict[str, Any]) -> None:
+    plan = EDGES | cloud
+    assert compared(ours(driver_with(HierarchicalDriver, plan)), with_edges(plan)) == 0
 
 
 @pytest.mark.parametrize("name", ["fedbuff", "fedasync"])

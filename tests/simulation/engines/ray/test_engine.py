@@ -21,7 +21,8 @@ from simulation.engines.policy import POLICY
 from simulation.engines.ray.engine import RayEngine
 from simulation.engines.ray.pool import Pool
 from simulation.population.deal import prepare
-from simulation.rounds.buffered import BufferedDriver
+from simulation.rounds.folding import FoldingDriver
+from simulation.runs.machinery import clocked_driver
 from simulation.worker.faults import WorkerError
 from simulation.worker.setup import Setup
 from strategies import Cohort, Federated, WeightedMean, catalog
@@ -136,11 +137,12 @@ SCHEDULES: list[dict[str, Any]] = [
     {"kind": "buffered", "buffer": 2},
     {"kind": "asynchronous"},
     {"kind": "semi-synchronous", "interval": 3.0},
+    {"kind": "hierarchical", "edges": 2, "cloud": "median"},
 ]
 
 
 @pytest.mark.parametrize("plan", SCHEDULES, ids=lambda plan: plan["kind"])
-def test_clients_sent_out_one_by_one_have_the_bits_of_one_process(
+def test_schedules_have_the_bits_of_one_process(
     plan: dict[str, Any], small: Experiment, pool: Pool
 ) -> None:
     """Several workers, and an end in the middle, from where other engines go on."""
@@ -149,10 +151,11 @@ def test_clients_sent_out_one_by_one_have_the_bits_of_one_process(
     algorithm = catalog.build("fedavg")
     setup, given = Setup(experiment, algorithm.client, algorithm.reducer), prepare(experiment)
 
-    def driver(engine: Engine) -> BufferedDriver:
+    def driver(engine: Engine) -> FoldingDriver:
         engine.start(setup, *given)
         strategy = Federated(algorithm, Cohort(5), evaluate=None, spec=engine.info().spec)
-        return BufferedDriver(strategy, engine, engine.info().spec, experiment)
+        kind = clocked_driver(experiment)
+        return kind(strategy, engine, engine.info().spec, experiment)
 
     alone = driver(InlineEngine())
     model, expected = alone.engine.info().initial, []
