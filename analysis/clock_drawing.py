@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -10,9 +11,9 @@ from matplotlib.axes import Axes
 from analysis import plots
 from analysis.appearance import points
 from analysis.drawing import Options, each, has
+from analysis.drawing import targets as to_target
 from analysis.participation import order_of_tiers, tiers_of, with_tiers
 from analysis.plots.clock import ROW, window_of
-from analysis.plots.targets import target_text
 from analysis.plots.tiers import seeds_text
 from analysis.runs import Runs
 from analysis.summarise import default_target
@@ -39,13 +40,8 @@ def has_target(runs: Runs) -> bool:
 
 def targets(runs: Runs, options: Options) -> Axes | list[Axes]:
     """Draw the virtual time to the target of the runs that have a clock."""
-    metric, target = runs.metric, options.target
-    target = default_target(runs.rounds, metric) if target is None else target
-    return each(
-        clocked(runs), lambda r: r.rounds, plots.to_target_bars, options,
-        lambda frame: f"{target_text(target, metric)}; median and range over seeds",
-        target=target, metric=metric, cost=SECONDS, looks=options.looks, share="xy", in_rows=True,
-    )  # fmt: skip
+    target = default_target(runs.rounds, runs.metric) if options.target is None else options.target
+    return to_target(SECONDS)(clocked(runs), replace(options, target=target))
 
 
 def any_events(runs: Runs) -> bool:

@@ -159,15 +159,7 @@ def _base(file: Path | None, out: Path | None, resume: bool) -> dict[str, Any]:
     recorded = None if config is None else config.get("experiment")
     if not isinstance(recorded, dict):
         raise ValueError(f"resume: {out} holds no run")
-    return _without_none(recorded)
-
-
-def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_none(value) if isinstance(value, Mapping) else value
-        for key, value in table.items()
-        if value is not None
-    }
+    return reading.without_none(recorded)
 
 
 SEEDS = typer.Option("--seeds", metavar="N,N,N", help="A run of each for every seed")

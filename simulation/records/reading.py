@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,12 @@ def is_complete(path: Path, digest: str) -> bool:
     return bool(
         config and summary and config.get("hash") == digest and summary.get("status") == "complete"
     )
+
+
+def without_none(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded table without the keys that have no value, at any depth."""
+    return {
+        key: without_none(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+        if value is not None
+    }

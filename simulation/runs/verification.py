@@ -138,17 +138,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _experiment(config: Mapping[str, Any], data_dir: Path | None) -> Experiment:
     """Return the experiment on as many workers as this machine has."""
-    experiment = parse(_without_none(config["experiment"]))
+    experiment = parse(reading.without_none(config["experiment"]))
     here: dict[str, Any] = {"resources.workers": None, "resources.address": None, "track": ()}
     return experiment.replace(**here, **({"data_dir": data_dir} if data_dir else {}))
-
-
-def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_none(value) if isinstance(value, Mapping) else value
-        for key, value in table.items()
-        if value is not None
-    }
 
 
 def _affordable(lines: Sequence[Mapping[str, Any]]) -> int:
