@@ -27,6 +27,12 @@ PARTITIONS = {
     ),
     "pathological": ("a fixed number of classes for each client", ("mcmahan",)),
     "shards": ("shards of rows sorted by label", ("mcmahan",)),
+    "quantity": ("random rows, sizes in Dirichlet proportions", ("li-silos",)),
+    "pachinko": (
+        "equal sizes, the labels of each client by pachinko allocation over groups of classes",
+        ("fedopt",),
+    ),
+    "file": ("as a file says", ()),
     "on-demand": ("each client draws rows of its own", ()),
     "natural": ("by the rows' own origin", ()),
 }
@@ -100,6 +106,17 @@ def partitions(runs: Runs, cite: Cite) -> str:
         if kind == "on-demand" and "prior" in _values(runs, "partition.law"):
             sources = ("hsu",)
         found.append(words + cite(*(BIBTEX[name] for name in sources)))
+    if _values(runs, "partition.noise"):
+        found.append(
+            "client $i$ of $N$ adds Gaussian noise of variance $s (i + 1) / N$ to its "
+            f"inputs, $s$ = {listing(_values(runs, 'partition.noise'))}"
+            f"{cite(BIBTEX['li-silos'])}"
+        )
+    if turned := _values(runs, "partition.rotations"):
+        found.append(
+            f"pictures of client $i$ are turned by $i$ mod {listing(turned)} parts of a turn"
+            f"{cite(BIBTEX['ifca'])}"
+        )
     return "; ".join(found)
 
 

@@ -143,6 +143,25 @@ BIBTEX = {
         booktitle="International Conference on Machine Learning (ICML)",
         eprint="1905.12022",
     ),
+    "fedopt": _entry(
+        "inproceedings",
+        "reddi2021adaptive",
+        "Reddi, Sashank J. and Charles, Zachary and Zaheer, Manzil and Garrett, Zachary and "
+        r"Rush, Keith and Kone{\v{c}}n{\'y}, Jakub and Kumar, Sanjiv and McMahan, H. Brendan",
+        "Adaptive Federated Optimization",
+        2021,
+        booktitle="International Conference on Learning Representations (ICLR)",
+        eprint="2003.00295",
+    ),
+    "ifca": _entry(
+        "inproceedings",
+        "ghosh2020efficient",
+        "Ghosh, Avishek and Chung, Jichan and Yin, Dong and Ramchandran, Kannan",
+        "An Efficient Framework for Clustered Federated Learning",
+        2020,
+        booktitle="Advances in Neural Information Processing Systems (NeurIPS)",
+        eprint="2006.04088",
+    ),
     "li-silos": _entry(
         "inproceedings",
         "li2022silos",

@@ -52,6 +52,17 @@ ABOUT = {
     "partition.law": "of `on-demand` with alpha: `symmetric` draws a client's labels by "
     "Dir(alpha, ..., alpha), `prior` by Dir(alpha * the classes' shares) as Hsu et al. (2019, "
     "arXiv 1909.06335): with 10 classes alike 0.3 of the first is 3 of the second",
+    "partition.beta": "for `pachinko`: concentration of classes within a group; 10 where none is "
+    "given",
+    "partition.groups": "for `pachinko`: the group of each class, a number; the superclasses of "
+    "CIFAR-100 for `cifar100`",
+    "partition.path": "for `file`: CSV or Parquet with the columns `row` and `client`, both from "
+    "0; rows left out are nobody's",
+    "partition.path_sha256": "of its content, which counts; written by Sunflower",
+    "partition.noise": "feature skew: client i of N adds Gaussian noise of variance "
+    "noise * (i + 1) / N to its inputs (bytes: of their full range)",
+    "partition.rotations": "feature skew: client i turns its pictures by (i mod rotations) parts "
+    "of a turn",
     "partition.validation": "part of a client's rows that it keeps for validation",
     "training.local_epochs": "epochs a client trains, perhaps a part of one: "
     "ceil(epochs * steps of an epoch) steps",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from simulation.config.contents import content_sha256
 from simulation.config.fields import Float, Positive, Section, is_number
 
 NotNegative = Annotated[Float, Field(ge=0)]
@@ -104,7 +104,7 @@ class Devices(Section):
             data["availability"] = "trace"
         for key, digest in CONTENTS.items():
             if data.get(key) is not None and not data.get(digest):
-                data[digest] = _sha256(f"devices.{key}", Path(str(data[key])))
+                data[digest] = content_sha256(f"devices.{key}", Path(str(data[key])))
         return data
 
     @field_validator("profiles")
@@ -198,10 +198,3 @@ _WHEN = {
     "trace": ("trace",),
 }
 """Keys that have a use for some kinds of availability alone."""
-
-
-def _sha256(key: str, path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ValueError(f"{key} must be a file, got {str(path)!r} ({error.strerror})") from None

@@ -33,13 +33,13 @@ from simulation.config.explain import explain
 from simulation.config.fields import Count, Int, Section, is_number
 from simulation.config.identity import revised
 from simulation.config.initial import ENDINGS
+from simulation.config.partitioning import PartitionConfig
 from simulation.config.scheduling import Schedule
 from simulation.config.sections import (
     Data,
     Evaluation,
     Faults,
     Init,
-    PartitionConfig,
     Realism,
     Resources,
     Sampling,
@@ -62,7 +62,9 @@ OMIT_IF_DEFAULT = (
 
 OMIT_KEYS_IF_DEFAULT = {
     "training": ("class_weight", "decay", "local_steps"),
-    "partition": ("law",),
+    "partition": (
+        "law", "beta", "groups", "path_sha256", "noise", "rotations",
+    ),
     "evaluation": ("personal", "all_clients", "metrics"),
     "attack": ("source", "target", "poisoned"),
     "schedule": (
@@ -74,7 +76,11 @@ OMIT_KEYS_IF_DEFAULT = {
 }  # fmt: skip
 """Keys of tables that came later still: they count only where they differ from the default."""
 
-OMIT_PLACES: dict[str, Any] = {"init": {"path"}, "devices": {"path", "trace"}}
+OMIT_PLACES: dict[str, Any] = {
+    "init": {"path"},
+    "devices": {"path", "trace"},
+    "partition": {"path"},
+}
 """Keys that say where a file is."""
 
 SHORT = {

@@ -32,7 +32,7 @@ def overlay(data: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     from copy import deepcopy
 
     from simulation.config.experiment import SHORT, assign
-    from simulation.config.sections import SKEWED
+    from simulation.config.partitioning import SKEWED
 
     data = deepcopy(data)
     given = {
@@ -58,9 +58,9 @@ def _kind(table: Mapping[str, Any], key: str) -> Any:
     return table.get(key, "dirichlet" if "alpha" in table else None)
 
 
-STAYS = {"partition": "validation", "attack": "fraction"}
-"""Keys of a table that are no options of a kind, how much is kept or who attacks: they stay."""
+STAYS = {"partition": ("validation", "noise", "rotations"), "attack": ("fraction",)}
+"""Keys of a table that are no options of a kind: how much is kept, say, or who attacks."""
 
 
 def _without_options(table: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {k: v for k, v in table.items() if k == STAYS.get(name)}
+    return {k: v for k, v in table.items() if k in STAYS.get(name, ())}

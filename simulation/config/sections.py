@@ -25,48 +25,6 @@ from simulation.config.metrics import MetricNames
 from simulation.config.optimizer import Optimizer, OptimizerField, without_momentum
 from strategies import checks
 
-SKEWED = ("dirichlet", "inner-dirichlet", "on-demand")
-"""Kinds of partition that a concentration alpha shapes."""
-
-
-class PartitionConfig(Section):
-    """How examples are dealt to clients (see :mod:`simulation.population.partition`)."""
-
-    kind: Literal[
-        "iid", "dirichlet", "inner-dirichlet", "pathological", "shards", "on-demand", "natural"
-    ] = "iid"
-    alpha: Positive | None = None
-    classes_per_client: Count = 2
-    shards_per_client: Count = 2
-    examples_per_client: Count = 100
-    law: Literal["symmetric", "prior"] = "symmetric"
-    validation: Annotated[Float, Field(ge=0, lt=1)] = 0.1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _alpha_means_dirichlet(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            data = dict(data)
-            if data.get("alpha") is not None and "kind" not in data:
-                data["kind"] = "dirichlet"
-            elif data.get("kind") in ("dirichlet", "inner-dirichlet") and data.get("alpha") is None:
-                data["alpha"] = 0.5
-        return data
-
-    @model_validator(mode="after")
-    def _alpha_has_a_use(self) -> PartitionConfig:
-        if self.alpha is not None and self.kind not in SKEWED:
-            raise ValueError(
-                f"partition.alpha must be left out for the partition {self.kind!r}, "
-                f"got {self.alpha!r}"
-            )
-        if self.law != "symmetric" and (self.kind != "on-demand" or self.alpha is None):
-            raise ValueError(
-                "partition.law must be left out unless the partition is 'on-demand' with an alpha, "
-                f"got {self.law!r}"
-            )
-        return self
-
 
 def _class_number(value: Any) -> Any:
     # Keys of a TOML table are text.

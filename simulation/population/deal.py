@@ -10,11 +10,14 @@ import numpy as np
 
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import MODELS, Experiment
+from simulation.config.partitioning import BETA
 from simulation.config.sections import Data
 from simulation.datasets import registry, targets
 from simulation.datasets.dataset import Dataset
-from simulation.population import partition
+from simulation.population import partition, partition_file
 from simulation.population.attackers import attackers, backdoor
+from simulation.population.features import skewed
+from simulation.population.pachinko import groups_of
 from simulation.population.partition import AnyPartition
 
 
@@ -64,19 +67,31 @@ def _prepare(experiment: Experiment, load: Load) -> tuple[Dataset, AnyPartition]
     plan, labels = experiment.partition, data.labels
     attackers(experiment, experiment.clients, None if labels is None else data.classes)
     backdoor(experiment, experiment.clients, data)
+    groups = None
+    if plan.kind == "pachinko" and labels is not None:
+        groups = groups_of(experiment.dataset, data.classes or 0, plan.groups)
+    owners = data.owners
+    if plan.kind == "file" and plan.path is not None:
+        owners = partition_file.owners(
+            plan.path, plan.path_sha256, len(data.y_train), experiment.clients
+        )
     parts = partition.make(
         plan.kind,
         data.y_train if labels is None else labels,
         experiment.clients,
         experiment.seed,
         alpha=plan.alpha,
+        beta=plan.beta or BETA,
+        groups=groups,
         classes_per_client=plan.classes_per_client,
         shards_per_client=plan.shards_per_client,
         examples_per_client=plan.examples_per_client,
         law=plan.law,
         validation=plan.validation,
-        owners=data.owners,
+        owners=owners,
     )
+    if isinstance(parts, partition.Partition):
+        data = skewed(data, parts, plan, experiment.seed)
     if experiment.mode == "centralised":
         pooled = np.sort(np.concatenate([parts.train_rows(c) for c in range(len(parts))]))
         rows = np.unique(pooled).astype(np.int32)

@@ -70,6 +70,20 @@ def dirichlet(y: NDArray[Any], clients: int, rng: np.random.Generator, alpha: fl
     return _fill_empty(owner, clients, rng)
 
 
+def quantity(y: NDArray[Any], clients: int, rng: np.random.Generator, alpha: float) -> Owners:
+    """Deal random rows, sizes in proportions ``q ~ Dirichlet(alpha, ..., alpha)``.
+
+    A client left without a row is given one, as by :func:`dirichlet`.
+
+    Source: Li et al. (2022), arXiv 2102.02079, section IV-D (quantity skew).
+    """
+    cuts = np.cumsum(rng.dirichlet(np.full(clients, alpha)))[:-1] * len(y)
+    ends = np.minimum(cuts.astype(np.int64), len(y))
+    counts = np.diff(ends, prepend=0, append=len(y))
+    owner = rng.permutation(np.repeat(np.arange(clients, dtype=np.int32), counts))
+    return _fill_empty(owner, clients, rng)
+
+
 def _fill_empty(owner: Owners, clients: int, rng: np.random.Generator) -> Owners:
     sizes = np.bincount(owner, minlength=clients)
     lacking = (sizes == 0).astype(np.int64)

@@ -24,9 +24,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation.config.partitioning import ALPHAS, BETA
 from simulation.datasets import cache, targets
 from simulation.population import laws
 from simulation.population.on_demand import LAWS, OnDemand
+from simulation.population.pachinko import pachinko
 from strategies import checks
 from strategies.random_streams import stream
 
@@ -38,10 +40,17 @@ KINDS = {
     "inner-dirichlet": "labels of each client from Dirichlet(alpha); equal sizes",
     "pathological": "classes_per_client classes for each client",
     "shards": "rows sorted by label, shards_per_client runs of them for each client",
+    "quantity": "random rows, sizes in Dirichlet(alpha) proportions",
+    "pachinko": "labels of each client from a mixture of groups of classes (the superclasses of "
+    "CIFAR-100, or groups): Dirichlet(alpha) over groups, Dirichlet(beta) within; equal sizes",
     "on-demand": "each client draws examples_per_client rows when needed; any number of clients",
     "natural": "the rows that are each client's own by their origin, where the dataset tells",
+    "file": "as the file `path` says: CSV or Parquet with the columns `row` and `client`",
 }
 """The kinds of partition, each with a line that describes it."""
+
+BLIND = ("iid", "quantity", "on-demand", "natural", "file")
+"""Kinds that do not look at labels."""
 
 DEAL = 0x5061
 """Purpose of the random stream that deals the rows."""
@@ -110,6 +119,8 @@ def make(
     seed: int,
     *,
     alpha: float | None = None,
+    beta: float = BETA,
+    groups: tuple[int, ...] | None = None,
     classes_per_client: int = 2,
     shards_per_client: int = 2,
     examples_per_client: int = 100,
@@ -129,7 +140,10 @@ def make(
         clients: how many; at most N, except for ``on-demand``.
         seed: whole number >= 0.
         alpha: concentration, in (0, 1e9]; small values make clients differ more. 0.5 by default
-            for the Dirichlet kinds; for ``on-demand`` None means no skew.
+            for the Dirichlet kinds and ``quantity``, 0.1 for ``pachinko``; for ``on-demand`` None
+            means no skew.
+        beta: for ``pachinko``: concentration of classes within a group.
+        groups: for ``pachinko``: the group of each class, by number.
         classes_per_client: for ``pathological``.
         shards_per_client: for ``shards``.
         examples_per_client: for ``on-demand``: rows of each, training and validation together.
@@ -137,7 +151,8 @@ def make(
             ``prior``, Dirichlet(alpha * the classes' shares); see :class:`OnDemand`.
         validation: which part of a client's rows is for validation, in [0, 1), to the nearest
             whole row; one row at least is for training.
-        owners: for ``natural``: the client that each row belongs to, [N]; see Dataset.
+        owners: for ``natural`` and ``file``: the client that each row belongs to, [N]; see
+            Dataset. Of a file, -1 for rows that are nobody's.
         cached: look in the cache folder first, and keep there what is made.
 
     Raises:
@@ -148,18 +163,22 @@ def make(
         y = y[:, 0]
     checks.one_of("partition", kind, KINDS)
     _check(kind, y, clients, seed, validation)
-    if kind in ("dirichlet", "inner-dirichlet") and alpha is None:
-        alpha = 0.5
+    alpha = ALPHAS.get(kind) if alpha is None else alpha
     options: dict[str, Any] = {}
-    if kind == "natural":
-        owner = _checked_owners(owners, clients)
+    if kind in ("natural", "file"):
+        owner = _checked_owners(owners, clients) if kind == "natural" else owners
+        assert owner is not None
         return _split(owner, clients, stream(seed, DEAL), validation)
     if kind == "on-demand":
         checks.one_of("law", law, LAWS)
         made = _on_demand(y, clients, seed, examples_per_client, validation, alpha)
         return replace(made, law=law)
-    if kind in ("dirichlet", "inner-dirichlet"):
+    if kind in ALPHAS:
         options["alpha"] = _checked_alpha(alpha)
+    if kind == "pachinko":
+        if groups is None:
+            raise ValueError("groups must be given for the partition 'pachinko', got none")
+        options |= {"beta": _checked_alpha(beta), "groups": tuple(groups)}
     if kind == "pathological":
         checks.integer("classes_per_client", classes_per_client, ">= 1")
         number = len(np.unique(y))
@@ -229,14 +248,14 @@ def _check(kind: str, y: NDArray[Any], clients: int, seed: int, validation: floa
     checks.number("validation", validation, "in [0, 1)")
     if y.ndim < 1 or not 1 <= len(y) < 2**31:
         raise ValueError(f"labels must be [N] with 1 <= N < 2**31, got shape {y.shape}")
-    if kind not in ("iid", "on-demand", "natural") and y.ndim != 1:
+    if kind not in BLIND and y.ndim != 1:
         raise ValueError(
-            "partition must be iid, on-demand or natural where an example has no one class, "
-            f"got {kind!r} and {targets.looks(y)}"
+            f"partition must be {', '.join(BLIND[:-1])} or {BLIND[-1]} where an example has no one "
+            f"class, got {kind!r} and {targets.looks(y)}"
         )
-    if kind not in ("iid", "on-demand", "shards", "natural") and y.dtype.kind not in "biu":
+    if kind not in (*BLIND, "shards") and y.dtype.kind not in "biu":
         raise ValueError(
-            "partition must be iid, shards, on-demand or natural for a regression, "
+            f"partition must be {', '.join(BLIND)} or shards for a regression, "
             f"got {kind!r} and {targets.looks(y)}"
         )
     if kind == "on-demand":
@@ -263,7 +282,7 @@ def _deal(
     validation: float,
 ) -> Partition:
     rng = stream(seed, DEAL)
-    law = getattr(laws, kind.replace("-", "_"))
+    law = pachinko if kind == "pachinko" else getattr(laws, kind.replace("-", "_"))
     owner = law(y, clients, rng, **options)
     return _split(owner, clients, rng, validation)
 
@@ -287,8 +306,9 @@ def _split(
     owner: NDArray[Any], clients: int, rng: np.random.Generator, validation: float
 ) -> Partition:
     """Shuffle the rows of each client and cut off those for validation."""
-    sizes = np.bincount(owner, minlength=clients)
+    sizes = np.bincount(owner[owner >= 0], minlength=clients)
     shuffled = rng.permutation(len(owner))
+    shuffled = shuffled[owner[shuffled] >= 0]
     indices = shuffled[np.argsort(owner[shuffled], kind="stable")].astype(np.int32)
     kept = np.minimum((validation * sizes + 0.5).astype(np.int64), sizes - 1)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -147,7 +147,10 @@ def test_methods_tell_epochs_only_where_no_steps_are_counted(tmp_path, make_run)
 def test_methods_name_every_setting_with_its_source(tmp_path, make_run) -> None:
     sources = {
         "partition": [("dirichlet", "yurochkin2019bayesian,li2022silos"),
-                      ("inner-dirichlet", "acar2021federated"), ("shards", "mcmahan2017")],
+                      ("inner-dirichlet", "acar2021federated"), ("shards", "mcmahan2017"),
+                      ("quantity", "li2022silos"), ("pachinko", "reddi2021adaptive"),
+                      ({"kind": "iid", "noise": 0.1}, "li2022silos"),
+                      ({"kind": "iid", "rotations": 4}, "ghosh2020efficient")],
         "sampling": [("by-size", "efraimidis2006weighted"), ("power-of-choice", "cho2020client")],
         "attack": [("label-flip", "fang2020local"), ("noise", "blanchard2017machine"),
                    ("sign-flip", "li2019rsa"), ("scale", ""), ("free-rider", "fraboni2021free"),

@@ -17,7 +17,7 @@ from simulation.cli.options import OPTIONS
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment, assign, parse, read
 from simulation.config.overlay import overlay, toml_value
-from simulation.config.sections import SKEWED
+from simulation.config.partitioning import SKEWED
 
 EXAMPLES: list[dict[str, Any]] = [
     {},

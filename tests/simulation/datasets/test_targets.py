@@ -108,13 +108,15 @@ def test_partitions_go_by_the_class_of_an_example(y: Any, kind: str) -> None:
         (
             MASKS,
             "dirichlet",
-            "partition must be iid, on-demand or natural where an example has no one class, "
+            "partition must be iid, quantity, on-demand, natural or file where an example has no "
+            "one class, "
             "got 'dirichlet' and int64 targets of shape [N, 4, 4]",
         ),
         (
             K * 0.5,
             "pathological",
-            "partition must be iid, shards, on-demand or natural for a regression, "
+            "partition must be iid, quantity, on-demand, natural, file or shards for a "
+            "regression, "
             "got 'pathological' and float32 targets of shape [N]",
         ),
         (

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simulation.config.partitioning import ALPHAS
 from simulation.population import laws
 from simulation.population.partition import KINDS, label_counts, make
 
-DEALT = [kind for kind in KINDS if kind not in ("on-demand", "natural")]
+DEALT = [kind for kind in KINDS if kind not in ("on-demand", "natural", "file")]
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,8 @@ def labels(classes=10, each=600, seed=0):
 
 
 def deal(kind, y, clients, seed=0, **options):
+    if kind == "pachinko":  # classes in pairs
+        options = {"groups": tuple(np.arange(int(np.max(y)) + 1) // 2), **options}
     return make(kind, y, clients, seed, cached=False, **options)
 
 
@@ -70,7 +73,7 @@ def cases(draw, kinds=tuple(DEALT)):
         most = int(present.min())
     else:
         most = len(y)
-    if "dirichlet" in kind:
+    if kind in ALPHAS:
         options["alpha"] = 10.0 ** draw(st.floats(-3, 3))
     return kind, y, draw(st.integers(1, most)), draw(st.integers(0, 2**40)), options
 
@@ -130,7 +133,7 @@ def test_label_counts_are_those_of_the_rows(case):
 
 
 @quick
-@given(cases(("iid", "inner-dirichlet")))
+@given(cases(("iid", "inner-dirichlet", "pachinko")))
 def test_sizes_are_equal_up_to_one(case):
     kind, y, clients, seed, options = case
     sizes = [len(rows) for rows in all_rows(deal(kind, y, clients, seed, **options))]
@@ -477,6 +480,6 @@ def test_a_regression_has_no_classes_to_deal_by(kind):
     with pytest.raises(ValueError) as caught:
         make(kind, np.linspace(0, 1, 50), 5, 0)
     assert str(caught.value) == (
-        "partition must be iid, shards, on-demand or natural for a regression, "
+        "partition must be iid, quantity, on-demand, natural, file or shards for a regression, "
         f"got {kind!r} and float64 targets of shape [N]"
     )
