@@ -50,6 +50,16 @@ SAMPLINGS = {
         "(power-of-choice{}, by the loss of their last training).",
         ("cho",),
     ),
+    "oort": (
+        "Cohorts are of clients with much loss that take little time, and of some that have not "
+        "taken part yet (Oort{}, by the mean loss of their last training).",
+        ("oort",),
+    ),
+    "tifl": (
+        "Each cohort is of one tier of clients that take about equally long, tiers with larger "
+        "losses more often (TiFL{}, by the loss of their clients' last training).",
+        ("tifl",),
+    ),
 }
 """What a sampling does, and its sources; uniform sampling needs no words."""
 

@@ -330,6 +330,25 @@ BIBTEX = {
         booktitle="Artificial Intelligence and Statistics (AISTATS)",
         eprint="2106.06639",
     ),
+    "oort": _entry(
+        "inproceedings",
+        "lai2021oort",
+        "Lai, Fan and Zhu, Xiangfeng and Madhyastha, Harsha V. and Chowdhury, Mosharaf",
+        "Oort: Efficient Federated Learning via Guided Participant Selection",
+        2021,
+        booktitle="Operating Systems Design and Implementation (OSDI)",
+        eprint="2010.06081",
+    ),
+    "tifl": _entry(
+        "inproceedings",
+        "chai2020tifl",
+        "Chai, Zheng and Ali, Ahsan and Zawad, Syed and Truex, Stacey and Anwar, Ali and "
+        "Baracaldo, Nathalie and Zhou, Yi and Ludwig, Heiko and Yan, Feng and Cheng, Yue",
+        "TiFL: A Tier-based Federated Learning System",
+        2020,
+        booktitle="High-Performance Parallel and Distributed Computing (HPDC)",
+        eprint="2001.09249",
+    ),
     "hierfavg": _entry(
         "inproceedings",
         "liu2020client",

@@ -160,7 +160,7 @@ class Cohort:
         if self.kind == "by-size":
             if sizes is None:
                 raise ValueError("sizes of the clients must be known for 'by-size', got None")
-            return _by_size(rng, sizes, count)
+            return in_proportion(rng, sizes, count)
         few = min(2 * count, population) if self.candidates is None else self.candidates
         if not count <= few <= population:
             raise ValueError(
@@ -168,7 +168,7 @@ class Cohort:
                 f"({population}), got {few}"
             )
         weights = np.ones(population, np.int64) if sizes is None else sizes
-        candidates = _by_size(rng, weights, few)
+        candidates = in_proportion(rng, weights, few)
         known = [losses.get(p if ids is None else ids[p], np.inf) for p in candidates.tolist()]
         # A loss that is no number says nothing good: such a client goes before all others. The
         # candidates come in random order, so that equal losses are chosen from at random.
@@ -176,7 +176,9 @@ class Cohort:
         return candidates[np.argsort(-key, kind="stable")[:count]]
 
 
-def _by_size(rng: np.random.Generator, sizes: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+def in_proportion(
+    rng: np.random.Generator, sizes: NDArray[np.integer] | NDArray[np.floating], count: int
+) -> NDArray[np.int64]:
     """Return ``count`` places in the order of drawing, each in proportion to its size.
 
     The first of exponential clocks that run at rate n_i to ring is client i with probability

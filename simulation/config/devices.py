@@ -9,9 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from simulation.config.contents import content_sha256
-from simulation.config.fields import Float, Positive, Section, is_number
-
-NotNegative = Annotated[Float, Field(ge=0)]
+from simulation.config.fields import Float, NotNegative, Positive, Section, is_number
 
 SPREADS = {"lognormal": 1.0, "uniform": 4.0, "zipf": 2.0}
 """Kinds of devices that are drawn at random, with their usual spread."""

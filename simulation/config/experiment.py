@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from simulation.config import cohorts, decay, ending, plugins, scheduling
+from simulation.config import cohorts, decay, ending, plugins, sampling, scheduling
 from simulation.config.attack import Attack
 from simulation.config.compression import Compression
 from simulation.config.devices import Devices
@@ -34,6 +34,7 @@ from simulation.config.fields import Count, Int, Section, is_number
 from simulation.config.identity import revised
 from simulation.config.initial import ENDINGS
 from simulation.config.partitioning import PartitionConfig
+from simulation.config.sampling import Sampling
 from simulation.config.scheduling import Schedule
 from simulation.config.sections import (
     Data,
@@ -42,7 +43,6 @@ from simulation.config.sections import (
     Init,
     Realism,
     Resources,
-    Sampling,
     StrategyConfig,
     Tracks,
     Training,
@@ -67,6 +67,10 @@ OMIT_KEYS_IF_DEFAULT = {
     ),
     "evaluation": ("personal", "all_clients", "metrics"),
     "attack": ("source", "target", "poisoned"),
+    "sampling": (
+        "exploration", "exploration_decay", "exploration_least", "penalty", "preferred", "pace",
+        "pace_step", "tiers", "credits", "adapt",
+    ),
     "schedule": (
         "concurrency", "buffer", "interval", "staleness", "exponent", "hinge_slope", "hinge_from",
         "max_staleness", "mixing", "edges", "edge_rounds", "group_by", "edge_up", "edge_down",
@@ -219,6 +223,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _schedule_fits(self) -> Experiment:
         scheduling.check(self)
+        sampling.check(self)
         ending.check(self)
         decay.check(self)
         return self

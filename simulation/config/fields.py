@@ -33,6 +33,8 @@ Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 Positive = Annotated[Float, Field(gt=0)]
 
+NotNegative = Annotated[Float, Field(ge=0)]
+
 Count = Annotated[Int, Field(ge=1)]
 
 

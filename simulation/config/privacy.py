@@ -8,6 +8,7 @@ from typing import Any
 
 from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
+from simulation.config.sampling import BY_DEVICES
 from strategies import Federated, GaussianNoise
 from strategies.privacy import check_model, relative_length
 from strategies.spec import Spec
@@ -82,6 +83,11 @@ def check_sampling(experiment: Experiment, strategy: Federated) -> None:
                 f"no fixed size, got {plan.over_selection:g}"
             )
         return
+    if experiment.sampling.kind in BY_DEVICES:
+        raise ConfigError(
+            "sampling must be 'poisson' or 'uniform' with noise for differential privacy, whose "
+            f"account takes every client as equally likely, got {experiment.sampling.kind!r}"
+        )
     if experiment.mode != "federated":
         raise ConfigError(
             f"mode must be 'federated' with noise for differential privacy, got {experiment.mode!r}"

@@ -316,27 +316,6 @@ def _tracks(value: Any) -> Any:
 Tracks = Annotated[tuple[Track, ...], BeforeValidator(_tracks)]
 
 
-class Sampling(Section):
-    """Who takes part in a round (see :class:`strategies.Cohort`).
-
-    ``kind``: None for ``poisson`` where the strategy adds noise for differential privacy, and for
-    ``uniform`` elsewhere.
-    """
-
-    kind: Literal["uniform", "poisson", "by-size", "round-robin", "power-of-choice"] | None = None
-    candidates: Count | None = None
-
-    @model_validator(mode="after")
-    def _candidates_have_a_use(self) -> Sampling:
-        if self.candidates is not None and self.kind != "power-of-choice":
-            raise ValueError(
-                f"sampling.candidates must be left out for the sampling "
-                f"{self.kind or 'uniform'!r}, "
-                f"got {self.candidates}"
-            )
-        return self
-
-
 class Init(Section):
     """Weights to start from (see :mod:`simulation.config.initial`).
 

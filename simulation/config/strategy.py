@@ -14,6 +14,7 @@ from simulation.config.compression import compressed
 from simulation.config.errors import ConfigError, RunError
 from simulation.config.experiment import Experiment
 from simulation.config.privacy import check_sampling
+from simulation.config.sampling import BY_DEVICES
 from simulation.config.sections import StrategyConfig
 from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
 from strategies.personal import alone
@@ -68,7 +69,9 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         cohort = Cohort(size, seed=experiment.seed)
         if not one:
             strategy = weighed(strategy, how.kind)
-            cohort = replace(cohort, sampling=how.kind, candidates=how.candidates)
+            # Those that go by devices are the driver's, which alone knows them.
+            kind = None if how.kind in BY_DEVICES else how.kind
+            cohort = replace(cohort, sampling=kind, candidates=how.candidates)
         return _prepared(experiment, Federated(strategy, cohort))
     if not isinstance(strategy, Strategy):
         raise ConfigError(

@@ -23,6 +23,7 @@ from simulation.config.sizes import FLOAT_BYTES
 from simulation.engines.engine import Engine
 from simulation.population.behaviour import Cast
 from simulation.population.clock import World, world_of
+from simulation.population.guided import PREFIX, guided
 from simulation.rounds.driver import RoundResult
 from simulation.rounds.events import Events, table
 from simulation.rounds.folding import FoldingDriver
@@ -83,20 +84,25 @@ class ClockedDriver(FoldingDriver):
     ) -> None:
         super().__init__(strategy, engine, spec, experiment)
         self.world = world_for(strategy, engine, spec, experiment)
+        self.guided = guided(experiment, self.world)
         self._seconds, self._joules = 0.0, 0.0
         self._under_way: RoundPlan | None = None
 
     @property
     @override
     def state(self) -> State:
-        """The state of the rounds, the clock and the energy spent."""
+        """The state of the rounds, the clock, the energy spent, and what clients reported."""
         before: Any = FoldingDriver.state
-        return {**before.fget(self), SECONDS: self._seconds, JOULES: self._joules}
+        told = {} if self.guided is None else self.guided.state
+        return {**before.fget(self), **told, SECONDS: self._seconds, JOULES: self._joules}
 
     @state.setter
     def state(self, state: State) -> None:
         rest = dict(state)
         self._seconds, self._joules = float(rest.pop(SECONDS)), float(rest.pop(JOULES))
+        if self.guided is not None:
+            self.guided.state = rest
+            rest = {name: value for name, value in rest.items() if not name.startswith(PREFIX)}
         before: Any = FoldingDriver.state
         before.fset(self, rest)
 
@@ -107,6 +113,8 @@ class ClockedDriver(FoldingDriver):
         plan = self._under_way
         assert plan is not None
         events = plan.events.without([lost.client for lost in result.lost])
+        if self.guided is not None:
+            self.guided.hear(round, result.rows["client"], result.rows["train_loss"])
         self._seconds = plan.end
         self._joules += float(plan.events.columns["joules"].sum())
         notes = {**result.notes, **events.notes(self._seconds, self._joules)}
@@ -122,6 +130,16 @@ class ClockedDriver(FoldingDriver):
         """Decide who takes part, of those who are there; who is late does not count."""
         self._under_way = self._plan(round)
         return self._under_way.cast
+
+    @override
+    def _sample(
+        self, round: int, clients: int | Sequence[int], size: int | None, purpose: int
+    ) -> list[int]:
+        if self.guided is None:
+            return super()._sample(round, clients, size, purpose)
+        there = np.arange(clients) if isinstance(clients, int) else np.asarray(clients, np.int64)
+        wanted = self.experiment.cohort_size if size is None else size
+        return sorted(self.guided.choose(round, np.sort(there), wanted).tolist())
 
     def _plan(self, round: int) -> RoundPlan:
         start, mask = self.world.opening(self._seconds)

@@ -143,26 +143,39 @@ class FoldingDriver:
         wanted: int | None = None,
         purpose: int = TRAIN,
     ) -> Cast:
-        """Decide who takes part; for the arguments see :func:`behaviour.cast` and ``sample``."""
+        """Decide who takes part; for the arguments see :func:`behaviour.cast`, :meth:`_sample`."""
 
         def sample(clients: int | Sequence[int], size: int | None) -> list[int]:
-            cohort = self.strategy.cohort
-            if size is not None:
-                cohort = replace(cohort, size=size, fraction=None)
-            sizes = None
-            if cohort.kind in WEIGHTED:
-                every = self.engine.partition.train_sizes
-                sizes = every if isinstance(clients, int) else every[np.sort(np.asarray(clients))]
-            there = clients if isinstance(clients, int) else len(clients)
-            if cohort.candidates is not None and cohort.candidates > there:
-                cohort = replace(cohort, candidates=there)  # Who is away is no candidate.
-            losses = self._reports.losses
-            return cohort.sample(round, clients, purpose, sizes=sizes, losses=losses)
+            return self._sample(round, clients, size, purpose)
 
         work, population = partial(costs_of, self.engine), len(self.engine.partition)
         return behaviour.cast(
             self.experiment, round, population, sample, work, there, seconds, wanted
         )
+
+    def _sample(
+        self, round: int, clients: int | Sequence[int], size: int | None, purpose: int
+    ) -> list[int]:
+        """Return the cohort of a round.
+
+        Args:
+            round: the round.
+            clients: who can be asked; a number stands for all.
+            size: of the cohort; None: as the strategy wants.
+            purpose: of the random stream.
+        """
+        cohort = self.strategy.cohort
+        if size is not None:
+            cohort = replace(cohort, size=size, fraction=None)
+        sizes = None
+        if cohort.kind in WEIGHTED:
+            every = self.engine.partition.train_sizes
+            sizes = every if isinstance(clients, int) else every[np.sort(np.asarray(clients))]
+        there = clients if isinstance(clients, int) else len(clients)
+        if cohort.candidates is not None and cohort.candidates > there:
+            cohort = replace(cohort, candidates=there)  # Who is away is no candidate.
+        losses = self._reports.losses
+        return cohort.sample(round, clients, purpose, sizes=sizes, losses=losses)
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Measure the model on the cohort's validation examples, while others train."""
