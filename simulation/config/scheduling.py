@@ -29,6 +29,8 @@ def _deadline(value: Any) -> Any:
 
 
 def _cloud(value: Any) -> Any:
+    if value is None:
+        return None
     found = StrategyConfig(name=value) if isinstance(value, str) else value
     if isinstance(found, Mapping):
         found = StrategyConfig.model_validate(found)
