@@ -93,7 +93,9 @@ def distinct_labels(table: pd.DataFrame, options: Mapping[str, Mapping[str, Any]
             keys = sorted({key for one in mine for key in one})
             vary = [k for k in keys if len({_plain(one.get(k)) for one in mine}) > 1]
             own = options[str(run)]
-            texts = [f"{k}={number(own[k])}" for k in vary if own.get(k) is not None]
+            told = {k: own[k] for k in vary if own.get(k) is not None}
+            told = {k: _shown(v) if isinstance(v, Mapping) else number(v) for k, v in told.items()}
+            texts = [f"{k}={v}" for k, v in told.items()]
             labels[run] = f"{name}({', '.join(texts)})" if texts else name
     return labels
 
@@ -122,8 +124,15 @@ def _name(config: Config) -> str:
 
 
 def _in_brackets(options: Mapping[str, Any]) -> str:
-    texts = [f"{key}={options[key]}" for key in sorted(options)]
+    texts = [f"{key}={_shown(options[key])}" for key in sorted(options)]
     return f"({', '.join(texts)})" if texts else ""
+
+
+def _shown(value: Any) -> str:
+    """Return an option's value as labels have it: a schedule over rounds by its kind."""
+    if not isinstance(value, Mapping) or "kind" not in value:
+        return str(value)
+    return f"{value['kind']}({', '.join(f'{k}={v}' for k, v in value.items() if k != 'kind')})"
 
 
 def _same(usual: Mapping[str, Any], key: str, value: Any) -> bool:

@@ -158,8 +158,11 @@ STRATEGIES_HEAD = """# Strategies
 
 x is the global model, delta_i what client i moved it by, n_i its examples, w a client's weights
 under way and g their gradient. Options are keys of the table `strategy`:
-`--strategy fedprox --set strategy.mu=0.1`. A learning rate may be a schedule (`Constant`, `Cosine`,
-`Step`, `InverseSqrt` of the package `strategies`) where a strategy is made in Python.
+`--strategy fedprox --set strategy.mu=0.1`. A server's learning rate, and mu, may be a
+schedule over rounds, of the kinds `constant`, `step` (`value`, `every`, `factor`), `exponential`
+(`value`, `factor`), `cosine` (`value`, `rounds`, `end`) and `inverse-sqrt` (`value`, `scale`), each
+with a `warmup` (formulas: `help(strategies.schedules)`):
+`{ name = "fedadam", learning_rate = { kind = "exponential", value = 0.1, factor = 0.99 } }`.
 
 `weights` says how a mean weighs the clients: `"examples"` (n_i) or `"uniform"` (each n_i is 1).
 Left open it is `"examples"`, but `"uniform"` where [`sampling`](options.md) is `by-size` or

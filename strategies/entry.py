@@ -16,6 +16,7 @@ from typing import Any
 from strategies import checks
 from strategies.algorithm import Algorithm
 from strategies.citation import Citation
+from strategies.schedules import from_table
 
 Builder = Callable[..., Algorithm]
 
@@ -58,13 +59,15 @@ class Entry:
         return self.citation.bibtex if self.citation else ""
 
     def build(self, **options: Any) -> Algorithm:
-        """Return the algorithm.
+        """Return the algorithm. A table in the place of a number is a schedule over rounds.
 
         Raises:
             ValueError: for an unknown option or a value out of range.
         """
-        for name in options:
+        for name, value in options.items():
             checks.one_of(f"option of {self.key}", name, self.options)
+            if isinstance(value, Mapping):
+                options[name] = from_table(name, value)
         return self.builder(**options)
 
 

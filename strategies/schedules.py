@@ -7,9 +7,10 @@ from 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from math import cos, pi, sqrt
+from typing import Any
 
 from strategies import checks
 
@@ -178,3 +179,53 @@ class InverseSqrt:
     def __call__(self, round: int) -> float:
         """Return the value of a round."""
         return self.value / sqrt(1 + (round - 1) / self.scale)
+
+
+KINDS: dict[str, Callable[..., Schedule]] = {
+    "constant": Constant,
+    "step": Step,
+    "exponential": Exponential,
+    "cosine": Cosine,
+    "inverse-sqrt": InverseSqrt,
+}
+"""Schedules by the name that a table gives them."""
+
+
+def from_table(name: str, table: Mapping[str, Any]) -> Schedule:
+    """Return the schedule that a table describes: its ``kind``, what that takes, a ``warmup``.
+
+    ::
+
+        {"kind": "exponential", "value": 0.1, "factor": 0.99, "warmup": 5}
+
+    Args:
+        name: of the option, for messages.
+        table: one of :data:`KINDS`, its arguments, and the rounds of a warm-up.
+
+    Raises:
+        ValueError: for another kind, or arguments that it does not take, lacks or excludes.
+    """
+    given = dict(table)
+    kind, warmup = given.pop("kind", None), given.pop("warmup", 0)
+    checks.one_of(f"{name}.kind", kind, KINDS)
+    checks.integer(f"{name}.warmup", warmup, ">= 0")
+    for key in ("value", "end"):  # What options may be over rounds is never negative.
+        if key in given:
+            checks.number(f"{name}.{key}", given[key], ">= 0")
+    known = {field.name: field.default is MISSING for field in fields(KINDS[kind])}  # type: ignore[arg-type]
+    for key in given:
+        checks.one_of(f"key of {name}", key, ("kind", "warmup", *known))
+    for key, needed in known.items():
+        if needed and key not in given:
+            raise ValueError(f"{name}.{key} must be given for the kind {kind!r}, got none")
+    try:
+        schedule = KINDS[kind](**given)
+        return WarmUp(schedule, warmup) if warmup != 0 else schedule
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from None
+
+
+def in_words(table: Mapping[str, Any]) -> str:
+    """Return a table of a schedule as a label has it: ``exponential(value=0.1, factor=0.99)``."""
+    given = ", ".join(f"{key}={value}" for key, value in table.items() if key != "kind")
+    return f"{table.get('kind')}({given})"

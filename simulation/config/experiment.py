@@ -48,6 +48,7 @@ from simulation.config.sections import (
     Training,
 )
 from strategies import catalog, checks
+from strategies.schedules import in_words
 
 MODELS = ("cnn", "lenet", "mlp", "logistic")
 """Names of the built-in models (see :mod:`simulation.training.keras.models`)."""
@@ -244,7 +245,10 @@ class Experiment(Section):
             return self.name
         if self.mode != "federated":
             return self.mode.capitalize()
-        options = ", ".join(f"{k}={v}" for k, v in sorted(self.strategy.options.items()))
+        options = ", ".join(
+            f"{k}={in_words(v) if isinstance(v, Mapping) else v}"
+            for k, v in sorted(self.strategy.options.items())
+        )
         known = ":" not in self.strategy.name
         title = catalog.entry(self.strategy.name).title if known else self.strategy.name
         return f"{title}({options})" if options else title

@@ -234,6 +234,7 @@ class StudyScreen:
     def finish(self, outcome: Outcome) -> None:
         """Show the result of every run, and what to do next."""
         table = Table("Run", "Rounds", "Accuracy", "Loss", "Time", title="Results")
+        table.columns[0].overflow = "fold"
         for column in table.columns[1:]:
             column.justify = "right"
         for name in outcome.complete:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from analysis.clock_tables import CLOCK_TABLES
+from analysis.figures import FIGURES
+from analysis.tables import TABLES
 from examples.paper import build
-from tests.analysis.clocked import SCHEDULES, write_clocked
-from tests.analysis.conftest import write_run, write_study
+from tests.analysis.conftest import write_study
+from tests.analysis.kinds import NAMES, write_kinds
 
 WANTED = 'figures = ["accuracy"]\ntables = ["final_server_accuracy", "runs"]\n'
 
@@ -47,43 +50,27 @@ Underfull \hbox (badness 10000)"""
     assert build.overfull(log) == [12.5]
 
 
-def of_settings(root: Path) -> None:
-    """Write strategies and baselines in two settings, a strategy with options among them."""
-    labels = ("FedAvg", "FedProx(mu=0.1)", "FedAdam", "SCAFFOLD", "FedNova")
-    write_study(root, labels=labels, alphas=(0.1, 1.0), seeds=5)
-
-
-def of_schedules(root: Path) -> None:
-    """Write runs on a virtual clock."""
-    for seed in range(3):
-        for kind in SCHEDULES:
-            write_clocked(write_run, root / f"{kind}-s{seed}", kind, seed=seed)
-
-
-def of_attacks(root: Path) -> None:
-    """Write strategies under attacks, one of whose runs diverged."""
-    for seed in range(3):
-        for label in ("FedAvg", "Krum", "Median", "TrimmedMean"):
-            for kind in (None, "sign-flip", "noise", "alie", "ipm", "min-max"):
-                lost = (label, kind, seed) == ("FedAvg", "ipm", 1)
-                write_run(
-                    root / f"{label}-{kind}-s{seed}", label, seed=seed,
-                    experiment={"attack": {"kind": kind, "fraction": 0.2}},
-                    status="diverged" if lost else "complete",
-                )  # fmt: skip
-
-
 @pytest.mark.soak
-@pytest.mark.parametrize("write", [of_settings, of_schedules, of_attacks])
 def test_every_figure_and_table_fits_its_page(
-    write: Callable[[Path], None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, write: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     if build.compiler() is None:
         pytest.skip("no latexmk or tectonic here")
-    write(tmp_path / "study")
-    assert build.main([tmp_path / "study"], tmp_path / "build") == 0
-    capfd.readouterr()
-    for name in build.ARTICLES:
-        log = (tmp_path / "build" / name / f"{name}.log").read_text(errors="replace")
-        assert "undefined" not in log and "multiply defined" not in log
-        assert "Missing character" not in log
+    labels = ("FedAvg", "FedProx(mu=0.1)", "FedAdam", "SCAFFOLD", "FedNova")
+    write_study(tmp_path / "settings", labels=labels, alphas=(0.1, 1.0), seeds=5)
+    write(tmp_path / "defences/lost", "FedAvg", seed=1, rounds=2, status="diverged",
+          experiment={"attack": {"kind": "alie", "fraction": 0.2}})  # fmt: skip
+    write_kinds(tmp_path, write)
+    drawn, printed = set(), set()
+    for name in ("settings", *NAMES):
+        assert build.main([tmp_path / name], tmp_path / "build" / name) == 0, name
+        capfd.readouterr()
+        for article in build.ARTICLES:
+            folder = tmp_path / "build" / name / article
+            log = (folder / f"{article}.log").read_text(errors="replace")
+            assert "undefined" not in log and "multiply defined" not in log
+            assert "Missing character" not in log
+            drawn |= {path.stem for path in (folder / "figures").glob("*.pdf")}
+            printed |= {path.stem for path in (folder / "tables").glob("*.csv")}
+    assert drawn == set(FIGURES)
+    assert printed >= {*TABLES, *CLOCK_TABLES}

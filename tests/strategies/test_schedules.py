@@ -1,6 +1,7 @@
 """Schedules against their formulas, and inside the parts that take them."""
 
 import pickle
+import re
 from math import cos, pi, sqrt
 
 import numpy as np
@@ -16,8 +17,11 @@ from strategies import (
     Step,
     WarmUp,
     average,
+    catalog,
     proximal,
 )
+from strategies.schedules import from_table
+from strategies.servers import AdaptiveState
 
 ROUNDS = range(1, 13)
 
@@ -78,3 +82,54 @@ def test_bad_options(make, text):
     with pytest.raises(ValueError) as caught:
         make()
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("table", "schedule"),
+    [
+        ({"kind": "constant", "value": 0.3}, Constant(0.3)),
+        ({"kind": "step", "value": 1.0, "every": 4}, Step(1.0, 4)),
+        ({"kind": "exponential", "value": 0.1, "factor": 0.9}, Exponential(0.1, 0.9)),
+        ({"kind": "cosine", "value": 0.1, "rounds": 9, "end": 0.01}, Cosine(0.1, 9, 0.01)),
+        ({"kind": "inverse-sqrt", "value": 1, "warmup": 5}, WarmUp(InverseSqrt(1), 5)),
+    ],
+    ids=["constant", "step", "exponential", "cosine", "warm-up"],
+)
+def test_a_table_is_a_schedule(table, schedule):
+    assert from_table("rate", table) == schedule
+    rule = catalog.build("fedadam", learning_rate=table).server
+    model, delta = np.zeros(3, np.float32), np.array([1.0, -2.0, 0.5])
+    state = rule.init(model)
+    for number in range(1, 12):
+        before = AdaptiveState.of(state)
+        mean = Mean(delta)
+        moved, state = rule.step(model, state, mean, Round(number, 1, 0))
+        after = AdaptiveState.of(state)
+        m, v = 0.9 * before.m + 0.1 * delta, 0.99 * before.v + 0.01 * delta**2
+        assert np.allclose(after.m, m) and np.allclose(after.v, v)
+        expected = model + schedule(number) * m / (np.sqrt(v) + 1e-3)
+        assert moved == pytest.approx(expected, rel=1e-6)
+        model = moved
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"kind": "linear"}, "rate.kind must be one of "),
+        ({"value": 1.0}, "rate.kind must be one of "),
+        ({"kind": "step", "value": 1.0}, "rate.every must be given for the kind 'step', got none"),
+        ({"kind": "constant", "value": 1.0, "every": 2}, "key of rate must be one of "),
+        ({"kind": "exponential", "value": 1.0, "factor": -1}, "rate.factor must be > 0, got -1"),
+        ({"kind": "constant", "value": -1.0}, "rate.value must be >= 0, got -1.0"),
+        ({"kind": "constant", "value": 1.0, "warmup": 0.5}, "rate.warmup must be a whole number"),
+    ],
+    ids=["kind", "none", "lacks", "excess", "factor", "negative", "warm-up"],
+)
+def test_a_table_that_is_no_schedule_is_refused(table, said):
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+        from_table("rate", table)
+
+
+def test_an_option_that_takes_no_schedule_says_so():
+    with pytest.raises(ValueError, match="tau must be a number > 0, got Constant"):
+        catalog.build("fedadam", tau={"kind": "constant", "value": 1.0})
