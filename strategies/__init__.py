@@ -29,6 +29,9 @@ from strategies.shared_direction import client_momentum, decoupled
 from strategies.objective import Objective
 from strategies.personal import beside, in_turns, keeping
 from strategies.phases import Phase
+from strategies.direction import Direction
+from strategies.second_models import mixed, moreau
+from strategies.sharpness import extrapolated, sharp_momentum, sharpness_aware
 # how many updates become one
 from strategies.reducers import FairMean, MeasuredMean, NormalizedMean, TiltedMean, WeightedMean
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
@@ -52,7 +55,7 @@ from strategies.ready import (
     FedPer, FedProx, FedProxAdaptive, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
     FedDecorr, FedLC, FedNTD, MOON,
-    Ditto, FedRep,
+    APFL, Ditto, FedASAM, FedRep, FedSAM, FedSpeed, MoFedSAM, PFedMe,
 )
 
 __all__ = [
@@ -78,4 +81,6 @@ __all__ = [
     "Bucketing", "DnC", "FedCentredClipping", "FedFoolsGold", "FedSignGuard", "NNM",
     "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM",
     "Ditto", "FedRep", "Phase", "beside", "in_turns",
+    "APFL", "FedASAM", "FedSAM", "FedSpeed", "MoFedSAM", "PFedMe",
+    "Direction", "extrapolated", "mixed", "moreau", "sharp_momentum", "sharpness_aware",
 ]

@@ -387,3 +387,48 @@ COLLINS_2021 = Citation(
     "International Conference on Machine Learning (ICML)",
     "2102.07078",
 )
+
+DENG_2020 = Citation(
+    "deng2020adaptive",
+    ("Deng, Yuyang", "Kamani, Mohammad Mahdi", "Mahdavi, Mehrdad"),
+    "Adaptive Personalized Federated Learning",
+    2020,
+    "",
+    "2003.13461",
+)
+
+DINH_2020 = Citation(
+    "dinh2020personalized",
+    ("Dinh, Canh T.", "Tran, Nguyen H.", "Nguyen, Tuan Dung"),
+    "Personalized Federated Learning with Moreau Envelopes",
+    2020,
+    "Advances in Neural Information Processing Systems (NeurIPS)",
+    "2006.08848",
+)
+
+CALDAROLA_2022 = Citation(
+    "caldarola2022improving",
+    ("Caldarola, Debora", "Caputo, Barbara", "Ciccone, Marco"),
+    "Improving Generalization in Federated Learning by Seeking Flat Minima",
+    2022,
+    "European Conference on Computer Vision (ECCV)",
+    "2203.11834",
+)
+
+QU_2022 = Citation(
+    "qu2022generalized",
+    ("Qu, Zhe", "Li, Xingyu", "Duan, Rui", "Liu, Yao", "Tang, Bo", "Lu, Zhuo"),
+    "Generalized Federated Learning via Sharpness Aware Minimization",
+    2022,
+    "International Conference on Machine Learning (ICML)",
+    "2206.02618",
+)
+
+SUN_2023 = Citation(
+    "sun2023fedspeed",
+    ("Sun, Yan", "Shen, Li", "Huang, Tiansheng", "Ding, Liang", "Tao, Dacheng"),
+    "FedSpeed: Larger Local Interval, Less Communication Round, and Higher Generalization Accuracy",
+    2023,
+    "International Conference on Learning Representations (ICLR)",
+    "2302.10429",
+)

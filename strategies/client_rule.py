@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from strategies.direction import SECOND, Direction
 from strategies.objective import Objective
 from strategies.phases import EVERYTHING, Phase
 from strategies.schedules import Schedule, at_round
@@ -29,7 +30,12 @@ After = Callable[
     [Vector, Mapping[str, Any], Mapping[str, Vector], Local],
     tuple[Mapping[str, Vector], Mapping[str, Vector]],
 ]
-"""``after(delta, shared, own, local) -> (extras, own')``: all vectors are [T]."""
+"""``after(delta, shared, own, local) -> (extras, own')``: all vectors are [T].
+
+What it makes by the name ``added`` is added to the update that is sent.
+"""
+
+ADDED = "added"
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,12 @@ class ClientRule:
         frozen: patterns of the names of weights that are not trained (see strategies.personal).
         phases: trainings that a round's local training consists of, one after the other.
         second: clients keep a whole second model of their own, which is never sent.
+        direction: makes the gradient of gradients at other points, where the one at the weights
+            does not do.
 
     Raises:
-        ValueError: for phases beside what is said of a training without any.
+        ValueError: for phases beside what is said of a training without any, or a direction beside
+            an objective.
     """
 
     name: str = "plain"
@@ -76,8 +85,13 @@ class ClientRule:
     frozen: tuple[str, ...] = ()
     phases: tuple[Phase, ...] = ()
     second: bool = False
+    direction: Direction | None = None
 
     def __post_init__(self) -> None:
+        if self.direction is not None and self.objective is not None:
+            raise ValueError(
+                f"objective of client rule {self.name!r} must be left out beside a direction"
+            )
         if not self.phases:
             return
         beside = [name for name in ALONE if getattr(self, name)]
@@ -97,6 +111,12 @@ class ClientRule:
         """Patterns of the names of weights of which clients keep their own: see ``local``."""
         return (EVERYTHING,) if self.second else self.local
 
+    def size(self, name: str, trainable: int) -> int:
+        """Return how many numbers one of the states ``own`` has, of T trained weights."""
+        if name == SECOND and self.direction is not None:
+            return self.direction.size(trainable)
+        return trainable
+
     @property
     def keeps(self) -> bool:
         """Whether clients keep anything from round to round."""
@@ -107,5 +127,15 @@ class ClientRule:
         return {name: at_round(value, round) for name, value in self.scalars.items()}
 
 
-ALONE = ("hook", "after", "own", "uploads", "full_batch", "initial_loss", "objective", "frozen")
+ALONE = (
+    "hook",
+    "after",
+    "own",
+    "uploads",
+    "full_batch",
+    "initial_loss",
+    "objective",
+    "frozen",
+    "direction",
+)
 """What a client rule with phases has not."""

@@ -12,6 +12,7 @@ from strategies.families import (
     private,
     robust,
     server,
+    sharpness,
 )
 
 __all__ = ["ENTRIES", "Entry"]
@@ -21,6 +22,7 @@ ENTRIES: dict[str, Entry] = {
     **server.FAMILY,
     **drift.FAMILY,
     **objectives.FAMILY,
+    **sharpness.FAMILY,
     **personal.FAMILY,
     **fair.FAMILY,
     **robust.FAMILY,

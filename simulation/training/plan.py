@@ -14,7 +14,8 @@ from simulation.config.local_work import LocalWork
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.measured import TrainedClient
-from strategies.client_rule import ClientRule, Local
+from strategies.client_rule import ADDED, ClientRule, Local
+from strategies.direction import SECOND, Direction
 from strategies.objective import LAST
 from strategies.random_streams import stream
 from strategies.spec import Vector
@@ -203,7 +204,10 @@ class Plan:
                 np.asarray(_steps(work, all_sizes, limits)[1], np.int32),
                 np.asarray(places, np.int64),
             )
-        zeros = {name: np.zeros(self.trainable, np.float32) for name in self.rule.own}
+        zeros = {
+            name: np.zeros(self.rule.size(name, self.trainable), np.float32)
+            for name in self.rule.own
+        }
         return Job(
             clients=clients,
             sizes=sizes,
@@ -272,6 +276,7 @@ def trained_client(
     plan: Plan, job: Job, place: int, delta: Any, measured: Sequence[float],
     states: NDArray[np.float32], slots: Vector | None, rate: float,
     sgd: tuple[float, bool] | None, initial_loss: float | None = None, start: Any = None,
+    second: Vector | None = None,
 ) -> TrainedClient:  # fmt: skip
     """Return what a client's training gives, from what a backend has computed.
 
@@ -286,7 +291,8 @@ def trained_client(
         rate: the learning rate that was used.
         sgd: momentum, and whether it is Nesterov's, where the optimiser is SGD.
         initial_loss: of the received model on the client's examples, where the rule asks for it.
-        start: the received model [P], which is read where the rule's objective needs it.
+        start: the received model [P], which is read where the rule needs it.
+        second: the second model and the client's numbers [T + N], where the rule has them.
     """
     client, size, steps = job.clients[place], job.sizes[place], int(job.steps[place])
     seen, (loss, right, count) = job.rows_seen(place), measured
@@ -299,8 +305,30 @@ def trained_client(
     if plan.rule.after is not None:
         local = Local(steps, rate, *momentum)
         extras, own = plan.rule.after(delta[: plan.trainable], job.shared, own, local)
+        if ADDED in extras:
+            delta = np.array(delta, np.float32)
+            delta[: plan.trainable] += extras[ADDED]
+            extras = {name: value for name, value in extras.items() if name != ADDED}
     if plan.rule.objective is not None and plan.rule.objective.last:
         ended = np.asarray(start)[: plan.trainable] + delta[: plan.trainable]
         own = {**own, LAST: ended.astype(np.float32)}
+    local, way = None, plan.rule.direction
+    if way is not None and way.second and second is not None:
+        if way.lasts:
+            own = {**own, SECOND: second}
+        local = _own_model(way, np.asarray(start) + delta, second, job.shared)
     update = Update(client, size, delta, steps, extras, metrics, rate, plan.trainable, *momentum)
-    return TrainedClient(update, own, slots, count / seen * size, states)
+    return TrainedClient(update, own, slots, count / seen * size, states, local)
+
+
+def _own_model(
+    way: Direction, ended: Vector, second: Vector, shared: Mapping[str, Any]
+) -> Vector | None:
+    """Return the client's own model [P], with the moving statistics of the one that is sent."""
+    if way.model is None:
+        return None
+    cut = len(second) - len(way.numbers)
+    numbers = dict(zip(way.numbers, second[cut:].tolist(), strict=True))
+    said = {name: float(v) for name, v in shared.items() if np.ndim(v) == 0}
+    own = way.model(ended[:cut], second[:cut], numbers, said)
+    return np.concatenate([own, ended[cut:]]).astype(np.float32)

@@ -167,7 +167,11 @@ def kind_of(experiment: Experiment, rule: ClientRule, data: Dataset) -> Any:
 def changes_of(rule: ClientRule) -> Any:
     """Return what a client rule makes of the graphs, hashable (see :func:`essence`)."""
     phases = tuple((essence(phase.hook), phase.frozen) for phase in rule.phases)
-    return essence(rule.hook), rule.own, terms(rule.objective), rule.frozen, phases
+    way = rule.direction
+    along = None
+    if way is not None:
+        along = essence(way.step), way.second, way.lasts, tuple(way.numbers), way.inner
+    return essence(rule.hook), rule.own, terms(rule.objective), rule.frozen, phases, along
 
 
 def terms(objective: Objective | None) -> Any:

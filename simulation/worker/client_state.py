@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulation.training.measured import TrainedClient
 from simulation.worker.setup import Setup
+from strategies.direction import SECOND
 from strategies.personal import local_entries
 from strategies.spec import Spec, Vector
 
@@ -47,12 +49,13 @@ class StateLayout:
     def __init__(self, setup: Setup, spec: Spec) -> None:
         rule = setup.rule
         self.kept: NDArray[np.int64] | None = local_entries(spec, rule.kept) if rule.kept else None
-        self._names, self._size = rule.own, spec.trainable_size
+        self._rule, self._size = rule, spec.trainable_size
+        self._sizes = {name: rule.size(name, self._size) for name in rule.own}
         self._keeps_slots, self._keeps_error = setup.keeps_slots, setup.keeps_error
 
     def pack(self, state: ClientState) -> Vector:
         """Return a state as one vector: own vectors, error, slots, weights that stay."""
-        parts = [state.own[name] for name in self._names]
+        parts = [state.own[name] for name in self._sizes]
         if self._keeps_error:
             parts.append(np.zeros(self._size) if state.error is None else state.error)
         parts += [part for part in (state.slots, state.local) if part is not None]
@@ -63,12 +66,27 @@ class StateLayout:
         local = None
         if self.kept is not None:
             vector, local = vector[: -len(self.kept)], vector[-len(self.kept) :]
-        size = self._size
-        own = {name: vector[i * size : (i + 1) * size] for i, name in enumerate(self._names)}
-        vector, error = vector[len(self._names) * size :], None
+        own = dict[str, Vector]()
+        for name, size in self._sizes.items():
+            own[name], vector = vector[:size], vector[size:]
+        error = None
         if self._keeps_error:
-            error, vector = vector[:size], vector[size:]
+            error, vector = vector[: self._size], vector[self._size :]
         return ClientState(own, local, vector if self._keeps_slots else None, error)
+
+    def fresh(self, received: Any) -> Mapping[str, Vector] | None:
+        """Return what a client keeps before its first round; None: nothing but zeros.
+
+        Args:
+            received: the weights of its first round [P].
+        """
+        way = self._rule.direction
+        if way is None or not way.lasts:
+            return None
+        own = {name: np.zeros(size, np.float32) for name, size in self._sizes.items()}
+        numbers = np.array(list(way.numbers.values()), np.float32)
+        own[SECOND] = np.concatenate([np.asarray(received)[: self._size], numbers])
+        return own
 
     def personal(self, model: Vector, state: ClientState | None) -> Vector:
         """Put the weights of which a client has its own into ``model`` [P], and return it."""

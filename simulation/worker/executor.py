@@ -174,7 +174,8 @@ class Executor:
     @property
     def _one_by_one(self) -> bool:
         """Whether a call trains one client: it starts from weights or slots of its own."""
-        apart = self.layout.kept is not None or bool(self.setup.rule.phases)
+        rule = self.setup.rule
+        apart = bool(rule.phases) or (self.layout.kept is not None and not rule.second)
         return apart or self.setup.keeps_slots or (self.setup.keeps_state and self.lanes == 1)
 
     def train_in_group(self, trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
@@ -229,7 +230,8 @@ class Executor:
 
             done = [train_phases(rule, trainer, np.array(inputs.model), np.array(model), phase)]
         else:
-            own = [None if one is None else one.own for one in states]
+            fresh = self.layout.fresh(model) if None in states else None
+            own = [fresh if one is None else one.own for one in states]
             done = self.train_job(trainer, model, self._job(trainer, asked, inputs, config, own))
         done = [self.layout.keep_local(one, model) for one in done]
         if self.attackers is not None:

@@ -9,6 +9,7 @@ from strategies.entry import Family
 from strategies.personal import LAST, beside, in_turns, keeping
 from strategies.reducers import WeightedMean
 from strategies.schedules import Schedule
+from strategies.second_models import mixed, moreau
 from strategies.servers import average
 from strategies.weights import Weights
 
@@ -66,3 +67,38 @@ def ditto(
     """
     rule = beside(mu, personal_epochs)
     return Algorithm("Ditto", rule, WeightedMean(weights), average(learning_rate))
+
+
+@FAMILY.entry("APFL", papers.DENG_2020, alpha=(0.25, 0.5, 0.75))
+def apfl(
+    alpha: float = 0.5,
+    adaptive: bool = False,
+    learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
+) -> Algorithm:
+    """Train FedAvg's model w, and one of the client's own for alpha * v + (1 - alpha) * w.
+
+    v, that of the client, lasts from round to round; the mixture at the end of a round is the
+    client's model. With `adaptive` each client's alpha follows its gradient, once a round. Clients
+    train with SGD; a step takes two gradients.
+    """
+    rule = mixed(alpha, adaptive)
+    return Algorithm("APFL", rule, WeightedMean(weights), average(learning_rate))
+
+
+@FAMILY.entry("pFedMe", papers.DINH_2020, mu=(1.0, 5.0, 15.0))
+def pfedme(
+    mu: float | Schedule = 15.0,
+    personal_rate: float | Schedule = 0.05,
+    steps: int = 5,
+    learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
+) -> Algorithm:
+    """Step towards a model of the client's own near the weights: g <- mu * (w - v); then as FedAvg.
+
+    On each batch v <- v - personal_rate * (grad F(v) + mu * (v - w)), `steps` times; v is the
+    client's model. mu is the paper's lambda, the server's learning rate its beta. The clients'
+    learning rate times mu should not exceed 1, or steps lead past v.
+    """
+    rule = moreau(mu, personal_rate, steps)
+    return Algorithm("pFedMe", rule, WeightedMean(weights), average(learning_rate))

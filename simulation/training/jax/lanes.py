@@ -16,7 +16,9 @@ from jax import lax
 from simulation.training.jax.placed import rows_of
 from simulation.training.jax.prepared import PreparedModel
 from simulation.training.jax.step import Batch, Changes, Client, Given, finished, take_step
+from simulation.training.keras.directions import check_direction
 from strategies.client_rule import ClientRule
+from strategies.direction import SECOND
 from strategies.objective import HELD
 from strategies.personal import frozen_weights
 from strategies.spec import Spec
@@ -73,11 +75,12 @@ class Steps(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """What clients end with: the sum of weights [C, P], sums [C, 3], metrics [C, S]."""
+    """What clients end with: weights [C, P], sums [C, 3], metrics [C, S], seconds [C, T + N]."""
 
     weights: Any
     sums: Any
     metrics: Any
+    second: Any
 
 
 class Lanes:
@@ -92,7 +95,10 @@ class Lanes:
     def __init__(self, model: PreparedModel, spec: Spec, rule: ClientRule) -> None:
         self.model, self.spec = model, spec
         frozen = frozen_weights(spec, rule.frozen)
-        self.changes = Changes(rule.hook, model.objective(rule), frozen)
+        way = rule.direction
+        if way is not None:
+            check_direction(model.keras, False)
+        self.changes = Changes(rule.hook, model.objective(rule), frozen, way)
         self.run = jax.jit(self._run, donate_argnums=(1, 2))
 
     def parts(self, flat: Any, count: int | None = None) -> list[Any]:
@@ -125,14 +131,16 @@ class Lanes:
 
         def one(client: Client, step: Steps) -> Client:
             fresh, common = only or self._of_run(given, lanes, given.run[step.who])
-            mine = fresh._replace(seeds=given.seeds[step.who])
+            second = self._second(fresh.trained, given.own, step.who)
+            mine = fresh._replace(seeds=given.seeds[step.who], second=second)
             client = jax.tree.map(lambda new, old: jnp.where(step.begin, new, old), mine, client)
             own = {
                 name: v[step.who] if name == HELD else self.parts(v[step.who], trained)
                 for name, v in given.own.items()
+                if name != SECOND
             }
             batch = Batch(rows_of(given.data, step.x), step.y, step.weights, step.count)
-            after = take_step(self.model, self.changes, common, client, batch, own)
+            after = take_step(self.model, self.changes, common, client, batch, own, step.begin)
             live = step.count > 0
             return jax.tree.map(lambda new, old: jnp.where(live, new, old), after, client)
 
@@ -149,6 +157,17 @@ class Lanes:
         narrow, ended = lax.fori_loop(0, last, body, (narrow, ended))
         whole = jax.tree.map(lambda wide, part: wide.at[:width].set(part), lanes, narrow)
         return whole, ended, last
+
+    def _second(self, start: list[Any], own: Mapping[str, Any], who: Any) -> list[Any]:
+        """Return the second model and the numbers that a client begins with."""
+        way, trained = self.changes.direction, self.spec.trainable
+        if way is None or not way.second:
+            return []
+        if SECOND not in own:
+            return [*start, *(jnp.float32(value) for value in way.numbers.values())]
+        kept, cut = own[SECOND][who], self.spec.trainable_size
+        parts = as_types(self.parts(kept[:cut], trained), self.model.trained)
+        return [*parts, *kept[cut:]]
 
     def _of_run(self, given: Round, lanes: Client, run: Any) -> tuple[Client, Given]:
         """Return how a client of a run starts, and what it trains with; None: of the only run."""
@@ -193,6 +212,7 @@ class Lanes:
             ended.weights.at[at].set(joined(weights), mode="drop"),
             ended.sums.at[at].set(lanes.sums, mode="drop"),
             ended.metrics.at[at].set(joined(lanes.metrics), mode="drop"),
+            ended.second.at[at].set(joined(list(lanes.second)), mode="drop"),
         )
 
 

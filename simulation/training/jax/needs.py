@@ -36,7 +36,9 @@ class Needs:
         self.batch, self.weighted = batch, weighted
         # What a hook is told only a server knows, and a few vectors of one client's are all that
         # it adds to a step; an objective adds whole models.
-        self.alone = ClientRule(objective=rule.objective, own=rule.own, scalars=rule.scalars)
+        self.alone = ClientRule(
+            objective=rule.objective, own=rule.own, scalars=rule.scalars, direction=rule.direction
+        )
         self.runner = Runner(model, spec, self.alone, 1)
 
     def of(self, lanes: int) -> int:
@@ -51,10 +53,13 @@ class Needs:
         weights = np.zeros(like.shape, np.float32) if self.weighted else None
         steps = Steps(x, data.y_train[like], weights, flags, flags.astype(bool), flags, flags)
         shared, own = {}, {}
-        if self.rule.objective is not None:
+        if self.rule.objective is not None or self.rule.direction is not None:
             shared = {name: np.float32(v) for name, v in self.alone.share(1).items()}
             size = self.spec.trainable_size
-            own = {name: np.zeros((clients, size), np.float32) for name in self.rule.own}
+            own = {
+                name: np.zeros((clients, self.rule.size(name, size)), np.float32)
+                for name in self.rule.own
+            }
             of = self.runner.programs.changes.objective
             if of is not None and of.objective.held:
                 own[HELD] = np.zeros((clients, of.classes), np.float32)

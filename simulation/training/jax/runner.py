@@ -107,9 +107,9 @@ class Runner:
             stack = DeviceStack(ended.weights, model, job.steps > 0, self.lock)
             self._lent = weakref.ref(stack)
             count = len(job.clients)
-            sums, metrics = (np.array(a)[:count] for a in (ended.sums, ended.metrics))
+            rest = (np.array(a)[:count] for a in (ended.sums, ended.metrics, ended.second))
             slots = [] if job.slots is None else [np.array(s)[0] for s in lanes.slots]
-            return stack, Ended(None, sums, metrics), slots
+            return stack, Ended(None, *rest), slots
 
     def train_together(self, asked: Sequence[RunJob]) -> list[tuple[DeviceStack, Ended]]:
         """Train jobs of several runs in one program; return what :meth:`train` does for each.
@@ -128,13 +128,13 @@ class Runner:
             self._runs = max(self._runs, power_of(2, len(asked)))
             given = self._round_of_runs(asked, whole, counts)
             _, ended = self._as_wide_as_memory(whole, self._rows, given)
-            sums, metrics = np.array(ended.sums), np.array(ended.metrics)
+            rest = [np.array(a) for a in (ended.sums, ended.metrics, ended.second)]
             found, first = [], 0
             for (model, job, _), count in zip(asked, counts, strict=True):
                 ends = _cut(ended.weights, first, power_of(2, count))
                 stack = DeviceStack(ends, model, job.steps > 0, self.lock, self.most)
                 own = slice(first, first + count)
-                found.append((stack, Ended(None, sums[own], metrics[own])))
+                found.append((stack, Ended(None, *(a[own] for a in rest))))
                 first += count
             return found
 
@@ -223,7 +223,8 @@ class Runner:
         seeds[: len(job.clients)] = job.seeds
         own = {}
         for name in self.rule.own:
-            own[name] = np.zeros((rows, self.spec.trainable_size), np.float32)
+            size = self.rule.size(name, self.spec.trainable_size)
+            own[name] = np.zeros((rows, size), np.float32)
             for k, state in enumerate(job.own):
                 own[name][k] = state[name]
         objective = self.programs.changes.objective
@@ -252,10 +253,18 @@ class Runner:
         client = Client(
             many(model.trained), many(model.statistics), many(self._slots), many(model.rest),
             zeros((lanes, len(model.seeds), 2), np.uint32), many(model.metrics.variables),
-            zeros((lanes, 3), np.float32),
+            zeros((lanes, 3), np.float32), self._empty_second(many),
         )  # fmt: skip
-        sizes = (self.spec.size, 3, model.metrics.size)
+        way = self.rule.direction
+        second = 0 if way is None else way.size(self.spec.trainable_size)
+        sizes = (self.spec.size, 3, model.metrics.size, second)
         return client, Ended(*(zeros((clients, size), np.float32) for size in sizes))
+
+    def _empty_second(self, many: Any) -> list[NDArray[Any]]:
+        way = self.rule.direction
+        if way is None or not way.second:
+            return []
+        return [*many(self.model.trained), *many([np.float32(0)] * len(way.numbers))]
 
     def _steps(self, job: Job, found: Table, there: bool) -> Steps:
         """Return the steps of a table, filled up to :data:`STEPS_AT_ONCE`, with their examples.

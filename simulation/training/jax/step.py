@@ -6,7 +6,7 @@ that of the backend ``tensorflow``, so that the numbers are the same but for rou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from simulation.training.jax.traced import mask_rows, traced
 from simulation.training.keras import losses
 from simulation.training.keras.objectives import ModelObjective, Values, watching
 from strategies.client_rule import Hook
+from strategies.direction import SECOND, Direction, Pieces, Place
 from strategies.objective import HELD, LAST
 
 
@@ -32,6 +33,7 @@ class Client(NamedTuple):
         seeds: of random layers [G, 2].
         metrics: variables of the model's own metrics.
         sums: of losses, of what is right, of what counts [3].
+        second: a second model and the client's numbers, where the rule has them.
     """
 
     trained: list[Any]
@@ -41,6 +43,7 @@ class Client(NamedTuple):
     seeds: Any
     metrics: list[Any]
     sums: Any
+    second: Sequence[Any] = ()
 
 
 class Batch(NamedTuple):
@@ -75,11 +78,12 @@ class Changes(NamedTuple):
     hook: Hook | None
     objective: ModelObjective | None
     frozen: frozenset[int] = frozenset()
+    direction: Direction | None = None
 
 
 def take_step(
     model: PreparedModel, changes: Changes, given: Given, client: Client, batch: Batch,
-    own: Mapping[str, list[Any]],
+    own: Mapping[str, list[Any]], first: Any,
 ) -> Client:  # fmt: skip
     """Return a client after one more step.
 
@@ -90,6 +94,7 @@ def take_step(
         client: before the step.
         batch: of the step.
         own: the client's state, by name, in pieces like the weights.
+        first: whether it is the client's first step.
     """
     counts = jnp.arange(jax.tree.leaves(batch.y)[0].shape[0]) < batch.count
     x, hook = model.inputs(batch.x), changes.hook
@@ -98,14 +103,19 @@ def take_step(
     def loss_of(trained: list[Any]) -> Any:
         return forward(model, given, client._replace(trained=trained), x, batch, counts, term)
 
-    (_, found), gradients = jax.value_and_grad(loss_of, has_aux=True)(client.trained)
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    second = client.second
+    if changes.direction is None:
+        (_, found), gradients = gradient(client.trained)
+    else:
+        gradients, found, second = along(changes.direction, gradient, given, client, first)
     factor = model.optimizer.loss_scale_factor or 1.0
     if hook is not None:
         gradients = [
             hook(
                 g / factor, w, given.start[i],
                 {name: parts[i] for name, parts in given.shared.items()},
-                {name: parts[i] for name, parts in own.items() if name != HELD},
+                {name: parts[i] for name, parts in own.items() if name not in (HELD, SECOND)},
             ) * factor
             for i, (g, w) in enumerate(zip(gradients, client.trained, strict=True))
         ]  # fmt: skip
@@ -124,7 +134,41 @@ def take_step(
         seeds=after["seeds"],
         metrics=after["metrics"],
         sums=client.sums + measured,
+        second=second,
     )
+
+
+def along(
+    direction: Direction, gradient: Any, given: Given, client: Client, first: Any
+) -> tuple[list[Any], Any, list[Any]]:
+    """Return the gradient that a direction gives, what is found at its first point, what has moved.
+
+    Args:
+        direction: of the client rule.
+        gradient: of the batch's loss at some weights, with what is found there.
+        given: what all clients train with.
+        client: before the step.
+        first: whether it is its first step.
+    """
+    count, seen = len(client.trained), list[Any]()
+
+    def at(point: Pieces) -> Pieces:
+        (_, found), gradients = gradient(point.parts)
+        seen.append(found)
+        return Pieces(gradients)
+
+    before = dict(zip(direction.numbers, client.second[count:], strict=True))
+    place = Place(
+        w=Pieces(client.trained), w0=Pieces(given.start),
+        second=Pieces(client.second[:count]) if direction.second else None,
+        numbers=before, first=first, rate=given.rate, shared=given.numbers, inner=direction.inner,
+    )  # fmt: skip
+    way = direction.step(keras.ops, at, place)
+    if not seen:
+        raise ValueError("a direction must ask for a gradient, got none")
+    moved = [] if way.second is None else way.second.parts
+    numbers = {**before, **way.numbers}
+    return way.gradient.parts, seen[0], [*moved, *numbers.values()]
 
 
 def forward(

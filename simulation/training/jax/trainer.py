@@ -37,6 +37,7 @@ from simulation.training.keras.keras_model import plain_learning_rate, sgd_of
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Job, Plan, trained_client
 from strategies.client_rule import ClientRule
+from strategies.direction import SECOND
 from strategies.spec import Spec, Vector
 
 
@@ -178,6 +179,7 @@ class JaxTrainer:
         stack, ended = found
         idle, sums, states = job.steps == 0, ended.sums, ended.metrics
         sums[idle], states[idle] = 0, 0
+        second = self._second(model, job, ended.second)
         # Where each client is trained for itself, it is folded for itself.
         left_there = job.lazy_delta and self.lanes > 1
         deltas: Any = stack.rows() if left_there else stack.vectors()
@@ -186,10 +188,21 @@ class JaxTrainer:
         return [
             trained_client(
                 self.plan, job, k, deltas[k], sums[k].astype(np.float64).tolist(),
-                states[k], kept, rate, self.sgd, losses[k], model,
+                states[k], kept, rate, self.sgd, losses[k], model, second[k],
             )
             for k in range(len(job.clients))
         ]  # fmt: skip
+
+    def _second(self, model: Any, job: Job, found: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return second models and numbers [K, T + N]; of who took no step those of before."""
+        way = self.plan.rule.direction
+        if way is None or not way.second:
+            return found
+        received = np.asarray(model)[: self.plan.trainable]
+        usual = np.concatenate([received, np.array(list(way.numbers.values()), np.float32)])
+        for k in np.flatnonzero(job.steps == 0):
+            found[k] = job.own[k].get(SECOND, usual)
+        return found
 
     def _initial_losses(self, model: Any, job: Job) -> list[float | None]:
         """Return the received model's loss on each client's examples, where the rule asks."""

@@ -19,11 +19,15 @@ class Changes(NamedTuple):
         hook: from gradients to those to apply.
         term: ``term(x, y, output, features)``: what is added to a batch's loss.
         frozen: weights that are not trained, and what they are.
+        begin: the received weights.
+        numbers: what the server shares that are no vectors.
     """
 
     hook: Callable[[list[Any]], list[Any]] | None
     term: Callable[[Any, Any, Any, Sequence[Any]], Any] | None
     frozen: Sequence[tuple[keras.Variable, Any]] = ()
+    begin: Sequence[Any] = ()
+    numbers: Mapping[str, Any] = {}
 
     def restore(self) -> None:
         """Put the weights back that are not trained: a decay of weights moves them, too."""

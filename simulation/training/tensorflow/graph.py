@@ -19,9 +19,11 @@ from simulation.training.keras import losses
 from simulation.training.keras.objectives import ModelObjective, watching
 from simulation.training.tensorflow import steps as stepping
 from simulation.training.tensorflow.changes import Changes, term_of
+from simulation.training.tensorflow.directions import Directed
 from simulation.training.tensorflow.measures import Measures
 from simulation.training.tensorflow.one_kernel import one_kernel
 from strategies.client_rule import Hook
+from strategies.direction import SECOND, Direction
 from strategies.objective import HELD
 from strategies.spec import Spec, Vector
 
@@ -42,6 +44,7 @@ class Graph:
         most: clients of a call, at most.
         objective: what clients add to the loss, if anything.
         frozen: places of the weights that have gradients but are not trained.
+        direction: how clients make their gradients, if not at the weights alone.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Graph:
         most: int = 1,
         objective: ModelObjective | None = None,
         frozen: Collection[int] = (),
+        direction: Direction | None = None,
     ) -> None:
         self.objective, self.frozen = objective, sorted(frozen)
         self.measures, self.metrics = measures, measures.metrics
@@ -65,6 +69,8 @@ class Graph:
         self.slots, self.seeds, self.hook, self.scale = slots, seeds, hook, scale
         self.initial_slots = join([v.numpy() for v in slots])
         self.rest = [(v, v.numpy()) for v in rest]
+        moved = [*weights[spec.trainable :], *rest, *seeds]
+        self.directed = None if direction is None else Directed(model, direction, moved)
 
     def compile_fit(
         self,
@@ -130,7 +136,7 @@ class Graph:
         seeds: tf.Tensor,
         shared: Mapping[str, tf.Tensor],
         own: Mapping[str, tf.Tensor],
-    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Train K clients from the same weights, at most ``most`` of them.
 
         Args:
@@ -151,12 +157,14 @@ class Graph:
         Returns:
             The weights [P] of ``most`` clients after training, those from K on being the last
             one's once more; sums of loss, of what is right and of what counts [K, 3]; the model's
-            own metrics' variables [K, M]; the last client's optimiser state [S].
+            own metrics' variables [K, M]; the last client's optimiser state [S]; second models and
+            numbers [K, T + N].
         """
         begin, fresh = self.parts(flat), self._slot_parts(slots)
         count = tf.shape(steps)[0]
 
-        def train(k: tf.Tensor, ends: Any, sums: Any, seen: Any) -> tuple[tf.Tensor, Any, Any, Any]:
+        def train(k: tf.Tensor, ends: Any, *arrays: Any) -> tuple[tf.Tensor, Any, Any, Any, Any]:
+            sums, seen, seconds = arrays
             # Nothing is copied: a step puts its result into a place of its own (stepping.apart).
             assign(self.weights, begin)
             assign(self.slots, fresh)
@@ -169,7 +177,10 @@ class Graph:
                 self._hook(begin, shared, mine),
                 term_of(self.objective, self.weights, begin, shared, mine, self.parts),
                 [(self.weights[i], begin[i]) for i in self.frozen],
+                begin,
+                {name: value for name, value in shared.items() if value.shape.rank == 0},
             )
+            self._begin_second(begin, mine)
             segment = order[:, starts[k] : starts[k + 1]]
             self.metrics.reset()
             rows = (x, y, weights)
@@ -181,22 +192,41 @@ class Graph:
                 0,
             )
             written = sums.write(k, tf.stack(measured)), seen.write(k, self.metrics.take())
-            return k + 1, ends.write(k, end), *written
+            second = tf.zeros([0]) if self.directed is None else self.directed.end()
+            return k + 1, ends.write(k, end), *written, seconds.write(k, second)
 
         def array(size: int) -> Any:
             return tf.TensorArray(tf.float32, count, element_shape=[size], clear_after_read=False)
 
-        _, ends, sums, seen = tf.while_loop(
+        sizes = (self.spec.size, 3, self.metrics.size, self.second_size)
+        _, ends, sums, seen, seconds = tf.while_loop(
             lambda k, *_: k < count,
             train,
-            (tf.constant(0), array(self.spec.size), array(3), array(self.metrics.size)),
+            (tf.constant(0), *map(array, sizes)),
             parallel_iterations=1,
         )
         after = [tf.cast(v.value.read_value(), tf.float32) for v in self.slots]
         left = tf.concat([tf.zeros([0]), *(tf.reshape(t, [-1]) for t in after)], 0)
         # Each by itself: to stack them is to copy them.
         each = [ends.read(tf.minimum(k, count - 1)) for k in range(self.most)]
-        return each, sums.stack(), seen.stack(), left
+        return each, sums.stack(), seen.stack(), left, seconds.stack()
+
+    @property
+    def second_size(self) -> int:
+        """How many numbers a second model and the client's numbers are."""
+        if self.directed is None:
+            return 0
+        return self.directed.direction.size(self.spec.trainable_size)
+
+    def _begin_second(self, begin: list[tf.Tensor], own: Mapping[str, tf.Tensor]) -> None:
+        if self.directed is None:
+            return
+        if SECOND not in own:
+            self.directed.begin(begin, None)
+            return
+        cut = self.spec.trainable_size
+        parts = self.parts(own[SECOND][:cut], self.spec.trainable)
+        self.directed.begin(parts, own[SECOND][cut:])
 
     def _loop(
         self, examples: Any, order: tf.Tensor, batch: Any, steps: Any, changes: Changes
@@ -208,7 +238,7 @@ class Graph:
             epoch, first = i // per_epoch, (i % per_epoch) * batch
             rows = order[epoch, first : tf.minimum(first + batch, n)]
             x, y, weights = (gather(part, rows) for part in examples)
-            loss, *counted = self.step(x, y, weights, changes)
+            loss, *counted = self.step(x, y, weights, changes, tf.equal(i, 0))
             changes.restore()
             found = (loss * tf.cast(tf.size(rows), tf.float32), *counted)
             return i + 1, *(a + b for a, b in zip(sums, found, strict=True))
@@ -232,21 +262,17 @@ class Graph:
             tf.cond(steps > 0, average, lambda: tf.constant(False))
 
     def step(
-        self, x: Any, y: tf.Tensor, weights: Mapping[str, tf.Tensor], changes: Changes
+        self, x: Any, y: tf.Tensor, weights: Mapping[str, tf.Tensor], changes: Changes, first: Any
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Take one optimiser step; return loss, what is right and what counts of the batch."""
         model, taken, given = self.model, self.inputs(x), weights.get("weights")
         hook, term = changes.hook, changes.term
         if stepping.is_own(model):
             return stepping.take_own(model, taken, y, given, hook, self.metrics)
-        with tf.GradientTape() as tape:
-            with watching(self.objective) as features:
-                output = model(taken, training=True)
-            with one_kernel(losses.resolved(model, y, output)[0]):
-                loss = losses.total(model, taken, y, output, given, training=True)
-            whole = loss if term is None else tf.reduce_sum(loss) + term(taken, y, output, features)
-            goal = model.optimizer.scale_loss(whole)
-        gradients = tape.gradient(goal, [v.value for v in model.trainable_variables])
+        if self.directed is not None:
+            gradients, output, loss = self.directed.take(taken, y, given, changes, first)
+        else:
+            gradients, output, loss = self._gradients(taken, y, given, term)
         if hook is not None and not stepping.scales_loss(model.optimizer):
             gradients, hook = hook(gradients), None
         with stepping.hooked(model, hook), stepping.apart(model.optimizer):
@@ -255,6 +281,20 @@ class Graph:
         right, count = self.measures.right(y, output, given)
         loss = tf.reduce_mean(tf.cast(loss, tf.float32))
         return loss, tf.reduce_sum(right), tf.reduce_sum(count)
+
+    def _gradients(
+        self, x: Any, y: tf.Tensor, weights: Any, term: Any
+    ) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
+        """Return the gradients at the weights, and output and loss there."""
+        model = self.model
+        with tf.GradientTape() as tape:
+            with watching(self.objective) as features:
+                output = model(x, training=True)
+            with one_kernel(losses.resolved(model, y, output)[0]):
+                loss = losses.total(model, x, y, output, weights, training=True)
+            whole = loss if term is None else tf.reduce_sum(loss) + term(x, y, output, features)
+            goal = model.optimizer.scale_loss(whole)
+        return tape.gradient(goal, [v.value for v in model.trainable_variables]), output, loss
 
     def measure(
         self, x: Any, y: tf.Tensor, weights: Mapping[str, tf.Tensor]
@@ -297,7 +337,7 @@ class Graph:
         pieces = {
             k: self.parts(v, count) if v.shape.rank else [v] * count for k, v in shared.items()
         }
-        kept = {k: self.parts(v, count) for k, v in own.items() if k != HELD}
+        kept = {k: self.parts(v, count) for k, v in own.items() if k not in (HELD, SECOND)}
 
         def hook(gradients: list[Any]) -> list[Any]:
             variables = self.model.trainable_variables

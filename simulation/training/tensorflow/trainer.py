@@ -129,7 +129,7 @@ class TensorFlowTrainer:
         return Graph(
             self.model, self.spec, self._tracked, self._slots, seed_states(self.model), rule.hook,
             self.scale, self.measures, other_states(self.model), self.together, objective,
-            frozen_weights(self.spec, rule.frozen),
+            frozen_weights(self.spec, rule.frozen), rule.direction,
         )  # fmt: skip
 
     def phase(self, place: int, rule: ClientRule) -> TensorFlowTrainer:
@@ -247,7 +247,7 @@ class TensorFlowTrainer:
         )
         given = tf.nest.map_structure(tf.constant, arguments)
         with at_rate(self.model.optimizer, job.learning_rate) as used:
-            ends, sums, seen, after = self._fits[shapes](*given)
+            ends, sums, seen, after, seconds = self._fits[shapes](*given)
         # Not by numpy(), which copies: the weights are the largest thing here.
         before, *found = [np.asarray(memoryview(t)) for t in (given[0], *ends[:count])]
         deltas: list[Any] = [Difference(e, before) if job.lazy_delta else e - before for e in found]
@@ -257,7 +257,7 @@ class TensorFlowTrainer:
         return [
             trained_client(
                 self.plan, job, k, deltas[k], measured[k], states[k], slots, rate, self.sgd,
-                self._initial_loss(model, job, k), before,
+                self._initial_loss(model, job, k), before, seconds[k].numpy(),
             )
             for k in range(count)
         ]  # fmt: skip

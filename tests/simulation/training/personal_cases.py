@@ -20,6 +20,8 @@ from simulation.worker.setup import Setup
 from strategies.client_rule import ClientRule
 from strategies.clients import proximal_hook
 from strategies.personal import beside, in_turns
+from strategies.second_models import mixed, moreau
+from strategies.sharpness import extrapolated, meta, sharpness_aware
 from tests.simulation.training.objective_cases import (
     CLIENTS,
     HERE,
@@ -39,8 +41,9 @@ EPOCHS = 2
 Slope = Callable[[Floats], Floats]
 """The gradient of a client's loss at a model."""
 
-Formula = Callable[[Floats, Floats | None, Slope], tuple[Floats, Floats]]
-"""From what is received and what is kept (None: nothing) to the model sent and the one kept."""
+Formula = Callable[[Floats, Any, Slope], tuple[Floats, Floats | None, Any]]
+"""From what is received and what is kept (None: nothing) to the model that is sent, the client's
+own one (None: it has none), and what is kept."""
 
 
 def masked(slope: Slope, head: bool) -> Slope:
@@ -58,26 +61,105 @@ def steps(w: Floats, slope: Slope, count: int) -> Floats:
     return w
 
 
-def fedrep(received: Floats, kept: Floats | None, slope: Slope) -> tuple[Floats, Floats]:
+def fedrep(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, Floats, Floats]:
     start = received.copy()
     if kept is not None:
         start[BODY:] = kept
     end = steps(steps(start, masked(slope, True), 3), masked(slope, False), EPOCHS)
     sent = received.copy()
     sent[:BODY] = end[:BODY]
-    return sent, end[BODY:]
+    return sent, end[BODY:], end[BODY:]
 
 
-def ditto(received: Floats, kept: Floats | None, slope: Slope) -> tuple[Floats, Floats]:
+def ditto(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, Floats, Floats]:
     own = received if kept is None else kept
     near = steps(own, lambda v: slope(v) + 0.4 * (v - received), 3)
-    return steps(received, slope, EPOCHS), near
+    return steps(received, slope, EPOCHS), near, near
+
+
+def apfl(adaptive: bool) -> Formula:
+    def formula(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, Floats, Any]:
+        v, alpha = (received, 0.3) if kept is None else kept
+        w = received
+        for step in range(EPOCHS):
+            along = slope(alpha * v + (1 - alpha) * w)
+            moved = np.clip(alpha - RATE * (v - w) @ along, 0, 1)
+            w, v = w - RATE * slope(w), v - RATE * alpha * along
+            if adaptive and step == 0:
+                alpha = moved
+        return w, alpha * v + (1 - alpha) * w, (v, alpha)
+
+    return formula
+
+
+def pfedme(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, Floats, None]:
+    w = v = received
+    for _ in range(EPOCHS):
+        for _ in range(3):
+            v = v - 0.2 * (slope(v) + 1.5 * (v - w))
+        w = w - RATE * 1.5 * (w - v)
+    return w, v, None
+
+
+def ascending(slope: Slope) -> Slope:
+    return lambda w: slope(w + 0.4 * slope(w) / np.linalg.norm(slope(w)))
+
+
+def fedsam(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None, None]:
+    return steps(received, ascending(slope), EPOCHS), None, None
+
+
+def fedasam(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None, None]:
+    def found(w: Floats) -> Floats:
+        t, g = np.abs(w) + 0.2, slope(w)
+        return slope(w + 0.4 * t**2 * g / np.linalg.norm(t * g))
+
+    return steps(received, found, EPOCHS), None, None
+
+
+def fedspeed(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None, Floats]:
+    c = np.zeros_like(received) if kept is None else kept
+
+    def found(w: Floats) -> Floats:
+        g = slope(w)
+        return 0.3 * g + 0.7 * slope(w + 0.6 * g) - c + 0.8 * (w - received)
+
+    end = steps(received, found, EPOCHS)
+    c = c - 0.8 * (end - received)
+    return end - c / 0.8, None, c
+
+
+def meta_first(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None, None]:
+    return steps(received, lambda w: slope(w - 0.3 * slope(w)), EPOCHS), None, None
+
+
+def meta_whole(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None, None]:
+    """The gradient of F(w - a grad F(w)), by its Jacobian in central differences."""
+
+    def found(w: Floats) -> Floats:
+        g, d = slope(w - 0.3 * slope(w)), 1e-4
+        rows = [(slope(w + d * e) - slope(w - d * e)) / (2 * d) for e in np.eye(w.size)]
+        return g - 0.3 * np.asarray(rows) @ g
+
+    return steps(received, found, EPOCHS), None, None
 
 
 CASES: dict[str, tuple[ClientRule, Formula]] = {
     "fedrep": (in_turns(1, 3), fedrep),
     "ditto": (beside(0.4, 3), ditto),
+    "apfl": (mixed(0.3), apfl(False)),
+    "apfl-adaptive": (mixed(0.3, adaptive=True), apfl(True)),
+    "pfedme": (moreau(1.5, 0.2, 3), pfedme),
+    "fedsam": (sharpness_aware(0.4), fedsam),
+    "fedasam": (sharpness_aware(0.4, 0.2), fedasam),
+    "fedspeed": (extrapolated(0.6, 0.7, 0.8), fedspeed),
+    "per-fedavg": (meta(0.3), meta_first),
+    "per-fedavg-hessian": (meta(0.3, hessian=True), meta_whole),
 }
+
+
+SENT_ALIKE = ("ditto", "apfl", "apfl-adaptive")
+"""Whose clients send what FedAvg's do."""
 
 
 class Dealt:
@@ -133,9 +215,15 @@ def check(library: str, name: str, **training: Any) -> None:
             received = received.astype(np.float32)
             inputs = RoundInputs(number, here.trainer.place(received), rule.share(number))
             (done,) = here.train_clients([client], inputs, [state])
-            sent, kept = formula(received.astype(np.float64), kept, slope)
-            np.testing.assert_allclose(received + done.update.delta, sent, atol=3e-5)
-            state = here.layout.unpack(here.layout.pack(state_after(done)))
-            np.testing.assert_allclose(state.local, kept, atol=3e-5)
+            sent, own, kept = formula(received.astype(np.float64), kept, slope)
+            near = 1e-3 if name.endswith("hessian") else 3e-5  # It is a difference of gradients.
+            np.testing.assert_allclose(received + done.update.delta, sent, atol=near)
+            if own is not None:
+                state = here.layout.unpack(here.layout.pack(state_after(done)))
+                np.testing.assert_allclose(state.local, own, atol=near)
+            elif kept is not None:
+                state = here.layout.unpack(here.layout.pack(state_after(done)))
+            plain = steps(received.astype(np.float64), slope, EPOCHS)
+            assert (np.abs(sent - plain).max() > 10 * near) == (name not in SENT_ALIKE)
             assert np.abs(sent - received).max() > 0.01
             assert done.update.steps == EPOCHS
