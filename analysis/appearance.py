@@ -83,6 +83,15 @@ KNOWN = (
     "feddecorr",
     "fedrep",
     "ditto",
+    "apfl",
+    "pfedme",
+    "lgfedavg",
+    "fedbabu",
+    "perfedavg",
+    "fedsam",
+    "fedasam",
+    "mofedsam",
+    "fedspeed",
 )
 """New ones go to the end: those that are there keep their places."""
 

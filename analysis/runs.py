@@ -32,7 +32,9 @@ ENDED = ("complete", DIVERGED)
 """States of runs that are results."""
 MEASURED = ("server_", "client_", "train_")
 """How the columns of measures begin."""
-PERSONAL = ("fedper", "fedbn", "fedrep", "ditto")
+PERSONAL = (
+    "fedper", "fedbn", "lg-fedavg", "fedbabu", "fedrep", "ditto", "apfl", "pfedme", "per-fedavg",
+)  # fmt: skip
 """Strategies whose clients have models of their own."""
 ABOUT = ("label", "strategy", "seed", "setting", "mode")
 

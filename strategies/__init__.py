@@ -27,11 +27,11 @@ from strategies.distilling import calibrating, contrasting, decorrelating, disti
 from strategies.drift import control_variate, dynamic
 from strategies.shared_direction import client_momentum, decoupled
 from strategies.objective import Objective
-from strategies.personal import beside, in_turns, keeping
+from strategies.personal import beside, fixed_head, in_turns, keeping
 from strategies.phases import Phase
 from strategies.direction import Direction
 from strategies.second_models import mixed, moreau
-from strategies.sharpness import extrapolated, sharp_momentum, sharpness_aware
+from strategies.sharpness import extrapolated, meta, sharp_momentum, sharpness_aware
 # how many updates become one
 from strategies.reducers import FairMean, MeasuredMean, NormalizedMean, TiltedMean, WeightedMean
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
@@ -55,7 +55,7 @@ from strategies.ready import (
     FedPer, FedProx, FedProxAdaptive, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
     FedDecorr, FedLC, FedNTD, MOON,
-    APFL, Ditto, FedASAM, FedRep, FedSAM, FedSpeed, MoFedSAM, PFedMe,
+    APFL, Ditto, FedASAM, FedBABU, FedRep, LGFedAvg, PerFedAvg, FedSAM, FedSpeed, MoFedSAM, PFedMe,
 )
 
 __all__ = [
@@ -81,6 +81,7 @@ __all__ = [
     "Bucketing", "DnC", "FedCentredClipping", "FedFoolsGold", "FedSignGuard", "NNM",
     "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM",
     "Ditto", "FedRep", "Phase", "beside", "in_turns",
-    "APFL", "FedASAM", "FedSAM", "FedSpeed", "MoFedSAM", "PFedMe",
+    "APFL", "FedASAM", "FedBABU", "FedSAM", "FedSpeed", "LGFedAvg", "MoFedSAM", "PFedMe",
+    "PerFedAvg", "fixed_head", "meta",
     "Direction", "extrapolated", "mixed", "moreau", "sharp_momentum", "sharpness_aware",
 ]

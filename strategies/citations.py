@@ -432,3 +432,40 @@ SUN_2023 = Citation(
     "International Conference on Learning Representations (ICLR)",
     "2302.10429",
 )
+
+FALLAH_2020 = Citation(
+    "fallah2020personalized",
+    ("Fallah, Alireza", "Mokhtari, Aryan", "Ozdaglar, Asuman"),
+    "Personalized Federated Learning with Theoretical Guarantees: A Model-Agnostic Meta-Learning "
+    "Approach",
+    2020,
+    "Advances in Neural Information Processing Systems (NeurIPS)",
+    "2002.07948",
+)
+
+LIANG_2020 = Citation(
+    "liang2020think",
+    (
+        "Liang, Paul Pu",
+        "Liu, Terrance",
+        "Ziyin, Liu",
+        "Allen, Nicholas B.",
+        "Auerbach, Randy P.",
+        "Brent, David",
+        "Salakhutdinov, Ruslan",
+        "Morency, Louis-Philippe",
+    ),
+    "Think Locally, Act Globally: Federated Learning with Local and Global Representations",
+    2020,
+    "",
+    "2001.01523",
+)
+
+OH_2022 = Citation(
+    "oh2022fedbabu",
+    ("Oh, Jaehoon", "Kim, Sangmook", "Yun, Se-Young"),
+    "FedBABU: Toward Enhanced Representation for Federated Image Classification",
+    2022,
+    "International Conference on Learning Representations (ICLR)",
+    "2106.06042",
+)

@@ -62,12 +62,13 @@ class ClientRule:
         frozen: patterns of the names of weights that are not trained (see strategies.personal).
         phases: trainings that a round's local training consists of, one after the other.
         second: clients keep a whole second model of their own, which is never sent.
+        tuned: a training of the client's model before it is measured; what it learns is not kept.
         direction: makes the gradient of gradients at other points, where the one at the weights
             does not do.
 
     Raises:
         ValueError: for phases beside what is said of a training without any, or a direction beside
-            an objective.
+            an objective; for a hook in ``tuned``, where nothing is shared.
     """
 
     name: str = "plain"
@@ -86,11 +87,17 @@ class ClientRule:
     phases: tuple[Phase, ...] = ()
     second: bool = False
     direction: Direction | None = None
+    tuned: Phase | None = None
 
     def __post_init__(self) -> None:
         if self.direction is not None and self.objective is not None:
             raise ValueError(
                 f"objective of client rule {self.name!r} must be left out beside a direction"
+            )
+        if self.tuned is not None and self.tuned.hook is not None:
+            raise ValueError(
+                f"tuned of client rule {self.name!r} must have no hook, as nothing is shared when "
+                "models are measured"
             )
         if not self.phases:
             return
@@ -110,6 +117,11 @@ class ClientRule:
     def kept(self) -> tuple[str, ...]:
         """Patterns of the names of weights of which clients keep their own: see ``local``."""
         return (EVERYTHING,) if self.second else self.local
+
+    @property
+    def personal(self) -> bool:
+        """Whether what is measured of clients are models of their own."""
+        return bool(self.kept) or self.tuned is not None
 
     def size(self, name: str, trainable: int) -> int:
         """Return how many numbers one of the states ``own`` has, of T trained weights."""

@@ -117,6 +117,7 @@ class Direction:
         model: ``model(w, second, numbers, shared) -> own``: the client's own model [T] at the end
             of a round, which is kept and measured; None where it has none.
         inner: how many gradients a step takes within, where that is a setting.
+        gradients: how many a step takes in all.
     """
 
     step: Callable[[Any, Gradient, Place], Way]
@@ -125,6 +126,7 @@ class Direction:
     numbers: Mapping[str, float] = field(default_factory=dict)
     model: Callable[..., Any] | None = None
     inner: int = 1
+    gradients: int = 1
 
     def size(self, trainable: int) -> int:
         """Return how many numbers second model and numbers are, of T trained weights."""

@@ -48,6 +48,27 @@ def alone() -> ClientRule:
     return ClientRule(name="alone", local=(EVERYTHING,))
 
 
+def fixed_head(layers: int, epochs: float) -> ClientRule:
+    """Train all layers but the last ones, which stay as they were initialised.
+
+    A client's model is what ``epochs`` of training all its weights make of the server's; what they
+    learn is not kept.
+
+    Args:
+        layers: of the head, >= 1.
+        epochs: local epochs in front of each measurement, > 0.
+
+    Raises:
+        ValueError: for values out of range.
+
+    Source: FedBABU, Oh et al. (2022), arXiv 2106.06042, Algorithm 1.
+    """
+    checks.integer("layers", layers, ">= 1")
+    checks.number("tuning_epochs", epochs, "> 0")
+    tuned = Phase(epochs=epochs)
+    return ClientRule("body alone", frozen=(f"{LAST}{layers}",), tuned=tuned)
+
+
 def in_turns(layers: int, head_epochs: float) -> ClientRule:
     """Keep the last layers on the client; train them first, then the others as they are.
 
@@ -111,7 +132,7 @@ def local_entries(spec: Spec, patterns: tuple[str, ...]) -> NDArray[np.int64]:
         return np.arange(spec.size, dtype=np.int64)
     chosen: set[str] = set()
     for pattern in patterns:
-        found = _matching(spec, pattern)
+        found = _chosen(spec, pattern)
         if not found:
             raise ValueError(
                 f"local must name weights of the model ({', '.join(spec.names)}), got {pattern!r}"
@@ -132,17 +153,38 @@ def frozen_weights(spec: Spec, patterns: tuple[str, ...]) -> frozenset[int]:
     """
     chosen: set[str] = set()
     for pattern in patterns:
-        but = pattern.startswith(EXCEPT)
-        found = _matching(spec, pattern.removeprefix(EXCEPT))
+        found = _chosen(spec, pattern)
         if not found:
             raise ValueError(
                 f"frozen must name weights of the model ({', '.join(spec.names)}), got {pattern!r}"
             )
-        chosen |= set(spec.names) - found if but else found
+        chosen |= found
     trained = spec.names[: spec.trainable]
     if chosen and chosen >= set(trained):
         raise ValueError(f"frozen must leave weights to be trained, got {list(patterns)}")
     return frozenset(i for i, name in enumerate(trained) if name in chosen)
+
+
+def travelling(spec: Spec, rule: ClientRule) -> int:
+    """Return how many of the model's entries the clients of a rule are sent, and send back.
+
+    Weights that stay on the clients do not travel, nor do those that nobody trains.
+    """
+    staying = np.zeros(spec.size, bool)
+    if rule.local:
+        staying[local_entries(spec, rule.local)] = True
+    ends = np.cumsum((0, *spec.sizes))
+    for place in frozen_weights(spec, rule.frozen):
+        staying[ends[place] : ends[place + 1]] = True
+    return int(spec.size - staying.sum())
+
+
+def _chosen(spec: Spec, pattern: str) -> set[str]:
+    """Return the names that a pattern fits; none where what it excepts is nothing."""
+    found = _matching(spec, pattern.removeprefix(EXCEPT))
+    if pattern.startswith(EXCEPT):
+        return set(spec.names) - found if found else set()
+    return found
 
 
 def _matching(spec: Spec, pattern: str) -> set[str]:

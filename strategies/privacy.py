@@ -209,6 +209,11 @@ class GaussianNoise:
                 "noise would change the server's copy of the layers that clients keep, with which "
                 f"each begins, got local layers {', '.join(algorithm.client.local)}"
             )
+        if algorithm.client.frozen:
+            return (
+                "noise would change the weights that nobody trains, got frozen layers "
+                f"{', '.join(algorithm.client.frozen)}"
+            )
         if isinstance(reducer, Clipped) and reducer.by == "uniform":
             return None
         return (

@@ -38,7 +38,7 @@ def mixed(alpha: float, adaptive: bool = False) -> ClientRule:
     checks.boolean("adaptive", adaptive)
     direction = Direction(
         _adapting if adaptive else _mixed, second=True, lasts=True, numbers={"alpha": alpha},
-        model=_mixture,
+        model=_mixture, gradients=2,
     )  # fmt: skip
     return ClientRule("mixture", own=(SECOND,), second=True, sgd=True, direction=direction)
 
@@ -66,7 +66,7 @@ def moreau(mu: float | Schedule, rate: float | Schedule, steps: int) -> ClientRu
     checks.number("mu", mu, "> 0", schedule=True)
     checks.number("personal_rate", rate, "> 0", schedule=True)
     checks.integer("steps", steps, ">= 1")
-    direction = Direction(_moreau, second=True, model=_second, inner=steps)
+    direction = Direction(_moreau, second=True, model=_second, inner=steps, gradients=steps)
     scalars = {"mu": mu, "personal_rate": rate}
     return ClientRule("Moreau envelope", scalars=scalars, second=True, direction=direction)
 

@@ -12,6 +12,7 @@ from typing import Any
 from strategies import checks
 from strategies.client_rule import ADDED, ClientRule, Local
 from strategies.direction import Direction, Gradient, Pieces, Place, Way
+from strategies.phases import Phase
 from strategies.schedules import Schedule
 from strategies.shared_direction import client_momentum
 from strategies.spec import Vector
@@ -41,13 +42,15 @@ def sharpness_aware(rho: float | Schedule, eta: float | None = None) -> ClientRu
     checks.number("rho", rho, ">= 0", schedule=True)
     scalars: dict[str, float | Schedule] = {"rho": rho}
     if eta is None:
-        return ClientRule("sharpness-aware", scalars=scalars, direction=Direction(_sharp))
+        return ClientRule(
+            "sharpness-aware", scalars=scalars, direction=Direction(_sharp, gradients=2)
+        )
     checks.number("eta", eta, ">= 0")
-    direction = Direction(_adaptive)
+    direction = Direction(_adaptive, gradients=2)
     return ClientRule("adaptive sharpness", scalars={**scalars, "eta": eta}, direction=direction)
 
 
-def meta(rate: float | Schedule, hessian: bool = False) -> ClientRule:
+def meta(rate: float, hessian: bool = False, steps: int = 1) -> ClientRule:
     """Take the gradient after a step of one's own: ``g' = grad F(u)``, ``u = w - a * grad F(w)``.
 
     So the model learns to be good after such a step. Both gradients are those of the step's batch.
@@ -58,19 +61,25 @@ def meta(rate: float | Schedule, hessian: bool = False) -> ClientRule:
     with d = 0.01 / ||v||, as the Hessian-free variant has it.
 
     Args:
-        rate: a, of the step, > 0, or a schedule of it.
+        rate: a, of the step, > 0.
         hessian: whether the second derivative counts.
+        steps: of SGD at that rate that a client's model takes before it is measured, >= 1.
 
     Raises:
-        ValueError: for a rate that is not positive.
+        ValueError: for values out of range.
 
     Source: Per-FedAvg, Fallah et al. (2020), arXiv 2002.07948, Algorithm 1, its first-order and its
     Hessian-free variant.
     """
-    checks.number("rate", rate, "> 0", schedule=True)
+    checks.number("rate", rate, "> 0")
+    checks.integer("steps", steps, ">= 1")
     checks.boolean("hessian", hessian)
-    direction = Direction(_hessian_free if hessian else _first_order)
-    return ClientRule("meta-learning", scalars={"rate": rate}, direction=direction)
+    step, gradients = (_hessian_free, 4) if hessian else (_first_order, 2)
+    return ClientRule(
+        "meta-learning", scalars={"rate": rate}, sgd=True,
+        direction=Direction(step, gradients=gradients),
+        tuned=Phase(steps=steps, learning_rate=rate),
+    )  # fmt: skip
 
 
 def sharp_momentum(rho: float | Schedule, alpha: float | Schedule) -> ClientRule:
@@ -121,7 +130,7 @@ def extrapolated(rho: float | Schedule, alpha: float | Schedule, mu: float) -> C
         after=_corrected_after,
         own=("c",),
         scalars={"rho": rho, "alpha": alpha, "mu": mu},
-        direction=Direction(_two_points),
+        direction=Direction(_two_points, gradients=2),
     )
 
 

@@ -64,8 +64,8 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         _check_sgd(experiment, strategy)
         _check_steps(experiment, strategy)
         _check_pooled(experiment, strategy)
-        if strategy.client.kept and experiment.evaluation.personal:
-            _check_personal(experiment)
+        if strategy.client.personal and experiment.evaluation.personal:
+            _check_personal(experiment, strategy)
         cohort = Cohort(size, seed=experiment.seed)
         if not one:
             strategy = weighed(strategy, how.kind)
@@ -123,17 +123,22 @@ def _check_steps(experiment: Experiment, algorithm: Algorithm) -> None:
 def _check_pooled(experiment: Experiment, algorithm: Algorithm) -> None:
     """Raise ConfigError for models of clients' own where one client has all data."""
     rule = algorithm.client
-    if experiment.mode == "centralised" and (rule.second or rule.phases):
+    if experiment.mode == "centralised" and (rule.second or rule.phases or rule.tuned):
         raise ConfigError(
             "strategy must be one whose clients have no models of their own in the mode "
             f"'centralised', whose one client has all data, got {algorithm.name!r}"
         )
 
 
-def _check_personal(experiment: Experiment) -> None:
+def _check_personal(experiment: Experiment, algorithm: Algorithm) -> None:
     """Raise ConfigError where the clients' models cannot be measured on the server's test set."""
     if experiment.resources.engine == "flower":
         raise ConfigError(
             "evaluation.personal must be false with the engine 'flower', which does not give out "
             "what clients keep, got True"
+        )
+    if algorithm.client.tuned is not None:
+        raise ConfigError(
+            f"evaluation.personal must be false with {algorithm.name}, whose clients' models are "
+            "made where they are measured, each on its client's data, got True"
         )

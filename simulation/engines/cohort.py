@@ -282,7 +282,9 @@ def costs_of(
     sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
     setup = engine.setup
     works = config.works(setup.experiment.training, setup.rule.phases)
-    return schedule.weights(np.sum([work.examples(sizes) for work in works], 0))
+    way = setup.rule.direction
+    examples = np.sum([work.examples(sizes) for work in works], 0)
+    return schedule.weights(examples * (1 if way is None else way.gradients))
 
 
 def clients_of(node: Node) -> list[int]:

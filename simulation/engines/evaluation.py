@@ -156,7 +156,7 @@ class Evaluations:
     def _submit(self, part: NDArray[np.int64], handle: Any) -> Any:
         """Queue the evaluation of some clients: of their personal models, where they have any."""
         engine, ledger = self.engine, self.engine.ledger
-        own = engine.setup.rule.kept
+        own = engine.setup.rule.personal
         return engine.submit(
             EvaluateClients(
                 ids=part,

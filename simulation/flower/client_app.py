@@ -87,9 +87,8 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
         here = executor(context)
         client = int(context.node_config["partition-id"])
         model = to_vector(here.trainer.spec, arrays_of(message.content))
-        rows = here.evaluate_clients(
-            np.array([client]), here.layout.personal(model, _kept(context))
-        )
+        own = here.own_model(client, model, _kept(context))
+        rows = here.evaluate_clients(np.array([client]), own)
         size = int(rows["examples"][0])
         metrics = MetricRecord({"num-examples": size, "partition-id": client})
         names = here.trainer.metrics.names

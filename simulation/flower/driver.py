@@ -35,7 +35,7 @@ from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.worker.faults import Lost, check_losses
 from strategies import Federated
 from strategies.client_rule import ClientRule
-from strategies.personal import local_entries
+from strategies.personal import travelling
 from strategies.protocols import Round, State
 from strategies.reducing import bound, during
 from strategies.spec import Spec, Vector
@@ -84,10 +84,8 @@ class MessagingDriver:
         self._plain_evaluation = their_strategies.evaluates_plainly(strategy)
         rule = strategy.algorithm.client if isinstance(strategy, Federated) else ClientRule()
         self.full_batch = rule.full_batch
-        kept = local_entries(spec, rule.local) if rule.local else ()
-        self._staying = FLOAT_BYTES * len(
-            kept
-        )  # bytes that a deployment would leave where they are
+        # Bytes that a deployment would leave where they are.
+        self._staying = FLOAT_BYTES * (spec.size - travelling(spec, rule))
 
     @property
     def state(self) -> State:

@@ -35,6 +35,7 @@ class World:
         down: bytes that a client is sent.
         up: bytes that it sends back.
         phases: the parts of the local work, where it has several.
+        gradients: how many a step takes.
     """
 
     fleet: Fleet
@@ -45,12 +46,14 @@ class World:
     down: int
     up: int
     phases: tuple[LocalWork, ...] = ()
+    gradients: int = 1
 
     def durations(
         self, clients: Sequence[int] | NDArray[np.int64], parts: dict[int, float] | None = None
     ) -> Durations:
         """Return how long clients take, of whom some do a part of their work."""
         steps, examples = self.done(clients, parts)
+        steps, examples = steps * self.gradients, examples * self.gradients
         return self.fleet.durations(clients, steps, examples, self.down, self.up)
 
     def done(
@@ -90,7 +93,7 @@ class World:
 
 def world_of(
     experiment: Experiment, sizes: NDArray[np.integer], full_batch: bool, down: int, up: int,
-    phases: Sequence[LocalWork] = (),
+    phases: Sequence[LocalWork] = (), gradients: int = 1,
 ) -> World:  # fmt: skip
     """Return the world of an experiment that has devices.
 
@@ -101,6 +104,7 @@ def world_of(
         down: bytes that a client is sent.
         up: bytes that it sends back.
         phases: the parts of the local work, where it has several.
+        gradients: how many a step takes.
 
     Raises:
         ConfigError: for a file of devices that cannot be used.
@@ -119,4 +123,5 @@ def world_of(
         down,
         up,
         tuple(phases),
+        gradients,
     )

@@ -30,7 +30,7 @@ from simulation.rounds.folding import FoldingDriver
 from simulation.training.client_config import AS_CONFIGURED
 from strategies import Federated
 from strategies.cohort import TRAIN
-from strategies.personal import local_entries
+from strategies.personal import travelling
 from strategies.protocols import State
 from strategies.spec import Spec, Vector
 
@@ -49,16 +49,17 @@ REASONS = {
 def world_for(strategy: Federated, engine: Engine, spec: Spec, experiment: Experiment) -> World:
     """Return the world of a run: what its strategy sends decides how long messages travel."""
     algorithm, rule = strategy.algorithm, strategy.algorithm.client
-    travelling = spec.size - len(local_entries(spec, rule.local) if rule.local else ())
+    sent = travelling(spec, rule)
     nothing = np.zeros(spec.size, np.float32)
     shared = algorithm.share(algorithm.init(spec, nothing), 1)
-    down = FLOAT_BYTES * (travelling + sum(np.size(v) for v in shared.values()))
+    down = FLOAT_BYTES * (sent + sum(np.size(v) for v in shared.values()))
     up = encoded_bytes(experiment, spec)
     if up is None:
-        up = FLOAT_BYTES * (travelling + len(rule.uploads) * spec.trainable_size)
+        up = FLOAT_BYTES * (sent + len(rule.uploads) * spec.trainable_size)
     sizes = engine.partition.train_sizes
     phases = AS_CONFIGURED.works(experiment.training, rule.phases) if rule.phases else ()
-    return world_of(experiment, sizes, rule.full_batch, down, up, phases)
+    gradients = 1 if rule.direction is None else rule.direction.gradients
+    return world_of(experiment, sizes, rule.full_batch, down, up, phases, gradients)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from simulation.rounds.driver import RoundResult, zero_weights
 from simulation.worker.faults import check_losses
 from strategies import Federated
 from strategies.cohort import TRAIN
-from strategies.personal import local_entries
+from strategies.personal import travelling
 from strategies.protocols import Round, State
 from strategies.reducing import bound, during, finish
 from strategies.reports import Reports, apart
@@ -49,7 +49,7 @@ class FoldingDriver:
         rule = strategy.algorithm.client
         self.full_batch = rule.full_batch
         self._encoded = encoded_bytes(experiment, spec)
-        self._travelling = spec.size - len(local_entries(spec, rule.local) if rule.local else ())
+        self._travelling = travelling(spec, rule)
 
     @property
     def state(self) -> State:

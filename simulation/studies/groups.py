@@ -96,7 +96,7 @@ def kind_of_group(experiment: Experiment) -> Any:
     if experiment.cohort_size > POLICY.chunk_queue * lanes:  # It fills its programs by itself.
         return None
     strategy = make_strategy(experiment)
-    if not isinstance(strategy, Federated) or strategy.algorithm.client.kept:
+    if not isinstance(strategy, Federated) or strategy.algorithm.client.personal:
         return None
     rule = strategy.algorithm.client
     same = experiment.model_dump_json(include=set(SAME))

@@ -21,23 +21,31 @@ class ClientConfig:
         learning_rate: of the clients' optimiser.
         epochs: local epochs.
         batch_size: examples of a step.
+        steps: local steps, in the place of epochs.
     """
 
     learning_rate: float | None = None
     epochs: float | None = None
     batch_size: int | None = None
+    steps: int | None = None
 
     def work(self, training: Training) -> LocalWork:
         """Return what clients do: as is decided here, else as the experiment says."""
         usual = local_work(training)
         batch = self.batch_size or usual.batch
+        if self.steps is not None:
+            return LocalWork(batch=batch, count=self.steps)
         if self.epochs is None:
             return replace(usual, batch=batch)
         return LocalWork(self.epochs, batch)
 
     def of_phase(self, phase: Phase) -> ClientConfig:
-        """Return what is decided of a phase, which may have epochs of its own."""
-        return self if phase.epochs is None else replace(self, epochs=phase.epochs)
+        """Return what is decided of a phase, which may have work and a rate of its own."""
+        rate = self.learning_rate if phase.learning_rate is None else phase.learning_rate
+        found = replace(self, learning_rate=rate)
+        if phase.epochs is None and phase.steps is None:
+            return found
+        return replace(found, epochs=phase.epochs, steps=phase.steps)
 
     def works(self, training: Training, phases: Sequence[Phase]) -> list[LocalWork]:
         """Return what clients do in each phase; one training's work without any."""

@@ -312,13 +312,13 @@ def trained_client(
     if plan.rule.objective is not None and plan.rule.objective.last:
         ended = np.asarray(start)[: plan.trainable] + delta[: plan.trainable]
         own = {**own, LAST: ended.astype(np.float32)}
-    local, way = None, plan.rule.direction
+    own_model, way = None, plan.rule.direction
     if way is not None and way.second and second is not None:
         if way.lasts:
             own = {**own, SECOND: second}
-        local = _own_model(way, np.asarray(start) + delta, second, job.shared)
+        own_model = _own_model(way, np.asarray(start) + delta, second, job.shared)
     update = Update(client, size, delta, steps, extras, metrics, rate, plan.trainable, *momentum)
-    return TrainedClient(update, own, slots, count / seen * size, states, local)
+    return TrainedClient(update, own, slots, count / seen * size, states, own_model)
 
 
 def _own_model(

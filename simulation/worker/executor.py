@@ -33,7 +33,7 @@ from simulation.worker.client_state import ClientState, StateLayout, state_after
 from simulation.worker.encoder import encoder_of
 from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import GroupTrainer, RoundInputs
-from simulation.worker.phases import train_phases
+from simulation.worker.phases import rule_of, train_phases
 from simulation.worker.setup import Setup
 from strategies.optional_protocols import AddsUp
 from strategies.phases import Phase
@@ -208,20 +208,13 @@ class Executor:
             beside: all clients of the call that these belong to, where that has others.
         """
         trainer, config = trainer or self.trainer, inputs.config
-        parts = [self.partition.train_rows(client) for client in clients]
-        at = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        sizes, y = [len(p) for p in parts], self.data.y_train[at]
-        if self.attackers is not None:
-            y = self.attackers.labels(clients, sizes, y)
-        weights = None if self.weights is None else self.weights[at]
-        examples = self._examples(clients, sizes, Examples(self.data.x_train, y, weights, at))
         state, rule, model = states[0], self.setup.rule, inputs.model
         if self.layout.kept is not None and (rule.phases or not rule.second):
             model = self.layout.personal(np.array(model), state)
         slots = None
         if self.setup.keeps_slots:
             slots = trainer.initial_slots if state is None else state.slots
-        asked = _Asked(clients, sizes, examples, slots, beside)
+        asked = self._asked(clients, slots, beside)
         if rule.phases:
 
             def phase(one: Trainer, start: Vector, of: Phase, own: Mapping[str, Vector]) -> Any:
@@ -243,6 +236,33 @@ class Executor:
             self.encoder.sent(one, inputs.round, error)
             for one, error in zip(done, kept, strict=True)
         ]
+
+    def _asked(
+        self, clients: Sequence[int], slots: Vector | None, beside: Sequence[int] | None
+    ) -> _Asked:
+        """Return clients of a call, with the examples that they train on."""
+        parts = [self.partition.train_rows(client) for client in clients]
+        at = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        sizes, y = [len(p) for p in parts], self.data.y_train[at]
+        if self.attackers is not None:
+            y = self.attackers.labels(clients, sizes, y)
+        weights = None if self.weights is None else self.weights[at]
+        examples = Examples(self.data.x_train, y, weights, at)
+        return _Asked(clients, sizes, self._examples(clients, sizes, examples), slots, beside)
+
+    def own_model(self, client: int, model: Vector, state: ClientState | None) -> Vector:
+        """Return the model [P] that is measured of a client: of its own where it has one."""
+        own, tuned = self.layout.personal(np.array(model), state), self.setup.rule.tuned
+        if tuned is None:
+            return own
+        place = len(self.setup.rule.phases)
+        trainer = self.trainer.phase(place + 1, rule_of(tuned))
+        rate = trainer.learning_rate if self.setup.experiment.training.decay else None
+        config = ClientConfig(learning_rate=rate).of_phase(tuned)
+        inputs, asked = RoundInputs(0, own, {}, config), self._asked([client], None, None)
+        job = self._job(trainer, asked, inputs, config, [None])
+        (done,) = trainer.train(trainer.place(own), job)
+        return own + np.asarray(done.update.delta)
 
     def _job(
         self, trainer: Trainer, asked: _Asked, inputs: RoundInputs, config: ClientConfig,
@@ -349,7 +369,7 @@ class Executor:
         """Return loss and accuracy of each client's personal model on its validation examples."""
         found = []
         for client, state in zip(np.split(clients, len(clients)), states, strict=True):
-            own = self.layout.personal(np.array(model), self.read(state))
+            own = self.own_model(int(client[0]), model, self.read(state))
             found.append(self.evaluate_clients(client, own))
         return join(found)
 

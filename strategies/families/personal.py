@@ -6,11 +6,13 @@ from strategies import checks
 from strategies import citations as papers
 from strategies.algorithm import Algorithm
 from strategies.entry import Family
-from strategies.personal import LAST, beside, in_turns, keeping
+from strategies.personal import LAST, beside, fixed_head, in_turns, keeping
+from strategies.phases import EXCEPT
 from strategies.reducers import WeightedMean
 from strategies.schedules import Schedule
 from strategies.second_models import mixed, moreau
 from strategies.servers import average
+from strategies.sharpness import meta
 from strategies.weights import Weights
 
 FAMILY = Family()
@@ -34,6 +36,32 @@ def fedbn(
 ) -> Algorithm:
     """Keep batch normalisation on the client and average the other layers as FedAvg does."""
     return Algorithm("FedBN", keeping(layers), WeightedMean(weights), average(learning_rate))
+
+
+@FAMILY.entry("LG-FedAvg", papers.LIANG_2020)
+def lg_fedavg(
+    layers: int = 1, learning_rate: float | Schedule = 1.0, weights: Weights = None
+) -> Algorithm:
+    """Keep all but the last layers on the client and average these as FedAvg does."""
+    checks.integer("layers", layers, ">= 1")
+    rule = keeping(f"{EXCEPT}{LAST}{layers}")
+    return Algorithm("LG-FedAvg", rule, WeightedMean(weights), average(learning_rate))
+
+
+@FAMILY.entry("FedBABU", papers.OH_2022)
+def fedbabu(
+    layers: int = 1,
+    tuning_epochs: float = 1,
+    learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
+) -> Algorithm:
+    """Train all but the last layers, which stay as initialised, and average these as FedAvg does.
+
+    A client's model, which is measured, is the server's after `tuning_epochs` of training all
+    layers on the client's data.
+    """
+    rule = fixed_head(layers, tuning_epochs)
+    return Algorithm("FedBABU", rule, WeightedMean(weights), average(learning_rate))
 
 
 @FAMILY.entry("FedRep", papers.COLLINS_2021)
@@ -102,3 +130,21 @@ def pfedme(
     """
     rule = moreau(mu, personal_rate, steps)
     return Algorithm("pFedMe", rule, WeightedMean(weights), average(learning_rate))
+
+
+@FAMILY.entry("Per-FedAvg", papers.FALLAH_2020, rate=(0.001, 0.01, 0.1))
+def per_fedavg(
+    rate: float = 0.01,
+    hessian: bool = False,
+    personal_steps: int = 1,
+    learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
+) -> Algorithm:
+    """Train a model for a step of the clients' own: g <- grad F(w - rate * g); then as FedAvg.
+
+    A client's model, which is measured, is the server's after `personal_steps` of SGD at `rate`.
+    With `hessian` gradients are those of F(w - rate * grad F(w)), by a difference of gradients;
+    without, of first order. A step takes four gradients, or two, all on its batch.
+    """
+    rule = meta(rate, hessian, personal_steps)
+    return Algorithm("Per-FedAvg", rule, WeightedMean(weights), average(learning_rate))

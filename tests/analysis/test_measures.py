@@ -51,7 +51,9 @@ def test_personal_models_are_compared_where_they_live(mixed: Path) -> None:
 def test_all_strategies_with_models_of_clients_are_known() -> None:
     from strategies import catalog
 
-    assert {name for name in catalog.names() if catalog.build(name).client.kept} == set(PERSONAL)
+    assert {name for name in catalog.names() if catalog.build(name).client.personal} == set(
+        PERSONAL
+    )
 
 
 def test_without_personal_layers_it_is_the_test_accuracy(single: Path) -> None:

@@ -200,7 +200,7 @@ class JaxTrainer:
             return found
         received = np.asarray(model)[: self.plan.trainable]
         usual = np.concatenate([received, np.array(list(way.numbers.values()), np.float32)])
-        for k in np.flatnonzero(job.steps == 0):
+        for k in np.flatnonzero(job.steps == 0).tolist():
             found[k] = job.own[k].get(SECOND, usual)
         return found
 

@@ -88,7 +88,7 @@ def trained(driver: Any, model: np.ndarray) -> np.ndarray:
 
 AS_OTHERS = (
     "fedams", "fedexp", "fedacg", "term", "centred-clipping", "nnm", "dnc", "foolsgold",
-    "signguard",
+    "signguard", "lg-fedavg", "pfedme", "per-fedavg", "fedasam", "mofedsam",
 )  # fmt: skip
 """Entries that ask no more of an engine than others do."""
 

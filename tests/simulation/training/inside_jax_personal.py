@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.training.personal_cases import CASES, check, check_frozen
+from tests.simulation.training.personal_cases import CASES, TUNED, check, check_frozen, check_tuned
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -14,3 +14,8 @@ def test_a_clients_rounds_are_those_of_the_formula(name: str) -> None:
 
 def test_frozen_weights_stay_what_they_are() -> None:
     check_frozen("jax")
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_a_clients_model_is_tuned_where_it_is_measured(name: str) -> None:
+    check_tuned("jax", name)

@@ -122,7 +122,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 TRAIN_AS_OTHERS = (
     "fedams", "fedexp", "fedacg", "term", "centred-clipping", "bucketing", "nnm", "dnc",
-    "foolsgold", "signguard",
+    "foolsgold", "signguard", "lg-fedavg", "fedasam", "mofedsam",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 

@@ -19,7 +19,7 @@ from simulation.worker.group_trainer import RoundInputs
 from simulation.worker.setup import Setup
 from strategies.client_rule import ClientRule
 from strategies.clients import proximal_hook
-from strategies.personal import beside, in_turns
+from strategies.personal import beside, fixed_head, in_turns
 from strategies.second_models import mixed, moreau
 from strategies.sharpness import extrapolated, meta, sharpness_aware
 from tests.simulation.training.objective_cases import (
@@ -144,9 +144,14 @@ def meta_whole(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None,
     return steps(received, found, EPOCHS), None, None
 
 
+def fedbabu(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None, None]:
+    return steps(received, masked(slope, False), EPOCHS), None, None
+
+
 CASES: dict[str, tuple[ClientRule, Formula]] = {
     "fedrep": (in_turns(1, 3), fedrep),
     "ditto": (beside(0.4, 3), ditto),
+    "fedbabu": (fixed_head(1, 2), fedbabu),
     "apfl": (mixed(0.3), apfl(False)),
     "apfl-adaptive": (mixed(0.3, adaptive=True), apfl(True)),
     "pfedme": (moreau(1.5, 0.2, 3), pfedme),
@@ -170,6 +175,31 @@ class Dealt:
 
     def train_rows(self, client: int) -> Any:
         return np.arange(14)[CLIENTS[client]]
+
+
+TUNED = {"fedbabu": (fixed_head(1, 3), 3, RATE), "per-fedavg": (meta(0.3, steps=2), 2, 0.3)}
+"""Rules of clients whose models are made where they are measured: steps, and at which rate."""
+
+
+def check_tuned(library: str, name: str) -> None:
+    """A client's model is what some steps on its data make of the server's."""
+    made, given, (rule, count, rate) = backend(library), data(), TUNED[name]
+    made.prepare(1, 0.0)
+    decay = {"kind": "exponential", "factor": 0.5}
+    wanted = parse({
+        "model": f"{HERE}:network", "resources": {"engine": "inline", "backend": library},
+        "training": {"learning_rate": RATE, "batch_size": 16, "decay": decay},
+    })  # fmt: skip
+    partition: Any = Dealt()
+    here = Executor(Setup(wanted, rule), given, partition)
+    start = here.info().initial + np.float32(0.1)
+    for client, rows in CLIENTS.items():
+        x, y = given.x_train[rows].astype(np.float64), given.y_train[rows]
+        expected = start.astype(np.float64)
+        for _ in range(count):
+            slope = gradient(lambda *_: 0.0, expected, expected, expected, x, y)
+            expected = expected - rate * slope
+        np.testing.assert_allclose(here.own_model(client, start, None), expected, atol=3e-5)
 
 
 def check_frozen(library: str) -> None:

@@ -52,7 +52,8 @@ def test_every_entry_is_compared_and_no_case_is_another_one(on_jax_they_give: An
     assert Experiment(**BASE).rounds == ROUNDS
     weights = {key: on_jax_they_give[key] for key in on_jax_they_give if key.endswith("/weights")}
     weights.pop("personal/weights", None)  # Measured otherwise than that of fedper.
-    weights.pop("ditto/weights", None)  # What is sent is what FedAvg's clients send.
+    for name in ("ditto", "apfl"):
+        weights.pop(f"{name}/weights", None)  # What is sent is what FedAvg's clients send.
     names: dict[bytes, list[str]] = {}
     for name, some in weights.items():
         names.setdefault(some.tobytes(), []).append(name)
