@@ -306,7 +306,7 @@ def trained_client(
         local = Local(steps, rate, *momentum)
         extras, own = plan.rule.after(delta[: plan.trainable], job.shared, own, local)
         if ADDED in extras:
-            delta = np.array(delta, np.float32)
+            delta = np.asarray(delta, np.float32).copy()
             delta[: plan.trainable] += extras[ADDED]
             extras = {name: value for name, value in extras.items() if name != ADDED}
     if plan.rule.objective is not None and plan.rule.objective.last:

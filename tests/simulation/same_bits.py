@@ -187,7 +187,7 @@ CASES: dict[str, Case] = {
 CASES |= {
     **{
         f"resumed/{name}": resumed(f"entry/{name}")
-        for name in ("scaffold", "fedper", "fedadam", "fedrep", "ditto")
+        for name in ("scaffold", "fedper", "fedadam", "fedrep", "ditto", "apfl")
     },
     "resumed/dp-fedavg-adaptive": resumed("entry/dp-fedavg-adaptive"),
     "resumed/by-messages": resumed("flower/by-messages", stop=1),

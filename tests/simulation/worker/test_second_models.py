@@ -64,6 +64,29 @@ def test_the_clock_counts_every_phase() -> None:
     assert steps.tolist() == [5, 3] and examples.tolist() == [70 + 64, 96]
 
 
+def test_the_clock_counts_every_gradient_of_a_step() -> None:
+    sizes = np.array([70, 32])
+    wanted = parse(BASE | {"clients": 2, "cohort": 2, "devices": "equal"})
+    one, two = (world_of(wanted, sizes, False, 0, 0, (), n).durations([0, 1]) for n in (1, 2))
+    np.testing.assert_allclose(two.compute, 2 * one.compute)
+
+
+def test_models_are_tuned_where_they_are_measured(tmp_path: Any) -> None:
+    """FedBABU: the head stays what it was, and does not travel; all clients have models."""
+    wanted = parse(
+        BASE | {"strategy": "fedbabu", "model": "mlp", "evaluation": {"all_clients": True}}
+    )
+    plain = simulate(wanted.replace(strategy="fedavg"), out=tmp_path / "plain")
+    found = simulate(wanted, out=tmp_path / "run")
+    head = 10 * (200 + 1)
+    assert 4 * 5 * head == plain.rounds[-1]["bytes_up"] - found.rounds[-1]["bytes_up"]
+    start = found.weights[-head:]
+    short = simulate(wanted.replace(rounds=1), out=tmp_path / "short")
+    np.testing.assert_array_equal(short.weights[-head:], start)
+    assert found.rounds[-1]["client_accuracy"] > plain.rounds[-1]["client_accuracy"] + 0.1
+    assert found.rounds[-1]["server_accuracy"] is not None
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"mode": "centralised"},
      "strategy must be one whose clients have no models of their own in the mode 'centralised', "
@@ -74,6 +97,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"devices": "equal", "schedule": "asynchronous"},
      "strategy must be another with the schedule 'asynchronous', as clients keep something from "
      "round to round, which would go by another model, got 'Ditto'"),
+    ({"strategy": "fedbabu", "evaluation.personal": True},
+     "evaluation.personal must be false with FedBABU, whose clients' models are made where they "
+     "are measured, each on its client's data, got True"),
     ({"resources.engine": "flower", "evaluation.personal": True},
      "evaluation.personal must be false with the engine 'flower', which does not give out what "
      "clients keep, got True"),
