@@ -173,13 +173,7 @@ class Graph:
             cast = [tf.cast(s, v.dtype) for v, s in zip(self.seeds, states, strict=True)]
             assign(self.seeds, cast)
             mine = {name: rows[k] for name, rows in own.items()}
-            changes = Changes(
-                self._hook(begin, shared, mine),
-                term_of(self.objective, self.weights, begin, shared, mine, self.parts),
-                [(self.weights[i], begin[i]) for i in self.frozen],
-                begin,
-                {name: value for name, value in shared.items() if value.shape.rank == 0},
-            )
+            changes = self._changes(begin, shared, mine)
             self._begin_second(begin, mine)
             segment = order[:, starts[k] : starts[k + 1]]
             self.metrics.reset()
@@ -210,6 +204,18 @@ class Graph:
         # Each by itself: to stack them is to copy them.
         each = [ends.read(tf.minimum(k, count - 1)) for k in range(self.most)]
         return each, sums.stack(), seen.stack(), left, seconds.stack()
+
+    def _changes(
+        self, begin: list[tf.Tensor], shared: Mapping[str, Any], own: Mapping[str, Any]
+    ) -> Changes:
+        """Return what changes a client's steps."""
+        return Changes(
+            self._hook(begin, shared, own),
+            term_of(self.objective, self.weights, begin, shared, own, self.parts),
+            [(self.weights[i], begin[i]) for i in self.frozen],
+            begin,
+            {name: value for name, value in shared.items() if value.shape.rank == 0},
+        )
 
     @property
     def second_size(self) -> int:
