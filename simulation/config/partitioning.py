@@ -65,9 +65,10 @@ class PartitionConfig(Section):
             data["kind"] = "file"
         elif "kind" not in data and data.get("alpha") is not None:
             data["kind"] = "dirichlet"
-        if data.get("alpha") is None and data.get("kind") in ALPHAS:
-            data["alpha"] = ALPHAS[data["kind"]]
-        if data.get("beta") is None and data.get("kind") == "pachinko":
+        kind = data.get("kind")
+        if data.get("alpha") is None and isinstance(kind, str) and kind in ALPHAS:
+            data["alpha"] = ALPHAS[kind]
+        if data.get("beta") is None and kind == "pachinko":
             data["beta"] = BETA
         if data.get("path") is not None and not data.get("path_sha256"):
             data["path_sha256"] = content_sha256("partition.path", Path(str(data["path"])))

@@ -20,7 +20,10 @@ from strategies import catalog
 
 MINI = ["--dataset", "fashion-mnist-mini"]
 STRATEGIES = ", ".join(catalog.names())
-KINDS = "iid, dirichlet, inner-dirichlet, pathological, shards, on-demand, natural"
+KINDS = (
+    "iid, dirichlet, inner-dirichlet, pathological, shards, quantity, pachinko, on-demand, "
+    "natural, file"
+)
 KEYS = ", ".join(Experiment.model_fields)
 COHORT = "cohort must be a number of clients (>= 1) or a fraction in (0, 1]"
 

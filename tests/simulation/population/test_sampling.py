@@ -122,7 +122,7 @@ def test_a_target_epsilon_is_kept_at_the_end(tmp_path):
         (
             {"sampling": "uniforn"},
             "sampling.kind must be one of uniform, poisson, by-size, round-robin, power-of-choice, "
-            "got 'uniforn'; did you mean 'uniform'?",
+            "oort, tifl, got 'uniforn'; did you mean 'uniform'?",
         ),
         (
             {"sampling": {"candidates": 10}},
