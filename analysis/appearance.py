@@ -92,6 +92,7 @@ KNOWN = (
     "fedasam",
     "mofedsam",
     "fedspeed",
+    "ifca",
 )
 """New ones go to the end: those that are there keep their places."""
 

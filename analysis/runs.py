@@ -33,7 +33,8 @@ ENDED = ("complete", DIVERGED)
 MEASURED = ("server_", "client_", "train_")
 """How the columns of measures begin."""
 PERSONAL = (
-    "fedper", "fedbn", "lg-fedavg", "fedbabu", "fedrep", "ditto", "apfl", "pfedme", "per-fedavg",
+    "fedper", "fedbn", "lg-fedavg", "fedbabu", "fedrep", "ditto", "apfl", "pfedme",
+    "per-fedavg", "ifca",
 )  # fmt: skip
 """Strategies whose clients have models of their own."""
 ABOUT = ("label", "strategy", "seed", "setting", "mode")

@@ -30,6 +30,7 @@ from strategies.objective import Objective
 from strategies.personal import beside, fixed_head, in_turns, keeping
 from strategies.phases import Phase
 from strategies.direction import Direction
+from strategies.clustered import ClusteredMean, Clusters, best_of
 from strategies.second_models import mixed, moreau
 from strategies.sharpness import extrapolated, meta, sharp_momentum, sharpness_aware
 # how many updates become one
@@ -55,7 +56,8 @@ from strategies.ready import (
     FedPer, FedProx, FedProxAdaptive, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
     FedDecorr, FedLC, FedNTD, MOON,
-    APFL, Ditto, FedASAM, FedBABU, FedRep, LGFedAvg, PerFedAvg, FedSAM, FedSpeed, MoFedSAM, PFedMe,
+    APFL, Ditto, IFCA, FedASAM, FedBABU, FedRep, LGFedAvg, PerFedAvg, FedSAM, FedSpeed,
+    MoFedSAM, PFedMe,
 )
 
 __all__ = [
@@ -82,6 +84,6 @@ __all__ = [
     "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM",
     "Ditto", "FedRep", "Phase", "beside", "in_turns",
     "APFL", "FedASAM", "FedBABU", "FedSAM", "FedSpeed", "LGFedAvg", "MoFedSAM", "PFedMe",
-    "PerFedAvg", "fixed_head", "meta",
+    "PerFedAvg", "fixed_head", "meta", "IFCA", "best_of", "ClusteredMean", "Clusters",
     "Direction", "extrapolated", "mixed", "moreau", "sharp_momentum", "sharpness_aware",
 ]

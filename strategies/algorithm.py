@@ -21,6 +21,7 @@ from strategies.optional_protocols import (
     DividesByFixedNumber,
     PreparedForRun,
     ShowsNumbers,
+    StartsLaidOut,
     refusal,
 )
 from strategies.protocols import Noise, Reducer, Round, ServerRule, State
@@ -69,7 +70,10 @@ class Algorithm:
 
     def init(self, spec: Spec, model: Vector) -> State:
         """Return the server state before round 1."""
-        return self.server.init(model[: spec.trainable_size])
+        head = model[: spec.trainable_size]
+        if isinstance(self.server, StartsLaidOut):
+            return self.server.init_laid_out(spec, head)
+        return self.server.init(head)
 
     def share(self, state: State, round: int) -> dict[str, Any]:
         """Return everything that the clients of a round get besides the model."""

@@ -469,3 +469,12 @@ OH_2022 = Citation(
     "International Conference on Learning Representations (ICLR)",
     "2106.06042",
 )
+
+GHOSH_2020 = Citation(
+    "ghosh2020efficient",
+    ("Ghosh, Avishek", "Chung, Jichan", "Yin, Dong", "Ramchandran, Kannan"),
+    "An Efficient Framework for Clustered Federated Learning",
+    2020,
+    "Advances in Neural Information Processing Systems (NeurIPS)",
+    "2006.04088",
+)

@@ -62,6 +62,8 @@ class ClientRule:
         frozen: patterns of the names of weights that are not trained (see strategies.personal).
         phases: trainings that a round's local training consists of, one after the other.
         second: clients keep a whole second model of their own, which is never sent.
+        candidates: names of further models that the server shares; a client trains the one of all
+            that has the least loss on its examples, and tells which as the metric ``cluster``.
         tuned: a training of the client's model before it is measured; what it learns is not kept.
         direction: makes the gradient of gradients at other points, where the one at the weights
             does not do.
@@ -88,6 +90,7 @@ class ClientRule:
     second: bool = False
     direction: Direction | None = None
     tuned: Phase | None = None
+    candidates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.direction is not None and self.objective is not None:
@@ -121,7 +124,12 @@ class ClientRule:
     @property
     def personal(self) -> bool:
         """Whether what is measured of clients are models of their own."""
-        return bool(self.kept) or self.tuned is not None
+        return bool(self.kept or self.candidates) or self.tuned is not None
+
+    @property
+    def scattered(self) -> bool:
+        """Whether no model of the server's is one that is meant for all clients."""
+        return bool(self.local or self.candidates)
 
     def size(self, name: str, trainable: int) -> int:
         """Return how many numbers one of the states ``own`` has, of T trained weights."""
@@ -149,5 +157,6 @@ ALONE = (
     "objective",
     "frozen",
     "direction",
+    "candidates",
 )
 """What a client rule with phases has not."""

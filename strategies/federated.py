@@ -243,6 +243,9 @@ class Federated(Strategy):
         nodes = _wait_for_nodes(grid, self.evaluate)
         cohort = self.evaluate.sample(server_round, nodes, EVALUATE)
         record = _request(server_round, arrays, config, {})
+        if self.algorithm.client.candidates and self._state is not None:
+            shared = self.algorithm.share(self._state, server_round)
+            record["shared"] = ArrayRecord({k: Array(np.asarray(v)) for k, v in shared.items()})
         return _messages(record, cohort, len(nodes), MessageType.EVALUATE)
 
     def aggregate_evaluate(

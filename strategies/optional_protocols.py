@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from strategies.protocols import Noise, Reducer, Round, State
+from strategies.spec import Spec, Vector
 from strategies.updates import Mean, Update
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ class Refuses(Protocol):
 
     def refuse(self, algorithm: Algorithm) -> str | None:
         """Return why it cannot be a part of ``algorithm``; None if it can."""
+
+
+@runtime_checkable
+class StartsLaidOut(Protocol):
+    """A server rule whose first state depends on which weight an entry is of."""
+
+    def init_laid_out(self, spec: Spec, model: Vector) -> State:
+        """Return the state before round 1 for the trainable entries [T] of a model."""
 
 
 @runtime_checkable

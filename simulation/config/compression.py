@@ -154,6 +154,8 @@ def _why_not(strategy: Any) -> str | None:
         return "with noise for differential privacy"
     if algorithm.client.uploads:
         return f"with {algorithm.name}, whose clients send more than their update"
+    if algorithm.client.candidates:
+        return f"with {algorithm.name}, whose clients send updates of one of several models"
     if algorithm.client.local:
         return f"with {algorithm.name}, of whose model a part stays on the clients"
     return None

@@ -10,6 +10,7 @@ from typing import Any
 from flwr.serverapp.strategy import Strategy
 
 from simulation.config import flower_sampling, plugins
+from simulation.config.attack import COLLUDING
 from simulation.config.compression import compressed
 from simulation.config.errors import ConfigError, RunError
 from simulation.config.experiment import Experiment
@@ -64,6 +65,7 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         _check_sgd(experiment, strategy)
         _check_steps(experiment, strategy)
         _check_pooled(experiment, strategy)
+        _check_candidates(experiment, strategy)
         if strategy.client.personal and experiment.evaluation.personal:
             _check_personal(experiment, strategy)
         cohort = Cohort(size, seed=experiment.seed)
@@ -120,10 +122,29 @@ def _check_steps(experiment: Experiment, algorithm: Algorithm) -> None:
         )
 
 
+def _check_candidates(experiment: Experiment, algorithm: Algorithm) -> None:
+    """Raise ConfigError for what makes one model of updates, where clients train one of several."""
+    if not algorithm.client.candidates:
+        return
+    kind, plan = experiment.attack.kind, experiment.schedule
+    if kind in COLLUDING:
+        raise ConfigError(
+            f"attack.kind must be that of clients which act alone with {algorithm.name}, whose "
+            f"clients' updates are of several models, got {kind!r}"
+        )
+    if plan.kind == "hierarchical" or plan.one_by_one:
+        raise ConfigError(
+            f"schedule must be one of rounds without edges with {algorithm.name}, whose clients' "
+            f"updates are of several models, got {plan.kind!r}"
+        )
+
+
 def _check_pooled(experiment: Experiment, algorithm: Algorithm) -> None:
     """Raise ConfigError for models of clients' own where one client has all data."""
     rule = algorithm.client
-    if experiment.mode == "centralised" and (rule.second or rule.phases or rule.tuned):
+    if experiment.mode == "centralised" and (
+        rule.second or rule.phases or rule.tuned or rule.candidates
+    ):
         raise ConfigError(
             "strategy must be one whose clients have no models of their own in the mode "
             f"'centralised', whose one client has all data, got {algorithm.name!r}"
@@ -136,6 +157,11 @@ def _check_personal(experiment: Experiment, algorithm: Algorithm) -> None:
         raise ConfigError(
             "evaluation.personal must be false with the engine 'flower', which does not give out "
             "what clients keep, got True"
+        )
+    if algorithm.client.candidates:
+        raise ConfigError(
+            f"evaluation.personal must be false with {algorithm.name}, whose clients choose among "
+            "the server's models, got True"
         )
     if algorithm.client.tuned is not None:
         raise ConfigError(

@@ -228,13 +228,14 @@ class EvaluateClients(Call):
     ids: NDArray[np.int64]
     model: Any
     states: list[Handle | None] | None = None
+    shared: Any = None
 
     @override
     def run(self, executor: Executor, *inputs: Any) -> Rows:
         """Return a row for each client."""
         if self.states is None:
             return executor.evaluate_clients(self.ids, self.model)
-        return executor.evaluate_own(self.ids, self.model, self.states)
+        return executor.evaluate_own(self.ids, self.model, self.states, self.shared)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -131,7 +131,9 @@ class Evaluations:
 
         return Pending(collect)
 
-    def on_clients(self, clients: Sequence[int], model: Vector) -> Pending:
+    def on_clients(
+        self, clients: Sequence[int], model: Vector, shared: Mapping[str, Any] | None = None
+    ) -> Pending:
         """Start measuring a model on clients' validation examples.
 
         The result is a row per client, and the means over all their examples by name.
@@ -142,8 +144,11 @@ class Evaluations:
         # As many rows a call as in a piece of the test set, whatever the clients' sizes.
         sizes = engine.partition.validation_sizes[ids].astype(np.int64) + 1
         ends = np.searchsorted(np.cumsum(sizes), np.arange(0, sizes.sum(), POLICY.test_rows))
+        also = None if shared is None else engine.share(dict(shared))
         tickets = [
-            self._submit(part, handle) for part in np.split(ids, np.unique(ends)[1:]) if len(part)
+            self._submit(part, handle, also)
+            for part in np.split(ids, np.unique(ends)[1:])
+            if len(part)
         ]
 
         def collect() -> tuple[Rows, Metrics]:
@@ -153,7 +158,7 @@ class Evaluations:
 
         return Pending(collect)
 
-    def _submit(self, part: NDArray[np.int64], handle: Any) -> Any:
+    def _submit(self, part: NDArray[np.int64], handle: Any, shared: Any) -> Any:
         """Queue the evaluation of some clients: of their personal models, where they have any."""
         engine, ledger = self.engine, self.engine.ledger
         own = engine.setup.rule.personal
@@ -162,6 +167,7 @@ class Evaluations:
                 ids=part,
                 model=handle,
                 states=[ledger.state_of(client) for client in part.tolist()] if own else None,
+                shared=shared,
                 clients=len(part),
                 examples=int(engine.partition.validation_sizes[part].sum()),
             )
@@ -186,6 +192,6 @@ def on_the_server(experiment: Experiment, rule: ClientRule, engine: Engine) -> S
     evaluations = Evaluations(engine)
     if experiment.mode == "local" or (rule.kept and experiment.evaluation.personal):
         return evaluations.on_test_own
-    if rule.local:  # The layers that stay on clients are on the server as they were initialised.
+    if rule.scattered:  # Layers that stay on clients are there as they were initialised.
         return lambda model: Pending(lambda: NOT_TESTED)
     return evaluations.on_test

@@ -29,6 +29,7 @@ from simulation.worker.client_state import ClientState, state_after
 from simulation.worker.executor import Executor
 from simulation.worker.group_trainer import RoundInputs
 from strategies.adaptive import proximal_as_told
+from strategies.clustered import CLUSTER
 from strategies.encodings.reading import ENCODED, record_of
 
 NUMBERS = ("partition-id", "num-partitions")
@@ -87,7 +88,7 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
         here = executor(context)
         client = int(context.node_config["partition-id"])
         model = to_vector(here.trainer.spec, arrays_of(message.content))
-        own = here.own_model(client, model, _kept(context))
+        own = here.own_model(client, model, _kept(context), shared_of(message.content))
         rows = here.evaluate_clients(np.array([client]), own)
         size = int(rows["examples"][0])
         metrics = MetricRecord({"num-examples": size, "partition-id": client})
@@ -150,8 +151,9 @@ def _told(here: Executor, client: int, trained: TrainedClient) -> MetricRecord:
     if trained.states is not None and trained.states.size:
         found = here.metric_results(trained.states)
         metrics.update({f"train_{name}": value for name, value in found.items()})
-    if "initial_loss" in update.metrics:
-        metrics["initial_loss"] = update.metrics["initial_loss"]
+    for name in ("initial_loss", CLUSTER):
+        if name in update.metrics:
+            metrics[name] = update.metrics[name]
     return metrics
 
 

@@ -258,7 +258,7 @@ class MessagingDriver:
             self._name_unknown(config_of(message.content))
         if self._engine is not None and self._plain_evaluation and messages:
             ids = [m.metadata.dst_node_id for m in messages]
-            return Evaluations(self._engine).on_clients(ids, model)
+            return Evaluations(self._engine).on_clients(ids, model, self._models(round))
         replies = list(self.grid.send_and_receive(messages))
         rows = _rows(replies, "loss", "accuracy")
         self.strategy.aggregate_evaluate(round, replies)
@@ -269,7 +269,15 @@ class MessagingDriver:
         engine = self._engine
         if engine is None or not fairness.is_wanted(self.experiment, engine.partition):
             return None
-        return Evaluations(engine).on_clients(range(len(engine.partition)), model)
+        every = range(len(engine.partition))
+        return Evaluations(engine).on_clients(every, model, self._models(1))
+
+    def _models(self, round: int) -> dict[str, Any] | None:
+        """Return the models among which clients choose; None where they do not."""
+        strategy = self.strategy
+        if not isinstance(strategy, Federated) or not strategy.algorithm.client.candidates:
+            return None
+        return strategy.algorithm.share(self.state, round)
 
 
 def _rows(replies: list[Message], *names: str) -> Rows:

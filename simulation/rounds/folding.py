@@ -112,7 +112,8 @@ class FoldingDriver:
         """Return the bytes that a client sends."""
         if self._encoded is not None:
             return self._encoded
-        return FLOAT_BYTES * (self._travelling + sum(v.size for v in mean.extras.values()))
+        sent = sum(mean.extras[name].size for name in self.strategy.algorithm.client.uploads)
+        return FLOAT_BYTES * (self._travelling + sent)
 
     def _plan_of(self, round: int) -> tuple[Cast, CohortPlan | None]:
         """Return a round's plan, and make that of the next one beside it where nothing hinders."""
@@ -179,10 +180,19 @@ class FoldingDriver:
 
     def evaluate(self, round: int, model: Vector, clients: list[int]) -> Pending:
         """Measure the model on the cohort's validation examples, while others train."""
-        return Evaluations(self.engine).on_clients(clients, model)
+        return Evaluations(self.engine).on_clients(clients, model, self._models(round))
 
     def evaluate_all(self, model: Vector) -> Pending | None:
         """Measure the model on every client, if the run is to."""
         if not fairness.is_wanted(self.experiment, self.engine.partition):
             return None
-        return Evaluations(self.engine).on_clients(range(len(self.engine.partition)), model)
+        every = range(len(self.engine.partition))
+        return Evaluations(self.engine).on_clients(every, model, self._models(1))
+
+    def _models(self, round: int) -> dict[str, Any] | None:
+        """Return the models among which clients choose; None where they do not."""
+        algorithm = self.strategy.algorithm
+        if not algorithm.client.candidates:
+            return None
+        assert self._state is not None
+        return algorithm.share(self._state, round)

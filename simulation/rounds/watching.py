@@ -122,13 +122,19 @@ def check(experiment: Experiment, rule: ClientRule, model: Described) -> None:
                 f"{section} must go by what is measured of the model: {', '.join(known)}, "
                 f"got {name!r}"
             )
-        if metrics and on == "server" and rule.local and not experiment.evaluation.personal:
+        if metrics and on == "server" and rule.scattered and not experiment.evaluation.personal:
             raise ConfigError(
-                f"{section}.on must be 'clients' for a strategy whose layers stay on the clients, "
-                "as the server measures no model without evaluation.personal, got 'server'"
+                f"{section}.on must be 'clients' for a strategy {_why_scattered(rule)}, as the "
+                "server measures no model without evaluation.personal, got 'server'"
             )
-    if rule.local and save.asked is not None:
+    if rule.scattered and save.asked is not None:
         raise ConfigError(
-            "save must be left out for a strategy whose layers stay on the clients, whose model is "
-            f"whole nowhere, got {save.asked!r}"
+            f"save must be left out for a strategy {_why_scattered(rule)}, whose model is whole "
+            f"nowhere, got {save.asked!r}"
         )
+
+
+def _why_scattered(rule: ClientRule) -> str:
+    if rule.local:
+        return "whose layers stay on the clients"
+    return "of several models"

@@ -62,6 +62,8 @@ def notes_of(experiment: Experiment, strategy: Strategy) -> list[str]:
     if not isinstance(strategy, Federated) or experiment.mode != "federated":
         return []
     notes, plan = [], experiment.evaluation
+    if strategy.algorithm.client.candidates and plan.server:
+        notes.append("each client has one of several models: the server measures none")
     if strategy.algorithm.client.local and plan.server and not plan.personal:
         notes.append(
             "layers stay on the clients: no model is whole on the server, which measures none "

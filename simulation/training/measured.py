@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,12 @@ class TrainedClient:
     local: Vector | None = None
     error: Vector | None = None
     parts: Mapping[str, NDArray[Any]] | None = None
+
+
+def with_metric(trained: TrainedClient, name: str, value: float) -> TrainedClient:
+    """Return what a client's training gave, with a metric more."""
+    update = trained.update
+    return replace(trained, update=replace(update, metrics={**update.metrics, name: value}))
 
 
 def segment_sums(values: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from simulation.records.client_states import Handle, StateError
 from simulation.records.rows import Row, Rows, columns, join
 from simulation.training.backend import Trainer, backend
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
-from simulation.training.measured import Measured, ModelInfo, TrainedClient
+from simulation.training.measured import Measured, ModelInfo, TrainedClient, with_metric
 from simulation.training.plan import Asked, Examples, Job
 from simulation.training.trainers import example_weights, rate_in, trainer_for
 from simulation.worker import tree
@@ -35,6 +35,7 @@ from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import GroupTrainer, RoundInputs
 from simulation.worker.phases import rule_of, train_phases
 from simulation.worker.setup import Setup
+from strategies.clustered import CLUSTER
 from strategies.optional_protocols import AddsUp
 from strategies.phases import Phase
 from strategies.protocols import Reducer
@@ -176,6 +177,7 @@ class Executor:
         """Whether a call trains one client: it starts from weights or slots of its own."""
         rule = self.setup.rule
         apart = bool(rule.phases) or (self.layout.kept is not None and not rule.second)
+        apart = apart or bool(rule.candidates)
         return apart or self.setup.keeps_slots or (self.setup.keeps_state and self.lanes == 1)
 
     def train_in_group(self, trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
@@ -214,7 +216,9 @@ class Executor:
         slots = None
         if self.setup.keeps_slots:
             slots = trainer.initial_slots if state is None else state.slots
-        asked = self._asked(clients, slots, beside)
+        asked, chosen = self._asked(clients, slots, beside), 0
+        if rule.candidates:
+            model, chosen = self._best(asked, np.array(model), inputs.shared)
         if rule.phases:
 
             def phase(one: Trainer, start: Vector, of: Phase, own: Mapping[str, Vector]) -> Any:
@@ -226,6 +230,8 @@ class Executor:
             fresh = self.layout.fresh(model) if None in states else None
             own = [fresh if one is None else one.own for one in states]
             done = self.train_job(trainer, model, self._job(trainer, asked, inputs, config, own))
+        if rule.candidates:
+            done = [with_metric(one, CLUSTER, chosen) for one in done]
         done = [self.layout.keep_local(one, model) for one in done]
         if self.attackers is not None:
             done = [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
@@ -250,9 +256,43 @@ class Executor:
         examples = Examples(self.data.x_train, y, weights, at)
         return _Asked(clients, sizes, self._examples(clients, sizes, examples), slots, beside)
 
-    def own_model(self, client: int, model: Vector, state: ClientState | None) -> Vector:
-        """Return the model [P] that is measured of a client: of its own where it has one."""
+    def _best(self, asked: _Asked, model: Vector, shared: Mapping[str, Any]) -> tuple[Vector, int]:
+        """Return the one of several models that has the least loss on a client's examples.
+
+        Args:
+            asked: the client.
+            model: the first of the models [P].
+            shared: has the trained weights [T] of the others.
+        """
+        models, of = [model], asked.examples
+        for name in self.setup.rule.candidates:
+            other = model.copy()
+            other[: self.trainer.spec.trainable_size] = shared[name]
+            models.append(other)
+        rows, batch = np.arange(len(of.y)), self.setup.experiment.evaluation.batch_size
+        losses = [
+            float(self.trainer.evaluate(one, of.x, of.y, rows, None, batch, of.weights).loss[0])
+            for one in models
+        ]
+        best = int(np.argmin(losses))
+        return models[best], best
+
+    def own_model(
+        self, client: int, model: Vector, state: ClientState | None,
+        shared: Mapping[str, Any] | None = None,
+    ) -> Vector:  # fmt: skip
+        """Return the model [P] that is measured of a client: of its own where it has one.
+
+        Args:
+            client: its number.
+            model: the server's.
+            state: what the client keeps.
+            shared: what the server shares, where clients choose among models.
+        """
         own, tuned = self.layout.personal(np.array(model), state), self.setup.rule.tuned
+        if self.setup.rule.candidates:
+            assert shared is not None
+            own, _ = self._best(self._asked([client], None, None), own, shared)
         if tuned is None:
             return own
         place = len(self.setup.rule.phases)
@@ -364,12 +404,13 @@ class Executor:
         return rows | self.trainer.metrics.columns(found.states)
 
     def evaluate_own(
-        self, clients: NDArray[np.int64], model: Vector, states: Sequence[Handle | None]
-    ) -> Rows:
+        self, clients: NDArray[np.int64], model: Vector, states: Sequence[Handle | None],
+        shared: Mapping[str, Any] | None = None,
+    ) -> Rows:  # fmt: skip
         """Return loss and accuracy of each client's personal model on its validation examples."""
         found = []
         for client, state in zip(np.split(clients, len(clients)), states, strict=True):
-            own = self.own_model(int(client[0]), model, self.read(state))
+            own = self.own_model(int(client[0]), model, self.read(state), shared)
             found.append(self.evaluate_clients(client, own))
         return join(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from strategies import checks
 from strategies import citations as papers
 from strategies.algorithm import Algorithm
+from strategies.clustered import ClusteredMean, Clusters, best_of
 from strategies.entry import Family
 from strategies.personal import LAST, beside, fixed_head, in_turns, keeping
 from strategies.phases import EXCEPT
@@ -148,3 +149,17 @@ def per_fedavg(
     """
     rule = meta(rate, hessian, personal_steps)
     return Algorithm("Per-FedAvg", rule, WeightedMean(weights), average(learning_rate))
+
+
+@FAMILY.entry("IFCA", papers.GHOSH_2020)
+def ifca(
+    clusters: int = 2, learning_rate: float | Schedule = 1.0, weights: Weights = None
+) -> Algorithm:
+    """Keep several models; each client trains the one that has the least loss on its examples.
+
+    Each model moves by the mean of the clients who trained it, as FedAvg does. Clients are measured
+    with the one that has the least loss on their training examples; moving statistics are common to
+    all models.
+    """
+    reducer = ClusteredMean(clusters, weights)
+    return Algorithm("IFCA", best_of(clusters), reducer, Clusters(clusters, learning_rate))

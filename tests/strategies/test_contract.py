@@ -275,7 +275,7 @@ def fedams(x, d):
 ONE_CLIENT = {
     **dict.fromkeys(("fedavg", "fedsgd", "fedprox", "fedprox-adaptive"), mean),
     **dict.fromkeys(("fedavgm", "fednova", "scaffold", "fedper", "fedbn"), mean),
-    **dict.fromkeys(("fedrep", "ditto", "apfl", "pfedme", "lg-fedavg", "fedbabu"), mean),
+    **dict.fromkeys(("fedrep", "ditto", "apfl", "pfedme", "lg-fedavg", "fedbabu", "ifca"), mean),
     # What FedSpeed's clients add to their update is added where they train.
     **dict.fromkeys(("per-fedavg", "fedsam", "fedasam", "mofedsam", "fedspeed"), mean),
     **dict.fromkeys(("moon", "fedntd", "fedlc", "feddecorr"), mean),

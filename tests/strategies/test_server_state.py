@@ -41,8 +41,10 @@ SAVED = {
     "fedacg": ("v",),
     "feddc": ("c", "mean_drift"),
     "fedcm": ("m",),
+    "mofedsam": ("m",),
     "dp-fedavg-adaptive": ("clip",),
     "centred-clipping": ("centre",),
+    "ifca": ("model2",),
 }
 """Names in the checkpoints of all earlier versions; all other strategies have no state."""
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.training.personal_cases import CASES, TUNED, check, check_frozen, check_tuned
+from tests.simulation.training.personal_cases import (
+    CASES,
+    TUNED,
+    check,
+    check_best,
+    check_frozen,
+    check_tuned,
+)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -19,3 +26,7 @@ def test_frozen_weights_stay_what_they_are() -> None:
 @pytest.mark.parametrize("name", TUNED)
 def test_a_clients_model_is_tuned_where_it_is_measured(name: str) -> None:
     check_tuned("jax", name)
+
+
+def test_a_client_trains_the_model_that_fits_its_data() -> None:
+    check_best("jax")

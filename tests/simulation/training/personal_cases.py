@@ -19,6 +19,7 @@ from simulation.worker.group_trainer import RoundInputs
 from simulation.worker.setup import Setup
 from strategies.client_rule import ClientRule
 from strategies.clients import proximal_hook
+from strategies.clustered import best_of
 from strategies.personal import beside, fixed_head, in_turns
 from strategies.second_models import mixed, moreau
 from strategies.sharpness import extrapolated, meta, sharpness_aware
@@ -30,6 +31,8 @@ from tests.simulation.training.objective_cases import (
     UNITS,
     data,
     gradient,
+    outputs,
+    softmax,
 )
 from tests.simulation.training.optimizer_cases import Floats
 
@@ -200,6 +203,42 @@ def check_tuned(library: str, name: str) -> None:
             slope = gradient(lambda *_: 0.0, expected, expected, expected, x, y)
             expected = expected - rate * slope
         np.testing.assert_allclose(here.own_model(client, start, None), expected, atol=3e-5)
+
+
+def check_best(library: str) -> None:
+    """A client trains, and is measured with, the model that has the least loss on its data."""
+    made, given, rule = backend(library), data(), best_of(3)
+    made.prepare(1, 0.0)
+    wanted = parse({
+        "model": f"{HERE}:network", "resources": {"engine": "inline", "backend": library},
+        "training": {"learning_rate": RATE, "batch_size": 16, "local_epochs": EPOCHS},
+    })  # fmt: skip
+    partition: Any = Dealt()
+    here = Executor(Setup(wanted, rule), given, partition)
+    start, found = here.info().initial + np.float32(0.1), set()
+    for number in range(4):
+        rng = np.random.default_rng(number)
+        others = [start + rng.normal(0, 1, start.size).astype(np.float32) for _ in range(2)]
+        shared = dict(zip(rule.candidates, others, strict=True))
+        for client, rows in CLIENTS.items():
+            x, y = given.x_train[rows].astype(np.float64), given.y_train[rows]
+
+            def slope(w: Floats, x: Floats = x, y: Any = y) -> Floats:
+                return gradient(lambda *_: 0.0, w, w, w, x, y)
+
+            models = [model.astype(np.float64) for model in (start, *others)]
+            logits = [outputs(model, x)[0] for model in models]
+            losses = [-np.log(softmax(one)[np.arange(len(y)), y]).mean() for one in logits]
+            best = int(np.argmin(losses))
+            inputs = RoundInputs(1, here.trainer.place(start), shared)
+            (done,) = here.train_clients([client], inputs, [None])
+            assert done.update.metrics["cluster"] == best
+            moved = steps(models[best], slope, EPOCHS) - models[best]
+            np.testing.assert_allclose(done.update.delta, moved, atol=3e-5)
+            own = here.own_model(client, start, None, shared)
+            np.testing.assert_array_equal(own, (start, *others)[best])
+            found.add(best)
+    assert len(found) > 1
 
 
 def check_frozen(library: str) -> None:

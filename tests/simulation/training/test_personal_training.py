@@ -11,7 +11,14 @@ from simulation.training.backend import ModelError, backend
 from simulation.training.trainers import kind_of
 from strategies.sharpness import sharpness_aware
 from tests.simulation.training.objective_cases import HERE, data
-from tests.simulation.training.personal_cases import CASES, TUNED, check, check_frozen, check_tuned
+from tests.simulation.training.personal_cases import (
+    CASES,
+    TUNED,
+    check,
+    check_best,
+    check_frozen,
+    check_tuned,
+)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -70,3 +77,7 @@ def test_models_that_make_their_gradients_are_refused(name: str) -> None:
         f"{'own' if name == 'stubborn' else name!r}, which has a train_step of its own or scales "
         "its loss"
     ).replace("model own", "model 'own'")
+
+
+def test_a_client_trains_the_model_that_fits_its_data() -> None:
+    check_best("tensorflow")

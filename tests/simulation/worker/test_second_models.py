@@ -87,6 +87,40 @@ def test_models_are_tuned_where_they_are_measured(tmp_path: Any) -> None:
     assert found.rounds[-1]["server_accuracy"] is not None
 
 
+def test_clients_find_the_model_that_fits_them(tmp_path: Any) -> None:
+    """IFCA on two kinds of clients: half of them have other labels for the same pictures."""
+    wanted = parse(BASE | {
+        "dataset": f"{__name__}:two_kinds", "strategy": "ifca", "rounds": 6, "cohort": 8,
+        "clients": 8, "partition": {"kind": "natural", "validation": 0.3},
+        "training": {"learning_rate": 0.3, "local_epochs": 3, "batch_size": 10},
+        "evaluation": {"all_clients": True},
+    })  # fmt: skip
+    found = simulate(wanted, out=tmp_path / "ifca")
+    plain = simulate(wanted.replace(strategy="fedavg"), out=tmp_path / "plain")
+    assert plain.rounds[-1]["client_accuracy"] < 0.75 < 0.9 < found.rounds[-1]["client_accuracy"]
+    assert [line["server_accuracy"] for line in found.rounds[1:]] == [None] * 6
+    one, other = found.rounds[-1], plain.rounds[-1]
+    assert one["bytes_up"] == other["bytes_up"]
+    assert one["bytes_down"] == 2 * other["bytes_down"]
+    with pytest.raises(KeyboardInterrupt):
+        simulate(wanted, out=tmp_path / "cut", listener=StopAfter(2))
+    resumed = simulate(wanted, out=tmp_path / "cut", resume=True)
+    assert resumed.summary["weights_sha256"] == found.summary["weights_sha256"]
+    assert resumed.rounds[-1]["client_accuracy"] == one["client_accuracy"]
+
+
+def two_kinds() -> Any:
+    """Two classes of points; clients of odd numbers call them by each other's names."""
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 2, 400)
+    x = (rng.normal(size=(400, 4)) + 3.0 * y[:, None]).astype(np.float32)
+    client = np.arange(400) % 8
+    return {
+        "x_train": x, "y_train": np.where(client % 2, 1 - y, y), "owners": client,
+        "x_test": x[:40], "y_test": y[:40],
+    }  # fmt: skip
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"mode": "centralised"},
      "strategy must be one whose clients have no models of their own in the mode 'centralised', "
@@ -97,6 +131,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"devices": "equal", "schedule": "asynchronous"},
      "strategy must be another with the schedule 'asynchronous', as clients keep something from "
      "round to round, which would go by another model, got 'Ditto'"),
+    ({"strategy": "ifca", "attack": {"kind": "alie", "fraction": 0.3}},
+     "attack.kind must be that of clients which act alone with IFCA, whose clients' updates are of "
+     "several models, got 'alie'"),
+    ({"strategy": "ifca", "devices": "equal", "schedule": "asynchronous"},
+     "schedule must be one of rounds without edges with IFCA, whose clients' updates are of "
+     "several models, got 'asynchronous'"),
+    ({"strategy": "ifca", "evaluation.personal": True},
+     "evaluation.personal must be false with IFCA, whose clients choose among the server's "
+     "models, got True"),
+    ({"strategy": "ifca", "compression": "sign"},
+     "compression must be left out with IFCA, whose clients send updates of one of several "
+     "models, got 'sign'"),
     ({"strategy": "fedbabu", "evaluation.personal": True},
      "evaluation.personal must be false with FedBABU, whose clients' models are made where they "
      "are measured, each on its client's data, got True"),
