@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from analysis.grouping import seeds_of, uneven
 from analysis.runs import ENDED, Runs
-from analysis.summarise import diverged
+from analysis.summarise import DIVERGED, diverged
 from analysis.text import span
 from analysis.working_time import at_the_same_time, is_known
 
@@ -131,7 +131,9 @@ def _backends(runs: Runs) -> list[str]:
 
 def _diverged(runs: Runs) -> list[tuple[str, str, int, int]]:
     """Return setting, label, how many seeds diverged and how many there are."""
-    found = []
+    found: list[tuple[str, str, int, int]] = []
+    if not (runs.table["status"] == DIVERGED).any():
+        return found
     for setting in runs.settings:
         rows = diverged(runs.at(setting).rounds)
         counts = {

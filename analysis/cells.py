@@ -61,11 +61,22 @@ class Table:
         """Return the numbers in long form, unrounded, with the runs they come from."""
         return str(self.data.to_csv(index=False, lineterminator="\n"))
 
-    def html(self) -> str:
-        """Return an HTML table; text is escaped, cells carry what they sort by."""
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return self.html(sortable=False)
+
+    def html(self, captioned: bool = True, sortable: bool = True) -> str:
+        """Return an HTML table; text is escaped, cells carry what they sort by.
+
+        Args:
+            captioned: whether its caption is a part of it.
+            sortable: whether its headers are buttons, for the script of a report's page.
+        """
         sides = ["t" if i < self.texts else "n" for i in range(len(self.header))]
         head = "".join(
-            f'<th scope="col" class="{side}"><button type="button">{_html(h)}</button></th>'
+            f'<th scope="col" class="{side}">'
+            + (f'<button type="button">{_html(h)}</button>' if sortable else _html(h))
+            + "</th>"
             for side, h in zip(sides, self.header, strict=True)
         )
         rows = []
@@ -77,8 +88,10 @@ class Table:
                 for side, c in zip(sides, row, strict=True)
             ]
             rows.append("<tr>" + "".join(cells) + "</tr>")
+        caption = f"<caption>{_html(self.caption)}</caption>" if captioned else ""
+        kind = ' class="sortable"' if sortable else ""
         return (
-            f'<div class="scroll"><table class="sortable"><caption>{_html(self.caption)}</caption>'
+            f'<div class="scroll"><table{kind}>{caption}'
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         )
 

@@ -109,8 +109,12 @@ def each(
     if len(parts) <= 1:
         return plot(next(iter(parts.values())), **arguments)
     whole = pd.concat(parts.values(), ignore_index=True)
-    if in_rows:  # the panels share their rows: each must have the same, in the same order
-        arguments["rows"] = list(pick_looks(whole["label"].unique(), options.looks))
+    if in_rows:  # panels share their rows, unless a setting lacks a strategy: each has its own then
+        rows = {s: list(pick_looks(p["label"].unique(), options.looks)) for s, p in parts.items()}
+        first, *others = rows.values()
+        same = all(other == first for other in others)
+        arguments["rows"] = first if same else rows
+        share = share if same else share.replace("y", "")
     return plots.panels(parts, plot, width=options.page, note=note(whole), share=share, **arguments)
 
 

@@ -13,13 +13,13 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
-from analysis import clock_drawing, drawing, plots
+from analysis import clock_drawing, dark, drawing, plots
 from analysis.appearance import Look
 from analysis.cautions import footnote
 from analysis.opaque import opaque
-from analysis.plots.base import root
+from analysis.plots.base import root, text_size
 from analysis.runs import Runs
-from analysis.style import styled
+from analysis.style import Paper, styled
 from analysis.text import ALPHA, typeset
 
 
@@ -305,7 +305,7 @@ FIGURES: dict[str, Figure] = {
 def draw(
     name: str,
     runs: Runs,
-    style: str = "default",
+    style: str | Paper = "default",
     *,
     table: Mapping[str, Look] | None = None,
     band: str = "ci",
@@ -317,7 +317,7 @@ def draw(
     Args:
         name: one of :data:`FIGURES`.
         runs: what to draw; several settings make a grid.
-        style: one of :data:`analysis.style.PAPERS`.
+        style: one of :data:`analysis.style.PAPERS`, or a paper of one's own.
         table: the look of each label; made from the runs without.
         band: the kind of band over seeds.
         bars: whether curves have error bars instead of bands.
@@ -338,12 +338,14 @@ def draw(
         canvas = root(ax)
         if text := footnote(runs):
             warn_below(canvas, text)
+        if paper.dark:
+            dark.turn(canvas)
     return canvas
 
 
 def warn_below(canvas: Canvas, text: str) -> None:
     """Write under a figure what its curves do not show, in as many lines as it takes."""
-    size = float(plt.rcParams["legend.fontsize"])
+    size = text_size("legend.fontsize")
     letters = max(20, int(canvas.get_figwidth() * 72 / (0.52 * size)))
     lines = wrap(typeset(text), letters, break_long_words=False)
     canvas.set_figheight(canvas.get_figheight() + len(lines) * 1.3 * size / 72)
@@ -351,7 +353,10 @@ def warn_below(canvas: Canvas, text: str) -> None:
 
 
 def save(
-    figure: Canvas, stem: Path, formats: Iterable[str] = ("png", "pdf"), style: str = "default"
+    figure: Canvas,
+    stem: Path,
+    formats: Iterable[str] = ("png", "pdf"),
+    style: str | Paper = "default",
 ) -> list[Path]:
     """Write a figure in each format and close it; the same figure gives the same bytes.
 
@@ -362,7 +367,9 @@ def save(
         style: the venue it was drawn for.
     """
     paths = []
-    with styled(style):
+    with styled(style) as paper:
+        if paper.dark:
+            dark.turn(figure)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # the layout is done: saving need not do it again
         for kind in formats:

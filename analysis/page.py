@@ -7,70 +7,20 @@ import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape, unescape
+from importlib.resources import files
+from typing import Any
 
 from analysis.cells import Table
+from analysis.interactive import library, packed, to_json
+from analysis.latex import tabular
 from analysis.methods import in_words, plain, settings_of, versions_of
 from analysis.runs import Runs
+from analysis.summarise import BANDS
 from analysis.text import typeset
 
-CSS = """
-:root{color-scheme:light dark;--ink:#1b1b1b;--paper:#fff;--soft:#5d5d5d;--line:#ddd;--tint:#f5f5f3}
-@media(prefers-color-scheme:dark){
-:root{--ink:#e8e6e3;--paper:#161719;--soft:#a5a29c;--line:#3a3b3e;--tint:#222326}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:72rem;padding:1rem;font:16px/1.5 system-ui,sans-serif;
-color:var(--ink);background:var(--paper);overflow-wrap:anywhere}
-h1{line-height:1.2;margin:.5rem 0}
-h2{margin-top:2.5rem;border-bottom:1px solid var(--line)}
-nav a{display:inline-block;margin-right:1rem}a{color:inherit}
-.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr));gap:1rem}
-figure{margin:0;border:1px solid var(--line);border-radius:8px;overflow:hidden}
-figure.wide{grid-column:1/-1}
-figure img{display:block;width:100%;height:auto;max-width:52rem;margin:0 auto;background:#fff;
-padding:.5rem}
-figure .card{background:#fff}
-figcaption{padding:.6rem .8rem;font-size:.9rem}
-caption{padding:.3rem 0 .6rem;font-size:.9rem;color:var(--soft);text-align:left;
-white-space:normal;min-width:min(30rem,100vw - 2rem);max-width:min(60rem,100vw - 2rem)}
-code,pre{font:.85em/1.45 ui-monospace,monospace}
-pre{background:var(--tint);padding:.8rem;border-radius:6px;overflow-x:auto;white-space:pre-wrap}
-details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
-.scroll{overflow-x:auto;margin:1rem 0}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;overflow-wrap:normal}
-th,td{padding:.3rem .7rem;border-bottom:1px solid var(--line);white-space:nowrap;text-align:left}
-.n{text-align:right}td.long{white-space:normal;overflow-wrap:anywhere;min-width:12rem}
-th button{all:unset;cursor:pointer;font-weight:600}
-th button:focus-visible{outline:2px solid currentColor}
-th[aria-sort=ascending] button::after{content:" \\2191"}
-th[aria-sort=descending] button::after{content:" \\2193"}
-.caution{border:2px solid #c62828;border-radius:6px;padding:.3rem .8rem;margin:1rem 0}
-.caution ul{margin:.4rem 0;padding-left:1.2rem}
-.soft{color:var(--soft);font-size:.9rem}
-""".strip()
-
-# Sorts a table by the column whose header was clicked; cells without a number come last.
-SCRIPT = """
-for (const table of document.querySelectorAll("table.sortable")) {
-  table.tHead.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (!button) return;
-    const head = button.parentNode, column = head.cellIndex, body = table.tBodies[0];
-    const down = head.getAttribute("aria-sort") === "ascending";
-    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const key = (row) => row.cells[column].dataset.sort;
-    const number = (text) => (text.trim() === "" ? NaN : Number(text));
-    const compare = (a, b) => {
-      const x = number(key(a)), y = number(key(b));
-      if (!isNaN(x) && !isNaN(y)) return x === y ? 0 : x < y === down ? 1 : -1;
-      if (isNaN(x) !== isNaN(y)) return isNaN(x) ? 1 : -1;
-      return key(a).localeCompare(key(b), "en", { numeric: true }) * (down ? -1 : 1);
-    };
-    body.append(...[...body.rows].sort(compare));
-  });
-}
-""".strip()
+WEB = files("analysis") / "web"
+"""Styles and scripts of the page."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +30,15 @@ class Picture:
     Args:
         name: its name in the registry and of its files.
         caption: what it shows, also the alternative text.
-        source: the image as a data URI.
-        wide: whether it is drawn across the page.
+        source: the image as a data URI, safe inside double quotes.
+        narrow: the same with its panels below each other; "" where it has one.
         files: where it is on disk, below the page.
     """
 
     name: str
     caption: str
     source: str
-    wide: bool = False
+    narrow: str = ""
     files: Sequence[str] = ()
 
 
@@ -105,8 +55,10 @@ class Contents:
         methods: the methods paragraph in LaTeX.
         references: its BibTeX entries.
         paths: the run folders as they were given, for the commands that make it again.
+        commands: those that made the runs, where their folders say so.
         options: what differed from the defaults, for these commands.
         cautions: what a reader must know before the numbers.
+        curves: what :func:`analysis.interactive.interactive` returned.
     """
 
     title: str
@@ -117,37 +69,45 @@ class Contents:
     methods: str = ""
     references: Sequence[str] = ()
     paths: Sequence[str] = ()
+    commands: Sequence[str] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     cautions: Sequence[str] = ()
+    curves: Mapping[str, Any] | None = None
 
 
 def page(contents: Contents) -> str:
     """Return the page of a report as HTML."""
-    script = SCRIPT
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Nothing but this page's own script, styles and images: no request can leave it.
+    scripts = [read("page.js")]
+    blocks = code = ""
+    narrow = {p.name: unescape(p.narrow) for p in contents.pictures if p.narrow}
+    if narrow:  # packed: most readers have room for the others
+        blocks += block("narrow", to_json(narrow))
+    if contents.curves is not None:
+        code = library()
+        scripts.append(read("curves.js"))
+        blocks += block("curves-library", code) + block("curves-data", to_json(contents.curves))
+    hashes = " ".join(f"'sha256-{digest(s)}'" for s in [*scripts, *([code] if code else [])])
+    # Nothing but this page's own scripts, styles and images: no request can leave it.
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        f"script-src {hashes}; base-uri 'none'; form-action 'none'"
     )
     title = escape(contents.title)
+    own = [table for table in contents.tables if table.name == "runs"]
     parts = [
-        f"<h1>{title}</h1>",
-        f"<p>{escape(in_words(contents.runs))}</p>",
-        cautions(contents),
-        "".join(f"<p>{escape(typeset(text))}</p>" for text in contents.findings),
-        '<nav><a href="#tables">Tables</a><a href="#figures">Figures</a>'
-        '<a href="#methods">Methods</a><a href="#settings">Settings</a><a href="#runs">Runs</a>'
-        '<a href="#reproduce">Reproduce</a></nav>',
+        f'<header><h1>{title}</h1><p class="about">{escape(in_words(contents.runs))}</p></header>',
+        navigation(contents),
+        findings(contents),
+        explore(contents),
         '<h2 id="tables">Tables</h2>',
-        *[linked(table) for table in contents.tables if table.name != "runs"],
+        *[linked(table) for table in contents.tables if table not in own],
         '<h2 id="figures">Figures</h2><div class="figures">',
         *[figure(picture) for picture in contents.pictures],
         "</div>",
         methods(contents),
         settings(contents.runs),
         '<h2 id="runs">Runs</h2>',
-        *[linked(table) for table in contents.tables if table.name == "runs"],
+        *[linked(table) for table in own],
         reproduce(contents),
     ]
     return (
@@ -155,36 +115,126 @@ def page(contents: Contents) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<link rel="icon" href="data:,">'
-        f"<title>{title}</title><style>{CSS}</style></head>\n<body><main>\n"
+        f"<title>{title}</title><style>{read('page.css')}</style></head>\n<body><main>\n"
         + "\n".join(part for part in parts if part)
-        + f"\n</main><script>{script}</script></body></html>\n"
+        + f"\n</main>\n{blocks}"
+        + "".join(f"<script>{script}</script>" for script in scripts)
+        + "</body></html>\n"
+    )
+
+
+def read(name: str) -> str:
+    """Return a style or a script of the page."""
+    return (WEB / name).read_text(encoding="utf-8").strip()
+
+
+def digest(script: str) -> str:
+    """Return what the page's policy knows a script by."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def block(name: str, text: str) -> str:
+    """Return packed text that the page's scripts unpack."""
+    return f'<script type="application/gzip" id="{name}">{packed(text)}</script>\n'
+
+
+def navigation(contents: Contents) -> str:
+    """Return links to the parts of the page."""
+    parts = ["Findings", "Explore", "Tables", "Figures", "Methods", "Settings", "Runs", "Reproduce"]
+    if contents.curves is None:
+        parts.remove("Explore")
+    links = "".join(f'<a href="#{part.lower()}">{part}</a>' for part in parts)
+    return f'<nav aria-label="Parts of the page">{links}</nav>'
+
+
+def findings(contents: Contents) -> str:
+    """Return what the tables say, a sentence each, after what a reader must know before."""
+    items = "".join(f"<li>{escape(typeset(text))}</li>" for text in contents.findings)
+    listed = f'<ul class="findings">{items}</ul>' if items else ""
+    return f'<h2 id="findings">Findings</h2>{cautions(contents)}{listed}'
+
+
+def explore(contents: Contents) -> str:
+    """Return the curves that answer to the reader, empty until the page's script fills them."""
+    data = contents.curves
+    if data is None:
+        return ""
+    views = {"band": "Band", "each": "Each seed", "logX": "Log x", "logY": "Log y"}
+    buttons = "".join(
+        f'<button type="button" class="chip" data-toggle="{key}">{text}</button>'
+        for key, text in views.items()
+    )
+    choices = "".join(
+        f'<label>{text} <select data-part="{name}"></select></label>'
+        for name, text in (("metric", "Show"), ("axis", "against"), ("setting", "where"))
+    )
+    rows = "".join(
+        f'<div class="row"><span>{text}</span><div class="chips" role="group" '
+        f'aria-label="{text}" data-part="{name}"></div></div>'
+        for name, text in (("labels", "Strategies"), ("seeds", "Seeds"))
+    )
+    thinned = (
+        f" {data['shown']} of {data['recorded']} rounds are drawn here; tables and figures use all."
+        if data["shown"] < data["recorded"]
+        else ""
+    )
+    return (
+        '<h2 id="explore">Explore</h2><div class="card" id="curves">'
+        f'<div class="controls" data-part="controls" hidden><div class="row">{choices}</div>{rows}'
+        f'<div class="row"><span>View</span><div class="chips">{buttons}</div></div></div>'
+        '<div data-part="plot"></div><p data-part="status" role="status"></p>'
+        "<noscript><p>Without JavaScript the figures below show the same.</p></noscript>"
+        f'<p class="soft">Means and bands ({BANDS[data["band"]]}) are over the seeds chosen here. '
+        "Drag to zoom, double-click to see all again; double-click a strategy or a seed to see it "
+        f"alone.{thinned}</p></div>"
     )
 
 
 def figure(picture: Picture) -> str:
     """Return a figure with its caption and the names of its files."""
     name, caption = escape(picture.name), escape(picture.caption)
-    kind = ' class="wide"' if picture.wide else ""
+    kind = "card wide" if picture.narrow else "card"
     return (
-        f'<figure id="{name}"{kind}><div class="card">'
-        f'<img alt="{caption}" src="{escape(picture.source)}"></div>'
+        f'<figure id="{name}" class="{kind}"><img alt="{caption}" src="{picture.source}">'
         f"<figcaption>{caption} {links(picture.files)}</figcaption></figure>"
     )
 
 
-def links(files: Sequence[str]) -> str:
-    """Return links to files below the page, each named by its kind."""
+def links(files: Sequence[str], more: str = "") -> str:
+    """Return links to files below the page, each named by its kind, and what else there is."""
     found = [
         f'<a href="{escape(file)}">{escape(file.partition(".")[2].upper())}</a>' for file in files
     ]
-    return f'<span class="soft">{" ".join(found)}</span>' if found else ""
+    return f'<span class="files">{"".join(found)}{more}</span>' if found or more else ""
+
+
+def copy(name: str, text: str, what: str = "Copy") -> str:
+    """Return a button that copies a text which the page does not show."""
+    return f'{copies(name, what)}<span hidden id="{escape(name)}">{escape(text)}</span>'
+
+
+def copies(name: str, what: str = "Copy") -> str:
+    """Return a button that copies the text of the element called ``name``."""
+    return f'<button type="button" class="copy" data-copy="{escape(name)}">{what}</button>'
 
 
 def linked(table: Table) -> str:
     """Return a table with links to its files."""
     stem = f"tables/{table.name}"
     files = [f"{stem}.{kind}" for kind in ("csv", "tex", "tabular.tex", "md")]
-    return f"{table.html()}{links(files)}"
+    more = copy(f"tabular-{table.name}", tabular(table), "Copy LaTeX")
+    return (
+        f'<div class="card table" id="table-{escape(table.name)}">'
+        f"<p>{headed(typeset(table.caption))}</p>"
+        f"{table.html(captioned=False)}{links(files, more)}</div>"
+    )
+
+
+def headed(caption: str) -> str:
+    """Return a caption with its head, which says what is shown, apart from its explanation."""
+    ends = [place for mark in (": ", ". ", "; ") if (place := caption.find(mark)) > 0]
+    end = min(ends, default=len(caption))
+    return f"<b>{escape(caption[:end])}</b>{escape(caption[end:])}"
 
 
 def cautions(contents: Contents) -> str:
@@ -203,11 +253,13 @@ def methods(contents: Contents) -> str:
     if not contents.methods:
         return ""
     return (
-        f'<h2 id="methods">Methods</h2><p>{escape(plain(contents.methods))}</p>'
+        f'<h2 id="methods">Methods</h2><p class="prose">{escape(plain(contents.methods))}</p>'
+        f"<p>{links(['methods.tex', 'references.bib'])} {copies('latex', 'Copy LaTeX')} "
+        f"{copies('bibtex', 'Copy BibTeX')}</p>"
         "<details><summary>LaTeX</summary>"
-        f"<pre>{escape(contents.methods)}</pre></details>"
+        f'<pre id="latex">{escape(contents.methods)}</pre></details>'
         "<details><summary>BibTeX</summary>"
-        f"<pre>{escape(chr(10).join(contents.references))}</pre></details>"
+        f'<pre id="bibtex">{escape(chr(10).join(contents.references))}</pre></details>'
     )
 
 
@@ -226,23 +278,34 @@ def settings(runs: Runs) -> str:
     return (
         '<h2 id="settings">Settings and versions</h2>'
         '<p class="soft">Bold: differs between runs.</p>'
-        f'<div class="scroll"><table>{"".join(rows)}</table></div>'
-        f'<div class="scroll"><table>{"".join(versions)}</table></div>'
+        + "".join(
+            f'<div class="card table"><div class="scroll"><table>{lines}</table></div></div>'
+            for lines in ("".join(rows), "".join(versions))
+        )
     )
 
 
 def reproduce(contents: Contents) -> str:
-    """Return the commands that make the figures again."""
+    """Return the commands that make the runs, the report and each figure again."""
     where = " ".join(shlex.quote(p) for p in contents.paths) or "RUNS"
     given = {k: f" --{k} {shlex.quote(v)}" if v else f" --{k}" for k, v in contents.options.items()}
     drawn = "".join(
         text for name, text in given.items() if name not in ("test", "baseline", "bold")
     )
-    lines = [f"sunflower report {where}{''.join(given.values())}"]
-    lines += [f"sunflower plot {p.name} {where}{drawn}" for p in contents.pictures]
+    report = f"sunflower report {where}{''.join(given.values())}"
+    figures = [f"sunflower plot {p.name} {where}{drawn}" for p in contents.pictures]
     return (
-        '<h2 id="reproduce">Reproduce</h2><p>Every number in a table is in '
+        '<h2 id="reproduce">Reproduce</h2><p class="prose">Every number in a table is in '
         "<code>tables/*.csv</code>, unrounded and with the names of its runs; every run folder "
         "holds the experiment that made it in <code>config.json</code>.</p>"
-        f"<pre>{escape(chr(10).join(lines))}</pre>"
+        + listed("The runs", "make-runs", contents.commands)
+        + listed("This report", "make-report", [report])
+        + listed("A figure alone", "make-figures", figures)
     )
+
+
+def listed(title: str, name: str, commands: Sequence[str]) -> str:
+    """Return commands under a heading, with a button that copies them; nothing without any."""
+    if not commands:
+        return ""
+    return f'<h3>{title} {copies(name)}</h3><pre id="{name}">{escape(chr(10).join(commands))}</pre>'

@@ -23,7 +23,11 @@ CHILD = "import sys; sys.path[:] = {path!r}; from analysis.parallel import serve
 
 
 def each(
-    work: Callable[..., T], items: Sequence[str], *args: Any, fewest: int | None = None
+    work: Callable[..., T],
+    items: Sequence[str],
+    *args: Any,
+    fewest: int | None = None,
+    told: Callable[[int], None] = lambda done: None,
 ) -> list[T]:
     """Return ``[work(item, *args) for item in items]``, made on several cores where it pays.
 
@@ -32,15 +36,19 @@ def each(
         items: its first arguments.
         args: its other arguments; they are pickled, as are the results.
         fewest: how many items are worth a process; :data:`FEWEST` without.
+        told: hears how many items are done, about: others are as fast as this process.
 
     Raises:
+        OSError: when a file could not be read or written, here or there.
         RuntimeError: when a process failed; the text holds its traceback.
     """
     parties = max(1, min(cores(), len(items) // (fewest or FEWEST)))
     found: list[T | None] = [None] * len(items)
     with ThreadPoolExecutor(max(1, parties - 1)) as threads:
         others = [threads.submit(_beside, work, items[i::parties], args) for i in range(1, parties)]
-        found[::parties] = [work(item, *args) for item in items[::parties]]
+        for place in range(0, len(items), parties):
+            found[place] = work(items[place], *args)
+            told(min(place + parties, len(items)))
         for i, other in enumerate(others, 1):
             found[i::parties] = other.result()
     return found  # type: ignore[return-value]
@@ -62,12 +70,19 @@ def _beside(work: Callable[..., T], items: Sequence[str], args: Sequence[Any]) -
     done = subprocess.run(command, input=job, capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"a process beside this one failed:\n{done.stderr.decode()}")
-    return pickle.loads(done.stdout)  # type: ignore[no-any-return]
+    answer = pickle.loads(done.stdout)
+    if isinstance(answer, OSError):
+        raise answer
+    return answer  # type: ignore[no-any-return]
 
 
 def serve() -> None:
     """Do what the other end of the pipe asks for."""
     work, items, args = pickle.load(sys.stdin.buffer)
     out, sys.stdout = sys.stdout.buffer, sys.stderr  # What prints must not spoil the answer.
-    pickle.dump([work(item, *args) for item in items], out)
+    try:
+        answer: Any = [work(item, *args) for item in items]
+    except OSError as error:  # of the disk, not of the program
+        answer = error
+    pickle.dump(answer, out)
     out.flush()

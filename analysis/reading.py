@@ -34,29 +34,41 @@ def read_rounds(path: Path) -> pd.DataFrame:
         A row per round with its metrics (null where not measured) and the running totals
         ``elapsed`` [s] and ``bytes_total`` (both directions).
     """
-    records: dict[int, dict[str, Any]] = {}
     lines = path.read_bytes().split(b"\n")
     while lines and not lines[-1].strip():
         lines.pop()
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            records[int(record["round"])] = record
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):  # the run was interrupted while it wrote this line
-                break
-            raise ValueError(f"{path}: line {number} is no round: {line[:60]!r}") from error
+    records = {int(r["round"]): r for r in read_lines(lines, path)}
     frame = pd.DataFrame([records[r] for r in sorted(records)]).rename(columns=RENAMED)
     for name in ("round", "server_accuracy", "server_loss", *METRICS):
         if name not in frame:
             frame[name] = pd.Series(dtype=float)
-    frame = frame.astype({c: float for c in METRICS})
-    for column in frame.columns:
-        if frame[column].isna().all():  # null in every round so far: a number all the same
-            frame[column] = frame[column].astype(float)
+    # null in every round so far: a number all the same
+    numbers = {*METRICS, *frame.columns[frame.isna().all()]}
+    frame = frame.astype({c: float for c in numbers if frame[c].dtype != float})
     frame["elapsed"] = frame["seconds"].fillna(0.0).cumsum()
     frame["bytes_total"] = frame[["bytes_up", "bytes_down"]].fillna(0.0).sum(axis=1).cumsum()
     return frame
+
+
+def read_lines(lines: Sequence[bytes], path: Path) -> list[dict[str, Any]]:
+    """Return the rounds of lines of JSON; the last may be torn: the run was interrupted then."""
+    try:  # together: a study has 100,000 of them
+        found = json.loads(b"[" + b",".join(lines) + b"]")
+        if all(isinstance(record, dict) and isinstance(record["round"], int) for record in found):
+            return list(found)
+    except (ValueError, KeyError):
+        pass  # one by one, to say which it is
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            int(record["round"])
+            records.append(record)
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}: line {number} is no round: {line[:60]!r}") from error
+    return records
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame | None:

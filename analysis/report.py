@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from analysis import latex, parallel, tuned
 from analysis.captions import caption
@@ -14,6 +17,7 @@ from analysis.cautions import cautions
 from analysis.cells import Table
 from analysis.clock_tables import CLOCK_TABLES, clock_findings, clock_tables
 from analysis.figures import FIGURES, FORMATS, draw, save
+from analysis.interactive import interactive
 from analysis.load import load
 from analysis.methods import Citations, methods
 from analysis.names import Names
@@ -21,14 +25,21 @@ from analysis.page import Contents, Picture, page
 from analysis.plots.base import is_share
 from analysis.runs import Runs
 from analysis.significance import TESTS
-from analysis.style import paper
+from analysis.style import Paper, paper
 from analysis.summarise import BANDS, check_baseline, default_target
 from analysis.tables import TABLES, all_tables
 from analysis.text import slug
+from analysis.vector import data_uri
 from analysis.verdicts import BOLD, findings
 
 FIGURES_HEAD = "% Needs \\usepackage{graphicx}, and \\graphicspath{{REPORT/}}: this folder.\n"
 """What the file of all figures begins with."""
+
+COMMANDS = "commands.txt"
+"""The file in a study's folder with the commands that made its runs."""
+
+Progress = Callable[[str, int, int], None]
+"""Hears what is being done, how many parts of it are done, and of how many."""
 
 DEFAULTS = {"style": "default", "band": "ci", "test": "t", "bold": "ties", "format": "png,pdf"}
 """Options that a command need not repeat."""
@@ -49,6 +60,7 @@ def report(
     formats: Iterable[str] = ("png", "pdf"),
     names: str | Path | None = None,
     bold: str = "ties",
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Write every figure and table that the runs give, and ``report.html``.
 
@@ -73,17 +85,20 @@ def report(
         names: a file of labels, order and colours, see :mod:`analysis.names`; without, that of
             the folders, ``figures.toml``.
         bold: what final tables print bold, see :data:`analysis.verdicts.BOLD`.
+        progress: hears what is being done, how many parts of it are done, and of how many.
 
     Returns:
         The files written, the page first.
 
     Raises:
         ValueError: a path holds no runs, a run cannot be read, an option is out of its range, or
-            ``out`` cannot be written. Nothing is written then.
+            ``out`` cannot be written. Nothing is written then, unless the disk is full.
     """
+    tell = progress or (lambda what, done, of: None)
     check_options(style, band, test, bold)
     formats = checked_formats(formats)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
+    tell("reading runs", 0, 1)
     runs = load(*many, names=names).counted.by(metric)
     check_target(target, runs.metric)
     check_wanted(runs.names)
@@ -97,20 +112,19 @@ def report(
         make_folder(folder / part)
     target = study_target(runs, target)
     remove_old(folder)
+    tell("computing tables", 0, 1)
     tables = all_tables(runs, test=test, target=target, baseline=baseline, bold=bold)
     tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
     tables = wanted_tables(runs, [*tables, tuned.tuning(many)])
     choices, measured = tuned.choices_of(many)
-    pictures, files = draw_all(runs, folder / "figures", style, band, bars, target, formats)
-    for table in tables:
-        files += write_table(table, folder / "tables", style)
+    drawing = (runs, folder / "figures", style, band, bars, target, formats)
+    with writing(folder):
+        pictures, files = draw_all(*drawing, lambda *done: tell("drawing figures", *done))
+        for table in tables:
+            files += write_table(table, folder / "tables", style)
+    tell("writing the page", 0, 1)
     paragraph, references = methods(runs, citations, test, tuned.sentences(choices, measured, runs))
-    floats = [latex.figure(p.name, p.caption, p.wide, paper(style)) for p in pictures]
-    files += [
-        write(folder / "figures.tex", "\n".join([FIGURES_HEAD, *floats])),
-        write(folder / "methods.tex", paragraph + "\n"),
-        write(folder / "references.bib", "\n\n".join(references) + "\n"),
-    ]
+    floats = [latex.figure(p.name, p.caption, bool(p.narrow), paper(style)) for p in pictures]
     contents = Contents(
         title=title_of(runs),
         runs=runs,
@@ -120,10 +134,30 @@ def report(
         methods=paragraph,
         references=references,
         paths=[str(p) for p in many],
+        commands=[line for path in many for line in commands_of(Path(path))],
         options={k: str(v) for k, v in given.items() if v is not None and v != DEFAULTS.get(k)},
         cautions=[*cautions(runs), *tuned.warnings(choices)],
+        curves=interactive(runs, band),
     )
-    return [write(folder / "report.html", page(contents)), *files]
+    texts = {
+        "report.html": page(contents),
+        "figures.tex": "\n".join([FIGURES_HEAD, *floats]),
+        "methods.tex": paragraph + "\n",
+        "references.bib": "\n\n".join(references) + "\n",
+    }
+    with writing(folder):
+        first, *others = [write(folder / name, text) for name, text in texts.items()]
+    tell("writing the page", 1, 1)
+    return [first, *files, *others]
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk (it is full, it is gone) into one that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"out: {folder} cannot be written ({error.strerror or error})") from None
 
 
 def plot(
@@ -175,7 +209,8 @@ def plot(
     canvas = draw(name, chosen, style, table=table, band=band, bars=bars, target=target)
     folder = make_folder(Path(out))
     stem = name if setting is None else slug(f"{name}-{setting}")
-    return save(canvas, folder / stem, formats, style)
+    with writing(folder):
+        return save(canvas, folder / stem, formats, style)
 
 
 def check_options(style: str, band: str, test: str = "t", bold: str = "ties") -> None:
@@ -185,6 +220,12 @@ def check_options(style: str, band: str, test: str = "t", bold: str = "ties") ->
     for name, value, known in options:
         if value not in known:
             raise ValueError(f"{name}: must be one of {sorted(known)}, got {value!r}")
+
+
+def commands_of(folder: Path) -> list[str]:
+    """Return the commands that made the runs of a study's folder, as it says itself."""
+    path = folder / COMMANDS
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def study_target(runs: Runs, target: float | None) -> float | None:
@@ -250,11 +291,16 @@ def draw_all(
     bars: bool = False,
     target: float | None = None,
     formats: tuple[str, ...] = ("png", "pdf"),
+    told: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[list[Picture], list[Path]]:
     """Draw every figure that applies; return what the page shows and the files written."""
     wanted = runs.names.figures or FIGURES
     found = [name for name in wanted if FIGURES[name].applies(runs)]
-    drawn = parallel.each(draw_one, found, runs, folder, style, band, bars, target, formats)
+    told(0, len(found))
+    drawn = parallel.each(
+        draw_one, found, runs, folder, style, band, bars, target, formats,
+        told=lambda done: told(done, len(found)),
+    )  # fmt: skip
     return [picture for picture, _ in drawn], [path for _, files in drawn for path in files]
 
 
@@ -269,18 +315,31 @@ def draw_one(
     formats: tuple[str, ...],
 ) -> tuple[Picture, list[Path]]:
     """Draw a figure; return what the page shows and the files written."""
-    table = runs.looks()
-    canvas = draw(name, runs, style, table=table, band=band, bars=bars, target=target)
-    across = canvas.get_figwidth() > 1.2 * paper(style).column
-    svg, *files = save(canvas, folder / name, dict.fromkeys(("svg", *formats)), style)
-    data = base64.b64encode(svg.read_bytes()).decode("ascii")
-    if "svg" in formats:
-        files.insert(0, svg)
-    else:
+    options: dict[str, Any] = {"table": runs.looks(), "band": band, "bars": bars, "target": target}
+
+    def for_page(page: Paper) -> str:
+        with TemporaryDirectory() as scratch:
+            canvas = draw(name, runs, page, **options)
+            return image(*save(canvas, Path(scratch) / name, ["svg"], page))
+
+    mine, svg = paper(style), folder / f"{name}.svg"
+    canvas = draw(name, runs, mine, **options)
+    across = canvas.get_figwidth() > 1.2 * mine.column
+    same = across and not mine.dark  # the page's images turn dark themselves
+    files = save(canvas, folder / name, dict.fromkeys((*(["svg"] if same else []), *formats)), mine)
+    wide = "" if not across else image(svg) if same else for_page(replace(mine, dark=False))
+    if same and "svg" not in formats:
+        files.remove(svg)
         svg.unlink()
-    source = f"data:image/svg+xml;base64,{data}"
+    narrow = for_page(mine.narrow())
     names = [f"figures/{path.name}" for path in files]
-    return Picture(name, caption(name, runs, target), source, across, names), files
+    images = (wide, narrow) if across else (narrow, "")
+    return Picture(name, caption(name, runs, target), *images, names), files
+
+
+def image(path: Path) -> str:
+    """Return a figure's SVG file as an image of the page."""
+    return data_uri(path.read_text(encoding="utf-8"))
 
 
 def remove_old(folder: Path) -> None:

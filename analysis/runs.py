@@ -232,13 +232,23 @@ class Runs:
             raise ValueError(f"setting: {setting!r} is none of {sorted(self.settings)}")
         if len(self.settings) == 1 and len(self.settings[setting]) == len(self):
             return self
-        chosen = self.only(self.settings[setting])
-        return replace(
-            chosen,
-            table=chosen.table.assign(setting=setting),
-            rounds=chosen.rounds.assign(setting=setting),
-            settings={setting: self.settings[setting]},
-        )
+        if setting not in self._parts:  # tables and figures ask for the same part many times
+            chosen = self.only(self.settings[setting])
+            self._parts[setting] = replace(
+                chosen,
+                table=chosen.table.assign(setting=setting),
+                rounds=chosen.rounds.assign(setting=setting),
+                settings={setting: self.settings[setting]},
+            )
+        return self._parts[setting]
+
+    @cached_property
+    def _parts(self) -> dict[str, Runs]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the parts out: another process picks what it needs."""
+        return {key: value for key, value in vars(self).items() if key != "_parts"}
 
     def across(self, *columns: str) -> Runs:
         """Return the same runs with settings that do not tell ``columns`` apart.

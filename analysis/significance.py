@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from analysis.summarise import diverged, is_lower_better, last, per_seed
 
@@ -103,6 +102,8 @@ def paired(
         return nan, nan
     if not difference.any():
         return 0.0, 1.0
+    from scipy import stats
+
     if test == "wilcoxon":
         result: Any = stats.wilcoxon(x, y)
         return float(result.statistic), float(result.pvalue)
@@ -130,6 +131,8 @@ def interval(
     mean = float(difference.mean())
     if len(difference) < LEAST_PAIRS or not (error := standard_error(difference, resolution)):
         return (mean, mean) if len(difference) >= LEAST_PAIRS and not mean else (nan, nan)
+    from scipy import stats
+
     half = float(stats.t.ppf(0.5 + level / 2, len(difference) - 1)) * error
     return mean - half, mean + half
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib as mpl
 
+from analysis import dark
+
 POINTS = 72.27
 """TeX's points in an inch."""
+
+NARROW = 332
+"""Pixels across a telephone that the page leaves a figure."""
+
+LEGIBLE = 11.2
+"""Pixels of the smallest text on a screen."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Paper:
         columns: of text on a page.
         size: text size [pt]; the small text of ticks and legends is one point smaller.
         family: font families, the first one found is used; all ship with Matplotlib.
+        dark: whether the ground is dark.
     """
 
     column: float
@@ -30,6 +39,7 @@ class Paper:
     size: float
     family: tuple[str, ...]
     columns: int = 2
+    dark: bool = False
 
     @property
     def column_points(self) -> float:
@@ -41,14 +51,25 @@ class Paper:
         """Width of the text across all columns [pt]."""
         return POINTS * self.page
 
+    @property
+    def small(self) -> float:
+        """Size of the small text of ticks and legends [pt]."""
+        return max(7.0, self.size - 1)
+
+    def narrow(self) -> Paper:
+        """Return a page as narrow as a telephone, on which the small text can be read."""
+        width = NARROW * self.small / (LEGIBLE * 72)
+        return replace(self, column=width, page=width, columns=1, dark=False)
+
     def rc(self) -> dict[str, Any]:
         """Return the Matplotlib settings of this venue."""
-        small = max(7.0, self.size - 1)
+        small = self.small
         serif = self.family[0] != "DejaVu Sans"
         lines = {key: BASE[key] * self.size / 8 for key in LINES}
         return {
             **BASE,
             **lines,
+            **(DARK if self.dark else {}),
             "figure.figsize": (self.column, self.column * 0.72),
             "font.family": list(self.family),
             "mathtext.fontset": "stix" if serif else "dejavusans",
@@ -100,6 +121,13 @@ BASE: dict[str, Any] = {
     "hatch.linewidth": 0.5,
 }
 
+DARK: dict[str, Any] = {
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), dark.PAPER),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), dark.INK),
+    **dict.fromkeys(("xtick.color", "ytick.color"), dark.INK),
+    "grid.color": dark.GRID,
+}
+
 LINES = (
     "axes.linewidth",
     "grid.linewidth",
@@ -119,19 +147,22 @@ PAPERS: dict[str, Paper] = {
     "ieee": Paper(252 / POINTS, 516 / POINTS, 8, SERIF),  # IEEEtran: columns of 252 pt
     "ieee-wide": Paper(516 / POINTS, 516 / POINTS, 8, SERIF),
     "slide": Paper(6.0, 12.0, 14, ("DejaVu Sans",), 1),
+    "slide-dark": Paper(6.0, 12.0, 14, ("DejaVu Sans",), 1, dark=True),
 }
 """Venues by name: widths and text sizes from their author kits."""
 
 
-def paper(name: str) -> Paper:
-    """Return the venue called ``name``."""
+def paper(name: str | Paper) -> Paper:
+    """Return the venue called ``name``; one that is given as it is."""
+    if isinstance(name, Paper):
+        return name
     if name not in PAPERS:
         raise ValueError(f"style: must be one of {sorted(PAPERS)}, got {name!r}")
     return PAPERS[name]
 
 
 @contextmanager
-def styled(name: str = "default", **rc: Any) -> Iterator[Paper]:
+def styled(name: str | Paper = "default", **rc: Any) -> Iterator[Paper]:
     """Draw what is inside the ``with`` statement with the settings of a venue."""
     chosen = paper(name)
     settings: dict[Any, Any] = {**chosen.rc(), **rc}

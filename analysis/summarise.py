@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 BANDS = {
     "ci": "95% CI",
@@ -76,6 +75,8 @@ def spread(frame: pd.DataFrame, value: str, by: Sequence[str], level: float = 0.
     ``low`` and ``high`` bound Student's t interval of the mean at ``level``. With one value
     std, se and the interval are NaN.
     """
+    from scipy import stats  # takes a second to import: who only reads runs need not wait
+
     check_columns(frame, value, *by)
     groups = frame.groupby(list(by), observed=True, sort=False, dropna=False)[value]
     out = groups.agg(["mean", "std", "min", "max", "count"]).rename(columns={"count": "n"})
@@ -103,9 +104,11 @@ def run_keys(rounds: pd.DataFrame) -> list[str]:
 def last(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
     """Return each run's last row in which ``metric`` was measured."""
     check_columns(rounds, "run", "round", metric)
-    measured = rounds[rounds[metric].notna()].sort_values("round", kind="stable")
-    rows = measured.groupby(run_keys(rounds), observed=True, sort=False).tail(1)
-    return rows.sort_index().reset_index(drop=True)
+    keys = run_keys(rounds)
+    places = rounds[[*keys, "round"]].reset_index(drop=True)  # few columns: they are sorted
+    measured = places[rounds[metric].notna().to_numpy()].sort_values("round", kind="stable")
+    ends = measured.groupby(keys, observed=True, sort=False).tail(1).index.sort_values()
+    return rounds.iloc[ends].reset_index(drop=True)
 
 
 def settled(rounds: pd.DataFrame) -> pd.DataFrame:

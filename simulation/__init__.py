@@ -33,6 +33,10 @@ _HOMES = {
 __all__ = ["ConfigError", "Experiment", "Listener", "Result", "simulate"]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)

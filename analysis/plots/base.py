@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isnan
 from textwrap import wrap
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.ticker import Formatter, MaxNLocator
+from matplotlib.transforms import Bbox
 
+from analysis import dark
 from analysis.appearance import Look, looks
 from analysis.summarise import BANDS, is_lower_better
 from analysis.text import ALPHA, EPSILON, TO, span, typeset, words
@@ -64,11 +69,33 @@ WRAP = 24
 
 
 def axes(ax: Axes | None) -> Axes:
-    """Return ``ax``, or the axes of a new figure."""
+    """Return ``ax``, or the axes of a new figure.
+
+    Legends and notes stand above the axes: only a layout engine keeps them in the figure.
+    """
     if ax is None:
         ax = plt.subplots()[1]
         ax.set_label(OWN)
+    if root(ax).get_layout_engine() is None:
+        root(ax).set_layout_engine("constrained")
     return ax
+
+
+def text_size(key: str) -> float:
+    """Return the size that Matplotlib's settings give a text, such as ``legend.fontsize`` [pt]."""
+    return float(FontProperties(size=plt.rcParams[key]).get_size_in_points())
+
+
+def above_title(ax: Axes) -> Bbox:
+    """Return the upper edge of axes or, where they have one, of their title [pixels]."""
+    ends = np.array(ax.bbox.get_points(), dtype=float)
+    texts = [text for side in ("left", "center", "right") if (text := ax.get_title(side))]
+    if texts:
+        lines = max(text.count("\n") + 1 for text in texts)
+        height = lines * 1.25 * float(ax.title.get_fontsize())
+        ends[1, 1] += (height + float(plt.rcParams["axes.titlepad"])) * ax.figure.dpi / 72
+    ends[0, 1] = ends[1, 1]
+    return Bbox(ends)
 
 
 def root(ax: Axes) -> Figure:
@@ -165,13 +192,14 @@ class Ticks(Formatter):
         return f"{x / self.unit + 0.0:.{self._decimals}f}"
 
 
-def percent(axis: Any) -> None:
-    """Label an axis of fractions in per cent, without repeating the sign at each tick."""
-    axis.set_major_formatter(Ticks(0.01))
+def in_percent(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return a frame whose fractions are in per cent, as axes show them and take limits."""
+    shares = [column for column in columns if column in frame and is_share(column)]
+    return frame.assign(**{column: 100.0 * frame[column] for column in shares})
 
 
 def name_axis(axis: Any, column: str) -> None:
-    """Name an axis whose data are in the column's own unit."""
+    """Name an axis whose data are in the column's own unit, fractions in per cent."""
     if column in (*TIMES, *SIZES, *ENERGIES):
         low, high = axis.get_data_interval()
         divisor, text = scale(column, max(abs(low), abs(high)))
@@ -179,7 +207,7 @@ def name_axis(axis: Any, column: str) -> None:
     else:
         text = scale(column, 0.0)[1]
         if is_share(column):
-            percent(axis)
+            axis.set_major_formatter(Ticks(1.0))
     axis.set_label_text(text)
     if column == "round":
         axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -194,7 +222,12 @@ def pick_looks(labels: Iterable[str], table: Mapping[str, Look] | None) -> dict[
     """
     own, given = looks(labels), table or {}
     first = [name for name in given if name in own]
-    return {name: given[name] for name in first} | {n: own[n] for n in own if n not in given}
+    found = {name: given[name] for name in first} | {n: own[n] for n in own if n not in given}
+    if dark.is_dark():
+        return {
+            name: replace(look, colour=dark.lifted(look.colour)) for name, look in found.items()
+        }
+    return found
 
 
 def one_setting(frame: pd.DataFrame, function: str) -> None:
@@ -264,18 +297,22 @@ def interval(data: pd.DataFrame, band: str) -> tuple[pd.Series, pd.Series]:
 def possible(metric: str, mean: pd.Series, ends: pd.Series) -> pd.Series:
     """Return the ends of a band around ``mean`` cut to what the metric can be.
 
-    Fractions lie in [0, 1]; losses, norms and times are not negative. Student's interval over two
-    seeds knows nothing of that.
+    Fractions lie in [0, 100] %; losses, norms and times are not negative. Student's interval over
+    two seeds knows nothing of that.
     """
     if is_share(metric):
-        return ends.clip(0.0, 1.0)
+        return ends.clip(0.0, 100.0)
     positive = is_lower_better(metric) or metric in ("drift", "update_norm")
     return ends.clip(lower=0.0) if positive and (mean >= 0).all() else ends
 
 
 def note(ax: Axes, text: str) -> None:
     """Write a small line above the axes, flush right: long tick labels leave it their room."""
-    ax.set_title(text, loc="right", fontsize=plt.rcParams["legend.fontsize"])
+    ax.annotate(
+        text, (1.0, 1.0), xycoords=lambda renderer: above_title(ax), xytext=(0, 4),
+        textcoords="offset points", ha="right", va="bottom", annotation_clip=False,
+        fontsize=text_size("legend.fontsize"),
+    )  # fmt: skip
 
 
 def legend_above(ax: Axes, title: str | None = None, **kwargs: Any) -> Legend | None:
@@ -309,6 +346,7 @@ def legend_above(ax: Axes, title: str | None = None, **kwargs: Any) -> Legend | 
         legend = ax.legend(
             loc="lower left",
             bbox_to_anchor=(0.0, 1.0),
+            frameon=False,
             borderaxespad=0.3,
             borderpad=0.1,
             ncols=even,
@@ -319,5 +357,7 @@ def legend_above(ax: Axes, title: str | None = None, **kwargs: Any) -> Legend | 
         if legend.get_window_extent(renderer).width <= room:
             break
     assert legend is not None
+    # asked for at every drawing: a title that is set later is not printed over
+    legend.get_bbox_to_anchor = lambda: above_title(ax)  # type: ignore[method-assign]
     grow(ax, legend.get_window_extent(renderer).height / figure.dpi - 0.5)
     return legend

@@ -8,7 +8,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
 from analysis.appearance import Look, points
@@ -16,6 +15,7 @@ from analysis.costs import fairness
 from analysis.plots.base import (
     axes,
     grow,
+    in_percent,
     label_rows,
     legend_above,
     name_axis,
@@ -23,7 +23,6 @@ from analysis.plots.base import (
     not_empty,
     note,
     one_setting,
-    percent,
     pick_looks,
     rows_height,
     wrapped,
@@ -33,12 +32,12 @@ from analysis.text import span
 
 
 def measured(frame: pd.DataFrame, metric: str, function: str) -> pd.DataFrame:
-    """Return the rows with a value of ``metric``; check the frame."""
+    """Return the rows with a value of ``metric``, fractions in per cent; check the frame."""
     one_setting(frame, function)
     check_columns(frame, "label", "client", metric)
     known = frame[frame[metric].notna()]
     not_empty(known, function, f"values of {metric!r}")
-    return known
+    return in_percent(known, metric)
 
 
 def pooled_text(frame: pd.DataFrame) -> str:
@@ -77,7 +76,7 @@ def client_cdf(
     ax = axes(ax)
     for label, look in pick_looks(frame["label"].unique(), looks).items():
         values = np.sort(frame.loc[frame["label"] == label, metric].to_numpy())
-        heights = np.arange(1, len(values) + 1) / len(values)
+        heights = 100.0 * np.arange(1, len(values) + 1) / len(values)
         keywords = {**look.line(), "markevery": 0.13, "drawstyle": "steps-post", **style}
         ax.plot(
             np.concatenate([values[:1], values]), np.concatenate([[0.0], heights]), label=label,
@@ -85,8 +84,7 @@ def client_cdf(
         )  # fmt: skip
     name_axis(ax.xaxis, metric)
     ax.set_ylabel("Clients at or below (%)")
-    percent(ax.yaxis)
-    ax.set_ylim(-0.02, 1.02)
+    ax.set_ylim(-2, 102)
     if legend:
         legend_above(ax, pooled_text(frame))
     return ax
@@ -114,6 +112,8 @@ def client_violin(
         legend: whether to say above the axes what is pooled.
         style: further keywords of ``seaborn.violinplot``.
     """
+    import seaborn as sns
+
     frame = measured(frame, metric, "client_violin")
     ax = axes(ax)
     table = pick_looks(frame["label"].unique(), looks)

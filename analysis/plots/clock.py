@@ -18,7 +18,6 @@ from analysis.plots.base import (
     legend_above,
     not_empty,
     one_setting,
-    percent,
     pick_looks,
     scale,
 )
@@ -75,7 +74,7 @@ def staleness(
     width = 0.84 / len(table)
     for i, (label, look) in enumerate(table.items()):
         values = used.loc[used["label"] == label, "staleness"].to_numpy()
-        heights = np.histogram(values, edges)[0] / len(values)
+        heights = 100.0 * np.histogram(values, edges)[0] / len(values)
         places = np.arange(len(heights)) + (i - (len(table) - 1) / 2) * width
         ax.bar(places, heights, label=label, **{"width": width, **look.bar(), **style})
     if edges[-1] == len(edges) - 1:
@@ -87,7 +86,6 @@ def staleness(
     ax.grid(visible=False, axis="x")
     ax.set_xlabel("Staleness (server steps)")
     ax.set_ylabel("Used updates (%)")
-    percent(ax.yaxis)
     if legend:
         pooled = seeds_text(used)
         legend_above(ax, pooled if pooled == "one seed" else f"{pooled} pooled")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.appearance import Look, points
 from analysis.plots.base import (
+    Ticks,
     axes,
     band_text,
+    in_percent,
     interval,
     is_share,
     label_rows,
@@ -23,10 +24,10 @@ from analysis.plots.base import (
     not_empty,
     note,
     one_setting,
-    percent,
     pick_looks,
     possible,
     scale,
+    text_size,
 )
 from analysis.summarise import (
     check_columns,
@@ -78,6 +79,7 @@ def curves(
     """
     one_setting(frame, "curves")
     check_columns(frame, "label", "run", "round", metric, x)
+    frame = in_percent(frame, metric, x)
     data = curve(frame, metric, x, by=("label",), band=band)
     moves = data.groupby("label", observed=True)[x].max()
     data = data[data["label"].map(moves).astype(float) > 0]
@@ -109,6 +111,7 @@ def curves(
                 )  # fmt: skip
     for i, (label, value) in enumerate((levels or {}).items()):
         dash = LEVELS[i % len(LEVELS)]
+        value = 100.0 * value if is_share(metric) else value
         ax.axhline(value, color="#555555", linewidth=points(0.9), linestyle=dash, label=label)
     name_axis(ax.yaxis, metric)
     ax.set_xlabel(x_name)
@@ -123,10 +126,10 @@ def curves(
 
 
 def fit_share(ax: Axes) -> None:
-    """Let an axis of fractions hold all that is drawn: a wide band is what the seeds say."""
+    """Let an axis of per cents hold all that is drawn: a wide band is what the seeds say."""
     low, high = map(float, ax.dataLim.intervaly)
-    pad = 0.08 * max(high - low, 0.01)
-    bottom, top = max(low - pad, min(low, -0.005)), min(high + pad, max(high, 1.005))
+    pad = 0.08 * max(high - low, 1.0)
+    bottom, top = max(low - pad, min(low, -0.5)), min(high + pad, max(high, 100.5))
     if not ax.get_autoscaley_on():  # set by a panel that shares this axis: keep its data too
         bottom, top = min(bottom, ax.get_ylim()[0]), max(top, ax.get_ylim()[1])
     ax.set_ylim(bottom, top)
@@ -160,6 +163,7 @@ def comparison(
         style: further keywords of ``Axes.errorbar``.
     """
     one_setting(frame, "comparison")
+    frame = in_percent(frame, metric)
     ends = per_seed(last(settled(frame), metric), [metric], ["label"])
     data = final(frame, metric).set_index("label")
     not_empty(data, "comparison", f"values of {metric!r}")
@@ -177,7 +181,7 @@ def comparison(
             ax.annotate(
                 f"{bad[label]}/{all_[label]} seeds diverged", (0.01, place),
                 xycoords=("axes fraction", "data"), va="center", color="#444444",
-                fontsize=plt.rcParams["legend.fontsize"],
+                fontsize=text_size("legend.fontsize"),
             )  # fmt: skip
             continue
         seeds = ends.loc[ends["label"] == label, metric]
@@ -199,7 +203,7 @@ def comparison(
             )
     ax.set_xlabel(f"Final {name_of(metric)[0].lower()}{scale(metric, 0)[1][1:]}")
     if is_share(metric):
-        percent(ax.xaxis)
+        ax.xaxis.set_major_formatter(Ticks(1.0))
     if legend:
         note(ax, rings_text(band, data["n"]))
     return ax

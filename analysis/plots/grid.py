@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from analysis.appearance import Look
-from analysis.plots.base import pick_looks, rows_height, wrapped
+from analysis.plots.base import pick_looks, rows_height, text_size, wrapped
 from analysis.text import typeset
 
 PANEL = 2.2  # inches: the narrowest panel with readable axes
@@ -37,7 +37,7 @@ def panels(
         note: a line over the legend: what lines and bands are.
         share: the axes with equal ranges: ``x``, ``y``, ``xy`` or nothing.
         height: of a panel [in]; follows from its width without.
-        options: of ``plot``.
+        options: of ``plot``; ``rows`` may be a mapping with those of each panel.
 
     Returns:
         The panels' axes, in the order of ``parts``.
@@ -55,15 +55,19 @@ def panels(
         sharex="x" in share,
         sharey="y" in share,
         squeeze=False,
+        layout="constrained",
     )
     cells = list(grid.flat)
     for empty in cells[count:]:
         empty.remove()
     used = cells[:count]
+    own = options.pop("rows", None)
+    each = own if isinstance(own, Mapping) else dict.fromkeys(parts, own)
     letters = max(14, int(112 * width / columns / plt.rcParams["font.size"]))
     lines = 1
     for i, (ax, (title, frame)) in enumerate(zip(used, parts.items(), strict=True)):
-        plot(frame, ax, legend=False, **options)
+        more = {} if own is None else {"rows": each[title]}
+        plot(frame, ax, legend=False, **options, **more)
         text = in_lines(typeset(title), letters)
         lines = max(lines, 1 + text.count("\n"))
         ax.set_title(text)
@@ -73,12 +77,15 @@ def panels(
             ax.tick_params(labelbottom=True)  # the last panel of its column has the labels
         if i % columns and ("y" in share or ax.get_ylabel() == used[i - 1].get_ylabel()):
             ax.set_ylabel("")
-    more = (lines - 1) * 1.3 * plt.rcParams["axes.titlesize"] / 72
-    figure.set_figheight(figure.get_figheight() + rows * more)
-    rows_of = [t.get_text() for t in used[0].get_yticklabels()] if "rows" in options else []
-    missing = rows_height(rows_of) + 0.1 - height
-    if rows_of and missing > 0:
-        figure.set_figheight(figure.get_figheight() + rows * missing)
+    taller = (lines - 1) * 1.3 * text_size("axes.titlesize") / 72
+    if own is not None:
+        named = [[t.get_text() for t in ax.get_yticklabels()] for ax in used]
+        taller += max(0.0, max(map(rows_height, named)) + 0.1 - height)
+        for ax, names in zip(used, named, strict=True):  # rows of one height, the first on top
+            bottom, top = ax.get_ylim()
+            lack = max(map(len, named)) - len(names)
+            ax.set_ylim(bottom - lack if bottom < top else bottom + lack, top)
+    figure.set_figheight(figure.get_figheight() + rows * taller)
     shared_legend(figure, used, note, options.get("looks"))
     return used
 
@@ -112,7 +119,7 @@ def shared_legend(
         entries = {label: entries[label] for label in pick_looks(entries, looks)}
     if not entries:
         if note:
-            figure.suptitle(note, fontsize=plt.rcParams["legend.fontsize"])
+            figure.suptitle(note, fontsize=text_size("legend.fontsize"))
         return None
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     legend: Legend | None = None
@@ -126,6 +133,7 @@ def shared_legend(
             loc="outside upper center",
             ncols=even,
             title=note,
+            frameon=False,
         )
         if legend.get_window_extent(renderer).width <= 0.98 * figure.bbox.width:
             break

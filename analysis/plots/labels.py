@@ -16,7 +16,6 @@ from analysis.plots.base import (
     axes,
     legend_above,
     not_empty,
-    percent,
     root,
 )
 from analysis.summarise import check_columns
@@ -134,13 +133,13 @@ def draw_heatmap(ax: Axes, grid: pd.DataFrame, legend: bool, style: Mapping[str,
     """Draw shares as colours; an image inside the vector file keeps 1,000 clients small."""
     shares = sorted_shares(grid)
     image = ax.imshow(
-        shares.to_numpy().T,
+        100.0 * shares.to_numpy().T,
         **{
             "aspect": "auto",
             "origin": "lower",
             "cmap": "Blues",
             "vmin": 0,
-            "vmax": 1,
+            "vmax": 100,
             "interpolation": "nearest",
             **style,
         },
@@ -158,7 +157,6 @@ def color_bar(image: AxesImage, used: Sequence[Axes]) -> None:
     bar = figure.colorbar(image, ax=list(used), pad=0.02, fraction=0.06)
     bar.set_label("Share of client's data (%)")
     bar.outline.set_linewidth(points(0.4))
-    percent(bar.ax.yaxis)
 
 
 def class_colours(count: int) -> list[Any]:
@@ -182,7 +180,7 @@ def draw_bars(
     bottom = np.zeros(len(shares))
     edges = np.arange(len(shares) + 1) - 0.5
     for i, column in enumerate(shares.columns):
-        height = shares[column].to_numpy()
+        height = 100.0 * shares[column].to_numpy()
         name = class_name(column, names)
         keywords = {"color": colours[i], "linewidth": 0, "label": name, **style}
         if few:
@@ -192,8 +190,7 @@ def draw_bars(
             ax.fill_between(edges, low, high, **{"step": "post", **keywords})
         bottom += height
     ax.set_xlim(-0.6, len(shares) - 0.4)
-    ax.set_ylim(0, 1)
-    percent(ax.yaxis)
+    ax.set_ylim(0, 100)
     ax.set_ylabel("Share of client's data (%)")
     ax.set_xlabel("Client" if few else f"{len(shares):,} clients, sorted by main label")
     ax.set_xticks(range(0, len(shares), -(-len(shares) // 12)) if few else [])

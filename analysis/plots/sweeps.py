@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -16,13 +15,13 @@ from analysis.appearance import Look, points
 from analysis.plots.base import (
     axes,
     band_text,
+    in_percent,
     interval,
     is_share,
     legend_above,
     name_axis,
     name_of,
     not_empty,
-    percent,
     pick_looks,
     possible,
     root,
@@ -59,6 +58,7 @@ def sweep(
         style: further keywords of ``Axes.errorbar``.
     """
     check_columns(frame, "label", "run", "round", metric, x)
+    frame = in_percent(frame, metric, x)
     ends = last(frame, metric)
     pooled = ends["mode"] == "centralised" if "mode" in ends else pd.Series(False, ends.index)
     moving = ends[~pooled & ends[x].notna()]
@@ -118,7 +118,6 @@ def _swept_axis(ax: Axes, x: str, places: np.ndarray[Any, Any], log: bool) -> No
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     ax.set_xlabel(name_of(x))
     if is_share(x):
-        percent(ax.xaxis)
         ax.set_xlabel(f"{name_of(x)} (%)")
 
 
@@ -188,6 +187,8 @@ def cells(
         digits: after the point of a share in %.
         style: further keywords of ``seaborn.heatmap``.
     """
+    import seaborn as sns
+
     share = is_share(metric)
     shown = grid * 100 if share else grid
     sns.heatmap(

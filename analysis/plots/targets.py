@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,6 +21,7 @@ from analysis.plots.base import (
     pick_looks,
     scale,
     shared,
+    text_size,
 )
 from analysis.summarise import is_lower_better, rounds_to_target
 
@@ -71,7 +71,7 @@ def to_target_bars(
             ax.annotate(
                 f"not reached ({row['reached']:.0f}/{row['n']:.0f} seeds)", (0, place),
                 xytext=(3, 0), textcoords="offset points", va="center", color="#444444",
-                fontsize=plt.rcParams["legend.fontsize"],
+                fontsize=text_size("legend.fontsize"),
             )  # fmt: skip
             continue
         keywords = {"height": 0.62, "linewidth": 0, **look.bar(), **style}

@@ -15,13 +15,13 @@ from analysis.appearance import points
 from analysis.participation import accuracy_by_tier, contributions, order_of_tiers
 from analysis.plots.base import (
     axes,
+    in_percent,
     label_rows,
     legend_above,
     name_axis,
     name_of,
     not_empty,
     one_setting,
-    percent,
     pick_looks,
 )
 from analysis.summarise import check_columns
@@ -87,7 +87,7 @@ def participation(
         parts = everybody if label == EVERYBODY else mine
         left = 0.0
         for tier in tiers:
-            width = float(parts.get(tier, 0.0))
+            width = 100.0 * float(parts.get(tier, 0.0))
             keywords: dict[str, Any] = {
                 "height": 0.62,
                 "color": colours[tier],
@@ -98,8 +98,7 @@ def participation(
             ax.barh(place, width, left=left, linewidth=points(0.4), label=name, **keywords)
             left += width
     ax.axhline(len(names) - 0.5, color="#777777", linewidth=points(0.6))
-    ax.set_xlim(0, 1)
-    percent(ax.xaxis)
+    ax.set_xlim(0, 100)
     ax.set_xlabel(f"Share of {SHARES_OF[share]} (%)")
     if legend:
         handles = [Patch(color=colours[t]) for t in tiers]
@@ -131,6 +130,7 @@ def tier_accuracy(
     """
     one_setting(frame, "tier_accuracy")
     check_columns(frame, "label", "client", "tier", metric)
+    frame = in_percent(frame, metric)
     not_empty(frame, "tier_accuracy", f"values of {metric!r}")
     ax = axes(ax)
     tiers = list(tiers or sorted(frame["tier"].unique()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,8 +98,32 @@ def report(
         }
         more |= {"metric": metric, "names": names, "bold": bold}
         more["formats"] = listed(formats)
-        for path in analysis.report(list(runs), folder, style, **more):
+        with shown() as progress:
+            files = analysis.report(list(runs), folder, style, **more, progress=progress)
+        for path in files:
             typer.echo(path)
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[str, int, int], None]]:
+    """Show on a terminal what is being done, and leave nothing of it there."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True,
+        disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+
+        def tell(what: str, done: int, of: int) -> None:
+            # what has no parts has a bar that moves
+            bar.update(task, description=what, completed=done, total=of if of > 1 else None)
+
+        yield tell
 
 
 def plot(

@@ -33,6 +33,9 @@ from simulation.studies.study import (
 TUNED = "tuned.toml"
 """The choice that a study was run with, in its folder."""
 
+STUDY, COMMANDS = "study.toml", "commands.txt"
+"""The study as it was given, in its folder, and the commands that made its runs."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -120,10 +123,22 @@ def compare_command(asked: Asked, untuned: bool) -> Mapping[Path, Mapping[str, A
         if rates is not None and choice is not None and outcome.complete:
             folder.mkdir(parents=True, exist_ok=True)
             files.replace(folder / TUNED, choice.read_bytes())
+        if outcome.complete:
+            _record(asked, folder)
     if _tell_failures(outcome, folder):
         return None
     paths = [folder / name for name in outcome.complete]
     return {path: reading.read_json(path / "summary.json") or {} for path in paths}
+
+
+def _record(asked: Asked, folder: Path) -> None:
+    """Keep in a study's folder what made its runs, for whoever makes them again."""
+    path = folder / COMMANDS
+    told = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    told = list(dict.fromkeys([*told, shlex.join(["sunflower", *sys.argv[1:]])]))
+    files.replace(path, ("\n".join(told) + "\n").encode())
+    if asked.file is not None:
+        files.replace(folder / STUDY, asked.file.read_bytes())
 
 
 def tune_command(asked: Asked) -> bool:

@@ -32,7 +32,7 @@ KEPT = (
 )  # fmt: skip
 """Files of a run folder that are its results."""
 
-BESIDE = ("tuned.toml", "figures.toml")
+BESIDE = ("study.toml", "commands.txt", "tuned.toml", "figures.toml")
 """Files of a study's folder that belong to its runs."""
 
 WEIGHTS = "weights.npy"

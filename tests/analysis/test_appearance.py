@@ -1,8 +1,17 @@
 """A strategy has one look in every figure: a colour for its family, shades for its variants."""
 
 import random
+from pathlib import Path
 
-from analysis import looks
+import matplotlib.pyplot as plt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+from analysis import dark, draw, load, looks
 from analysis.appearance import (
     COLOURS,
     KNOWN,
@@ -71,3 +80,31 @@ def test_variants_stand_with_their_family() -> None:
     assert order(labels) == [
         "FedAvg", "FedProx(mu=1)", "SCAFFOLD, buffered", "FedYogi", "Ours", "centralised",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["accuracy", "comparison", "rounds_to_target", "traffic"])
+def test_everything_is_seen_on_dark_slides(single: Path, name: str) -> None:
+    figure = draw(name, load(single), "slide-dark")
+    seen = set()
+    for artist in figure.findobj(lambda a: isinstance(a, Line2D | Text) and a.get_visible()):
+        if isinstance(artist, Line2D) or artist.get_text():
+            seen.add(to_hex(artist.get_color()))
+    seen -= {dark.GRID}
+    for label, look in load(single).looks().items():
+        if name in ("accuracy", "comparison"):
+            assert dark.lifted(look.colour) in seen, label
+    assert all(dark.contrast(colour, dark.PAPER) >= dark.CONTRAST for colour in seen)
+    assert to_hex(figure.get_facecolor()) == dark.PAPER
+    before = [to_hex(line.get_color()) for line in figure.axes[0].lines]
+    dark.turn(figure)
+    assert [to_hex(line.get_color()) for line in figure.axes[0].lines] == before
+    plt.close(figure)
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3))
+def test_a_lifted_colour_is_seen_and_stays(rgb: tuple[int, int, int]) -> None:
+    colour = to_hex([v / 255 for v in rgb])
+    once = dark.lifted(colour)
+    assert dark.contrast(once, dark.PAPER) >= dark.CONTRAST
+    assert dark.lifted(once) == once
+    assert dark.luminance(once) >= dark.luminance(colour) - 1e-12

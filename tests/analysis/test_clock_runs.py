@@ -92,7 +92,7 @@ def test_curves_stand_where_the_clock_was(tmp_path: Path, write, x: str) -> None
         at = np.mean([[r[x] for r in one] for one in lines], axis=0)
     np.testing.assert_allclose(line.get_xdata() * scale(x, max(at))[0], at, rtol=1e-12)
     means = np.mean([[r["server_accuracy"] for r in one] for one in lines], axis=0)
-    np.testing.assert_allclose(line.get_ydata(), means, rtol=1e-12)
+    np.testing.assert_allclose(line.get_ydata(), 100 * means, rtol=1e-12)
 
 
 def test_units_follow_the_size() -> None:
@@ -108,7 +108,9 @@ def test_the_measure_of_the_runs_is_drawn(tmp_path: Path, write) -> None:
     write_clocked(write, tmp_path / "runs/b", "buffered", rounds=4)
     runs = load(tmp_path / "runs").by("client_accuracy")
     assert FIGURES["accuracy_energy"].applies(runs)
-    picture, files = draw_one("accuracy_virtual_time", runs, tmp_path, "default", "ci", None, ())
+    picture, files = draw_one(
+        "accuracy_virtual_time", runs, tmp_path, "default", "ci", False, None, ()
+    )
     assert picture.caption.startswith("Client accuracy against virtual time") and files == []
 
 

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -252,3 +253,21 @@ def test_long_and_many_names_stay_inside(tmp_path, make_run) -> None:
         for style in ("default", "slide"):
             check(draw(name, runs, style))
             plt.close("all")
+
+
+@pytest.mark.parametrize("name", ["comparison", "rounds_to_target", "client_violin", "traffic"])
+def test_a_setting_has_no_rows_for_strategies_that_it_lacks(
+    tmp_path: Path, make_run: Any, name: str
+) -> None:
+    for alpha, labels in ((0.1, ("FedAvg", "FedAdam", "FedProx(mu=0.1)")), (1.0, ("FedAdam",))):
+        for label in labels:
+            make_run(tmp_path / f"{label}-{alpha}", label, alpha=alpha, rounds=2)
+    figure = draw(name, load(tmp_path), "slide", target=0.2)
+    figure.draw_without_rendering()
+    many, one = figure.axes[:2]
+    assert [[t.get_text() for t in ax.get_yticklabels()] for ax in (many, one)] == [
+        ["FedAvg", "FedProx(μ=0.1)", "FedAdam"], ["FedAdam"]
+    ]  # fmt: skip
+    places = [ax.transData.transform((0, ax.get_yticks()[0]))[1] for ax in (many, one)]
+    assert places[0] == pytest.approx(places[1])  # rows are as high, from the top on
+    assert one.bbox.height == pytest.approx(many.bbox.height)

@@ -53,3 +53,12 @@ def test_figures_drawn_beside_are_the_same_files(
         files[cores] = {p.relative_to(out): p.read_bytes() for p in made}
     assert sum(path.suffix == ".svg" for path in files[1]) == len(wanted)
     assert files[1] == files[2]
+
+
+def test_progress_is_told_and_a_full_disk_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    heard: list[int] = []
+    parallel.each(str, ["a"] * 5, fewest=1, told=heard.append)
+    assert heard == [2, 4, 5]
+    with pytest.raises(FileNotFoundError, match="No such file"):  # of the other process
+        parallel.each(os.stat, ["/", "/there/is/no/such/file"], fewest=1)

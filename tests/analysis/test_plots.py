@@ -30,6 +30,33 @@ def rows_of(ax: Axes, labels: Iterable[str]) -> list[str]:
     return [written[text.get_text()] for text in ax.get_yticklabels()]
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["own-axes", "given-axes"])
+@pytest.mark.parametrize("inside", [True, False], ids=["styled", "unstyled"])
+def test_legends_notes_and_titles_share_no_place(single: Path, own: bool, inside: bool) -> None:
+    runs = load(single)
+    with mpl.rc_context({} if inside else mpl.rcParamsDefault | {"backend": "agg"}):
+        for plot in (plots.curves, plots.comparison):
+            ax = plot(runs.rounds, None if own else plt.subplots()[1], looks=runs.looks())
+            ax.set_title("A title of one's own")
+            figure = ax.figure
+            figure.canvas.draw()  # as savefig does
+            above = ax.get_legend() or ax.texts[-1]
+            box, title = above.get_window_extent(), ax.title.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+            assert title.y1 <= box.y0 and box.y1 <= figure.bbox.y1
+            assert ax.bbox.y1 <= title.y0 and ax.bbox.height > 0.3 * figure.bbox.height
+
+
+def test_panels_need_no_style_around_them(single: Path) -> None:
+    runs = load(single)
+    with mpl.rc_context(mpl.rcParamsDefault | {"backend": "agg"}):
+        drawn = plots.panels({"one": runs.rounds, "two": runs.rounds}, plots.curves)
+        figure = drawn[0].figure
+        figure.canvas.draw()
+        box = figure.legends[0].get_window_extent()
+        assert drawn[0].bbox.y1 < box.y0 and box.y1 <= figure.bbox.y1
+
+
 def test_lines_are_the_means(single: Path) -> None:
     rounds = load(single).rounds
     ax = plots.curves(rounds)
@@ -38,7 +65,7 @@ def test_lines_are_the_means(single: Path) -> None:
     for line in ax.lines:
         part = data[data["label"] == line.get_label()]
         np.testing.assert_array_equal(line.get_xdata(), part["round"])
-        np.testing.assert_array_equal(line.get_ydata(), part["mean"])
+        np.testing.assert_allclose(line.get_ydata(), 100 * part["mean"])
     assert ax.get_xlabel() == "Round"
     assert ax.get_ylabel() == "Test accuracy (%)"
     legend = ax.get_legend()
@@ -82,7 +109,7 @@ def test_comparison_draws_every_seed_and_the_mean(single: Path) -> None:
     ends = summarise.last(rounds)
     for name, ring in zip(names, rings, strict=True):
         expected = ends.loc[ends["label"] == name, "server_accuracy"]
-        np.testing.assert_array_equal(ring.get_xdata(), expected)
+        np.testing.assert_allclose(ring.get_xdata(), 100 * expected)
 
 
 def test_client_cdf_is_the_empirical_distribution(single: Path) -> None:
@@ -90,8 +117,8 @@ def test_client_cdf_is_the_empirical_distribution(single: Path) -> None:
     ax = plots.client_cdf(frame)
     for line in ax.lines:
         values = np.sort(frame.loc[frame["label"] == line.get_label(), "accuracy"])
-        np.testing.assert_array_equal(line.get_xdata()[1:], values)
-        np.testing.assert_allclose(line.get_ydata()[1:], np.arange(1, 31) / 30)
+        np.testing.assert_allclose(line.get_xdata()[1:], 100 * values)
+        np.testing.assert_allclose(line.get_ydata()[1:], 100 * np.arange(1, 31) / 30)
     assert ax.get_legend().get_title().get_text() == "round 20, 3 seeds pooled"
 
 
@@ -104,14 +131,14 @@ def test_labels_show_each_clients_data(tmp_path, make_run, clients: int, kind: s
         shares = ax.images[0].get_array()
         assert shares.shape == (frame["class"].nunique(), clients)
         sums = frame.groupby("client")["examples"].sum()
-        assert (shares.sum(axis=0) > 0.999).sum() == len(sums)
+        assert (shares.sum(axis=0) > 99.9).sum() == len(sums)
     elif kind in ("auto", "bubble"):
         areas = ax.collections[0].get_sizes()
         counts = frame.sort_values(["client", "class"])["examples"].to_numpy()
         np.testing.assert_allclose(areas / areas.max(), counts / counts.max())
     else:
         assert len(ax.collections or ax.patches) == (10 if clients == 1000 else 100)
-        assert ax.dataLim.y1 == pytest.approx(1.0)
+        assert ax.dataLim.y1 == pytest.approx(100.0)
     assert ax.get_xlabel() and ax.get_ylabel()
 
 
@@ -139,8 +166,8 @@ def test_bars_are_the_medians_and_failures_are_said(single: Path) -> None:
     data = summarise.rounds_to_target(rounds, 0.8).set_index("label")["median"]
     finite = data[np.isfinite(data)]
     assert sorted(p.get_width() for p in ax.patches) == sorted(finite)
-    texts = [t.get_text() for t in ax.texts]
-    assert texts == ["not reached (0/3 seeds)"]
+    told, note = (t.get_text() for t in ax.texts)
+    assert told == "not reached (0/3 seeds)" and note.startswith("test accuracy ≥ 80%")
     assert ax.get_xlabel() == "Rounds to target"
 
 
@@ -175,11 +202,11 @@ def test_sweep_points_are_the_final_means(study: Path) -> None:
     lines = {c.get_label(): c.lines[0] for c in ax.containers}
     for label in ("FedAvg", "FedAdam", "local-only"):
         expected = [data.loc[(label, a), "mean"] for a in (0.1, 1.0)]
-        np.testing.assert_allclose(lines[label].get_ydata().astype(float), expected)
+        np.testing.assert_allclose(lines[label].get_ydata().astype(float), 100 * np.array(expected))
         np.testing.assert_allclose(lines[label].get_xdata().astype(float), [0.1, 1.0], rtol=0.06)
     pooled = summarise.final(runs.rounds).set_index("label").loc["centralised", "mean"]
     (level,) = [line for line in ax.lines if list(line.get_xdata()) == [0, 1]]
-    assert level.get_ydata() == pytest.approx([pooled, pooled])
+    assert level.get_ydata() == pytest.approx([100 * pooled] * 2)
 
 
 def test_a_swept_share_is_linear_and_in_per_cent(tmp_path, make_run) -> None:
@@ -277,10 +304,28 @@ def test_bands_stay_within_the_axes(tmp_path, make_run, metric: str) -> None:
     end = summarise.curve(rounds, metric).iloc[-1]
     (band,) = ax.collections
     box = band.get_datalim(ax.transData)
-    assert box.y1 == pytest.approx(min(end["high"], 1.0 if metric == "server_accuracy" else 9.0))
-    assert box.y0 == pytest.approx(max(end["low"], 0.0))
+    unit, most = (100.0, 1.0) if metric == "server_accuracy" else (1.0, 9.0)
+    assert box.y1 == pytest.approx(unit * min(end["high"], most))
+    assert box.y0 == pytest.approx(unit * max(end["low"], 0.0))
     bottom, top = ax.get_ylim()
     assert bottom <= box.y0 and box.y1 <= top
+
+
+def test_axes_in_per_cent_take_per_cents(single: Path) -> None:
+    runs = load(single)
+    for plot, frame, axis in (
+        (plots.curves, runs.rounds, "y"),
+        (plots.comparison, runs.rounds, "x"),
+        (plots.client_violin, runs.last_clients, "x"),
+        (plots.worst_clients, runs.last_clients, "x"),
+        (plots.client_cdf, runs.last_clients, "y"),
+    ):
+        ax = plot(frame)
+        ax.set(**{f"{axis}lim": (60, 80), f"{axis}ticks": (65, 70)})
+        ax.figure.draw_without_rendering()
+        labels = getattr(ax, f"get_{axis}ticklabels")()
+        assert [text.get_text() for text in labels] == ["65", "70"], plot
+        assert "(%)" in getattr(ax, f"get_{axis}label")()
 
 
 def test_panels_refuse_nothing() -> None:
@@ -303,7 +348,7 @@ def test_timeline_shows_every_piece_of_work(tmp_path, make_run) -> None:
     )
     np.testing.assert_allclose(spans, [(0, 0, 1), (0, 2, 4), (1, 0, 2), (1, 2, 3)], atol=1e-12)
     busy = (1 + 2 + 2 + 1) / (2 * 4)
-    assert f"{100 * busy:.0f}% busy" in ax.get_title(loc="right")
+    assert f"{100 * busy:.0f}% busy" in ax.texts[-1].get_text()
 
 
 def test_worst_clients_are_the_tails(single: Path) -> None:
@@ -313,7 +358,8 @@ def test_worst_clients_are_the_tails(single: Path) -> None:
     spans = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2]
     rows = rows_of(ax, data.index)
     for label, (low, high) in zip(rows, spans, strict=True):
-        assert (low, high) == (data.loc[label, "worst"], data.loc[label, "best"])
+        expected = 100 * data.loc[label, ["worst", "best"]].to_numpy(float)
+        np.testing.assert_allclose([low, high], expected)
 
 
 def test_round_time_against_workers(tmp_path, make_run) -> None:

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner, Result
 
+from analysis.report import report
 from analysis.style import PAPERS
 from simulation.cli import commands, endings
 
@@ -131,3 +132,29 @@ def test_figures_in_the_formats_that_are_asked_for(
     plain = sunflower("plot", "accuracy", pair, "--out", tmp_path / "plain", "--format", "png")
     assert plain.exit_code == 0  # and in the files after it they are what they were
     assert (out / "accuracy.png").read_bytes() == (tmp_path / "plain/accuracy.png").read_bytes()
+
+
+def test_a_full_disk_is_one_line(pair: Path, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no device that is always full")
+    (tmp_path / "names.toml").write_text('figures = ["traffic"]\ntables = []\n')
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/methods.tex").symlink_to("/dev/full")
+    args = ["--names", tmp_path / "names.toml", "--format", "svg"]
+    result = sunflower("report", pair, "--out", tmp_path / "out", *args)
+    line = f"sunflower: out: {tmp_path / 'out'} cannot be written (No space left on device)\n"
+    assert (result.exit_code, result.stderr) == (2, line)
+
+
+def test_a_terminal_sees_what_is_being_done(pair: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.toml").write_text('figures = ["traffic", "comparison"]\ntables = []\n')
+    heard: list[tuple[str, int, int]] = []
+    report(
+        pair, tmp_path / "out", names=tmp_path / "names.toml", formats=(),
+        progress=lambda *told: heard.append(told),
+    )  # fmt: skip
+    assert [what for what, _, _ in heard][:2] == ["reading runs", "computing tables"]
+    assert heard[2:] == [
+        *(("drawing figures", done, 2) for done in range(3)),
+        *(("writing the page", done, 1) for done in range(2)),
+    ]

@@ -252,6 +252,7 @@ def test_markdown_and_html_are_escaped() -> None:
     table = Table("t", NASTY, ("N<b>", "x"), ((Cell("<script>|*_"), Cell("1", value=1.5)),))
     row = table.markdown().splitlines()[2]
     assert row == r"| \<script\>\|\*\_ | 1 |"
+    assert "<button" in table.html() and "<button" not in table._repr_html_()  # in a notebook
     html = table.html()
     assert "<script>" not in html and "<b>" not in html
     assert '<td class="n" data-sort="1.5">1</td>' in html

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -278,12 +279,15 @@ def test_ctrl_c_before_anything(monkeypatch: pytest.MonkeyPatch, folder: Path) -
     assert list(folder.iterdir()) == []
 
 
-def test_compare_and_report(folder: Path) -> None:
+def test_compare_and_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     args = ["compare", *TINY, "--strategies", "fedavg,fedadam", "--seeds", "0,1", "--out", "study"]
+    monkeypatch.setattr("sys.argv", ["/bin/sunflower", *args])
     first = sunflower(*args)
     assert (first.exit_code, first.stderr) == (0, "")
     names = [f"{s}-seed{n}" for n in (0, 1) for s in ("fedavg", "fedadam")]
-    assert sorted(p.name for p in Path("study").iterdir()) == sorted(names)
+    told = Path("study/commands.txt").read_text()
+    assert told == f"{shlex.join(['sunflower', *args])}\n"
+    assert sorted(p.name for p in Path("study").iterdir()) == sorted([*names, "commands.txt"])
     for name in names:
         final = json.loads((Path("study") / name / "summary.json").read_text())["final"]
         (row,) = [line for line in first.stdout.splitlines() if f"│ {name} " in line]
@@ -291,11 +295,13 @@ def test_compare_and_report(folder: Path) -> None:
     second = sunflower(*args)
     assert second.exit_code == 0
     assert second.stdout.splitlines()[0] == "4 runs: 4 complete in study"
+    assert Path("study/commands.txt").read_text() == told
 
     drawn = sunflower("report", "study", "--out", "paper")
     assert (drawn.exit_code, drawn.stderr) == (0, "")
     files = [Path(line) for line in drawn.stdout.splitlines()]
     assert files[0] == Path("paper/report.html")
+    assert f'<pre id="make-runs">{told.strip()}</pre>' in files[0].read_text()
     assert all(file.stat().st_size > 0 for file in files)
     assert {".png", ".pdf", ".csv", ".tex"} <= {file.suffix for file in files}
 
