@@ -33,6 +33,7 @@ class Picture:
         source: the image as a data URI, safe inside double quotes.
         narrow: the same with its panels below each other; "" where it has one.
         files: where it is on disk, below the page.
+        latex: the float that shows it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Picture:
     source: str
     narrow: str = ""
     files: Sequence[str] = ()
+    latex: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,8 @@ def explore(contents: Contents) -> str:
         '<div data-part="plot"></div><p data-part="status" role="status"></p>'
         "<noscript><p>Without JavaScript the figures below show the same.</p></noscript>"
         f'<p class="soft">Means and bands ({BANDS[data["band"]]}) are over the seeds chosen here. '
-        "Drag to zoom, double-click to see all again; double-click a strategy or a seed to see it "
-        f"alone.{thinned}</p></div>"
+        "Drag, or press the buttons, to zoom; double-click to see all again, and a strategy or a "
+        f"seed to see it alone.{thinned}</p></div>"
     )
 
 
@@ -194,9 +196,10 @@ def figure(picture: Picture) -> str:
     """Return a figure with its caption and the names of its files."""
     name, caption = escape(picture.name), escape(picture.caption)
     kind = "card wide" if picture.narrow else "card"
+    more = copy(f"float-{picture.name}", picture.latex, "Copy LaTeX") if picture.latex else ""
     return (
         f'<figure id="{name}" class="{kind}"><img alt="{caption}" src="{picture.source}">'
-        f"<figcaption>{caption} {links(picture.files)}</figcaption></figure>"
+        f"<figcaption>{caption} {links(picture.files, more)}</figcaption></figure>"
     )
 
 

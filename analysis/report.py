@@ -124,7 +124,6 @@ def report(
             files += write_table(table, folder / "tables", style)
     tell("writing the page", 0, 1)
     paragraph, references = methods(runs, citations, test, tuned.sentences(choices, measured, runs))
-    floats = [latex.figure(p.name, p.caption, bool(p.narrow), paper(style)) for p in pictures]
     contents = Contents(
         title=title_of(runs),
         runs=runs,
@@ -141,7 +140,7 @@ def report(
     )
     texts = {
         "report.html": page(contents),
-        "figures.tex": "\n".join([FIGURES_HEAD, *floats]),
+        "figures.tex": "\n".join([FIGURES_HEAD, *(p.latex for p in pictures)]),
         "methods.tex": paragraph + "\n",
         "references.bib": "\n\n".join(references) + "\n",
     }
@@ -334,7 +333,9 @@ def draw_one(
     narrow = for_page(mine.narrow())
     names = [f"figures/{path.name}" for path in files]
     images = (wide, narrow) if across else (narrow, "")
-    return Picture(name, caption(name, runs, target), *images, names), files
+    text = caption(name, runs, target)
+    float_ = latex.figure(name, text, across, mine)
+    return Picture(name, text, *images, names, float_), files
 
 
 def image(path: Path) -> str:

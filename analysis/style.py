@@ -166,5 +166,12 @@ def styled(name: str | Paper = "default", **rc: Any) -> Iterator[Paper]:
     """Draw what is inside the ``with`` statement with the settings of a venue."""
     chosen = paper(name)
     settings: dict[Any, Any] = {**chosen.rc(), **rc}
-    with mpl.rc_context(settings):
-        yield chosen
+    interactive = mpl.is_interactive()
+    try:
+        with mpl.rc_context(settings):
+            try:
+                yield chosen
+            finally:  # the first figure of a notebook switches it on: for those that follow too
+                interactive = mpl.is_interactive()
+    finally:
+        mpl.interactive(interactive)

@@ -27,8 +27,8 @@ from benchmarks.common import Report, say
 from simulation.records.files import to_json
 from simulation.rounds.loop import EMPTY_LINE
 
-SECONDS, GIGABYTES = 30.0, 1.5
-"""What a report on 200 runs of 500 rounds may take."""
+SECONDS, GIGABYTES, MEGABYTES = 30.0, 1.5, 6.0
+"""What a report on 200 runs of 500 rounds may take: time, memory, and its page."""
 
 ALPHAS = (0.03, 0.1, 0.3, 1.0, 10.0)
 COHORT, CLIENTS, CLASSES, PARAMETERS = 10, 100, 10, 225_034
@@ -113,8 +113,8 @@ def measure(runs: Path, out: Path) -> dict[str, float]:
     """Run ``sunflower report`` in a process of its own; return what it took.
 
     Returns:
-        ``seconds`` by the clock, ``processor`` seconds, and ``memory`` [bytes], its
-        largest with that of the processes beside it.
+        ``seconds`` by the clock, ``processor`` seconds, ``memory`` [bytes], its
+        largest with that of the processes beside it, and the size of the ``page`` [bytes].
 
     Raises:
         RuntimeError: if it fails.
@@ -142,6 +142,7 @@ def measure(runs: Path, out: Path) -> dict[str, float]:
         "seconds": time.perf_counter() - started,
         "processor": _processor() - before,
         "memory": float(most),
+        "page": float((out / "report.html").stat().st_size),
     }
 
 
@@ -179,6 +180,7 @@ def main() -> None:
         files = sorted((Path(folder) / "out0").rglob("*.*"))
     seconds, memory = ([t[name] for t in taken] for name in ("seconds", "memory"))
     gigabytes = [m / 1e9 for m in memory]
+    megabytes = [t["page"] / 1e6 for t in taken]
     report.data |= {"runs": given.runs, "rounds": given.rounds, "taken": taken}
     report.text(
         f"{given.runs} synthetic runs of {given.rounds} rounds, {COHORT} of {CLIENTS} clients a "
@@ -189,6 +191,7 @@ def main() -> None:
         [
             _row("seconds", SECONDS, seconds, ".1f"),
             _row("memory (GB)", GIGABYTES, gigabytes, ".2f"),
+            _row("page (MB)", MEGABYTES, megabytes, ".2f"),
         ],
     )
     report.show()

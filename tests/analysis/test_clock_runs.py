@@ -97,11 +97,11 @@ def test_curves_stand_where_the_clock_was(tmp_path: Path, write, x: str) -> None
 
 def test_units_follow_the_size() -> None:
     assert quantity("virtual_seconds", 100.0) == "100 s"
-    assert quantity("virtual_seconds", 4 * 3600.0) == "4 h"
-    assert quantity("virtual_seconds", 5 * 86400.0) == "5 d"
+    assert quantity("virtual_seconds", 4 * 3600.0) == "4.00 h"
+    assert quantity("virtual_seconds", 5 * 86400.0) == "5.00 d"
     assert quantity("elapsed", 5 * 86400.0) == "120 h"
-    assert quantity("energy_joules", 12.0) == "12 J"
-    assert quantity("energy_joules", 3.2e6) == "3.2 MJ"
+    assert quantity("energy_joules", 12.0) == "12.0 J"
+    assert quantity("energy_joules", 3.2e6) == "3.20 MJ"
 
 
 def test_the_measure_of_the_runs_is_drawn(tmp_path: Path, write) -> None:

@@ -247,6 +247,11 @@ def test_curves_fit_the_window(browser: Browser, file: Path, width: int, scheme:
     assert drawn["width"] == pytest.approx(plot["width"], abs=1) and drawn["height"] >= 300
     hues = page.evaluate('document.querySelector("[data-part=plot]").data.map(t => t.line.color)')
     assert ("#000000" in hues) == (scheme == "light")
+    for label, (_, value, _) in values(page).items():
+        assert f"{label} : {value:.2f} %" in hovered(page)[1]
+    chip(page, "labels", "FedAvg").click()
+    assert "FedAvg" not in lines(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     seen.check(file)
     page.close()
 

@@ -118,3 +118,28 @@ def test_text_is_legible_in_light_and_dark(browser: Browser, file: Path) -> None
         assert min(sizes) >= 11
         page.close()
     assert backs[0] != backs[1]
+
+
+def test_buttons_copy_what_they_say(browser: Browser, file: Path) -> None:
+    page, seen = opened(browser, file, 1280, "light")
+    page.evaluate("document.body.append(document.createElement('textarea'))")
+    box = page.locator("textarea")
+    tables, figures = file.parent / "tables", (file.parent / "figures.tex").read_text()
+    for place, expected in (
+        (
+            "#table-final_server_accuracy",
+            (tables / "final_server_accuracy.tabular.tex").read_text(),
+        ),
+        ("figure#accuracy", figures[figures.index("\\begin{figure") :].split("\n\n")[0]),
+        ("h3:has-text('This report')", "sunflower report "),
+    ):
+        button = page.locator(f"{place} button.copy").first
+        button.click()
+        assert button.inner_text() == "Copied"
+        box.fill("")
+        box.focus()
+        page.keyboard.press("Control+V")
+        assert expected.strip().splitlines()[0] in box.input_value()
+        assert box.input_value().strip().startswith(expected.strip()[:40])
+    seen.check(file)
+    page.close()

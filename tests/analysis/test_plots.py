@@ -47,6 +47,14 @@ def test_legends_notes_and_titles_share_no_place(single: Path, own: bool, inside
             assert ax.bbox.y1 <= title.y0 and ax.bbox.height > 0.3 * figure.bbox.height
 
 
+def test_what_a_notebook_switches_on_stays(single: Path) -> None:
+    assert not mpl.is_interactive()
+    with styled():
+        mpl.interactive(True)  # as its backend does when it is loaded, with the first figure
+    assert mpl.is_interactive()
+    mpl.interactive(False)
+
+
 def test_panels_need_no_style_around_them(single: Path) -> None:
     runs = load(single)
     with mpl.rc_context(mpl.rcParamsDefault | {"backend": "agg"}):

@@ -11,7 +11,7 @@ from analysis import load, plot, report
 from analysis.methods import bibtex_key, methods, plain
 from analysis.summarise import default_target
 from analysis.text import ALPHA
-from benchmarks.report import GIGABYTES, measure, write_runs
+from benchmarks.report import GIGABYTES, MEGABYTES, measure, write_runs
 
 PROX = """@inproceedings{li2020federated,
   title = {Federated Optimization in Heterogeneous Networks},
@@ -324,11 +324,17 @@ def test_the_page_loads_nothing_and_describes_its_images(made: list[Path]) -> No
 
 
 @pytest.mark.soak
-def test_many_runs_take_little_memory(tmp_path: Path) -> None:
-    write_runs(tmp_path / "runs", 60, 500)
-    assert measure(tmp_path / "runs", tmp_path / "out")["memory"] < GIGABYTES * 1e9
+def test_many_runs_take_little_memory_and_a_small_page(tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs", 200, 500)
+    taken = measure(tmp_path / "runs", tmp_path / "out")
+    assert taken["memory"] < GIGABYTES * 1e9
+    assert 2e6 < taken["page"] < MEGABYTES * 1e6  # plotly.js alone is 2 MB
     frame = pd.read_csv(tmp_path / "out/tables/final_server_accuracy.csv")
-    assert len(frame) == 20 and (frame["n"] == 3).all()
+    assert len(frame) == 20 and (frame["n"] == 10).all()
+    told = re.search(
+        r"(\d+) of 501 rounds are drawn here", (tmp_path / "out/report.html").read_text()
+    )
+    assert told and 50 < int(told[1]) < 501
 
 
 def test_analysis_imports_no_engine() -> None:
