@@ -25,6 +25,7 @@ from simulation.flower.codec import (
 from simulation.training.backend import Trainer
 from simulation.training.measured import TrainedClient
 from simulation.training.trainers import trainer_for
+from simulation.worker.apart import own_model
 from simulation.worker.client_state import ClientState, state_after
 from simulation.worker.executor import Executor
 from simulation.worker.group_trainer import RoundInputs
@@ -88,7 +89,7 @@ def client_app(executor: Callable[[Context], Executor]) -> ClientApp:
         here = executor(context)
         client = int(context.node_config["partition-id"])
         model = to_vector(here.trainer.spec, arrays_of(message.content))
-        own = here.own_model(client, model, _kept(context), shared_of(message.content))
+        own = own_model(here, client, model, _kept(context), shared_of(message.content))
         rows = here.evaluate_clients(np.array([client]), own)
         size = int(rows["examples"][0])
         metrics = MetricRecord({"num-examples": size, "partition-id": client})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +24,18 @@ from simulation.records.client_states import Handle, StateError
 from simulation.records.rows import Row, Rows, columns, join
 from simulation.training.backend import Trainer, backend
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
-from simulation.training.measured import Measured, ModelInfo, TrainedClient, with_metric
+from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Asked, Examples, Job
 from simulation.training.trainers import example_weights, rate_in, trainer_for
 from simulation.worker import tree
+from simulation.worker.apart import AskedClients, is_apart, own_model, train_apart
 from simulation.worker.chunk import Part, merge_parts, train_chunk
 from simulation.worker.client_state import ClientState, StateLayout, state_after
 from simulation.worker.encoder import encoder_of
 from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import GroupTrainer, RoundInputs
-from simulation.worker.phases import rule_of, train_phases
 from simulation.worker.setup import Setup
-from strategies.clustered import CLUSTER
 from strategies.optional_protocols import AddsUp
-from strategies.phases import Phase
 from strategies.protocols import Reducer
 from strategies.reducing import merge_all
 from strategies.spec import Vector
@@ -52,22 +50,12 @@ def train_alone(trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
     return trainer.train(model, job)
 
 
-class _Asked(NamedTuple):
-    """Clients of a call: their examples, slots to go on from, and all that they belong to."""
-
-    clients: Sequence[int]
-    sizes: Sequence[int]
-    examples: Examples
-    slots: Vector | None
-    beside: Sequence[int] | None
-
-
 class Executor:
     """Do the work of one process. Building it builds the model."""
 
     def __init__(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
         admit(setup.given)
-        self.setup = setup
+        self.setup, self.apart = setup, is_apart(setup)
         self.data = data
         self.partition = partition
         self.trainer = trainer_for(setup.experiment, setup.rule, setup.reducer, data)
@@ -78,7 +66,8 @@ class Executor:
         self.backdoor = backdoor(setup.experiment, len(partition), data)
         # Where deltas are only ever summed up, they need not be written.
         read = (self.layout.kept, self.attackers, self.encoder)
-        self.lazy_delta = self._only_sums(setup.reducer) and all(one is None for one in read)
+        written = self.apart or any(one is not None for one in read)
+        self.lazy_delta = self._only_sums(setup.reducer) and not written
         self.weights = example_weights(setup.experiment, data)
         self.train_job: TrainJob = self.train_in_group if setup.grouped else train_alone
 
@@ -174,11 +163,10 @@ class Executor:
 
     @property
     def _one_by_one(self) -> bool:
-        """Whether a call trains one client: it starts from weights or slots of its own."""
-        rule = self.setup.rule
-        apart = bool(rule.phases) or (self.layout.kept is not None and not rule.second)
-        apart = apart or bool(rule.candidates)
-        return apart or self.setup.keeps_slots or (self.setup.keeps_state and self.lanes == 1)
+        """Whether a call trains one client, which goes on from slots, weights or a state."""
+        if self.lanes > 1:
+            return self.setup.keeps_slots
+        return self.apart or self.setup.keeps_slots or self.setup.keeps_state
 
     def train_in_group(self, trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
         """Train a job as beside others, whose bits do not depend on them."""
@@ -203,36 +191,24 @@ class Executor:
         """Train clients in one call of the backend: the only way in which a client is trained.
 
         Args:
-            clients: their numbers; one where each starts from weights or slots of its own.
+            clients: their numbers; one where each goes on from slots of its own.
             inputs: round, model and what is shared.
             states: what each kept from its last round.
             trainer: another one than the run's.
             beside: all clients of the call that these belong to, where that has others.
         """
         trainer, config = trainer or self.trainer, inputs.config
-        state, rule, model = states[0], self.setup.rule, inputs.model
-        if self.layout.kept is not None and (rule.phases or not rule.second):
-            model = self.layout.personal(np.array(model), state)
-        slots = None
-        if self.setup.keeps_slots:
-            slots = trainer.initial_slots if state is None else state.slots
-        asked, chosen = self._asked(clients, slots, beside), 0
-        if rule.candidates:
-            model, chosen = self._best(asked, np.array(model), inputs.shared)
-        if rule.phases:
-
-            def phase(one: Trainer, start: Vector, of: Phase, own: Mapping[str, Vector]) -> Any:
-                job = self._job(one, asked, inputs, config.of_phase(of), [own])
-                return self.train_job(one, start, job)[0]
-
-            done = [train_phases(rule, trainer, np.array(inputs.model), np.array(model), phase)]
+        if self.apart:
+            done = train_apart(self, clients, inputs, states, trainer)
         else:
-            fresh = self.layout.fresh(model) if None in states else None
+            slots = None
+            if self.setup.keeps_slots:
+                slots = trainer.initial_slots if states[0] is None else states[0].slots
+            fresh = self.layout.fresh(inputs.model) if None in states else None
             own = [fresh if one is None else one.own for one in states]
-            done = self.train_job(trainer, model, self._job(trainer, asked, inputs, config, own))
-        if rule.candidates:
-            done = [with_metric(one, CLUSTER, chosen) for one in done]
-        done = [self.layout.keep_local(one, model) for one in done]
+            asked = self.asked(clients, slots, beside)
+            job = self.job(trainer, asked, inputs, config, own)
+            done = self.train_job(trainer, inputs.model, job)
         if self.attackers is not None:
             done = [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
         if self.encoder is None:
@@ -243,9 +219,10 @@ class Executor:
             for one, error in zip(done, kept, strict=True)
         ]
 
-    def _asked(
-        self, clients: Sequence[int], slots: Vector | None, beside: Sequence[int] | None
-    ) -> _Asked:
+    def asked(
+        self, clients: Sequence[int], slots: Vector | None = None,
+        beside: Sequence[int] | None = None,
+    ) -> AskedClients:  # fmt: skip
         """Return clients of a call, with the examples that they train on."""
         parts = [self.partition.train_rows(client) for client in clients]
         at = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -254,67 +231,15 @@ class Executor:
             y = self.attackers.labels(clients, sizes, y)
         weights = None if self.weights is None else self.weights[at]
         examples = Examples(self.data.x_train, y, weights, at)
-        return _Asked(clients, sizes, self._examples(clients, sizes, examples), slots, beside)
+        return AskedClients(clients, sizes, self._examples(clients, sizes, examples), slots, beside)
 
-    def _best(self, asked: _Asked, model: Vector, shared: Mapping[str, Any]) -> tuple[Vector, int]:
-        """Return the one of several models that has the least loss on a client's examples.
-
-        Args:
-            asked: the client.
-            model: the first of the models [P].
-            shared: has the trained weights [T] of the others.
-        """
-        models, of = [model], asked.examples
-        for name in self.setup.rule.candidates:
-            other = model.copy()
-            other[: self.trainer.spec.trainable_size] = shared[name]
-            models.append(other)
-        rows, batch = np.arange(len(of.y)), self.setup.experiment.evaluation.batch_size
-        losses = [
-            float(self.trainer.evaluate(one, of.x, of.y, rows, None, batch, of.weights).loss[0])
-            for one in models
-        ]
-        best = int(np.argmin(losses))
-        return models[best], best
-
-    def own_model(
-        self, client: int, model: Vector, state: ClientState | None,
-        shared: Mapping[str, Any] | None = None,
-    ) -> Vector:  # fmt: skip
-        """Return the model [P] that is measured of a client: of its own where it has one.
-
-        Args:
-            client: its number.
-            model: the server's.
-            state: what the client keeps.
-            shared: what the server shares, where clients choose among models.
-        """
-        own, tuned = self.layout.personal(np.array(model), state), self.setup.rule.tuned
-        if self.setup.rule.candidates:
-            assert shared is not None
-            own, _ = self._best(self._asked([client], None, None), own, shared)
-        if tuned is None:
-            return own
-        place = len(self.setup.rule.phases)
-        trainer = self.trainer.phase(place + 1, rule_of(tuned))
-        rate = trainer.learning_rate if self.setup.experiment.training.decay else None
-        config = ClientConfig(learning_rate=rate).of_phase(tuned)
-        inputs, asked = RoundInputs(0, own, {}, config), self._asked([client], None, None)
-        job = self._job(trainer, asked, inputs, config, [None])
-        (done,) = trainer.train(trainer.place(own), job)
-        return own + np.asarray(done.update.delta)
-
-    def _job(
-        self, trainer: Trainer, asked: _Asked, inputs: RoundInputs, config: ClientConfig,
+    def job(
+        self, trainer: Trainer, asked: AskedClients, inputs: RoundInputs, config: ClientConfig,
         own: Sequence[Mapping[str, Vector] | None],
     ) -> Job:  # fmt: skip
         """Return the job of some clients, each with what it keeps (None: nothing yet)."""
-        clients, sizes, work = (
-            asked.clients,
-            asked.sizes,
-            config.work(self.setup.experiment.training),
-        )
-        beside = asked.beside
+        clients, sizes, beside = asked.clients, asked.sizes, asked.beside
+        work = config.work(self.setup.experiment.training)
         return trainer.plan.job(
             clients,
             sizes,
@@ -410,7 +335,7 @@ class Executor:
         """Return loss and accuracy of each client's personal model on its validation examples."""
         found = []
         for client, state in zip(np.split(clients, len(clients)), states, strict=True):
-            own = self.own_model(int(client[0]), model, self.read(state), shared)
+            own = own_model(self, int(client[0]), model, self.read(state), shared)
             found.append(self.evaluate_clients(client, own))
         return join(found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +13,8 @@ from strategies.client_rule import ClientRule
 from strategies.phases import RECEIVED, Phase
 from strategies.spec import Vector
 
-TrainPhase = Callable[[Trainer, Vector, Phase, Mapping[str, Vector]], TrainedClient]
-"""Trains the client from some weights [P], with vectors [T] that the phase's hook sees."""
+TrainPhase = Callable[[Trainer, Sequence[Vector], Phase, Mapping[str, Vector]], list[TrainedClient]]
+"""Trains clients, each from weights of its own [P], with vectors [T] that the hook sees."""
 
 
 def rule_of(phase: Phase) -> ClientRule:
@@ -24,31 +24,41 @@ def rule_of(phase: Phase) -> ClientRule:
 
 
 def train_phases(
-    rule: ClientRule, trainer: Trainer, received: Vector, start: Vector, train: TrainPhase
-) -> TrainedClient:
-    """Train a client in its phases; return what it sends, and its second model where it has one.
+    rule: ClientRule, trainer: Trainer, received: Vector, starts: Sequence[Vector],
+    train: TrainPhase,
+) -> list[TrainedClient]:  # fmt: skip
+    """Train clients in their phases; return what they send, and second models where they have any.
 
     Loss, accuracy and steps are those of the last phase that trains what is sent.
 
     Args:
-        rule: of the client.
+        rule: of the clients.
         trainer: of the run.
         received: the server's weights [P].
-        start: the client's own model [P]: the second one, else what its phases begin with.
+        starts: each client's own model [P]: the second one, else what its phases begin with.
         train: trains one phase.
     """
     cut = trainer.spec.trainable_size
-    sent, second = (received, start) if rule.second else (start, None)
-    change, last = np.zeros_like(sent), None
+    sent, second = list(starts), list(starts)
+    if rule.second:
+        sent = [received] * len(starts)
+    change, last = [np.zeros_like(received) for _ in starts], list[TrainedClient]()
     for place, phase in enumerate(rule.phases):
         sees = {} if phase.hook is None else {RECEIVED: received[:cut]}
         one = trainer.phase(place, rule_of(phase))
+        begins = second if phase.second else [a + b for a, b in zip(sent, change, strict=True)]
+        done = train(one, begins, phase, sees)
+        deltas = [np.asarray(trained.update.delta) for trained in done]
         if phase.second:
-            assert second is not None
-            second = second + train(one, second, phase, sees).update.delta
+            second = [a + b for a, b in zip(second, deltas, strict=True)]
         else:
-            last = train(one, sent + change, phase, sees)
-            change = change + last.update.delta
-    assert last is not None
-    update = replace(last.update, delta=change)
-    return replace(last, update=update, own={}, local=second)
+            change, last = [a + b for a, b in zip(change, deltas, strict=True)], done
+    return [
+        replace(
+            trained,
+            update=replace(trained.update, delta=delta),
+            own={},
+            local=own if rule.second else None,
+        )
+        for trained, delta, own in zip(last, change, second, strict=True)
+    ]

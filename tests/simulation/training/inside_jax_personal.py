@@ -10,6 +10,7 @@ from tests.simulation.training.personal_cases import (
     check,
     check_best,
     check_frozen,
+    check_together,
     check_tuned,
 )
 
@@ -30,3 +31,8 @@ def test_a_clients_model_is_tuned_where_it_is_measured(name: str) -> None:
 
 def test_a_client_trains_the_model_that_fits_its_data() -> None:
     check_best("jax")
+
+
+@pytest.mark.parametrize("name", ["fedrep", "ditto", "apfl", "pfedme"])
+def test_clients_side_by_side_have_the_bits_of_clients_alone(name: str) -> None:
+    check_together("jax", name)

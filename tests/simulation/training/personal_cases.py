@@ -13,6 +13,7 @@ import numpy as np
 
 from simulation.config.experiment import parse
 from simulation.training.backend import backend
+from simulation.worker.apart import own_model
 from simulation.worker.client_state import state_after
 from simulation.worker.executor import Executor
 from simulation.worker.group_trainer import RoundInputs
@@ -180,6 +181,37 @@ class Dealt:
         return np.arange(14)[CLIENTS[client]]
 
 
+def check_together(library: str, name: str) -> None:
+    """Clients that begin with weights of their own have the bits of clients trained alone."""
+    made, given = backend(library), data()
+    made.prepare(1, 0.0)
+    rule, _ = CASES[name]
+    resources: dict[str, Any] = {"engine": "inline", "backend": library}
+    if library == "jax":
+        resources["lanes"] = 4
+    wanted = parse({
+        "model": f"{HERE}:network", "resources": resources,
+        "training": {"learning_rate": RATE, "batch_size": 4, "local_epochs": EPOCHS},
+    })  # fmt: skip
+    partition: Any = Dealt()
+    here = Executor(Setup(wanted, rule), given, partition)
+    start, clients = here.info().initial + np.float32(0.1), list(CLIENTS)
+    states: list[Any] = [None] * len(clients)
+    for number in (1, 2):
+        inputs = RoundInputs(number, here.trainer.place(start), rule.share(number))
+        both = here.train_clients(clients, inputs, states)
+        alone = [
+            here.train_clients([client], inputs, [state])[0]
+            for client, state in zip(clients, states, strict=True)
+        ]
+        for one, other in zip(both, alone, strict=True):
+            np.testing.assert_array_equal(one.update.delta, other.update.delta)
+            np.testing.assert_array_equal(one.local, other.local)
+        assert np.abs(both[0].update.delta - both[1].update.delta).max() > 1e-3
+        states = [state_after(one) for one in both]
+        start = start + both[0].update.delta
+
+
 TUNED = {"fedbabu": (fixed_head(1, 3), 3, RATE), "per-fedavg": (meta(0.3, steps=2), 2, 0.3)}
 """Rules of clients whose models are made where they are measured: steps, and at which rate."""
 
@@ -202,7 +234,7 @@ def check_tuned(library: str, name: str) -> None:
         for _ in range(count):
             slope = gradient(lambda *_: 0.0, expected, expected, expected, x, y)
             expected = expected - rate * slope
-        np.testing.assert_allclose(here.own_model(client, start, None), expected, atol=3e-5)
+        np.testing.assert_allclose(own_model(here, client, start, None), expected, atol=3e-5)
 
 
 def check_best(library: str) -> None:
@@ -235,7 +267,7 @@ def check_best(library: str) -> None:
             assert done.update.metrics["cluster"] == best
             moved = steps(models[best], slope, EPOCHS) - models[best]
             np.testing.assert_allclose(done.update.delta, moved, atol=3e-5)
-            own = here.own_model(client, start, None, shared)
+            own = own_model(here, client, start, None, shared)
             np.testing.assert_array_equal(own, (start, *others)[best])
             found.add(best)
     assert len(found) > 1
