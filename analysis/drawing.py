@@ -135,7 +135,8 @@ def curves(column: str | None, x: str = "round") -> Draw:
             labels = rows["label"]
             known = rows[metric].notna().groupby(labels, observed=True).transform("any")
             reach = rows[x].groupby(labels, observed=True).transform("max")
-            return rows[known & (reach > 0)]
+            placed = rows[x].notna().groupby(rows["run"], observed=True).transform("any")
+            return rows[known & placed & (reach > 0)]
 
         def note(frame: pd.DataFrame) -> str:
             data = curve(frame, metric, by=("setting", "label"), band=options.band)

@@ -271,3 +271,12 @@ def test_a_setting_has_no_rows_for_strategies_that_it_lacks(
     places = [ax.transData.transform((0, ax.get_yticks()[0]))[1] for ax in (many, one)]
     assert places[0] == pytest.approx(places[1])  # rows are as high, from the top on
     assert one.bbox.height == pytest.approx(many.bbox.height)
+
+
+def test_runs_that_lack_the_horizontal_measure_have_no_panel(folders: dict[str, Runs]) -> None:
+    """Stragglers of runs that did not record what they did: nobody knows their examples."""
+    runs = folders["slow"]
+    lacking = runs.rounds.groupby("run")["examples_total"].max().isna()
+    assert lacking.any() and not lacking.all()
+    canvas = draw("accuracy_examples", runs)
+    assert len(canvas.axes) == 1
