@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulation.training.backend import ModelError
 from simulation.training.measured import TrainedClient
 from simulation.worker.setup import Setup
 from strategies.direction import SECOND
-from strategies.personal import local_entries
+from strategies.personal import frozen_weights, local_entries
 from strategies.spec import Spec, Vector
 
 
@@ -44,11 +45,20 @@ class StateLayout:
     Args:
         setup: of the run.
         spec: layout of the model.
+
+    Raises:
+        ModelError: for a client rule that names weights which the model does not have.
     """
 
     def __init__(self, setup: Setup, spec: Spec) -> None:
         rule = setup.rule
-        self.kept: NDArray[np.int64] | None = local_entries(spec, rule.kept) if rule.kept else None
+        try:
+            kept = local_entries(spec, rule.kept) if rule.kept else None
+            for one in (*rule.phases, *(() if rule.tuned is None else (rule.tuned,))):
+                frozen_weights(spec, one.frozen)
+        except ValueError as error:
+            raise ModelError(str(error)) from error
+        self.kept: NDArray[np.int64] | None = kept
         self._rule, self._size = rule, spec.trainable_size
         self._sizes = {name: rule.size(name, self._size) for name in rule.own}
         self._keeps_slots, self._keeps_error = setup.keeps_slots, setup.keeps_error

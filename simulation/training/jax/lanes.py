@@ -16,11 +16,10 @@ from jax import lax
 from simulation.training.jax.placed import rows_of
 from simulation.training.jax.prepared import PreparedModel
 from simulation.training.jax.step import Batch, Changes, Client, Given, finished, take_step
-from simulation.training.keras.directions import check_direction
+from simulation.training.keras.directions import check_direction, frozen_places
 from strategies.client_rule import ClientRule
 from strategies.direction import SECOND
 from strategies.objective import HELD
-from strategies.personal import frozen_weights
 from strategies.spec import Spec
 
 
@@ -94,7 +93,7 @@ class Lanes:
 
     def __init__(self, model: PreparedModel, spec: Spec, rule: ClientRule) -> None:
         self.model, self.spec = model, spec
-        frozen = frozen_weights(spec, rule.frozen)
+        frozen = frozen_places(spec, rule.frozen)
         way = rule.direction
         if way is not None:
             check_direction(model.keras, False)

@@ -23,6 +23,7 @@ from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.backend import ModelError
 from simulation.training.keras import default_loss, models, rescaling
+from simulation.training.keras.directions import frozen_places
 from simulation.training.keras.keras_model import (
     at_rate,
     compile_model,
@@ -43,7 +44,6 @@ from simulation.training.tensorflow.keras_metrics import KerasMetrics
 from simulation.training.tensorflow.measures import Measures
 from strategies.client_rule import ClientRule
 from strategies.objective import HELD
-from strategies.personal import frozen_weights
 from strategies.spec import Spec, Vector
 from strategies.stacked import Difference
 
@@ -129,7 +129,7 @@ class TensorFlowTrainer:
         return Graph(
             self.model, self.spec, self._tracked, self._slots, seed_states(self.model), rule.hook,
             self.scale, self.measures, other_states(self.model), self.together, objective,
-            frozen_weights(self.spec, rule.frozen), rule.direction,
+            frozen_places(self.spec, rule.frozen), rule.direction,
         )  # fmt: skip
 
     def phase(self, place: int, rule: ClientRule) -> TensorFlowTrainer:

@@ -9,11 +9,16 @@ import pytest
 from simulation.config.experiment import parse
 from simulation.training.backend import ModelError, backend
 from simulation.training.trainers import kind_of
+from simulation.worker.executor import Executor
+from simulation.worker.setup import Setup
+from strategies.client_rule import ClientRule
+from strategies.phases import Phase
 from strategies.sharpness import sharpness_aware
 from tests.simulation.training.objective_cases import HERE, data
 from tests.simulation.training.personal_cases import (
     CASES,
     TUNED,
+    Dealt,
     check,
     check_best,
     check_frozen,
@@ -65,6 +70,32 @@ def scaled(shape: Any, classes: int) -> Any:
     sgd = keras.optimizers.SGD(loss_scale_factor=2.0)
     model.compile(sgd, "sparse_categorical_crossentropy")
     return model
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        (ClientRule(frozen=("*",)), "frozen must leave weights to be trained, got ['*']"),
+        (ClientRule(local=("*",)), "local must leave weights to be averaged, got ['*']"),
+        (
+            ClientRule(phases=(Phase(), Phase(frozen=("*",)))),
+            "frozen must leave weights to be trained, got ['*']",
+        ),
+        (
+            ClientRule(tuned=Phase(frozen=("*",))),
+            "frozen must leave weights to be trained, got ['*']",
+        ),
+    ],
+    ids=["frozen", "local", "phase", "tuned"],
+)
+def test_patterns_that_leave_nothing_are_refused_before_anybody_trains(
+    rule: ClientRule, line: str
+) -> None:
+    wanted = parse({"model": f"{HERE}:network", "resources": {"engine": "inline"}})
+    partition: Any = Dealt()
+    with pytest.raises(ModelError) as caught:
+        Executor(Setup(wanted, rule), data(), partition)
+    assert str(caught.value) == line
 
 
 @pytest.mark.parametrize("name", ["stubborn", "scaled"])
