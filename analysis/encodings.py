@@ -21,9 +21,18 @@ ENCODINGS = {
     ),
     "ternary": ("their update in three values (TernGrad{})", "terngrad"),
     "rounding": ("their update rounded to {bits} bits an entry{}", "suresh"),
+    "sketch": (
+        "a count sketch of their update{} (counters by a fraction of {fraction} of its entries in "
+        "{rows} rows), of which the server reads the largest, a fraction of {keep}",
+        "fetchsgd",
+    ),
     "low-rank": ("their update as matrices of rank {rank} (PowerSGD{})", "powersgd"),
 }
 """What clients send, with the options by their keys, and the source."""
+
+
+OPTIONS = ("fraction", "bits", "bucket", "step", "rank", "rows", "keep")
+"""Options that a sentence may tell."""
 
 
 def compression(runs: Runs, cite: Callable[..., str]) -> list[str]:
@@ -35,7 +44,7 @@ def compression(runs: Runs, cite: Callable[..., str]) -> list[str]:
     for kind in sorted(set(table[column].dropna()) & set(ENCODINGS)):
         rows = table[table[column] == kind]
         words, source = ENCODINGS[kind]
-        options = {key: _said(rows, key) for key in ("fraction", "bits", "bucket", "step", "rank")}
+        options = {key: _said(rows, key) for key in OPTIONS}
         text = words.replace("{}", cite(BIBTEX[source]).replace("{", "{{").replace("}", "}}"))
         sentence = f"{_who(table, kind)} send {text.format(**options)}"
         if "True" in _said(rows, "error_feedback"):

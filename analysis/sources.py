@@ -115,6 +115,16 @@ BIBTEX = {
         booktitle="Advances in Neural Information Processing Systems (NeurIPS)",
         eprint="1905.13727",
     ),
+    "fetchsgd": _entry(
+        "inproceedings",
+        "rothchild2020fetchsgd",
+        "Rothchild, Daniel and Panda, Ashwinee and Ullah, Enayat and Ivkin, Nikita and "
+        "Stoica, Ion and Braverman, Vladimir and Gonzalez, Joseph and Arora, Raman",
+        "{FetchSGD}: Communication-Efficient Federated Learning with Sketching",
+        2020,
+        booktitle="International Conference on Machine Learning (ICML)",
+        eprint="2007.07682",
+    ),
     "fashion-mnist": _entry(
         "misc",
         "xiao2017fashion",

@@ -16,6 +16,7 @@ from strategies.encodings.encoding import Encoding
 from strategies.encodings.low_rank import LowRank
 from strategies.encodings.quantised import QSGD, Rounding, ScaledSign, Ternary
 from strategies.encodings.reading import Reader
+from strategies.encodings.sketch import CountSketch
 from strategies.encodings.sparse import RandomK, TopK
 from strategies.encodings.votes import MajorityVote, Signs
 from strategies.spec import Spec
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, Any] = {
     "top-k": TopK, "random-k": RandomK, "qsgd": QSGD, "sign": ScaledSign, "majority-vote": Signs,
-    "ternary": Ternary, "rounding": Rounding, "low-rank": LowRank,
+    "ternary": Ternary, "rounding": Rounding, "low-rank": LowRank, "sketch": CountSketch,
 }  # fmt: skip
 """Encodings by name."""
 
@@ -42,23 +43,26 @@ def options_of(kind: str) -> dict[str, Any]:
 class Compression(Section):
     """How clients encode their update (see :mod:`strategies.encodings`); the model comes as it is.
 
-    ``kind``: the encoding. ``fraction``: of the entries, for ``top-k`` and ``random-k``.
+    ``kind``: the encoding. ``fraction``: of the entries, for ``top-k`` and ``random-k``;
+    counters by entries, for ``sketch``. ``rows``: of its table. ``keep``: of the entries it reads.
     ``bits``: of an entry, for ``qsgd`` and ``rounding``. ``bucket``: entries of one norm, for
     ``qsgd``. ``stochastic``: round at random, for ``rounding``. ``rank``: for ``low-rank``.
     ``step``: how far the server moves an entry, for ``majority-vote``.
     ``error_feedback``: clients keep what they have not sent for their next update; by default with
-    ``top-k``, ``random-k``, ``sign`` and ``low-rank``.
+    ``top-k``, ``random-k``, ``sign``, ``low-rank`` and ``sketch``.
     """
 
     kind: Literal[
         "none", "top-k", "random-k", "qsgd", "sign", "majority-vote", "ternary", "rounding",
-        "low-rank",
+        "low-rank", "sketch",
     ] = "none"  # fmt: skip
     fraction: Annotated[Float, Field(gt=0, le=1)] | None = None
     bits: Count | None = None
     bucket: Count | None = None
     stochastic: bool | None = None
     rank: Count | None = None
+    rows: Count | None = None
+    keep: Annotated[Float, Field(gt=0, le=1)] | None = None
     step: Positive | None = None
     error_feedback: bool | None = None
 

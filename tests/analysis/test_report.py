@@ -192,6 +192,10 @@ def test_methods_tell_how_clients_encode_what_they_send(tmp_path, make_run) -> N
          "wen2017terngrad"),
         ({"kind": "rounding", "bits": 8, "error_feedback": False}, "Clients send their update "
          "rounded to 8 bits an entry.", "suresh2017distributed"),
+        ({"kind": "sketch", "fraction": 0.1, "rows": 5, "keep": 0.01, "error_feedback": False},
+         "Clients send a count sketch of their update (counters by a fraction of 0.1 of its "
+         "entries in 5 rows), of which the server reads the largest, a fraction of 0.01.",
+         "rothchild2020fetchsgd"),
         ({"kind": "low-rank", "rank": 2, "error_feedback": True}, "Clients send their update as "
          f"matrices of rank 2 (PowerSGD), {memory}", "vogels2019powersgd"),
     ]):  # fmt: skip

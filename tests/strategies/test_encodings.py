@@ -12,6 +12,7 @@ from strategies.encodings import bits
 from strategies.encodings.bits import Field
 from strategies.encodings.low_rank import LowRank, orthonormal
 from strategies.encodings.quantised import QSGD, Rounding, ScaledSign, Ternary
+from strategies.encodings.sketch import CountSketch
 from strategies.encodings.sparse import RandomK, TopK
 from strategies.encodings.votes import MajorityVote, Signs
 from strategies.random_streams import stream
@@ -24,6 +25,7 @@ ALL = [
     TopK(0.01), TopK(0.5), TopK(1.0), RandomK(0.1), RandomK(0.1, feedback=False), QSGD(), QSGD(2),
     QSGD(8, bucket=3), ScaledSign(), Signs(), Ternary(), Rounding(), Rounding(1),
     Rounding(5, stochastic=False), Rounding(4, feedback=True), LowRank(1), LowRank(2),
+    CountSketch(), CountSketch(0.5, rows=1, keep=1.0), CountSketch(1.0, rows=4, keep=0.2),
 ]  # fmt: skip
 
 
@@ -73,6 +75,7 @@ LENGTHS = [
     (Ternary(), 2 * 4 + T / 5),
     (Rounding(8), 2 * 2 * 4 + T),
     (LowRank(2), 4 * (2 * (40 + 25) + 25)),
+    (CountSketch(0.1, rows=3), 3 * 34 * 4 + 4),  # floor(102.5 / 3) counters in a row, a factor
 ]
 
 
@@ -203,6 +206,40 @@ def test_majority_vote():
     assert (votes.sum(0) == 0).any(), "a tie, which moves nothing"
 
 
+def test_a_sketch_is_its_formula():
+    """Counters are sums of signed entries; an entry is the median of its counters, times signs."""
+    encoding, size = CountSketch(0.4, rows=3, keep=0.05), 1025
+    vector = made(SHAPE)
+    columns = int(0.4 / 3 * size)
+    rng = draw()
+    places = rng.integers(0, columns, (3, size))
+    signs = 2 * rng.integers(0, 2, (3, size)) - 1
+    table = np.zeros((3, columns))
+    for row in range(3):
+        for entry in range(size):
+            table[row, places[row, entry]] += signs[row, entry] * float(vector[entry])
+    counters = encoding.parts(vector, SHAPE, draw)["counters"]
+    np.testing.assert_allclose(counters.reshape(3, columns), table, atol=1e-5)
+    found = [
+        sorted(signs[row, entry] * table[row, places[row, entry]] for row in range(3))[1]
+        for entry in range(size)
+    ]
+    read = encoding.sent(vector, SHAPE, draw)
+    largest = np.argsort(np.abs(found))[-int(0.05 * size) :]
+    expected = np.zeros(size)
+    expected[largest] = np.asarray(found)[largest]
+    expected *= expected @ vector / (expected @ expected)
+    np.testing.assert_allclose(read, expected, atol=1e-5)
+
+
+def test_a_sketch_finds_what_is_large():
+    vector = np.random.default_rng(3).normal(0, 1e-3, 1025).astype(np.float32)
+    vector[[5, 700]] = 4.0, -3.0
+    read = CountSketch(0.2, rows=5, keep=2 / 1025).sent(vector, SHAPE, draw)
+    assert np.flatnonzero(read).tolist() == [5, 700]
+    np.testing.assert_allclose(read[[5, 700]], [4.0, -3.0], atol=0.05)
+
+
 def test_bits_are_checked():
     three, whole = Field("a", 7, "three"), Field("b", 2, "whole", 3)
     parts = {"a": np.array([0, 1, 2, 2, 1, 0, 1]), "b": np.array([5, 2])}
@@ -226,6 +263,9 @@ BAD = [
     (lambda: QSGD(1), "bits must be from 2 to 16, got 1"),
     (lambda: QSGD(bucket=0), "bucket must be >= 1, got 0"),
     (lambda: Rounding(17), "bits must be from 1 to 16, got 17"),
+    (lambda: CountSketch(0.0), "fraction must be in (0, 1], got 0.0"),
+    (lambda: CountSketch(rows=0), "rows must be >= 1, got 0"),
+    (lambda: CountSketch(keep=2.0), "keep must be in (0, 1], got 2.0"),
     (lambda: LowRank(0), "rank must be >= 1, got 0"),
     (lambda: MajorityVote(0.0), "step must be > 0, got 0.0"),
 ]

@@ -160,7 +160,7 @@ def test_clients_sent_out_one_by_one_keep_no_memory(
 
 BAD: list[tuple[Any, str]] = [
     ("gzip", "compression.kind must be one of none, top-k, random-k, qsgd, sign, majority-vote, "
-     "ternary, rounding, low-rank, got 'gzip'"),
+     "ternary, rounding, low-rank, sketch, got 'gzip'"),
     ({"kind": "top-k", "fraction": 0}, "compression.fraction must be > 0, got 0"),
     ({"kind": "top-k", "bits": 4}, "compression.bits must be left out for the compression 'top-k', "
      "got 4"),
