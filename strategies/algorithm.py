@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from strategies.optional_protocols import (
     PreparedForRun,
     ShowsNumbers,
     StartsLaidOut,
+    offers,
     refusal,
 )
 from strategies.protocols import Noise, Reducer, Round, ServerRule, State
@@ -117,7 +118,7 @@ class Algorithm:
         They come from a server rule that :class:`ShowsNumbers` and from noise that
         :class:`AccountsForPrivacy`.
         """
-        names = self.server.shows if isinstance(self.server, ShowsNumbers) else ()
+        names = cast(Any, self.server).shows if offers(self.server, ShowsNumbers) else ()
         notes = {name: float(shared[name]) for name in names}
         if self.noise is not None and isinstance(self.noise, AccountsForPrivacy):
             notes |= self.noise.notes(round)

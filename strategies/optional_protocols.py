@@ -169,6 +169,20 @@ class AccountsForPrivacy(Protocol):
         """Return numbers for the record of a round (epsilon, delta), after so many rounds."""
 
 
+def offers(part: Any, protocol: Any) -> bool:
+    """Tell what ``isinstance(part, protocol)`` tells, asked once for all parts of a type.
+
+    Protocols that are looked for in every round: Python goes through all of their names each time.
+    """
+    known = (type(part), protocol)
+    if known not in _OFFERED:
+        _OFFERED[known] = isinstance(part, protocol)
+    return _OFFERED[known]
+
+
+_OFFERED: dict[tuple[type, Any], bool] = {}
+
+
 def refusal(part: Any, algorithm: Algorithm) -> str | None:
     """Return why ``part`` cannot be one of ``algorithm``; None if it can, or never refuses."""
     return part.refuse(algorithm) if isinstance(part, Refuses) else None

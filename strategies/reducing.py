@@ -13,6 +13,7 @@ from strategies.optional_protocols import (
     FoldsMany,
     MergesInPlace,
     WrapsReducer,
+    offers,
 )
 from strategies.protocols import Reducer, Round, State
 from strategies.updates import Mean, Update
@@ -40,7 +41,7 @@ def merge_all(reducer: Reducer, partials: Iterable[Any], own: bool = False) -> A
     Returns:
         The total, None if there is nothing.
     """
-    absorb = reducer.absorb if isinstance(reducer, MergesInPlace) else reducer.merge
+    absorb = cast(Any, reducer).absorb if offers(reducer, MergesInPlace) else reducer.merge
     total, fresh = None, own
     for partial in partials:
         if partial is None:
@@ -57,7 +58,7 @@ def bound(reducer: Any, shared: Mapping[str, Any]) -> Any:
 
     One that :class:`AdaptsToRound` gives another for each round; all others stay as they are.
     """
-    return reducer.at(shared) if isinstance(reducer, AdaptsToRound) else reducer
+    return reducer.at(shared) if offers(reducer, AdaptsToRound) else reducer
 
 
 def during(reducer: Any, at: Round, state: State) -> Any:

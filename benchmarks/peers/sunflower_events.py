@@ -34,15 +34,19 @@ def main() -> None:
         self: Executor, round: int, node: Any, model: Any, shared: Any, states: Sequence[Any],
         *more: Any,
     ) -> tuple[Part, None]:  # fmt: skip
-        """Fold updates of zero."""
+        """Fold updates of zero: a worker's part, which is none of the driver's."""
+        began = time.perf_counter()
         assert self.setup.reducer is not None
         total, rows = None, []
         for client in np.concatenate(list(tree.leaves(node))).tolist():
             size = int(self.partition.train_sizes[client])
             total = self.setup.reducer.fold(total, Update(client, size, np.zeros_like(model)))
             rows.append(Row((client, size, 1, 1.0, 1.0, float(size)), None))
-        return Part(total, columns(rows, self.trainer.metrics)), None
+        part = Part(total, columns(rows, self.trainer.metrics))
+        slept.append(time.perf_counter() - began)
+        return part, None
 
+    slept: list[float] = []
     Executor.train = asleep  # type: ignore[method-assign, assignment]
 
     class Reporter(Listener):
@@ -51,7 +55,9 @@ def main() -> None:
         def line(self, record: Mapping[str, Any]) -> None:
             self.events += record["clients"] or 0
             if record["round"] % given.every == 0:
-                emit("step", events=self.events, clock=time.perf_counter(), **memory())
+                now, away = time.perf_counter(), sum(slept)
+                emit("step", events=self.events, clock=now, slept=away, **memory())
+                slept[:] = [away]
 
     with tempfile.TemporaryDirectory() as folder:
         wanted = experiment(json.loads(given.experiment))

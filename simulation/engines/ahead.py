@@ -11,15 +11,17 @@ bit.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulation.engines.calls import Poisoned, Train, TrainGroups, TrainGroupsFirst
-from simulation.engines.cohort import CohortPlan, CohortTraining
+from simulation.engines.cohort import CohortPlan, CohortTraining, costs_of
 from simulation.engines.engine import Engine
 from simulation.engines.policy import POLICY
 from simulation.worker.chunk import Part
@@ -78,7 +80,7 @@ class Group:
     plan: CohortPlan
     call: GroupCall | None = None
 
-    @property
+    @cached_property
     def cost(self) -> float:
         """Cost of all of them."""
         return sum(self.plan.costs.values())
@@ -105,24 +107,33 @@ class TrainingAhead:
     def __init__(self, engine: Engine, clients: int) -> None:
         self.engine, self.clients = engine, clients
         self._groups: dict[Key, Group] = {}
+        self._waiting: list[Key] = []  # In order, so that those that are needed come first.
+        self._known = [0.0, 0.0]  # Cost and number of clients in all groups.
         self._large: dict[Key, CohortTraining] = {}
         self._calls: list[GroupCall] = []
+
+    @cached_property
+    def _of_everybody(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Costs and examples of all clients: groups are many, and small."""
+        sizes = self.engine.partition.train_sizes.astype(np.int64)
+        return costs_of(self.engine, range(len(sizes))), sizes
 
     def __contains__(self, key: Key) -> bool:
         return key in self._groups
 
     def add(self, key: Key, clients: Sequence[int], version: Version) -> None:
         """Let a group wait to be trained."""
-        plan = CohortPlan.of(self.engine, clients)
-        self._groups[key] = Group(list(clients), version, plan)
+        costs, sizes = self._of_everybody
+        at = np.asarray(clients, np.int64)
+        plan = CohortPlan.made(self.engine, clients, costs[at], sizes[at])
+        group = self._groups[key] = Group(list(clients), version, plan)
+        insort(self._waiting, key)
+        self._count(group, 1)
 
     def hand_out(self, step: int) -> None:
         """Hand out the groups of a step, and as many others as keep workers busy."""
-        waiting = sorted(
-            key for key, group in self._groups.items() if not group.call and key not in self._large
-        )
-        needed = [key for key in waiting if key.step <= step]
-        others = [key for key in waiting if key.step > step]
+        first = bisect_left(self._waiting, Key(step + 1, 0))
+        needed = self._waiting[:first]
         portion, workers = self._portion(), max(1, self.engine.effective_workers)
         small = []
         for key in needed:
@@ -134,7 +145,11 @@ class TrainingAhead:
                 small.append(key)
         for keys in self._cut(small, min(portion, self._cost(small) / workers)):
             self._submit(keys, TrainGroupsFirst)
+        del self._waiting[:first]
         self._calls = [call for call in self._calls if not call.over]
+        if len(self._calls) >= CALLS_EACH * workers:
+            return
+        others, given = self._waiting, 0
         for keys in self._cut(others, max(portion, self._cost(others) / workers)):
             under_way = len(self._calls)
             if under_way >= CALLS_EACH * workers:
@@ -142,10 +157,13 @@ class TrainingAhead:
             if under_way >= workers and self._cost(keys) < portion / 2:
                 break  # All have something to do: it goes out with what comes next.
             self._submit(keys, TrainGroups)
+            given += len(keys)
+        del self._waiting[:given]
 
     def result(self, key: Key) -> Part:
         """Wait for a group that was handed out, and forget it."""
         group = self._groups.pop(key)
+        self._count(group, -1)
         if key in self._large:
             return self._large.pop(key).result()
         call = group.call
@@ -176,12 +194,14 @@ class TrainingAhead:
 
         It is never more than a part of what is at work: the next step is waited for.
         """
-        mean = np.mean(
-            [cost for group in self._groups.values() for cost in group.plan.costs.values()] or [0.0]
-        )
-        total = self.clients * float(mean)
+        cost, known = self._known
+        total = self.clients * (cost / known if known else 0.0)
         most = total / (max(1, self.engine.effective_workers) * POLICY.units_each)
         return min(self.engine.min_cost(total) or most, most)
+
+    def _count(self, group: Group, sign: int) -> None:
+        self._known[0] += sign * group.cost
+        self._known[1] += sign * len(group.clients)
 
     def _cost(self, keys: Sequence[Key]) -> float:
         return sum(self._groups[key].cost for key in keys)

@@ -20,6 +20,7 @@ from simulation.records.rows import Rows
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.training.measured import Measured, ModelInfo
 from simulation.worker.faults import ClientError, WorkerError
+from simulation.worker.mixed import train_groups
 from simulation.worker.tree import Tree
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class TrainGroups(Call):
     @override
     def run(self, executor: Executor, *inputs: Any) -> list[Part]:
         """Return the part of each group."""
-        return [group.run(executor)[0] for group in self.groups]
+        return train_groups(executor, self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,17 @@ class CohortPlan:
     ) -> CohortPlan:
         """Plan a cohort's training; arguments as those of :func:`train_cohort`."""
         sizes = engine.partition.train_sizes[np.asarray(clients, np.int64)].astype(np.int64)
-        cost = costs_of(engine, clients, config)
+        return cls.made(engine, clients, costs_of(engine, clients, config), sizes)
+
+    @classmethod
+    def made(
+        cls,
+        engine: Engine,
+        clients: Sequence[int],
+        cost: NDArray[np.float64],
+        sizes: NDArray[np.int64],
+    ) -> CohortPlan:
+        """Plan the training of clients whose costs and examples are known."""
         chunks = schedule.cut(clients, cost, least=schedule.least(engine.lanes))
         return cls(
             tree.tree(chunks, POLICY.merge_arity),
@@ -289,5 +299,4 @@ def costs_of(
 
 def clients_of(node: Node) -> list[int]:
     """Return the clients below a node, in the order of training."""
-    ids: list[int] = np.concatenate(list(tree.leaves(node))).tolist()
-    return ids
+    return tree.clients_below(node)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,30 @@ KEPT_CHECKPOINTS = 2
 
 CLIENTS = "clients"
 """Folder of what clients keep, in that of the checkpoints."""
+
+
+class Snapshot(Mapping[str, Any]):
+    """A state that stays as it is now, put together when it is read: few are ever written.
+
+    Args:
+        make: puts it together, of what nobody changes.
+    """
+
+    def __init__(self, make: Callable[[], State]) -> None:
+        self._make = make
+
+    @cached_property
+    def _found(self) -> State:
+        return self._make()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from simulation.config.sections import Faults
 from simulation.records import checkpoint
-from simulation.records.checkpoint import Checkpoint
+from simulation.records.checkpoint import Checkpoint, Snapshot
 from simulation.records.client_states import StateFile
+from strategies.protocols import State
 
 SECONDS = 10.0
 """Between two checkpoints, where the experiment does not say how often there is one."""
@@ -100,8 +101,7 @@ class CheckpointWriter:
         if last or self._due.now(round, self._before):
             self.write(taken)
         else:
-            state = {name: _kept(value) for name, value in taken.state.items()}
-            self._newest = replace(taken, state=state, clients=dict(taken.clients))
+            self._newest = replace(taken, state=fixed(taken.state), clients=dict(taken.clients))
 
     def write(self, taken: Checkpoint) -> None:
         """Take a checkpoint, and return before it is written; wait for the one before.
@@ -138,6 +138,13 @@ class CheckpointWriter:
     def _store(self, round: int, data: bytes, clients: Mapping[int, StateFile]) -> None:
         self._first()
         checkpoint.store(self._folder, round, data, clients)
+
+
+def fixed(state: State) -> State:
+    """Return a state that stays as it is now."""
+    if isinstance(state, Snapshot):
+        return state
+    return {name: _kept(value) for name, value in state.items()}
 
 
 def _kept(value: Any) -> NDArray[Any]:

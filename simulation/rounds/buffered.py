@@ -15,7 +15,7 @@ on the plan alone.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,8 @@ from simulation.engines.ahead import Key, TrainingAhead, Version
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import Evaluations
 from simulation.population.flights import Flight, FlightPlan, Moment, Rules, Step
+from simulation.records.checkpoint import Snapshot
+from simulation.records.checkpoint_writer import fixed
 from simulation.records.rows import Rows, column_means, columns, join
 from simulation.rounds.clocked import world_for
 from simulation.rounds.driver import RoundResult, zero_weights
@@ -69,6 +71,9 @@ class BufferedDriver(FoldingDriver):
         self._now = Moment(0.0, 0, 0, 0, ())
         self._plan = self._planned_from(self._now)
         self._planned: deque[tuple[int, Step]] = deque()
+        self._away: Counter[int] = Counter()  # Clients at work, by the version of their model.
+        # Who gets the model of a version, by version and the step that takes the update.
+        self._to_send: dict[int, dict[int, list[int]]] = {}
         self._versions: dict[int, Version] = {}
         self._ahead = TrainingAhead(engine, self.rules.concurrency)
 
@@ -80,18 +85,23 @@ class BufferedDriver(FoldingDriver):
     def state(self) -> State:
         """The server's state, the moment, who is at work, and the models that they have."""
         before: Any = FoldingDriver.state
-        now = self._now
-        found = {
-            **before.fget(self),
-            NOW: np.array([now.seconds, now.version, now.number, now.ticks, self._joules]),
-            FLIGHTS: np.array(now.flights, np.float64).reshape(-1, len(Flight.__annotations__)),
-        }
-        for version in sorted({flight.version for flight in now.flights}):
-            kept = self._versions[version]
-            found[f"{MODEL}{version}"] = kept.model
-            for name, value in kept.shared.items():
-                found[f"{SHARED}{version}.{name}"] = np.asarray(value)
-        return found
+        now, joules, versions = self._now, self._joules, dict(self._versions)
+        server = fixed(before.fget(self))
+
+        def together() -> State:
+            found = {
+                **server,
+                NOW: np.array([now.seconds, now.version, now.number, now.ticks, joules]),
+                FLIGHTS: np.array(now.flights, np.float64).reshape(-1, len(Flight.__annotations__)),
+            }
+            for version in sorted({flight.version for flight in now.flights}):
+                kept = versions[version]
+                found[f"{MODEL}{version}"] = kept.model
+                for name, value in kept.shared.items():
+                    found[f"{SHARED}{version}.{name}"] = np.asarray(value)
+            return found
+
+        return Snapshot(together)
 
     @state.setter
     def state(self, state: State) -> None:
@@ -102,6 +112,7 @@ class BufferedDriver(FoldingDriver):
             for arrives, order, client, of, sent in rest.pop(FLIGHTS).tolist()
         )
         self._now = Moment(seconds, int(version), int(number), int(ticks), flights)
+        self._away = Counter(flight.version for flight in flights)
         for name in [name for name in rest if name.startswith(MODEL)]:
             place = name.removeprefix(MODEL)
             shared = {}
@@ -110,6 +121,7 @@ class BufferedDriver(FoldingDriver):
             self._versions[int(place)] = Version(rest.pop(name), shared)
         self._plan = self._planned_from(self._now)
         self._planned.clear()
+        self._to_send.clear()
         before: Any = FoldingDriver.state
         before.fset(self, rest)
 
@@ -144,8 +156,8 @@ class BufferedDriver(FoldingDriver):
             )
             drift = {k: v for k, v in mean.metrics.items() if k == DRIFT}
             notes = {**algorithm.notes(shared, round), **drift, **measured, **notes}
+        self._forget(round, step)
         self._now = step.after
-        self._forget(round)
         sent = len(step.arrived) + len(step.stale)
         up = self.world.up * (sent - len(lost))
         return RoundResult(after, rows, up, self.world.down * sent, lost, {}, notes, events.columns)
@@ -155,15 +167,14 @@ class BufferedDriver(FoldingDriver):
         last = min(version + AHEAD, self.experiment.rounds)
         while not self._planned or self._planned[-1][0] < last:
             number = self._planned[-1][0] + 1 if self._planned else version + 1
-            self._planned.append((number, self._plan.next_step()))
-        wanted: dict[Key, list[int]] = {}
-        for number, step in self._planned:
+            step = self._plan.next_step()
+            self._planned.append((number, step))
             for flight in step.arrived:
-                key = Key(number, flight.version + 1)
-                if flight.version <= version and key not in self._ahead:
-                    wanted.setdefault(key, []).append(flight.client)
-        for key, clients in wanted.items():
-            self._ahead.add(key, sorted(clients), self._versions[key.round - 1])
+                steps = self._to_send.setdefault(flight.version, {})
+                steps.setdefault(number, []).append(flight.client)
+        for of in [of for of in self._to_send if of <= version]:
+            for number, clients in self._to_send.pop(of).items():
+                self._ahead.add(Key(number, of + 1), sorted(clients), self._versions[of])
         self._ahead.hand_out(version + 1)
 
     def _collect(self, round: int, step: Step) -> tuple[Any, Rows, tuple[Lost, ...]]:
@@ -210,10 +221,14 @@ class BufferedDriver(FoldingDriver):
         by = self.schedule.mixing * self.schedule.weight(step.after.version - 1 - flight.version)
         return replace(mean, delta=by * (delta + (started - model)), scale=1.0)
 
-    def _forget(self, version: int) -> None:
-        """Drop the models that nobody has any more."""
-        needed = {flight.version for flight in self._now.flights}
-        self._versions = {v: kept for v, kept in self._versions.items() if v in needed}
+    def _forget(self, round: int, step: Step) -> None:
+        """Drop the models that nobody has any more, after a step."""
+        # Who was sent out meanwhile got the model before the step.
+        self._away[round - 1] += step.after.number - self._now.number
+        self._away.subtract(flight.version for flight in (*step.arrived, *step.stale))
+        for version in {round - 1, *(flight.version for flight in (*step.arrived, *step.stale))}:
+            if not self._away[version]:
+                del self._away[version], self._versions[version]
 
 
 def _events(driver: BufferedDriver, round: int, step: Step) -> Events:

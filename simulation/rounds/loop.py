@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,9 @@ EMPTY_LINE: dict[str, Any] = {
 }
 """Round 0: the initial model, nothing trained yet."""
 
+AT_ONCE = 100_000
+"""Entries of a model whose change is measured without a thread."""
+
 WHO = ("train", "client", "server")
 """What a metric is measured on, as its name begins."""
 
@@ -82,6 +86,7 @@ class Loop:
         self.experiment, self.driver, self.folder = experiment, driver, folder
         self.timeline = timeline
         self.evaluate_server, self.observe = evaluate_server, observe
+        self._simulates = experiment.realism.active
         self.attackers = attackers.chosen(experiment, experiment.clients)
 
     def run(
@@ -131,7 +136,9 @@ class Loop:
 
     def _next(self, round: int, seconds: float, trained: RoundResult, before: Vector) -> Position:
         cut = self.driver.spec.trainable_size
-        norm = beside.start(_distance, trained.model[:cut], before[:cut])
+        vectors = trained.model[:cut], before[:cut]
+        # A thread costs more than what is computed at once for a small model.
+        norm = beside.start(_distance, *vectors) if cut > AT_ONCE else partial(_distance, *vectors)
         line = self._line(round, seconds, trained)
 
         def complete() -> None:
@@ -168,7 +175,7 @@ class Loop:
         return {} if rate is None else {"learning_rate": rate}
 
     def _absences(self, trained: RoundResult) -> dict[str, int]:
-        if not self.experiment.realism.active:
+        if not self._simulates:
             return {}
         return {"clients_absent": len(trained.absent)}
 

@@ -131,6 +131,13 @@ def outcome_of(train: Callable[[], list[TrainedClient]]) -> Outcome:
         return error
 
 
+def done_or_raise(outcome: Outcome) -> list[TrainedClient]:
+    """Return what training gave; raise what it raised."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
 def one_by_one(asked: Sequence[Asked]) -> list[Outcome]:
     """Train jobs of several runs, one after the other."""
     return [outcome_of(partial(trainer.train, model, job)) for trainer, model, job in asked]

@@ -22,7 +22,7 @@ from simulation.population.backdoor import victims
 from simulation.population.partition import AnyPartition
 from simulation.records.client_states import Handle, StateError
 from simulation.records.rows import Row, Rows, columns, join
-from simulation.training.backend import Trainer, backend
+from simulation.training.backend import Trainer, backend, done_or_raise
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Asked, Examples, Job
@@ -34,6 +34,7 @@ from simulation.worker.client_state import ClientState, StateLayout, state_after
 from simulation.worker.encoder import encoder_of
 from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import GroupTrainer, RoundInputs
+from simulation.worker.mixed import Mixed
 from simulation.worker.setup import Setup
 from strategies.optional_protocols import AddsUp
 from strategies.protocols import Reducer
@@ -69,6 +70,7 @@ class Executor:
         written = self.apart or any(one is not None for one in read)
         self.lazy_delta = self._only_sums(setup.reducer) and not written
         self.weights = example_weights(setup.experiment, data)
+        self.mixed: Mixed | None = None
         self.train_job: TrainJob = self.train_in_group if setup.grouped else train_alone
 
     @staticmethod
@@ -115,11 +117,15 @@ class Executor:
         """
         assert self.setup.reducer is not None
         reducer, left, skip = self.setup.reducer, iter(states), skip or {}
-        placed = self.trainer.place(model)
-        inputs = RoundInputs(round, placed, shared, config, parts or {}, self.lazy_delta)
-        ids = np.concatenate(list(tree.leaves(node))).tolist()
-        there = [place for place, client in enumerate(ids) if client not in skip]
-        group = GroupTrainer(self, inputs, [ids[i] for i in there], [states[i] for i in there])
+        if self.mixed is None:
+            placed = self.trainer.place(model)
+            inputs = RoundInputs(round, placed, shared, config, parts or {}, self.lazy_delta)
+            ids = tree.clients_below(node)
+            there = [place for place, client in enumerate(ids) if client not in skip]
+            group = GroupTrainer(self, inputs, [ids[i] for i in there], [states[i] for i in there])
+        else:
+            group = self.mixed.trainer_of_next()
+            inputs = group.inputs
         rows: list[Row] = []
         kept: list[Any] = []
         lost: list[Lost] = []
@@ -137,6 +143,11 @@ class Executor:
         total = partial(node)
         part = Part(total, columns(rows, self.trainer.metrics), tuple(lost))
         return part, kept if self.setup.shelf or not kept else np.stack(kept)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether one call may train clients with different models: bits are each client's own."""
+        return self.lanes == 1 and not self._one_by_one
 
     def _only_sums(self, reducer: Reducer | None) -> bool:
         if reducer is None:
@@ -172,9 +183,7 @@ class Executor:
         """Train a job as beside others, whose bits do not depend on them."""
         library = backend(self.setup.experiment.resources.library)
         (found,) = library.train_together([(trainer, model, job)])
-        if isinstance(found, Exception):
-            raise found
-        return found
+        return done_or_raise(found)
 
     def read(self, handle: Handle | None) -> ClientState | None:
         """Return the state that a handle stands for."""
@@ -209,6 +218,30 @@ class Executor:
             asked = self.asked(clients, slots, beside)
             job = self.job(trainer, asked, inputs, config, own)
             done = self.train_job(trainer, inputs.model, job)
+        return self._sent(done, inputs, states)
+
+    def train_mixed(
+        self, groups: Sequence[tuple[RoundInputs, Sequence[int]]]
+    ) -> list[list[TrainedClient]]:
+        """Train groups in one call of the backend, each from its own model; they keep nothing."""
+        jobs = []
+        for one, clients in groups:
+            nothing: list[Mapping[str, Vector] | None] = [None] * len(clients)
+            job = self.job(self.trainer, self.asked(clients), one, one.config, nothing)
+            jobs.append((self.trainer, one.model, job))
+        found = backend(self.setup.experiment.resources.library).train_together(jobs)
+        return [
+            self._sent(done_or_raise(done), one, [None] * len(clients))
+            for (one, clients), done in zip(groups, found, strict=True)
+        ]
+
+    def _sent(
+        self,
+        done: list[TrainedClient],
+        inputs: RoundInputs,
+        states: Sequence[ClientState | None],
+    ) -> list[TrainedClient]:
+        """Return what clients send of what they have trained."""
         if self.attackers is not None:
             done = [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
         if self.encoder is None:

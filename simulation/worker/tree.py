@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 Tree: TypeAlias = "T | tuple[Tree[T], ...]"
@@ -32,6 +34,12 @@ def leaves(node: Tree[T]) -> Iterator[T]:
             yield from leaves(child)
     else:
         yield node
+
+
+def clients_below(node: Any) -> list[int]:
+    """Return the clients below a node whose leaves are chunks, in the order of training."""
+    ids: list[int] = np.concatenate(list(leaves(node))).tolist()
+    return ids
 
 
 def fold(items: Iterable[T], merge: Callable[[T, T], T]) -> T:

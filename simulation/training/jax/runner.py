@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.datasets import inputs
-from simulation.training.jax.joined import joined
 from simulation.training.jax.lanes import Ended, Lanes, Round, Steps
 from simulation.training.jax.placed import placed
 from simulation.training.jax.prepared import PreparedModel
 from simulation.training.jax.schedule import Table, deal, padded_batch, power_of, table, widths_of
 from simulation.training.jax.stack import DeviceStack
 from simulation.training.jax.step import Client
+from simulation.training.joined import joined
 from simulation.training.plan import Job
 from strategies.client_rule import ClientRule
 from strategies.objective import HELD

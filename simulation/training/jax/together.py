@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from simulation.training.backend import Outcome, outcome_of
-from simulation.training.jax.joined import source_of
 from simulation.training.jax.runner import RunJob
 from simulation.training.jax.trainer import JaxTrainer
+from simulation.training.joined import source_of
 from simulation.training.plan import Job
 
 Ask = tuple[JaxTrainer, Any, Job]

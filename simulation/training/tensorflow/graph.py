@@ -79,13 +79,18 @@ class Graph:
         weights: Mapping[str, Any],
         shared: Mapping[str, Any],
         own: Mapping[str, Any],
+        several: bool = False,
     ) -> Any:
-        """Return the training function (see :meth:`fit`) for inputs like these."""
-        count = tf.TensorSpec([None], tf.int32)
+        """Return the training function (see :meth:`fit`) for inputs like these.
+
+        With ``several``, each client has one of several models.
+        """
+        count, many = tf.TensorSpec([None], tf.int32), [None] if several else []
+        # A function's arguments are those that it is called with: none may be left out.
         return traced(
-            self.fit,
+            self.fit if several else lambda *given: self.fit(*given),
             [
-                tf.TensorSpec([self.spec.size], tf.float32),
+                tf.TensorSpec([*many, self.spec.size], tf.float32),
                 tf.TensorSpec(self.initial_slots.shape, tf.float32),
                 rows_like(x),
                 rows_like(y),
@@ -95,8 +100,9 @@ class Graph:
                 count,
                 count,
                 tf.TensorSpec([None, len(self.seeds), 2], tf.uint32),
-                {k: tf.TensorSpec(np.shape(v), tf.float32) for k, v in shared.items()},
+                {k: tf.TensorSpec([*many, *np.shape(v)], tf.float32) for k, v in shared.items()},
                 {k: tf.TensorSpec([None, *np.shape(v)[1:]], tf.float32) for k, v in own.items()},
+                *([count] if several else []),
             ],
         )
 
@@ -136,11 +142,12 @@ class Graph:
         seeds: tf.Tensor,
         shared: Mapping[str, tf.Tensor],
         own: Mapping[str, tf.Tensor],
+        which: tf.Tensor | None = None,
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Train K clients from the same weights, at most ``most`` of them.
+        """Train K clients, at most ``most`` of them.
 
         Args:
-            flat: the weights [P].
+            flat: the weights [P] of all, or those of several models [M, P].
             slots: the optimiser's state at the start [S].
             x: examples of all clients, joined [N, ...], or several such arrays.
             y: their labels.
@@ -151,8 +158,9 @@ class Graph:
             batches: batch size of each [K].
             steps: optimiser steps of each [K].
             seeds: seed generators' states of each [K, G, 2].
-            shared: what the server shares: vectors [T] or numbers.
+            shared: what the server shares: vectors [T] or numbers; of each model if of several.
             own: clients' states [K, T].
+            which: of several models, the one that each client starts from [K].
 
         Returns:
             The weights [P] of ``most`` clients after training, those from K on being the last
@@ -160,20 +168,20 @@ class Graph:
             own metrics' variables [K, M]; the last client's optimiser state [S]; second models and
             numbers [K, T + N].
         """
-        begin, fresh = self.parts(flat), self._slot_parts(slots)
+        fresh = self._slot_parts(slots)
+        same = (self.parts(flat), shared) if which is None else None
         count = tf.shape(steps)[0]
 
         def train(k: tf.Tensor, ends: Any, *arrays: Any) -> tuple[tf.Tensor, Any, Any, Any, Any]:
             sums, seen, seconds = arrays
+            begin, told = same or self._received(flat, shared, which, k)
             # Nothing is copied: a step puts its result into a place of its own (stepping.apart).
             assign(self.weights, begin)
             assign(self.slots, fresh)
             assign([v for v, _ in self.rest], [tf.constant(start) for _, start in self.rest])
-            states = tf.unstack(seeds[k], num=len(self.seeds))
-            cast = [tf.cast(s, v.dtype) for v, s in zip(self.seeds, states, strict=True)]
-            assign(self.seeds, cast)
+            self._assign_seeds(seeds[k])
             mine = {name: rows[k] for name, rows in own.items()}
-            changes = self._changes(begin, shared, mine)
+            changes = self._changes(begin, told, mine)
             self._begin_second(begin, mine)
             segment = order[:, starts[k] : starts[k + 1]]
             self.metrics.reset()
@@ -233,6 +241,19 @@ class Graph:
         cut = self.spec.trainable_size
         parts = self.parts(own[SECOND][:cut], self.spec.trainable)
         self.directed.begin(parts, own[SECOND][cut:])
+
+    def _received(
+        self, flat: tf.Tensor, shared: Mapping[str, tf.Tensor], which: Any, k: tf.Tensor
+    ) -> tuple[list[tf.Tensor], Mapping[str, tf.Tensor]]:
+        """Return the weights of a client's model, of several, and what is shared with it."""
+        one = which[k]
+        return self.parts(flat[one]), {name: rows[one] for name, rows in shared.items()}
+
+    def _assign_seeds(self, seeds: tf.Tensor) -> None:
+        """Set the states of the seed generators [G, 2]."""
+        states = tf.unstack(seeds, num=len(self.seeds))
+        cast = [tf.cast(s, v.dtype) for v, s in zip(self.seeds, states, strict=True)]
+        assign(self.seeds, cast)
 
     def _loop(
         self, examples: Any, order: tf.Tensor, batch: Any, steps: Any, changes: Changes

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,7 @@ from simulation.config.local_work import local_work
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.backend import ModelError
+from simulation.training.joined import joined
 from simulation.training.keras import default_loss, models, rescaling
 from simulation.training.keras.directions import frozen_places
 from simulation.training.keras.keras_model import (
@@ -56,6 +57,34 @@ ROWS_TOGETHER = 4096
 
 DELTA_BYTES = 2**25
 """Memory for the deltas of one call."""
+
+
+class _Fitted(NamedTuple):
+    """What a call of the graph gives.
+
+    Args:
+        before: the weights at the start, [P] or [M, P].
+        ends: those of each client at the end [P].
+        measured: sums of loss, of what is right and of what counts, of each.
+        states: variables of the model's own metrics [K, S].
+        slots: the optimiser's state at the end, where it is kept.
+        rate: the learning rate that was used.
+        seconds: each one's second model and numbers [K, T + N].
+    """
+
+    before: NDArray[np.float32]
+    ends: list[NDArray[np.float32]]
+    measured: list[list[float]]
+    states: NDArray[np.float32]
+    slots: Vector | None
+    rate: float
+    seconds: NDArray[np.float32]
+
+
+def _version(model: Vector, job: Job) -> Any:
+    """Return what tells a model, and what is shared with it, from others: the same in memory."""
+    told = ((n, v.item() if v.ndim == 0 else id(v)) for n, v in sorted(job.shared.items()))
+    return model.__array_interface__["data"][0], *told
 
 
 class TensorFlowTrainer:
@@ -221,6 +250,36 @@ class TensorFlowTrainer:
             ValueError: for more clients than :attr:`together`, or a learning rate where the
                 optimiser follows a schedule.
         """
+        fitted = self._fitted(model, job)
+        return self._trained(job, fitted, range(len(job.clients)), model, fitted.before)
+
+    def train_each(self, asked: Sequence[tuple[Vector, Job]]) -> list[list[TrainedClient]]:
+        """Train jobs of like kind, each from a model of its own, in one call of the graph.
+
+        Args:
+            asked: models [P] and jobs, without slots to go on from.
+        """
+        versions: dict[Any, int] = {}
+        which = [versions.setdefault(_version(*one), len(versions)) for one in asked]
+        first = [which.index(place) for place in range(len(versions))]
+        jobs = [job for _, job in asked]
+        shared = {
+            name: np.stack([jobs[place].shared[name] for place in first]) for name in jobs[0].shared
+        }
+        models = np.stack([asked[place][0] for place in first])
+        counts = [len(job.clients) for job in jobs]
+        whole = replace(joined(jobs), shared=shared)
+        fitted = self._fitted(models, whole, np.repeat(which, counts).astype(np.int32))
+        ends = np.cumsum(counts).tolist()
+        return [
+            self._trained(job, fitted, range(end - count, end), model, fitted.before[place])
+            for (model, job), place, count, end in zip(asked, which, counts, ends, strict=True)
+        ]
+
+    def _fitted(
+        self, model: Vector | tf.Tensor, job: Job, which: NDArray[np.int32] | None = None
+    ) -> _Fitted:
+        """Train in one call of the graph, from one model [P], or from several [M, P]."""
         count, examples = len(job.clients), job.examples
         if count > self.together:
             raise ValueError(f"clients must be at most {self.together}, got {count}")
@@ -228,9 +287,11 @@ class TensorFlowTrainer:
         objective = self.graph.objective
         if objective is not None and objective.objective.held:
             stacked[HELD] = job.held(objective.classes)
-        shapes = tuple((name, np.shape(job.shared[name])) for name in sorted(job.shared))
+        several = which is not None
+        like = {name: value[0] if several else value for name, value in job.shared.items()}
+        shapes = several, tuple((name, np.shape(like[name])) for name in sorted(like))
         if shapes not in self._fits:
-            self._fits[shapes] = self.graph.compile_fit(*self._like, job.shared, stacked)
+            self._fits[shapes] = self.graph.compile_fit(*self._like, like, stacked, several)
         arguments = (
             model,
             self._fresh_slots if job.slots is None else job.slots,
@@ -244,22 +305,33 @@ class TensorFlowTrainer:
             job.seeds,
             job.shared,
             stacked,
+            *([which] if several else []),
         )
         given = tf.nest.map_structure(tf.constant, arguments)
         with at_rate(self.model.optimizer, job.learning_rate) as used:
             ends, sums, seen, after, seconds = self._fits[shapes](*given)
         # Not by numpy(), which copies: the weights are the largest thing here.
         before, *found = [np.asarray(memoryview(t)) for t in (given[0], *ends[:count])]
-        deltas: list[Any] = [Difference(e, before) if job.lazy_delta else e - before for e in found]
-        measured, states = sums.numpy().astype(np.float64).tolist(), seen.numpy()
         rate = self.learning_rate or 0.0 if used is None else used
         slots = None if job.slots is None else after.numpy()
+        measured = sums.numpy().astype(np.float64).tolist()
+        return _Fitted(before, found, measured, seen.numpy(), slots, rate, seconds.numpy())
+
+    def _trained(
+        self, job: Job, fitted: _Fitted, at: range, model: Vector | tf.Tensor, before: Vector
+    ) -> list[TrainedClient]:
+        """Return what the clients of a job gave, whose places in the call are ``at``."""
+        lazy = job.lazy_delta
+        deltas: list[Any] = [
+            Difference(fitted.ends[k], before) if lazy else fitted.ends[k] - before for k in at
+        ]
         return [
             trained_client(
-                self.plan, job, k, deltas[k], measured[k], states[k], slots, rate, self.sgd,
-                self._initial_loss(model, job, k), before, seconds[k].numpy(),
+                self.plan, job, k, deltas[k], fitted.measured[place], fitted.states[place],
+                fitted.slots, fitted.rate, self.sgd, self._initial_loss(model, job, k), before,
+                fitted.seconds[place],
             )
-            for k in range(count)
+            for k, place in enumerate(at)
         ]  # fmt: skip
 
     def _initial_loss(self, model: Vector | tf.Tensor, job: Job, place: int) -> float | None:
