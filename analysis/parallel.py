@@ -28,6 +28,7 @@ def each(
     *args: Any,
     fewest: int | None = None,
     told: Callable[[int], None] = lambda done: None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> list[T]:
     """Return ``[work(item, *args) for item in items]``, made on several cores where it pays.
 
@@ -37,6 +38,7 @@ def each(
         args: its other arguments; they are pickled, as are the results.
         fewest: how many items are worth a process; :data:`FEWEST` without.
         told: hears how many items are done, about: others are as fast as this process.
+        meanwhile: what this process does first, while the others start.
 
     Raises:
         OSError: when a file could not be read or written, here or there.
@@ -46,6 +48,7 @@ def each(
     found: list[T | None] = [None] * len(items)
     with ThreadPoolExecutor(max(1, parties - 1)) as threads:
         others = [threads.submit(_beside, work, items[i::parties], args) for i in range(1, parties)]
+        meanwhile()
         for place in range(0, len(items), parties):
             found[place] = work(items[place], *args)
             told(min(place + parties, len(items)))

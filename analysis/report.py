@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,13 +14,12 @@ from typing import Any
 
 from analysis import latex, parallel, tuned
 from analysis.captions import caption
-from analysis.cautions import cautions
 from analysis.cells import Table
-from analysis.clock_tables import CLOCK_TABLES, clock_findings, clock_tables
+from analysis.clock_tables import CLOCK_TABLES, clock_tables
+from analysis.composing import composed
 from analysis.figures import FIGURES, FORMATS, draw, save
-from analysis.interactive import interactive
 from analysis.load import load
-from analysis.methods import Citations, methods
+from analysis.methods import Citations
 from analysis.names import Names
 from analysis.page import Contents, Picture, page
 from analysis.plots.base import is_share
@@ -30,19 +30,13 @@ from analysis.summarise import BANDS, check_baseline, default_target
 from analysis.tables import TABLES, all_tables
 from analysis.text import slug
 from analysis.vector import data_uri
-from analysis.verdicts import BOLD, findings
+from analysis.verdicts import BOLD
 
 FIGURES_HEAD = "% Needs \\usepackage{graphicx}, and \\graphicspath{{REPORT/}}: this folder.\n"
 """What the file of all figures begins with."""
 
-COMMANDS = "commands.txt"
-"""The file in a study's folder with the commands that made its runs."""
-
 Progress = Callable[[str, int, int], None]
 """Hears what is being done, how many parts of it are done, and of how many."""
-
-DEFAULTS = {"style": "default", "band": "ci", "test": "t", "bold": "ties", "format": "png,pdf"}
-"""Options that a command need not repeat."""
 
 
 def report(
@@ -113,36 +107,22 @@ def report(
     target = study_target(runs, target)
     remove_old(folder)
     tell("computing tables", 0, 1)
-    tables = all_tables(runs, test=test, target=target, baseline=baseline, bold=bold)
-    tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
-    tables = wanted_tables(runs, [*tables, tuned.tuning(many)])
-    choices, measured = tuned.choices_of(many)
+    tables = tables_of(runs, many, test, target, baseline, bold)
+    contents: list[Contents] = []
+    made = partial(composed, runs, many, given, test, target, baseline, band, citations)
     drawing = (runs, folder / "figures", style, band, bars, target, formats)
     with writing(folder):
-        pictures, files = draw_all(*drawing, lambda *done: tell("drawing figures", *done))
+        told = partial(tell, "drawing figures")
+        pictures, files = draw_all(*drawing, told, lambda: contents.append(made()))
         for table in tables:
             files += write_table(table, folder / "tables", style)
     tell("writing the page", 0, 1)
-    paragraph, references = methods(runs, citations, test, tuned.sentences(choices, measured, runs))
-    contents = Contents(
-        title=title_of(runs),
-        runs=runs,
-        pictures=pictures,
-        tables=tables,
-        findings=[*findings(runs, test), *clock_findings(runs, target, baseline, test)],
-        methods=paragraph,
-        references=references,
-        paths=[str(p) for p in many],
-        commands=[line for path in many for line in commands_of(Path(path))],
-        options={k: str(v) for k, v in given.items() if v is not None and v != DEFAULTS.get(k)},
-        cautions=[*cautions(runs), *tuned.warnings(choices)],
-        curves=interactive(runs, band),
-    )
+    whole = replace(contents[0], pictures=pictures, tables=tables)
     texts = {
-        "report.html": page(contents),
+        "report.html": page(whole),
         "figures.tex": "\n".join([FIGURES_HEAD, *(p.latex for p in pictures)]),
-        "methods.tex": paragraph + "\n",
-        "references.bib": "\n\n".join(references) + "\n",
+        "methods.tex": whole.methods + "\n",
+        "references.bib": "\n\n".join(whole.references) + "\n",
     }
     with writing(folder):
         first, *others = [write(folder / name, text) for name, text in texts.items()]
@@ -221,12 +201,6 @@ def check_options(style: str, band: str, test: str = "t", bold: str = "ties") ->
             raise ValueError(f"{name}: must be one of {sorted(known)}, got {value!r}")
 
 
-def commands_of(folder: Path) -> list[str]:
-    """Return the commands that made the runs of a study's folder, as it says itself."""
-    path = folder / COMMANDS
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-
-
 def study_target(runs: Runs, target: float | None) -> float | None:
     """Return the target of a whole study: the one that is given, or the automatic one."""
     if target is not None or not runs.rounds[runs.metric].notna().any():
@@ -265,6 +239,20 @@ def check_wanted(names: Names) -> None:
             raise ValueError(f"tables: must be of {sorted(known)}, got {name!r}")
 
 
+def tables_of(
+    runs: Runs,
+    paths: Sequence[str | Path],
+    test: str,
+    target: float | None,
+    baseline: str | None,
+    bold: str,
+) -> list[Table]:
+    """Return the tables of a report, those of tuning in ``paths`` included."""
+    tables = all_tables(runs, test=test, target=target, baseline=baseline, bold=bold)
+    tables[-2:-2] = clock_tables(runs, target, baseline, test)  # before what runs cost
+    return wanted_tables(runs, [*tables, tuned.tuning(paths)])
+
+
 def wanted_tables(runs: Runs, tables: Iterable[Table | None]) -> list[Table]:
     """Return the tables that there are and that the author wants."""
     return [t for t in tables if t is not None and runs.names.wants_table(t.name)]
@@ -291,6 +279,7 @@ def draw_all(
     target: float | None = None,
     formats: tuple[str, ...] = ("png", "pdf"),
     told: Callable[[int, int], None] = lambda done, of: None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[list[Picture], list[Path]]:
     """Draw every figure that applies; return what the page shows and the files written."""
     wanted = runs.names.figures or FIGURES
@@ -298,7 +287,7 @@ def draw_all(
     told(0, len(found))
     drawn = parallel.each(
         draw_one, found, runs, folder, style, band, bars, target, formats,
-        told=lambda done: told(done, len(found)),
+        told=lambda done: told(done, len(found)), meanwhile=meanwhile,
     )  # fmt: skip
     return [picture for picture, _ in drawn], [path for _, files in drawn for path in files]
 
@@ -368,12 +357,3 @@ def write(path: Path, text: str) -> Path:
     """Write a text file; return its path."""
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def title_of(runs: Runs) -> str:
-    """Return the study's name where all runs have the same, else what they are about."""
-    names = {str(c["experiment"].get("name") or "") for c in runs.configs.values()}
-    if len(names) == 1 and (name := names.pop()):
-        return name
-    datasets = sorted(str(runs.names.dataset(x)) for x in set(runs.table["dataset"]) - {""})
-    return "Federated learning" + (f" on {' and '.join(datasets)}" if datasets else "")

@@ -88,8 +88,7 @@ def sweep(
         if part.empty:
             level = ends.loc[ends["label"] == label, metric].mean()
             ax.axhline(level, color=look.colour, linestyle=look.dash, linewidth=points(1))
-            keywords = {**look.line(), "marker": ""}
-            ax.errorbar([], [], yerr=[], label=label, **keywords)  # its place in the legend
+            ax.errorbar([], [], yerr=[], label=label, **look.line() | {"marker": ""})
             continue
         # neighbours stand a little apart, or their intervals would hide each other
         aside = 0.008 * (i - (len(table) - 1) / 2) * step

@@ -58,7 +58,7 @@ def test_figures_drawn_beside_are_the_same_files(
 def test_progress_is_told_and_a_full_disk_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "cores", lambda: 2)
     heard: list[int] = []
-    parallel.each(str, ["a"] * 5, fewest=1, told=heard.append)
-    assert heard == [2, 4, 5]
+    parallel.each(str, ["a"] * 5, fewest=1, told=heard.append, meanwhile=lambda: heard.append(0))
+    assert heard == [0, 2, 4, 5]
     with pytest.raises(FileNotFoundError, match="No such file"):  # of the other process
         parallel.each(os.stat, ["/", "/there/is/no/such/file"], fewest=1)
