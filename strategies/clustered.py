@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from strategies.reducers import WeightedMean
 from strategies.schedules import Schedule, at_round
 from strategies.servers import move
 from strategies.spec import Spec, Vector
-from strategies.sums import Sums
+from strategies.sums import DRIFT, Sums
 from strategies.updates import Mean, Update
 from strategies.weights import Weights, check_weights, weight_of
 
@@ -113,7 +114,16 @@ class ClusteredMean:
         extras = {
             name: mean[:cut] for name, mean in zip(names_of(self.clusters), means[1:], strict=True)
         }
-        return Mean(delta, extras, weight, sum(sums.clients for sums in there))
+        apart = self._drift([sums for sums in there if sums.weight > 0])
+        clients = sum(sums.clients for sums in there)
+        return Mean(delta, extras, weight, clients, metrics={DRIFT: apart})
+
+    def _drift(self, there: Sequence[Sums]) -> float:
+        """Return the root mean square distance of clients from the mean of their model's."""
+        squares = [WeightedMean(self.by).finish(sums).metrics[DRIFT] ** 2 for sums in there]
+        weights = [(sums if sums.moved is None else sums.moved).weight for sums in there]
+        total = sum(weights)
+        return sqrt(np.dot(weights, squares) / total) if total > 0 else 0.0
 
 
 @dataclass(frozen=True)

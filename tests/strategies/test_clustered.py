@@ -24,7 +24,7 @@ def test_rounds_are_those_of_the_algorithm() -> None:
     for number in range(1, 6):
         shared = algorithm.share(state, number)
         models = [model[:5].astype(float), *(shared[name] for name in names_of(3))]
-        total, sums = None, {k: (np.zeros(5), 0) for k in range(3)}
+        total, sums, heads = None, {k: (np.zeros(5), 0) for k in range(3)}, []
         for client, n in enumerate(EXAMPLES):
             target = OPTIMA[client % 2]
             best = int(np.argmin([np.sum((m - target) ** 2) for m in models]))
@@ -35,8 +35,11 @@ def test_rounds_are_those_of_the_algorithm() -> None:
             total = algorithm.reducer.fold(total, update)
             one, weight = sums[best]
             sums[best] = one + n * head, weight + n
+            heads.append((best, n, head))
         mean = algorithm.reducer.finish(total)
         assert mean.clients == 4 and mean.weight == 100
+        apart = [n * np.sum((head - sums[k][0] / sums[k][1]) ** 2) for k, n, head in heads]
+        assert mean.metrics["drift"] == pytest.approx(np.sqrt(sum(apart) / 100), abs=1e-6)
         before = model
         model, state = algorithm.step(SPEC, model, state, mean, Round(number, 4))
         for k, (one, weight) in sums.items():
