@@ -138,6 +138,9 @@ ON_DEMAND = {"kind": "on-demand", "examples_per_client": 40, "alpha": 0.3}
 WEIGHTED = {"training.class_weight": {0: 2.0, 3: 0.5}}
 ADAPTIVE = ("free-rider", "alie", "ipm", "min-max", "min-sum", "fang")
 ONE_CLASS = {"kind": "label-flip", "fraction": 0.4, "source": 0, "target": 6}
+CLOCK = {"devices": {"kind": "lognormal", "spread": 1.2}}
+BUFFERED = {**CLOCK, "cohort": 4, "rounds": 6, "schedule": {"kind": "buffered", "buffer": 2}}
+EDGES = {"kind": "hierarchical", "edges": 2, "cloud": "fedadam"}
 FLWR = "flwr.serverapp.strategy"
 
 CASES: dict[str, Case] = {
@@ -181,6 +184,11 @@ CASES: dict[str, Case] = {
     "training/fednova-momentum": Case({**MOMENTUM, **SLOW, "strategy": "fednova"}),
     "training/adamw": Case({"training.optimizer": "adamw", "training.learning_rate": 0.01}),
     "training/class-weight": Case(WEIGHTED),
+    "schedule/deadline": Case({**CLOCK, "schedule": {"kind": "deadline", "deadline": "60%"}}),
+    "schedule/buffered": Case(BUFFERED),
+    "schedule/asynchronous": Case({**CLOCK, "cohort": 4, "rounds": 6, "schedule": "asynchronous"}),
+    "schedule/hierarchical": Case({**CLOCK, "schedule": EDGES}),
+    "sampling/oort": Case({**CLOCK, "sampling": "oort", "cohort": 3, "rounds": 4}),
     "seed": Case({"seed": 23}),
     "app/inline": Case({"engine": "inline"}, app=True),
 }
@@ -197,6 +205,7 @@ CASES |= {
     "ray/fedavg-of-3-workers": on_ray("entry/fedavg", 3),
     "ray/scaffold": on_ray("entry/scaffold", 2),
     "ray/fedper": on_ray("entry/fedper", 3),
+    "ray/buffered": on_ray("schedule/buffered", 2),
     "ray/krum": on_ray("entry/krum", 2),
     "ray/alie": on_ray("attack/alie", 3),
     "ray/dp-fedavg": on_ray("entry/dp-fedavg", 3),

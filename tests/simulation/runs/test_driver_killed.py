@@ -16,20 +16,25 @@ def test_a_driver_killed_again_and_again() -> None:
     assert found["runs"] == [{"weights": True, "lines": True}] * len(found["runs"])  # type: ignore[arg-type]
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, dict[str, object]] = {
+    "synchronous": {},
+    "deadline": {"deadline": "70%"},
     "buffered": {"buffer": 3},
     "asynchronous": {},
     "semi-synchronous": {"interval": 20.0},
+    "hierarchical": {"edges": 3, "cloud": {"name": "fedadam"}},
 }
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 @pytest.mark.parametrize("kind", SCHEDULES)
-def test_a_driver_killed_with_clients_in_flight(kind: str) -> None:
+def test_a_driver_killed_on_virtual_time(kind: str, backend: str) -> None:
     data: dict[str, dict[str, object]] = {}
     plan = {"kind": kind, **SCHEDULES[kind]}
-    soak.killed_driver(20, data, seed=5, settings={**soak.ONE_BY_ONE, "schedule": plan})
+    where = {"resources": {"workers": 2, "backend": backend}}
+    soak.killed_driver(20, data, seed=5, settings={**soak.ONE_BY_ONE, "schedule": plan, **where})
     found = data["driver"]
     assert found["kills"] == 20
     assert found["runs"] == [{"weights": True, "lines": True}] * len(found["runs"])  # type: ignore[arg-type]
