@@ -17,6 +17,8 @@ from simulation.population.devices import fleet_of
 from simulation.population.edges import edges_of, shares
 from simulation.population.partition import label_counts
 from simulation.runs.run import Result, simulate
+from simulation.worker.executor import Executor
+from simulation.worker.faults import ClientError
 from tests.simulation.rounds.test_clocked import BASE, SLOW
 from tests.simulation.same_bits import StopAfter
 
@@ -265,3 +267,28 @@ def test_edges_that_cannot_be_are_one_line(
         simulate(parse(BASE | {"devices": "equal"} | changes), out=tmp_path / "run")
     assert str(caught.value) == line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_client_that_fails_is_told_with_the_round_of_the_cloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails in the second round of its edge in the cloud's second: the fourth that is drawn."""
+    plain, failing = Executor.train_clients, set[int]()
+
+    def sometimes(self: Executor, clients: Any, inputs: Any, states: Any, **more: Any) -> Any:
+        if inputs.round == 4 and 0 in clients:
+            failing.add(inputs.round)
+            raise RuntimeError("no power")
+        return plain(self, clients, inputs, states, **more)
+
+    monkeypatch.setattr(Executor, "train_clients", sometimes)
+    everybody = {"cohort": 12, "rounds": 2, "schedule": {**EDGES, "edges": 2}}
+    with pytest.raises(ClientError, match=r"^round 2, client 0: RuntimeError: no power"):
+        run(tmp_path, "strict", **everybody)
+    result = run(tmp_path, **everybody, **{"faults.on_client_error": "skip"})
+    lost = [e for e in events(result.path) if not e["used"]]
+    assert [(e["round"], e["edge_round"], e["client"], e["reason"]) for e in lost] == [
+        (2, 2, 0, "failed")
+    ]
+    assert failing == {4} and result.rounds[2]["clients_lost"] == 1
+    assert result.rounds[2]["clients"] == 23
