@@ -36,9 +36,11 @@ def test_attackers_encode_what_they_send(small: Experiment) -> None:
     )
     delta = np.asarray(plainly([3])[0].update.delta)
     found = np.asarray(encoded([3])[0].update.delta)
-    kept = np.argsort(-np.abs(delta))[: int(0.1 * delta.size)]
+    kept = np.flatnonzero(found)
     np.testing.assert_array_equal(found[kept], delta[kept])
-    assert np.count_nonzero(found) == len(kept)
+    # Of entries of one size, which there may be, any may be the last one.
+    largest = np.sort(np.abs(delta))[-int(0.1 * delta.size) :]
+    np.testing.assert_array_equal(np.sort(np.abs(found[kept])), largest)
 
 
 def test_a_run_that_was_stopped_goes_on_with_memory_and_draws(
