@@ -68,10 +68,11 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ("strategy", "shared"),
     [
         ("fedavg", lambda version: {}),
+        ("q-fedavg", lambda version: {}),
         ("fedprox-adaptive", lambda version: {"mu": 0.1 * version}),
         ("moon", lambda version: catalog.build("moon").client.share(1)),
     ],
-    ids=["fedavg", "a number for each version", "clients that keep something"],
+    ids=["fedavg", "loss of the model", "a number for each version", "clients that keep something"],
 )
 def test_bits_do_not_depend_on_who_is_in_the_call(
     strategy: str, shared: Any, together: list[int]
