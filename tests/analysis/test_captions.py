@@ -79,8 +79,8 @@ def test_error_bars_stand_where_the_bands_would_be(single: Path) -> None:
         at = ends[:, 0, 0].astype(int)
         start, step = line.get_markevery()
         assert len(at) >= 5 and np.array_equal(at, line.get_xdata()[start::step])
-        np.testing.assert_allclose(ends[:, 0, 1], data.loc[at, "low"])
-        np.testing.assert_allclose(ends[:, 1, 1], data.loc[at, "high"].clip(upper=1))
+        np.testing.assert_allclose(ends[:, 0, 1], 100 * data.loc[at, "low"])
+        np.testing.assert_allclose(ends[:, 1, 1], 100 * data.loc[at, "high"].clip(upper=1))
     plt.close(ax.figure)
 
 
@@ -119,7 +119,7 @@ def test_results_of_others_are_lines_in_their_setting_alone(study: Path, tmp_pat
     canvas = draw("accuracy", runs)
     lines = {ax.get_title(): {ln.get_label(): ln for ln in ax.get_lines()} for ax in canvas.axes}
     assert "FedAvg ‡" not in lines["α = 0.1"]
-    assert set(lines["α = 1"]["FedAvg ‡"].get_ydata()) == {0.874}
+    assert set(lines["α = 1"]["FedAvg ‡"].get_ydata()) == {87.4}
     assert [t.get_text() for t in canvas.legends[0].get_texts()][-1] == "FedAvg ‡"
     said = "‡ As reported, not run here: FedAvg: McMahan et al. (2017)."
     assert caption("accuracy", runs).endswith(said)
@@ -130,8 +130,8 @@ def test_results_of_others_are_lines_in_their_setting_alone(study: Path, tmp_pat
 @pytest.mark.parametrize(
     ("ticks", "unit", "texts"),
     [
-        ([0.725, 0.75, 0.775], 0.01, ["72.5", "75.0", "77.5"]),
-        ([0.0, 0.2, 1.0], 0.01, ["0", "20", "100"]),
+        ([72.5, 75.0, 77.5], 1.0, ["72.5", "75.0", "77.5"]),
+        ([0.0, 20.0, 100.0], 1.0, ["0", "20", "100"]),
         ([0, 9000, 18000], 3600.0, ["0.0", "2.5", "5.0"]),
         ([-0.0, 2.5e5], 1e6, ["0.00", "0.25"]),
     ],

@@ -174,7 +174,7 @@ def test_pdf_fonts_are_embedded_truetype_and_lines_are_vectors(
     fonts = re.findall(rb"/FontName\s*/(\S+)", data)
     assert fonts and data.count(b"/FontFile2") == len(fonts)
     assert b"/Type3" not in data and b"/FontFile3" not in data
-    family = b"DejaVu" if style in ("default", "slide") else b"STIX"
+    family = b"DejaVu" if style in ("default", "slide", "slide-dark") else b"STIX"
     assert all(family in font for font in fonts)
     # A heat map is an image by its nature, and so is the bar that explains its colours.
     assert name in ("labels", "hyperparameters", "defences") or b"/Subtype /Image" not in data

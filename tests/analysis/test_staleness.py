@@ -20,4 +20,4 @@ def test_numbers_of_the_bins_stand_apart(largest: int, every: int) -> None:
     boxes = [tick.get_window_extent() for tick in ax.get_xticklabels() if tick.get_text()]
     assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
     assert len(boxes) == -(-len(ax.get_xticks()) // every)
-    assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1.0)
+    assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(100.0)
