@@ -133,6 +133,7 @@ def compare_command(asked: Asked, untuned: bool) -> Mapping[Path, Mapping[str, A
 
 def _record(asked: Asked, folder: Path) -> None:
     """Keep in a study's folder what made its runs, for whoever makes them again."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / COMMANDS
     told = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     told = list(dict.fromkeys([*told, shlex.join(["sunflower", *sys.argv[1:]])]))
