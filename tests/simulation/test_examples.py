@@ -46,7 +46,7 @@ def test_studies_fit_together(name):
         assert len(plan) == 4 * 5
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_study_of_heterogeneity_in_small(tmp_path):
     """One seed, one round, a small model; then the report, again without running anything."""
     import analysis

@@ -159,6 +159,7 @@ def test_flowers_fedprox_is_fedprox(engines: dict[bool, InlineEngine], tmp_path:
     assert np.abs(plain - theirs).max() > 1e-3
 
 
+@pytest.mark.soak
 def test_any_pool_gives_the_same_bits(tmp_path: Path, ray_cluster: Any) -> None:
     inline = simulate(PLAIN, MADE["FedAdam"](), out=tmp_path / "inline")
     pool = PLAIN.replace(resources={"engine": "ray", "workers": 3})

@@ -124,7 +124,7 @@ def on_ray(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[i
     }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_drift_and_norm_are_the_same_for_any_number_of_workers(on_ray: dict[int, Result]) -> None:
     kept = [[{**r, "seconds": None} for r in result.rounds] for result in on_ray.values()]
     assert kept[0] == kept[1]

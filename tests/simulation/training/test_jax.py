@@ -57,9 +57,24 @@ def test_every_case_is_compared() -> None:
     assert {name for names in TOGETHER for name in names} == set(CASES)
 
 
-@pytest.mark.slow
-def test_inside_a_process_on_jax() -> None:
-    files = [str(file) for file in sorted(HERE.glob("inside_jax*.py"))]
-    printed = on_jax("-m", "pytest", "-q", "-x", "-p", "no:xdist", *files)
+CORE = ("inside_jax.py", "inside_jax_groups.py", "inside_jax_runs.py", "inside_jax_sums.py")
+"""Files of the normal suite: the entries that the others are about are compared with TensorFlow."""
+
+
+def passes_on_jax(*files: str) -> None:
+    """Run files of tests in one process on JAX; all must pass."""
+    printed = on_jax("-m", "pytest", "-q", "-x", "-p", "no:xdist", *(str(HERE / f) for f in files))
     assert " passed" in printed
     assert "skipped" not in printed
+
+
+@pytest.mark.slow
+def test_inside_a_process_on_jax() -> None:
+    passes_on_jax(*CORE)
+
+
+@pytest.mark.soak
+def test_the_rest_inside_a_process_on_jax() -> None:
+    names = {file.name for file in HERE.glob("inside_jax*.py")}
+    assert names > set(CORE)
+    passes_on_jax(*sorted(names - set(CORE)))

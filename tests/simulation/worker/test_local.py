@@ -80,7 +80,7 @@ def test_a_resumed_run_gives_the_same_models(whole: Any, tmp_path: Path) -> None
     assert again.rounds[-1]["server_accuracy"] == whole.rounds[-1]["server_accuracy"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_ray_gives_the_bits_of_inline(whole: Any, tmp_path: Path, ray_cluster: Any) -> None:
     wanted = parse({**BASE, "resources": {"engine": "ray", "workers": 2}})
     result = simulate(wanted, out=tmp_path / "run")
