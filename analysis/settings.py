@@ -40,6 +40,8 @@ TREATMENTS = frozenset(["rounds"])
 # What a centralised run does not depend on.
 FEDERATED_ONLY = frozenset(["clients", "cohort", "alpha", "partition", "devices"])
 FEDERATED_GROUPS = ("partition.", "sampling.", "faults.", "attack.", "realism.", "devices.")
+CHANGES_ROWS = ("partition.noise", "partition.rotations")
+"""Keys of the partition that change the rows themselves, pooled or not."""
 
 REPEATED = {"partition.alpha": "alpha", "partition.kind": "partition"}
 SHORT = {"alpha": ALPHA, "attack.kind": "attack"}
@@ -158,6 +160,8 @@ def sortable(values: pd.Series) -> pd.Series:
 
 def is_federated_only(column: str) -> bool:
     """Tell whether a centralised run cannot depend on ``column``."""
+    if column in CHANGES_ROWS:
+        return False
     return column in FEDERATED_ONLY or column.startswith(FEDERATED_GROUPS)
 
 

@@ -130,14 +130,7 @@ def local_entries(spec: Spec, patterns: tuple[str, ...]) -> NDArray[np.int64]:
     """
     if patterns == (EVERYTHING,):
         return np.arange(spec.size, dtype=np.int64)
-    chosen: set[str] = set()
-    for pattern in patterns:
-        found = _chosen(spec, pattern)
-        if not found:
-            raise ValueError(
-                f"local must name weights of the model ({', '.join(spec.names)}), got {pattern!r}"
-            )
-        chosen |= found
+    chosen = _matched(spec, patterns, "local")
     if chosen >= set(spec.names):
         raise ValueError(f"local must leave weights to be averaged, got {list(patterns)}")
     ends = np.cumsum((0, *spec.sizes))
@@ -151,14 +144,7 @@ def frozen_weights(spec: Spec, patterns: tuple[str, ...]) -> frozenset[int]:
     Raises:
         ValueError: if a pattern fits no weight, or none would be trained.
     """
-    chosen: set[str] = set()
-    for pattern in patterns:
-        found = _chosen(spec, pattern)
-        if not found:
-            raise ValueError(
-                f"frozen must name weights of the model ({', '.join(spec.names)}), got {pattern!r}"
-            )
-        chosen |= found
+    chosen = _matched(spec, patterns, "frozen")
     trained = spec.names[: spec.trainable]
     if chosen and chosen >= set(trained):
         raise ValueError(f"frozen must leave weights to be trained, got {list(patterns)}")
@@ -177,6 +163,19 @@ def travelling(spec: Spec, rule: ClientRule) -> int:
     for place in frozen_weights(spec, rule.frozen):
         staying[ends[place] : ends[place + 1]] = True
     return int(spec.size - staying.sum())
+
+
+def _matched(spec: Spec, patterns: tuple[str, ...], field: str) -> set[str]:
+    """Return the names that patterns fit, each at least one."""
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = _chosen(spec, pattern)
+        if not found:
+            raise ValueError(
+                f"{field} must name weights of the model ({', '.join(spec.names)}), got {pattern!r}"
+            )
+        chosen |= found
+    return chosen
 
 
 def _chosen(spec: Spec, pattern: str) -> set[str]:

@@ -63,8 +63,9 @@ UNUSED = {
 }  # fmt: skip
 """Keys and tables that a baseline does not depend on: it runs once for all their values."""
 
-KEPT = "partition.validation"
-"""What of the partition every baseline depends on: the rows that nobody trains on."""
+KEPT = ("partition.validation", "partition.noise", "partition.rotations")
+"""What of the partition every baseline depends on: the rows that nobody trains on, and how rows are
+changed."""
 
 
 def some_and_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -313,7 +314,7 @@ def _first(about: Point, seen: set[str]) -> bool:
 
 
 def _is_unused(key: str, mode: str) -> bool:
-    return key != KEPT and key.partition(".")[0] in UNUSED[mode]
+    return key not in KEPT and key.partition(".")[0] in UNUSED[mode]
 
 
 def _with_options(strategy: StrategyTable, point: Point) -> StrategyTable:

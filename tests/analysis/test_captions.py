@@ -139,3 +139,17 @@ def test_results_of_others_are_lines_in_their_setting_alone(study: Path, tmp_pat
 )
 def test_ticks_have_one_precision(ticks: list[float], unit: float, texts: list[str]) -> None:
     assert Ticks(unit).format_ticks(ticks) == texts
+
+
+def test_a_pooled_run_belongs_to_the_noise_that_it_has(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    for noise in (0.1, 0.5):
+        for mode, label in (("federated", "FedAvg"), ("centralised", "centralised")):
+            partition = {"kind": "iid", "noise": noise}
+            make_run(tmp_path / f"{mode}{noise}", label, rounds=1, mode=mode,
+                     experiment={"partition": partition, "mode": mode})  # fmt: skip
+    settings = load(tmp_path).settings
+    assert {k: sorted(v) for k, v in settings.items()} == {
+        f"noise = {n}": [f"centralised{n}", f"federated{n}"] for n in (0.1, 0.5)
+    }

@@ -18,6 +18,7 @@ from simulation.population import partition
 from simulation.population.deal import prepare
 from simulation.population.features import BYTE, skewed
 from simulation.population.pachinko import CIFAR100, groups_of
+from simulation.studies.study import expand, parse_study
 
 
 @pytest.fixture(autouse=True)
@@ -204,3 +205,16 @@ def test_files_that_are_no_partition_are_refused(
 def test_settings_that_do_not_fit_are_refused(plan: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Experiment(partition=plan)
+
+
+def test_a_pooled_baseline_is_run_for_each_noise() -> None:
+    study = parse_study(
+        {
+            "strategies": ["fedavg"],
+            "baselines": ["centralised"],
+            "sweep": {"partition.noise": [0.1, 0.5], "partition.alpha": [0.1, 1.0]},
+            "experiment": {"clients": 4, "partition": {"kind": "dirichlet"}},
+        }
+    )
+    pooled = [one for one in expand(study).values() if one.mode == "centralised"]
+    assert sorted(one.partition.noise for one in pooled) == [0.1, 0.5]
