@@ -269,11 +269,6 @@ def swept(*columns: str) -> tuple[Callable[[Runs], bool], Draw]:
     return lambda runs: find(runs) is not None, draw
 
 
-def epsilon(runs: Runs, options: Options) -> Axes | list[Axes]:
-    """Draw the test accuracy against the privacy spent so far."""
-    return curves("server_accuracy", "epsilon")(runs, options)
-
-
 def option_grids(runs: Runs) -> dict[str, tuple[str, str, Runs]]:
     """Return two numeric options that were swept together, by strategy (and setting).
 

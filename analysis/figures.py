@@ -295,7 +295,7 @@ FIGURES: dict[str, Figure] = {
             "epsilon",
             "test accuracy against the privacy spent",
             drawing.moves("epsilon", "server_accuracy"),
-            drawing.epsilon,
+            drawing.curves("server_accuracy", "epsilon"),
             "Test accuracy against the privacy loss spent so far.",
         ),
     )
