@@ -21,7 +21,7 @@ from analysis.plots.curves import rings_text
 from analysis.plots.labels import BUBBLES_UP_TO, color_bar
 from analysis.plots.targets import target_text
 from analysis.runs import Runs
-from analysis.summarise import curve, default_target, settled
+from analysis.summarise import curve, default_target, settled, slim
 from analysis.working_time import is_known
 
 
@@ -128,7 +128,7 @@ def curves(column: str | None, x: str = "round") -> Draw:
         metric = column or runs.metric
 
         def drawable(part: Runs) -> pd.DataFrame:
-            rows = part.rounds
+            rows = slim(part.rounds, metric, x)
             # centralised and local training send no models, and have nobody to drift from
             if x == "bytes_total" or metric == "drift":
                 rows = rows[rows["mode"] == "federated"]
@@ -176,8 +176,8 @@ def comparison(runs: Runs, options: Options) -> Axes | list[Axes]:
         return rings_text(options.band, seeds)
 
     return each(
-        runs, lambda r: r.rounds, plots.comparison, options, note, metric=runs.metric,
-        band=options.band, looks=options.looks, share="xy", in_rows=True,
+        runs, lambda r: slim(r.rounds, r.metric), plots.comparison, options, note,
+        metric=runs.metric, band=options.band, looks=options.looks, share="xy", in_rows=True,
     )  # fmt: skip
 
 
@@ -227,8 +227,8 @@ def targets(cost: str) -> Draw:
             return f"{target_text(target, metric)}; median and range over seeds"
 
         return each(
-            runs, lambda r: r.rounds, plots.to_target_bars, options, note, target=target,
-            metric=metric, cost=cost, looks=options.looks, share="xy", in_rows=True,
+            runs, lambda r: slim(r.rounds, metric, cost), plots.to_target_bars, options, note,
+            target=target, metric=metric, cost=cost, looks=options.looks, share="xy", in_rows=True,
         )  # fmt: skip
 
     return draw
@@ -262,8 +262,8 @@ def swept(*columns: str) -> tuple[Callable[[Runs], bool], Draw]:
             return band_text(options.band, seeds)
 
         return each(
-            part, lambda r: r.rounds, plots.sweep, options, note, x=column, metric=runs.metric,
-            band=options.band, looks=options.looks,
+            part, lambda r: slim(r.rounds, column, r.metric), plots.sweep, options, note,
+            x=column, metric=runs.metric, band=options.band, looks=options.looks,
         )  # fmt: skip
 
     return lambda runs: find(runs) is not None, draw
@@ -346,7 +346,7 @@ def round_time(runs: Runs, options: Options) -> Axes | list[Axes]:
                 return plots.round_time(part.rounds, x=column, looks=options.looks)
     column = "busy" if is_known(runs.rounds) else "seconds"
     return each(
-        runs, lambda r: r.rounds, plots.round_time, options,
+        runs, lambda r: slim(r.rounds, column), plots.round_time, options,
         lambda frame: "median, quartiles, 5th to 95th percentile", column=column,
         looks=options.looks,
         share="y", in_rows=True,
@@ -365,7 +365,7 @@ def traffic(runs: Runs, options: Options) -> Axes | list[Axes]:
     text = "solid: upload, pale: download"
 
     def senders(part: Runs) -> pd.DataFrame:
-        rows = settled(part.rounds)
+        rows = settled(slim(part.rounds, "bytes_up", "bytes_down", "bytes_total"))
         rows = rows[rows["mode"] == "federated"]
         sent = rows.groupby("label", observed=True)["bytes_total"].max()
         return rows[rows["label"].isin(sent.index[sent > 0])]

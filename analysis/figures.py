@@ -352,6 +352,13 @@ def warn_below(canvas: Canvas, text: str) -> None:
     canvas.supxlabel("\n".join(lines), fontsize=size, color=WARNING, x=0.01, ha="left")
 
 
+def lay_out(figure: Canvas) -> None:
+    """Place what a figure holds, once for all files that it is written to."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
 def save(
     figure: Canvas,
     stem: Path,
@@ -370,8 +377,7 @@ def save(
     with styled(style) as paper:
         if paper.dark:
             dark.turn(figure)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # the layout is done: saving need not do it again
+        lay_out(figure)
         for kind in formats:
             path = stem.with_name(f"{stem.name}.{kind}")
             if kind == "pdf":  # print_* directly: savefig would draw everything twice

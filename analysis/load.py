@@ -12,6 +12,7 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis import identity
@@ -73,7 +74,6 @@ def load(*paths: str | Path, names: str | Path | Names | None = None) -> Runs:
         frame["examples_total"] = frame["processed"].cumsum()
         frame[BUSY] = busy_of(frame["round"], folder)
         frame["busy_total"] = frame[BUSY].cumsum()
-        frame.insert(0, "run", run)
         rounds.append(frame)
     table = identity.fill_options(pd.DataFrame(rows).set_index("run"), options)
     labels = label_schedules(table, identity.distinct_labels(table, options))
@@ -82,16 +82,15 @@ def load(*paths: str | Path, names: str | Path | Names | None = None) -> Runs:
     table["label"] = table["label"].map(names.label)
     table["setting"], settings = assign_settings(table, names=names)
     lines = pd.concat(rounds, ignore_index=True)
-    place = pd.Categorical(lines["run"], categories=run_names).codes
-    beside: dict[str, Any] = {"run": pd.Categorical(lines["run"])}
+    place = np.repeat(np.arange(len(rounds)), [*map(len, rounds)])
+    beside: dict[str, Any] = {"run": pd.Categorical(table.index.to_series().take(place))}
     for column in [c for c in table.columns if c not in lines.columns]:
         values = table[column]
         if not pd.api.types.is_numeric_dtype(values):  # keeps 100,000 rounds x 40 columns small
             values = values.astype("category")
         beside[column] = values.array.take(place)
-    rest = lines.drop(columns="run")
     located = dict(zip(run_names, folders, strict=True))
-    whole = pd.concat([pd.DataFrame(beside, index=lines.index), rest], axis=1)
+    whole = pd.concat([pd.DataFrame(beside, index=lines.index), lines], axis=1)
     return Runs(table, whole, located, configs, summaries, settings, names)
 
 
@@ -107,8 +106,8 @@ def is_diverged(status: str, rounds: pd.DataFrame, folder: Path) -> bool:
         return any(sign in text for sign in SIGNS)
     if status != "complete" or not rounds["server_loss"].notna().any():
         return status == DIVERGED
-    measured = rounds[rounds["server_accuracy"].notna()]
-    return bool(len(measured) and pd.isna(measured["server_loss"].iloc[-1]))
+    losses = rounds["server_loss"][rounds["server_accuracy"].notna()]
+    return bool(len(losses) and pd.isna(losses.iloc[-1]))
 
 
 def processed(rounds: pd.DataFrame, experiment: Mapping[str, Any]) -> pd.Series:

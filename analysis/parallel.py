@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextlib import suppress
+from subprocess import PIPE, Popen
+from tempfile import TemporaryFile
+from typing import IO, Any, TypeVar
 
 T = TypeVar("T")
 
@@ -32,12 +35,14 @@ def each(
 ) -> list[T]:
     """Return ``[work(item, *args) for item in items]``, made on several cores where it pays.
 
+    Every process takes the next item when it is done with one: none is left with many at the end.
+
     Args:
         work: a function of a module that a fresh process can import.
         items: its first arguments.
         args: its other arguments; they are pickled, as are the results.
         fewest: how many items are worth a process; :data:`FEWEST` without.
-        told: hears how many items are done, about: others are as fast as this process.
+        told: hears how many items are done.
         meanwhile: what this process does first, while the others start.
 
     Raises:
@@ -45,16 +50,29 @@ def each(
         RuntimeError: when a process failed; the text holds its traceback.
     """
     parties = max(1, min(cores(), len(items) // (fewest or FEWEST)))
-    found: list[T | None] = [None] * len(items)
+    waiting = deque(enumerate(items))
+    found: dict[int, T] = {}
     with ThreadPoolExecutor(max(1, parties - 1)) as threads:
-        others = [threads.submit(_beside, work, items[i::parties], args) for i in range(1, parties)]
-        meanwhile()
-        for place in range(0, len(items), parties):
-            found[place] = work(items[place], *args)
-            told(min(place + parties, len(items)))
-        for i, other in enumerate(others, 1):
-            found[i::parties] = other.result()
-    return found  # type: ignore[return-value]
+        others = [threads.submit(_beside, work, args, waiting, found) for _ in range(1, parties)]
+        try:
+            meanwhile()
+            for place, item in _taken(waiting):
+                found[place] = work(item, *args)
+                told(len(found))
+        finally:
+            waiting.clear()  # after a failure nobody begins another
+        for other in others:
+            other.result()
+    if parties > 1:
+        told(len(found))
+    return [found[place] for place in range(len(items))]
+
+
+def _taken(waiting: deque[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Take items until none is left."""
+    with suppress(IndexError):
+        while True:
+            yield waiting.popleft()
 
 
 def cores() -> int:
@@ -64,28 +82,50 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _beside(work: Callable[..., T], items: Sequence[str], args: Sequence[Any]) -> list[T]:
-    """Do some items in a fresh process."""
+def _beside(
+    work: Callable[..., T],
+    args: Sequence[Any],
+    waiting: deque[tuple[int, str]],
+    found: dict[int, T],
+) -> None:
+    """Let a fresh process do items while there are any."""
     path = [p or os.getcwd() for p in sys.path]
     command = [sys.executable, "-c", CHILD.format(path=path)]
     # Only what these two processes tell each other is pickled, and no file holds it.
-    job = pickle.dumps((work, list(items), tuple(args)))
-    done = subprocess.run(command, input=job, capture_output=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"a process beside this one failed:\n{done.stderr.decode()}")
-    answer = pickle.loads(done.stdout)
-    if isinstance(answer, OSError):
-        raise answer
-    return answer  # type: ignore[no-any-return]
+    with TemporaryFile() as said, Popen(command, stdin=PIPE, stdout=PIPE, stderr=said) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            _send((work, tuple(args)), process.stdin)
+            for place, item in _taken(waiting):
+                _send(item, process.stdin)
+                answer = pickle.load(process.stdout)
+                if isinstance(answer, OSError):
+                    raise answer
+                found[place] = answer
+        except (EOFError, BrokenPipeError):
+            process.wait()
+            said.seek(0)
+            raise RuntimeError(
+                f"a process beside this one failed:\n{said.read().decode()}"
+            ) from None
+        finally:
+            waiting.clear()  # where one failed nobody begins another
+
+
+def _send(value: Any, pipe: IO[bytes]) -> None:
+    pickle.dump(value, pipe)
+    pipe.flush()
 
 
 def serve() -> None:
-    """Do what the other end of the pipe asks for."""
-    work, items, args = pickle.load(sys.stdin.buffer)
+    """Do what the other end of the pipe asks for, until it closes it."""
     out, sys.stdout = sys.stdout.buffer, sys.stderr  # What prints must not spoil the answer.
-    try:
-        answer: Any = [work(item, *args) for item in items]
-    except OSError as error:  # of the disk, not of the program
-        answer = error
-    pickle.dump(answer, out)
-    out.flush()
+    work, args = pickle.load(sys.stdin.buffer)
+    with suppress(EOFError):
+        while True:
+            item = pickle.load(sys.stdin.buffer)
+            try:
+                answer: Any = work(item, *args)
+            except OSError as error:  # of the disk, not of the program
+                answer = error
+            _send(answer, out)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.json as json_lines
 import pyarrow.parquet as pq
 
 METRICS = ("seconds", "examples", "bytes_up", "bytes_down")
 # The line's number of clients that took part; `clients` is the experiment's registered number.
 RENAMED = {"clients": "participants"}
+
+PLAIN = {pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null()}
+"""Types of values that PyArrow reads from lines of JSON as Python does."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -34,20 +39,44 @@ def read_rounds(path: Path) -> pd.DataFrame:
         A row per round with its metrics (null where not measured) and the running totals
         ``elapsed`` [s] and ``bytes_total`` (both directions).
     """
-    lines = path.read_bytes().split(b"\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    records = {int(r["round"]): r for r in read_lines(lines, path)}
-    frame = pd.DataFrame([records[r] for r in sorted(records)]).rename(columns=RENAMED)
+    frame = read_table(path).rename(columns=RENAMED)
     for name in ("round", "server_accuracy", "server_loss", *METRICS):
         if name not in frame:
             frame[name] = pd.Series(dtype=float)
     # null in every round so far: a number all the same
     numbers = {*METRICS, *frame.columns[frame.isna().all()]}
-    frame = frame.astype({c: float for c in numbers if frame[c].dtype != float})
+    if others := {c: float for c in numbers if frame[c].dtype != float}:
+        frame = frame.astype(others)
     frame["elapsed"] = frame["seconds"].fillna(0.0).cumsum()
     frame["bytes_total"] = frame[["bytes_up", "bytes_down"]].fillna(0.0).sum(axis=1).cumsum()
     return frame
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return what the lines of ``rounds.jsonl`` say, in the order of rounds."""
+    text = path.read_bytes()
+    options = json_lines.ReadOptions(use_threads=False, block_size=max(1, len(text)))
+    with suppress(pa.ArrowException, KeyError):  # torn, say, or wrong
+        table = json_lines.read_json(pa.BufferReader(text), read_options=options)
+        whole = table.schema.field("round").type == pa.int64()
+        if whole and set(table.schema.types) <= PLAIN and table["round"].null_count == 0:
+            frame: pd.DataFrame = table.cast(pa.schema(map(as_number, table.schema))).to_pandas()
+            if frame["round"].is_monotonic_increasing and frame["round"].is_unique:
+                return frame
+    lines = text.split(b"\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    records = {int(r["round"]): r for r in read_lines(lines, path)}
+    return pd.DataFrame([records[r] for r in sorted(records)])
+
+
+def as_number(field: pa.Field) -> pa.Field:
+    """Return a column as floats where no value tells its type, or where a metric is whole."""
+    return (
+        field.with_type(pa.float64())
+        if pa.types.is_null(field.type) or field.name in METRICS
+        else field
+    )
 
 
 def read_lines(lines: Sequence[bytes], path: Path) -> list[dict[str, Any]]:
@@ -85,7 +114,8 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
     if not path.exists():
         return None
     try:
-        frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
+        with pq.ParquetFile(path) as file:
+            frame: pd.DataFrame = file.read(columns=columns).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: cannot be read as Parquet ({error})") from error
     return frame

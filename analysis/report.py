@@ -106,18 +106,23 @@ def report(
         make_folder(folder / part)
     target = study_target(runs, target)
     remove_old(folder)
-    tell("computing tables", 0, 1)
-    tables = tables_of(runs, many, test, target, baseline, bold)
     contents: list[Contents] = []
-    made = partial(composed, runs, many, given, test, target, baseline, band, citations)
+
+    def meanwhile() -> None:
+        tell("computing tables", 0, 1)
+        tables = tables_of(runs, many, test, target, baseline, bold)
+        made = composed(runs, many, given, test, target, baseline, band, citations)
+        contents.append(replace(made, tables=tables))
+
     drawing = (runs, folder / "figures", style, band, bars, target, formats)
     with writing(folder):
         told = partial(tell, "drawing figures")
-        pictures, files = draw_all(*drawing, told, lambda: contents.append(made()))
+        pictures, files = draw_all(*drawing, told, meanwhile)
+        tables = contents[0].tables
         for table in tables:
             files += write_table(table, folder / "tables", style)
     tell("writing the page", 0, 1)
-    whole = replace(contents[0], pictures=pictures, tables=tables)
+    whole = replace(contents[0], pictures=pictures)
     texts = {
         "report.html": page(whole),
         "figures.tex": "\n".join([FIGURES_HEAD, *(p.latex for p in pictures)]),
@@ -284,10 +289,14 @@ def draw_all(
     """Draw every figure that applies; return what the page shows and the files written."""
     wanted = runs.names.figures or FIGURES
     found = [name for name in wanted if FIGURES[name].applies(runs)]
-    told(0, len(found))
+
+    def first() -> None:
+        meanwhile()
+        told(0, len(found))
+
     drawn = parallel.each(
         draw_one, found, runs, folder, style, band, bars, target, formats,
-        told=lambda done: told(done, len(found)), meanwhile=meanwhile,
+        told=lambda done: told(done, len(found)), meanwhile=first,
     )  # fmt: skip
     return [picture for picture, _ in drawn], [path for _, files in drawn for path in files]
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.appearance import Look
@@ -270,7 +271,7 @@ class Runs:
         pick: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     ) -> pd.DataFrame:
         names = [names] if isinstance(names, str) else names
-        frames = []
+        frames: dict[str, pd.DataFrame] = {}
         for run, folder in self.folders.items():
             frame = next((f for n in names if (f := read_parquet(folder / n)) is not None), None)
             if frame is None or frame.empty:
@@ -281,11 +282,13 @@ class Runs:
             if missing:
                 raise ValueError(f"{folder / names[0]}: column {missing[0]!r} is missing")
             frame = frame if pick is None else pick(frame)
-            about: dict[str, Any] = {"run": run} | {c: self.table.at[run, c] for c in ABOUT}
-            frames.append(frame.assign(**about)[[*about, *frame.columns]])
+            frames[run] = frame
         if not frames:
             return pd.DataFrame({c: [] for c in ("run", *ABOUT, *columns)})
-        whole: pd.DataFrame = pd.concat(frames, ignore_index=True)
+        place = np.repeat(self.table.index.get_indexer(list(frames)), [*map(len, frames.values())])
+        about = self.table.rename_axis("run").reset_index()[["run", *ABOUT]].take(place)
+        rest = pd.concat(frames.values(), ignore_index=True)
+        whole = pd.concat([about.reset_index(drop=True), rest], axis=1)
         if keys is not None:  # a resumed run may have written a round twice; the later rows count
             whole = whole.drop_duplicates(keys, keep="last", ignore_index=True)
         for column in ("run", "label", "strategy", "setting", "mode"):

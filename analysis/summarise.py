@@ -25,6 +25,9 @@ BANDS = {
 DIVERGED = "diverged"
 """The status of a run that ended because its model or its loss was no longer finite."""
 
+KEYS = ("run", "label", "strategy", "seed", "setting", "mode", "status", "round")
+"""The columns of a run and round that statistics go by."""
+
 LOWER_IS_BETTER = (
     "loss", "error", "mae", "mse", "crossentropy", "divergence", "poisson", "log_cosh", "logcosh",
     "huber", "hinge", "perplexity",
@@ -75,14 +78,14 @@ def spread(frame: pd.DataFrame, value: str, by: Sequence[str], level: float = 0.
     ``low`` and ``high`` bound Student's t interval of the mean at ``level``. With one value
     std, se and the interval are NaN.
     """
-    from scipy import stats  # takes a second to import: who only reads runs need not wait
+    from scipy.special import stdtrit  # not of scipy.stats, which takes seconds to import
 
     check_columns(frame, value, *by)
     groups = frame.groupby(list(by), observed=True, sort=False, dropna=False)[value]
     out = groups.agg(["mean", "std", "min", "max", "count"]).rename(columns={"count": "n"})
     freedom = out["n"].where(out["n"] > 1) - 1.0
     out["se"] = out["std"] / np.sqrt(out["n"])
-    half = stats.t.ppf(0.5 + level / 2, freedom) * out["se"]
+    half = stdtrit(freedom, 0.5 + level / 2) * out["se"]
     out["low"], out["high"] = out["mean"] - half, out["mean"] + half
     return out[["mean", "std", "se", "low", "high", "min", "max", "n"]].reset_index()
 
@@ -99,6 +102,12 @@ def per_seed(frame: pd.DataFrame, values: Sequence[str], by: Sequence[str]) -> p
 def run_keys(rounds: pd.DataFrame) -> list[str]:
     """Return what tells runs apart: a centralised one counts in each setting that it belongs to."""
     return [c for c in ("run", "setting") if c in rounds]
+
+
+def slim(rounds: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return what tells rows apart and ``columns``: masks copy what a frame has, all of it."""
+    wanted = dict.fromkeys((*KEYS, *columns))
+    return rounds[[c for c in wanted if c in rounds]]
 
 
 def last(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
@@ -148,6 +157,7 @@ def final(
         ValueError: the frame lacks a column, or a group holds runs of several settings.
     """
     check_settings(rounds, "final", by)
+    rounds = slim(rounds, metric, *by)
     ends = last(settled(rounds), metric)
     out = spread(per_seed(ends, [metric], by), metric, by, level)
     out[list(by)] = out[list(by)].astype(object)
@@ -168,7 +178,8 @@ def best(rounds: pd.DataFrame, metric: str = "server_accuracy") -> pd.DataFrame:
     Picking the round on test data is optimistic: use it to describe a curve, not to compare.
     """
     check_columns(rounds, "run", "round", metric)
-    measured = rounds[rounds[metric].notna()].sort_values(["round"], kind="stable")
+    few = slim(rounds, metric)
+    measured = few[few[metric].notna()].sort_values(["round"], kind="stable")
     groups = measured.groupby(run_keys(rounds), observed=True, sort=False)[metric]
     rows = groups.idxmin() if is_lower_better(metric) else groups.idxmax()
     return rounds.loc[rows.to_numpy()].reset_index(drop=True)
@@ -215,6 +226,7 @@ def curve(
         raise ValueError(f"band: must be one of {sorted(BANDS)}, got {band!r}")
     check_columns(rounds, "round", x, metric, *by)
     check_settings(rounds, "curve", by)
+    rounds = slim(rounds, metric, x, *by)
     rounds = until_divergence(rounds, by)
     measured = rounds[rounds[metric].notna() & rounds[x].notna()]
     keys = [*by, "round"]
@@ -251,6 +263,7 @@ def to_target(
         A row per run: run, label, strategy, seed (where the frame has them), ``cost``.
     """
     check_columns(rounds, "run", "round", metric, cost)
+    rounds = slim(rounds, metric, cost)
     kept = settled(rounds)
     values = kept[metric]
     reached = kept[(values <= target) if is_lower_better(metric) else (values >= target)]
@@ -339,6 +352,7 @@ def ranks(
     """
     keys, lowest = list(blocks), is_lower_better(metric)
     check_settings(rounds, "ranks", [*keys, "label"])
+    rounds = slim(rounds, metric, *keys)
     unit = "seed" if "seed" in rounds else "run"
     ends = per_seed(last(settled(rounds), metric), [metric], [*keys, "label"])
     lost = diverged(rounds, [*keys, "label"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from analysis import dark
 
@@ -52,30 +53,33 @@ def relative(path: str) -> str:
             x, y, last = start_x, start_y, ""
             continue
         places = [round(float(v) * parts) for v in numbers.split()]
-        steps = [v - (y if i % 2 else x) for i, v in enumerate(places)]
-        far = abs(steps[0]) + abs(steps[1])
-        if command == "L" and (far == 0 or (far < near and then == "L")):
-            continue
+        if command == "L":  # nearly all there are
+            far = abs(places[0] - x) + abs(places[1] - y)
+            if far == 0 or (far < near and then == "L"):
+                continue
+        texts = [written(v - (y if i % 2 else x), parts) for i, v in enumerate(places)]
         x, y = places[-2:]
         if command == "M":
             start_x, start_y = x, y
-        letter = command.lower()
-        texts = [written(step / parts) for step in steps]
-        if letter != last or letter == "m":
-            texts[0] = letter + texts[0]
-        elif not texts[0].startswith("-"):
-            texts[0] = " " + texts[0]
-        out += [texts[0], *(t if t.startswith("-") else f" {t}" for t in texts[1:])]
-        last = letter
+        if command != last or command == "M":
+            texts[0] = command.lower() + texts[0].lstrip()
+        out += texts
+        last = command
     return "".join(out)
 
 
-def written(value: float) -> str:
-    """Return a number in few letters: ``.5`` for 0.5."""
-    text = f"{value:.6g}"
+@lru_cache(10_000)
+def written(step: int, parts: int) -> str:
+    """Return a step of so many parts of a point in few letters, apart from what stands before it.
+
+    Half a point is a blank and ``.5``; minus half a point is ``-.5``, whose sign stands apart.
+    """
+    text = f"{step / parts:.6g}"
     if text.startswith("0."):
-        return text[1:]
-    return f"-{text[2:]}" if text.startswith("-0.") else text
+        return f" {text[1:]}"
+    if text.startswith("-0."):
+        return f"-{text[2:]}"
+    return text if text.startswith("-") else f" {text}"
 
 
 def with_dark(svg: str) -> str:

@@ -70,7 +70,7 @@ def panels(
         plot(frame, ax, legend=False, **options, **more)
         text = in_lines(typeset(title), letters)
         lines = max(lines, 1 + text.count("\n"))
-        ax.set_title(text)
+        ax.set_title(text, y=1.0)
         if "x" in share and i + columns < count:
             ax.set_xlabel("")
         if "x" in share and i + columns >= count:
