@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,12 +17,15 @@ from analysis import plots
 from analysis.appearance import Look
 from analysis.plots.base import band_text, is_share, name_of, pick_looks
 from analysis.plots.clients import pooled_text
-from analysis.plots.curves import rings_text
+from analysis.plots.curves import draw as draw_means
+from analysis.plots.curves import means, rings_text
 from analysis.plots.labels import BUBBLES_UP_TO, color_bar
 from analysis.plots.targets import target_text
 from analysis.runs import Runs
 from analysis.summarise import curve, default_target, settled, slim
 from analysis.working_time import is_known
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Options:
         bars: whether curves have error bars instead of bands.
         target: the test accuracy that ``rounds_to_target`` is about; chosen without.
         page: the width of a figure across the page [in].
+        memo: what was computed for the same figure on other paper.
     """
 
     looks: Mapping[str, Look] = field(default_factory=dict)
@@ -42,6 +46,13 @@ class Options:
     bars: bool = False
     target: float | None = None
     page: float = 6.75
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """Return ``make()``, or what it gave when this figure was drawn before."""
+        if key not in self.memo:
+            self.memo[key] = make()
+        return cast(T, self.memo[key])
 
 
 Draw = Callable[[Runs, Options], "Axes | list[Axes]"]
@@ -98,17 +109,13 @@ def each(
     """Draw ``plot`` for the only setting, or a panel of it for each setting."""
     share = arguments.pop("share", "y")
     in_rows = arguments.pop("in_rows", False)
-    frame = frame_of(runs)
-    parts = {
-        setting: frame[frame["run"].isin(members)].assign(setting=setting)
-        for setting, members in runs.settings.items()
-    }
-    parts = {setting: part for setting, part in parts.items() if len(part)}
+    frame = options.once("frame", lambda: frame_of(runs))
+    parts = options.once("parts", lambda: split(frame, runs.settings))
     if in_rows and "looks" not in arguments:  # rows of several marks: in the legend's order
         arguments["rows"] = list(pick_looks(frame["label"].unique(), options.looks))
     if len(parts) <= 1:
         return plot(next(iter(parts.values())), **arguments)
-    whole = pd.concat(parts.values(), ignore_index=True)
+    whole = options.once("whole", lambda: pd.concat(parts.values(), ignore_index=True))
     if in_rows:  # panels share their rows, unless a setting lacks a strategy: each has its own then
         rows = {s: list(pick_looks(p["label"].unique(), options.looks)) for s, p in parts.items()}
         first, *others = rows.values()
@@ -116,6 +123,15 @@ def each(
         arguments["rows"] = first if same else rows
         share = share if same else share.replace("y", "")
     return plots.panels(parts, plot, width=options.page, note=note(whole), share=share, **arguments)
+
+
+def split(frame: pd.DataFrame, settings: Mapping[str, list[str]]) -> dict[str, pd.DataFrame]:
+    """Return the rows of each setting that has some."""
+    parts = {
+        setting: frame[frame["run"].isin(members)].assign(setting=setting)
+        for setting, members in settings.items()
+    }
+    return {setting: part for setting, part in parts.items() if len(part)}
 
 
 def curves(column: str | None, x: str = "round") -> Draw:
@@ -139,13 +155,18 @@ def curves(column: str | None, x: str = "round") -> Draw:
             return rows[known & placed & (reach > 0)]
 
         def note(frame: pd.DataFrame) -> str:
-            data = curve(frame, metric, by=("setting", "label"), band=options.band)
-            return band_text(options.band, data["n"])
+            def seeds() -> pd.Series:
+                return curve(frame, metric, by=("setting", "label"), band=options.band)["n"]
+
+            return band_text(options.band, options.once("seeds", seeds))
 
         def plot(frame: pd.DataFrame, ax: Axes | None = None, **arguments: Any) -> Axes:
             setting = str(frame["setting"].iloc[0])
             levels = runs.names.levels(setting, metric, list(runs.settings)) if x == "round" else {}
-            return plots.curves(frame, ax, levels=levels, **arguments)
+            data, lost = options.once(
+                ("means", setting), lambda: means(frame, metric, x, options.band)
+            )
+            return draw_means(data, lost, ax, levels=levels, **arguments)
 
         return each(
             runs, drawable, plot, options, note, metric=metric, x=x, band=options.band,

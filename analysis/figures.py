@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -311,6 +312,7 @@ def draw(
     band: str = "ci",
     bars: bool = False,
     target: float | None = None,
+    memo: dict[Any, Any] | None = None,
 ) -> Canvas:
     """Draw the figure called ``name`` from ``runs`` in a venue's style.
 
@@ -322,6 +324,7 @@ def draw(
         band: the kind of band over seeds.
         bars: whether curves have error bars instead of bands.
         target: the test accuracy of ``rounds_to_target``.
+        memo: keeps what the same figure of the same runs needs again, on other paper.
 
     Raises:
         ValueError: there is no such figure, or the runs do not hold what it shows.
@@ -333,7 +336,10 @@ def draw(
         raise ValueError(f"figure: the runs do not hold what {name!r} shows ({figure.about})")
     table = runs.looks() if table is None else table
     with styled(style) as paper:
-        drawn = figure.draw(runs, drawing.Options(table, band, bars, target, paper.page))
+        options = drawing.Options(
+            table, band, bars, target, paper.page, {} if memo is None else memo
+        )
+        drawn = figure.draw(runs, options)
         ax = drawn[0] if isinstance(drawn, list) else drawn
         canvas = root(ax)
         if text := footnote(runs):

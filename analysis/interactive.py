@@ -63,7 +63,7 @@ def interactive(runs: Runs, band: str = "ci") -> dict[str, Any] | None:
     shown = kept_rounds(frame, metrics, len(runs) * (len(axes) + len(metrics) - 1))
     columns = [*axes[1:], *metrics]
     found, lists = series(runs, frame[frame["round"].isin(shown)], columns)
-    from scipy import stats
+    from scipy.special import stdtrit
 
     index = {one["name"]: i for i, one in enumerate(found)}
     most = max(len(set(runs.table["seed"])), 2)
@@ -85,7 +85,7 @@ def interactive(runs: Runs, band: str = "ci") -> dict[str, Any] | None:
         "recorded": int(frame["round"].nunique()),
         "shown": len(shown),
         "band": band,
-        "quantiles": [None, None, *(float(stats.t.ppf(0.975, n - 1)) for n in range(2, most + 1))],
+        "quantiles": [None, None, *(float(stdtrit(n - 1, 0.975)) for n in range(2, most + 1))],
     }
 
 

@@ -12,7 +12,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
 from typing import IO, Any, TypeVar
@@ -32,6 +33,7 @@ def each(
     fewest: int | None = None,
     told: Callable[[int], None] = lambda done: None,
     meanwhile: Callable[[], object] = lambda: None,
+    ready: Sequence[Helper] = (),
 ) -> list[T]:
     """Return ``[work(item, *args) for item in items]``, made on several cores where it pays.
 
@@ -44,6 +46,7 @@ def each(
         fewest: how many items are worth a process; :data:`FEWEST` without.
         told: hears how many items are done.
         meanwhile: what this process does first, while the others start.
+        ready: processes that were started before, see :func:`started`.
 
     Raises:
         OSError: when a file could not be read or written, here or there.
@@ -52,8 +55,11 @@ def each(
     parties = max(1, min(cores(), len(items) // (fewest or FEWEST)))
     waiting = deque(enumerate(items))
     found: dict[int, T] = {}
-    with ThreadPoolExecutor(max(1, parties - 1)) as threads:
-        others = [threads.submit(_beside, work, args, waiting, found) for _ in range(1, parties)]
+    with ExitStack() as stack:
+        beside = list(ready[: parties - 1])
+        beside += [stack.enter_context(helper()) for _ in range(parties - 1 - len(beside))]
+        threads = stack.enter_context(ThreadPoolExecutor(max(1, len(beside))))
+        others = [threads.submit(_beside, one, work, args, waiting, found) for one in beside]
         try:
             meanwhile()
             for place, item in _taken(waiting):
@@ -66,6 +72,58 @@ def each(
     if parties > 1:
         told(len(found))
     return [found[place] for place in range(len(items))]
+
+
+@contextmanager
+def started(pays: bool) -> Iterator[list[Helper]]:
+    """Start a process for each other core, for :func:`each` later; none unless it ``pays``."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(helper()) for _ in range(cores() - 1 if pays else 0)]
+
+
+@contextmanager
+def helper() -> Iterator[Helper]:
+    """Start a fresh process: it imports what it needs while this one goes on.
+
+    It ends when nobody can tell it anything any more.
+    """
+    path = [p or os.getcwd() for p in sys.path]
+    command = [sys.executable, "-c", CHILD.format(path=path)]
+    with TemporaryFile() as said, Popen(command, stdin=PIPE, stdout=PIPE, stderr=said) as process:
+        yield Helper(process, said)
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A process beside this one.
+
+    Args:
+        process: at the other end of pipes.
+        said: the file of what it said.
+    """
+
+    process: Popen[bytes]
+    said: IO[bytes]
+
+    def send(self, value: Any) -> None:
+        """Send what only these two processes read: it is pickled, and no file holds it."""
+        assert self.process.stdin is not None
+        pickle.dump(value, self.process.stdin)
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Wait for what it found; raise the error of its disk."""
+        assert self.process.stdout is not None
+        answer = pickle.load(self.process.stdout)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def failure(self) -> RuntimeError:
+        """Return what it said at its end."""
+        self.process.wait()
+        self.said.seek(0)
+        return RuntimeError(f"a process beside this one failed:\n{self.said.read().decode()}")
 
 
 def _taken(waiting: deque[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -83,49 +141,34 @@ def cores() -> int:
 
 
 def _beside(
+    other: Helper,
     work: Callable[..., T],
     args: Sequence[Any],
     waiting: deque[tuple[int, str]],
     found: dict[int, T],
 ) -> None:
-    """Let a fresh process do items while there are any."""
-    path = [p or os.getcwd() for p in sys.path]
-    command = [sys.executable, "-c", CHILD.format(path=path)]
-    # Only what these two processes tell each other is pickled, and no file holds it.
-    with TemporaryFile() as said, Popen(command, stdin=PIPE, stdout=PIPE, stderr=said) as process:
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            _send((work, tuple(args)), process.stdin)
-            for place, item in _taken(waiting):
-                _send(item, process.stdin)
-                answer = pickle.load(process.stdout)
-                if isinstance(answer, OSError):
-                    raise answer
-                found[place] = answer
-        except (EOFError, BrokenPipeError):
-            process.wait()
-            said.seek(0)
-            raise RuntimeError(
-                f"a process beside this one failed:\n{said.read().decode()}"
-            ) from None
-        finally:
-            waiting.clear()  # where one failed nobody begins another
-
-
-def _send(value: Any, pipe: IO[bytes]) -> None:
-    pickle.dump(value, pipe)
-    pipe.flush()
+    """Let another process do items while there are any."""
+    try:
+        other.send((work, tuple(args)))
+        for place, item in _taken(waiting):
+            other.send(item)
+            found[place] = other.answer()
+    except (EOFError, BrokenPipeError):
+        raise other.failure() from None
+    finally:
+        waiting.clear()  # where one failed nobody begins another
 
 
 def serve() -> None:
     """Do what the other end of the pipe asks for, until it closes it."""
     out, sys.stdout = sys.stdout.buffer, sys.stderr  # What prints must not spoil the answer.
-    work, args = pickle.load(sys.stdin.buffer)
     with suppress(EOFError):
+        work, args = pickle.load(sys.stdin.buffer)
         while True:
             item = pickle.load(sys.stdin.buffer)
             try:
                 answer: Any = work(item, *args)
             except OSError as error:  # of the disk, not of the program
                 answer = error
-            _send(answer, out)
+            pickle.dump(answer, out)
+            out.flush()

@@ -18,7 +18,7 @@ from analysis.cells import Table
 from analysis.clock_tables import CLOCK_TABLES, clock_tables
 from analysis.composing import composed
 from analysis.figures import FIGURES, FORMATS, draw, save
-from analysis.load import load
+from analysis.load import find_runs, load
 from analysis.methods import Citations
 from analysis.names import Names
 from analysis.page import Contents, Picture, page
@@ -34,6 +34,9 @@ from analysis.verdicts import BOLD
 
 FIGURES_HEAD = "% Needs \\usepackage{graphicx}, and \\graphicspath{{REPORT/}}: this folder.\n"
 """What the file of all figures begins with."""
+
+MANY = 30
+"""Runs that take so long to read that the processes which draw are started before."""
 
 Progress = Callable[[str, int, int], None]
 """Hears what is being done, how many parts of it are done, and of how many."""
@@ -93,46 +96,51 @@ def report(
     formats = checked_formats(formats)
     many = [paths] if isinstance(paths, str | Path) else list(paths)
     tell("reading runs", 0, 1)
-    runs = load(*many, names=names).counted.by(metric)
-    check_target(target, runs.metric)
-    check_wanted(runs.names)
-    if baseline is not None:
-        check_baseline(runs.table["label"], baseline)
-    folder = Path(out)
-    given = {"style": style, "band": band, "bars": "" if bars else None, "test": test,
-             "target": target, "baseline": baseline, "metric": metric, "names": names, "bold": bold,
-             "format": ",".join(formats) or None}  # fmt: skip
-    for part in ("figures", "tables"):
-        make_folder(folder / part)
-    target = study_target(runs, target)
-    remove_old(folder)
-    contents: list[Contents] = []
+    with parallel.started(pays=len(find_runs(*many)) >= MANY) as ready:
+        runs = load(*many, names=names).counted.by(metric)
+        check_target(target, runs.metric)
+        check_wanted(runs.names)
+        if baseline is not None:
+            check_baseline(runs.table["label"], baseline)
+        folder = Path(out)
+        given = {"style": style, "band": band, "bars": "" if bars else None, "test": test,
+                 "target": target, "baseline": baseline, "metric": metric, "names": names,
+                 "bold": bold, "format": ",".join(formats) or None}  # fmt: skip
+        for part in ("figures", "tables"):
+            make_folder(folder / part)
+        target = study_target(runs, target)
+        remove_old(folder)
+        contents: list[Contents] = []
 
-    def meanwhile() -> None:
-        tell("computing tables", 0, 1)
-        tables = tables_of(runs, many, test, target, baseline, bold)
-        made = composed(runs, many, given, test, target, baseline, band, citations)
-        contents.append(replace(made, tables=tables))
+        def meanwhile() -> None:
+            tell("computing tables", 0, 1)
+            tables = tables_of(runs, many, test, target, baseline, bold)
+            made = composed(runs, many, given, test, target, baseline, band, citations)
+            contents.append(replace(made, tables=tables))
 
-    drawing = (runs, folder / "figures", style, band, bars, target, formats)
-    with writing(folder):
-        told = partial(tell, "drawing figures")
-        pictures, files = draw_all(*drawing, told, meanwhile)
-        tables = contents[0].tables
-        for table in tables:
-            files += write_table(table, folder / "tables", style)
+        drawing = (runs, folder / "figures", style, band, bars, target, formats)
+        with writing(folder):
+            told = partial(tell, "drawing figures")
+            pictures, files = draw_all(*drawing, told, meanwhile, ready)
+            tables = contents[0].tables
+            for table in tables:
+                files += write_table(table, folder / "tables", style)
     tell("writing the page", 0, 1)
-    whole = replace(contents[0], pictures=pictures)
-    texts = {
-        "report.html": page(whole),
-        "figures.tex": "\n".join([FIGURES_HEAD, *(p.latex for p in pictures)]),
-        "methods.tex": whole.methods + "\n",
-        "references.bib": "\n\n".join(whole.references) + "\n",
-    }
-    with writing(folder):
-        first, *others = [write(folder / name, text) for name, text in texts.items()]
+    first, *others = write_texts(replace(contents[0], pictures=pictures), folder)
     tell("writing the page", 1, 1)
     return [first, *files, *others]
+
+
+def write_texts(contents: Contents, folder: Path) -> list[Path]:
+    """Write the page and what articles include; return the files, the page first."""
+    texts = {
+        "report.html": page(contents),
+        "figures.tex": "\n".join([FIGURES_HEAD, *(p.latex for p in contents.pictures)]),
+        "methods.tex": contents.methods + "\n",
+        "references.bib": "\n\n".join(contents.references) + "\n",
+    }
+    with writing(folder):
+        return [write(folder / name, text) for name, text in texts.items()]
 
 
 @contextmanager
@@ -285,6 +293,7 @@ def draw_all(
     formats: tuple[str, ...] = ("png", "pdf"),
     told: Callable[[int, int], None] = lambda done, of: None,
     meanwhile: Callable[[], object] = lambda: None,
+    ready: Sequence[parallel.Helper] = (),
 ) -> tuple[list[Picture], list[Path]]:
     """Draw every figure that applies; return what the page shows and the files written."""
     wanted = runs.names.figures or FIGURES
@@ -296,7 +305,7 @@ def draw_all(
 
     drawn = parallel.each(
         draw_one, found, runs, folder, style, band, bars, target, formats,
-        told=lambda done: told(done, len(found)), meanwhile=first,
+        told=lambda done: told(done, len(found)), meanwhile=first, ready=ready,
     )  # fmt: skip
     return [picture for picture, _ in drawn], [path for _, files in drawn for path in files]
 
@@ -312,7 +321,8 @@ def draw_one(
     formats: tuple[str, ...],
 ) -> tuple[Picture, list[Path]]:
     """Draw a figure; return what the page shows and the files written."""
-    options: dict[str, Any] = {"table": runs.looks(), "band": band, "bars": bars, "target": target}
+    options: dict[str, Any] = {"table": runs.looks(), "band": band, "bars": bars, "target": target,
+                               "memo": {}}  # fmt: skip
 
     def for_page(page: Paper) -> str:
         with TemporaryDirectory() as scratch:

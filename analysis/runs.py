@@ -247,9 +247,14 @@ class Runs:
     def _parts(self) -> dict[str, Runs]:
         return {}
 
+    @cached_property
+    def memo(self) -> dict[Any, Any]:
+        """What was computed from these runs and is asked for again, by what it is."""
+        return {}
+
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the parts out: another process picks what it needs."""
-        return {key: value for key, value in vars(self).items() if key != "_parts"}
+        """Leave out what another process picks and computes where it needs it."""
+        return {key: value for key, value in vars(self).items() if key not in ("_parts", "memo")}
 
     def across(self, *columns: str) -> Runs:
         """Return the same runs with settings that do not tell ``columns`` apart.
@@ -285,7 +290,8 @@ class Runs:
             frames[run] = frame
         if not frames:
             return pd.DataFrame({c: [] for c in ("run", *ABOUT, *columns)})
-        place = np.repeat(self.table.index.get_indexer(list(frames)), [*map(len, frames.values())])
+        rows = [self.table.index.get_loc(run) for run in frames]
+        place = np.repeat(np.array(rows), [*map(len, frames.values())])
         about = self.table.rename_axis("run").reset_index()[["run", *ABOUT]].take(place)
         rest = pd.concat(frames.values(), ignore_index=True)
         whole = pd.concat([about.reset_index(drop=True), rest], axis=1)

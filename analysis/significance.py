@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.summarise import diverged, is_lower_better, last, per_seed
+from analysis.summarise import diverged, is_lower_better, last, per_seed, slim
 
 TESTS = {"t": "paired t-test", "wilcoxon": "Wilcoxon signed-rank test"}
 
@@ -102,16 +102,18 @@ def paired(
         return nan, nan
     if not difference.any():
         return 0.0, 1.0
-    from scipy import stats
-
     if test == "wilcoxon":
-        result: Any = stats.wilcoxon(x, y)
+        from scipy.stats import wilcoxon  # takes seconds to import
+
+        result: Any = wilcoxon(x, y)
         return float(result.statistic), float(result.pvalue)
     error = standard_error(difference, resolution)
     if error == 0:
         return nan, nan
     statistic = float(difference.mean()) / error
-    return statistic, float(2 * stats.t.sf(abs(statistic), len(difference) - 1))
+    from scipy.special import stdtr
+
+    return statistic, float(2 * stdtr(len(difference) - 1, -abs(statistic)))
 
 
 def standard_error(difference: NDArray[np.float64], resolution: float = 0.0) -> float:
@@ -131,9 +133,9 @@ def interval(
     mean = float(difference.mean())
     if len(difference) < LEAST_PAIRS or not (error := standard_error(difference, resolution)):
         return (mean, mean) if len(difference) >= LEAST_PAIRS and not mean else (nan, nan)
-    from scipy import stats
+    from scipy.special import stdtrit
 
-    half = float(stats.t.ppf(0.5 + level / 2, len(difference) - 1)) * error
+    half = float(stdtrit(len(difference) - 1, 0.5 + level / 2)) * error
     return mean - half, mean + half
 
 
@@ -157,6 +159,7 @@ def compare(
     """
     if test not in TESTS:
         raise ValueError(f"test: must be one of {sorted(TESTS)}, got {test!r}")
+    rounds = slim(rounds, metric)
     ends = per_seed(last(rounds, metric), [metric], ["label"])
     ends = ends[~ends["label"].isin(set(diverged(rounds)["label"]))]
     unit = "seed" if "seed" in ends else "run"

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.cells import Cell, Table, records
-from analysis.grouping import by_setting, federated, long_table
+from analysis.grouping import by_setting, long_table
 from analysis.names import ELSEWHERE, Reported
 from analysis.plots.base import is_share, name_of
 from analysis.runs import Runs
 from analysis.significance import LEVEL, TESTS, Comparison, compare, resolution_of
-from analysis.summarise import final
+from analysis.summarise import final, slim
 from analysis.text import TO, p_text, plus_minus, span
 
 DAGGER = "†"
@@ -30,10 +30,15 @@ def resolution(part: Runs, metric: str) -> float:
 
 def verdict(part: Runs, metric: str, test: str = "t", level: float = LEVEL) -> Comparison:
     """Compare the federated strategies of one setting."""
-    rivals = federated(part)
-    if not rivals[metric].notna().any():
-        return Comparison()
-    return compare(rivals, metric, test, level, resolution(part, metric))
+    key = ("verdict", metric, test, level)
+    if key not in part.memo:
+        rivals = slim(part.rounds, metric)
+        rivals = rivals[rivals["mode"] == "federated"]
+        known = rivals[metric].notna().any()
+        step = resolution(part, metric)
+        part.memo[key] = compare(rivals, metric, test, level, step) if known else Comparison()
+    found: Comparison = part.memo[key]
+    return found
 
 
 BOLD = ("ties", "best")
@@ -165,7 +170,7 @@ def findings(
     for setting in runs.settings:
         part = replace(runs.at(setting), metric=metric)
         rows = {row["label"]: row for row in records(final(part.rounds, metric))}
-        one = verdict(part, metric, test, level)
+        one = verdict(runs.at(setting), metric, test, level)
         text = _finding(part, one, rows, test, level)
         rivals = set(part.table.loc[part.table["mode"] == "federated", "label"])
         for label in runs.order(x for x in rivals if x in rows and rows[x]["diverged"]):

@@ -77,6 +77,17 @@ def curves(
     Raises:
         ValueError: the frame lacks a column, is empty, or mixes settings.
     """
+    data, lost = means(frame, metric, x, band)
+    return draw(
+        data, lost, ax, metric=metric, x=x, band=band, bars=bars, levels=levels, looks=looks,
+        legend=legend, **style,
+    )  # fmt: skip
+
+
+def means(
+    frame: pd.DataFrame, metric: str, x: str, band: str
+) -> tuple[pd.DataFrame, frozenset[str]]:
+    """Return what :func:`curves` draws: mean and band by label, and the labels that diverged."""
     one_setting(frame, "curves")
     check_columns(frame, "label", "run", "round", metric, x)
     frame = in_percent(frame, metric, x)
@@ -84,9 +95,26 @@ def curves(
     moves = data.groupby("label", observed=True)[x].max()
     data = data[data["label"].map(moves).astype(float) > 0]
     not_empty(data, "curves", f"values of {metric!r} against {x!r}")
+    return data, frozenset(map(str, diverged(frame)["label"]))
+
+
+def draw(
+    data: pd.DataFrame,
+    lost: frozenset[str],
+    ax: Axes | None,
+    *,
+    metric: str,
+    x: str,
+    band: str,
+    bars: bool = False,
+    levels: Mapping[str, float] | None = None,
+    looks: Mapping[str, Look] | None = None,
+    legend: bool = True,
+    **style: Any,
+) -> Axes:
+    """Draw what :func:`means` returned; for the rest see :func:`curves`."""
     ax = axes(ax)
     table = pick_looks(data["label"].unique(), looks)
-    lost = set(diverged(frame)["label"])
     divisor, x_name = scale(x, float(data[x].max()))
     for i, (label, look) in enumerate(table.items()):
         part = data[data["label"] == label]
