@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,8 +38,12 @@ ONE_BY_ONE: dict[str, Any] = {
     **{name: value for name, value in SETTINGS.items() if name != "strategy"},
     "devices": {"kind": "lognormal", "spread": 1.2},
     "rounds": 30,
+    "training": {"local_epochs": 5},
 }
 """Clients on virtual time; a schedule of one's own choice sends them out one by one."""
+
+EPOCHS = 20
+"""Local epochs where the settings say nothing: a round takes long enough to be hit in all parts."""
 
 
 def main() -> None:
@@ -87,31 +93,47 @@ def many_rounds(rounds: int, every: int, data: dict[str, Any]) -> list[list[obje
 
 
 def killed_driver(
-    kills: int, data: dict[str, Any], seed: int = 0, settings: dict[str, Any] = SETTINGS
+    kills: int,
+    data: dict[str, Any],
+    seed: int = 0,
+    settings: dict[str, Any] = SETTINGS,
+    workers: Sequence[int] = (2,),
 ) -> list[list[object]]:
-    """Kill the driver at random moments, resume each time, and compare with a calm run."""
+    """Kill the driver at random moments, resume each time, and compare with a calm run.
+
+    Workers take longer to start than the rounds do. So the moment is one of the process's whole
+    life every other time, and one of the rounds' else, in turn the next at which a checkpoint is
+    half written.
+
+    Args:
+        kills: how many.
+        data: gets what happened, as ``driver``.
+        seed: of the moments.
+        settings: of the experiment.
+        workers: how many there are, in turn; the calm run has none, on the engine ``inline``.
+    """
     draw, done, rounds = random.Random(seed), [], settings.get("rounds", 6)
+    counts = cycle(workers)
     with tempfile.TemporaryDirectory() as folder:
         calm, out = Path(folder) / "calm", Path(folder) / "cut"
         file = Path(folder) / "experiment.toml"
         import tomli_w
 
-        # Large clients: a round takes long enough to be hit in all its parts.
-        slow = {**settings, "rounds": rounds, "training": {"local_epochs": 20}}
+        slow = {"training": {"local_epochs": EPOCHS}, **settings, "rounds": rounds}
         slow["faults"] = {**settings.get("faults", {}), "checkpoint_seconds": 0.5}
         file.write_text(tomli_w.dumps(slow))
         base = python("simulation.cli", "run", file)
-        _finish([*base, "--out", str(calm)])
+        _finish([*base, "--out", str(calm), "--engine", "inline"])
         lines = (calm / "rounds.jsonl").read_text().splitlines()
-        pace, hits, resumed = sum(json.loads(line)["seconds"] for line in lines), 0, 0
-        writing = 0
+        pace = sum(json.loads(line)["seconds"] for line in lines)
+        hits, starting, resumed, writing, early = 0, 0.0, 0, 0, 0
         while hits < kills:
             begun = (out / "config.json").exists()
             if begun and (out / "summary.json").exists():
                 done.append(_compare(calm, out))
                 out = out.with_name(f"cut-{len(done)}")
                 begun = False
-            options = ["--resume"] if begun else []
+            options = ["--workers", str(next(counts)), *(["--resume"] if begun else [])]
             resumed, starts, left = resumed + begun, _starts(out), _half_written(out)
             process = subprocess.Popen(
                 [*base, "--out", str(out), *options],
@@ -120,28 +142,36 @@ def killed_driver(
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            # Workers take longer to start than the rounds do: the moment is one of the rounds'.
-            while _starts(out) == starts and process.poll() is None:
-                time.sleep(0.02)
+            began = time.monotonic()
             try:
-                process.wait(draw.uniform(0.0, 0.7) * pace)
+                if hits % 2:
+                    process.wait(draw.uniform(0.0, 1.0) * (starting + 0.7 * pace))
+                else:
+                    while _starts(out) == starts and process.poll() is None:
+                        time.sleep(0.02)
+                    starting = time.monotonic() - began
+                    process.wait(draw.uniform(0.0, 0.7) * pace)
             except subprocess.TimeoutExpired:
-                # Every other time at the next moment at which a checkpoint is half written.
-                while hits % 2 and not _half_written(out) - left and process.poll() is None:
-                    pass
+                while hits % 4 == 2 and not _half_written(out) - left and process.poll() is None:
+                    time.sleep(0.0005)  # The run needs the cores.
                 process.send_signal(signal.SIGKILL)
                 hits += 1
                 process.wait()
                 writing += bool(_half_written(out) - left)
+                early += _starts(out) == starts
             finally:
                 stop(process)
         if not (out / "summary.json").exists():
             begun = (out / "config.json").exists()
-            _finish([*base, "--out", str(out), *(["--resume"] if begun else [])])
+            options = ["--workers", str(next(counts)), *(["--resume"] if begun else [])]
+            _finish([*base, "--out", str(out), *options])
         done.append(_compare(calm, out))
-    data["driver"] = {"kills": hits, "writing": writing, "resumed": resumed, "runs": done}
+    data["driver"] = {
+        "kills": hits, "writing": writing, "starting": early, "resumed": resumed, "runs": done,
+    }  # fmt: skip
     return [
         ["kills at random moments", hits],
+        ["of these before the rounds began", early],
         ["of these while a checkpoint was written", writing],
         ["resumes", resumed],
         ["runs completed", len(done)],

@@ -39,7 +39,7 @@ class WeightedMean(Streaming):
     @property
     def by_examples(self) -> bool:
         """Whether clients weigh by their examples."""
-        return self.by == "examples"
+        return self.by != "uniform"
 
     def weigh(self, update: Update) -> float:
         """Return the client's number of examples, or 1."""

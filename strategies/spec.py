@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -34,17 +35,17 @@ class Spec:
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"names must be unique, got {list(self.names)}")
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Number of entries of each weight."""
         return tuple(prod(shape) for shape in self.shapes)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """P, the length of the flat vector."""
         return sum(self.sizes)
 
-    @property
+    @cached_property
     def trainable_size(self) -> int:
         """T, the length of its leading trainable part."""
         return sum(self.sizes[: self.trainable])

@@ -108,6 +108,7 @@ class TrainingAhead:
         self.engine, self.clients = engine, clients
         self._groups: dict[Key, Group] = {}
         self._waiting: list[Key] = []  # In order, so that those that are needed come first.
+        self._idle = 0.0  # Cost of those that wait.
         self._known = [0.0, 0.0]  # Cost and number of clients in all groups.
         self._large: dict[Key, CohortTraining] = {}
         self._calls: list[GroupCall] = []
@@ -128,12 +129,14 @@ class TrainingAhead:
         plan = CohortPlan.made(self.engine, clients, costs[at], sizes[at])
         group = self._groups[key] = Group(list(clients), version, plan)
         insort(self._waiting, key)
+        self._idle += group.cost
         self._count(group, 1)
 
     def hand_out(self, step: int) -> None:
         """Hand out the groups of a step, and as many others as keep workers busy."""
         first = bisect_left(self._waiting, Key(step + 1, 0))
         needed = self._waiting[:first]
+        self._idle -= self._cost(needed)
         portion, workers = self._portion(), max(1, self.engine.effective_workers)
         small = []
         for key in needed:
@@ -150,14 +153,18 @@ class TrainingAhead:
         if len(self._calls) >= CALLS_EACH * workers:
             return
         others, given = self._waiting, 0
-        for keys in self._cut(others, max(portion, self._cost(others) / workers)):
+        if len(self._calls) >= workers and self._idle < portion / 2:
+            return  # All have something to do: it goes out with what comes next.
+        for keys in self._cut(others, max(portion, self._idle / workers)):
             under_way = len(self._calls)
             if under_way >= CALLS_EACH * workers:
                 break
-            if under_way >= workers and self._cost(keys) < portion / 2:
-                break  # All have something to do: it goes out with what comes next.
+            cost = self._cost(keys)
+            if under_way >= workers and cost < portion / 2:
+                break
             self._submit(keys, TrainGroups)
             given += len(keys)
+            self._idle -= cost
         del self._waiting[:given]
 
     def result(self, key: Key) -> Part:

@@ -112,7 +112,9 @@ class CohortPlan:
         sizes: NDArray[np.int64],
     ) -> CohortPlan:
         """Plan the training of clients whose costs and examples are known."""
-        chunks = schedule.cut(clients, cost, least=schedule.least(engine.lanes))
+        chunks = [np.asarray(clients, np.int64)]
+        if len(clients) > 1:
+            chunks = schedule.cut(clients, cost, least=schedule.least(engine.lanes))
         return cls(
             tree.tree(chunks, POLICY.merge_arity),
             dict(zip(clients, cost.tolist(), strict=True)),

@@ -41,7 +41,8 @@ class DelayedWriter:
                 target=self._work, name="sunflower-records", daemon=True
             )
             self._thread.start()
-        self._waiting.set()
+        if not self._waiting.is_set():  # Else what waits has not been looked at yet.
+            self._waiting.set()
 
     def flush(self) -> None:
         """Write all that waits, and return when that is done.

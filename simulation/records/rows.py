@@ -81,8 +81,10 @@ def column_means(rows: Mapping[str, Any], names: Sequence[str]) -> dict[str, flo
         weight = np.asarray(rows[by if by in rows else "examples"], np.float64)
         values = np.asarray(rows[name], np.float64)
         known = np.isfinite(values) & (weight > 0)
-        total = weight[known].sum()
-        means[name] = float((values[known] * weight[known]).sum() / total) if total else None
+        if not known.all():
+            values, weight = values[known], weight[known]
+        total = weight.sum()
+        means[name] = float((values * weight).sum() / total) if total else None
     return means
 
 
@@ -100,11 +102,11 @@ def client_table(
         evaluated: columns of the same clients' evaluation, if there was any.
         attackers: clients that attack.
     """
-    clients = rows["client"].astype(np.int64)
+    clients = rows["client"].astype(np.int64, copy=False)
     table: dict[str, Any] = {
         "round": np.full(len(clients), round, np.int32),
         "client": clients,
-        "examples": rows["examples"].astype(np.int64),
+        "examples": rows["examples"].astype(np.int64, copy=False),
     }
     own = [] if evaluated is None else metrics_in(evaluated)
     held = np.zeros(len(clients), np.int64)
@@ -121,11 +123,12 @@ def client_table(
             column[there] = np.where(held[there] > 0, evaluated[name][at[there]], np.nan)
         table[name] = column
     for name in ("train_loss", "train_accuracy", *metrics_in(rows)):
-        table[name] = rows[name].astype(np.float64)
+        table[name] = rows[name].astype(np.float64, copy=False)
     table["validation"] = held
     if "steps" in rows and np.isfinite(rows["steps"]).all():
         table["steps"] = np.asarray(rows["steps"], np.int64)
-    table["attacker"] = np.isin(table["client"], sorted(attackers))
+    some = sorted(attackers)
+    table["attacker"] = np.isin(clients, some) if some else np.zeros(len(clients), bool)
     return table
 
 

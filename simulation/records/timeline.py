@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,20 @@ class Timeline:
 
     def take(self, round: int) -> dict[str, np.ndarray[Any, Any]]:
         """Return the rows of rounds up to ``round`` as columns, and forget them."""
+        if not self._rows:
+            return _NOTHING
         taken: list[tuple[Any, ...]] = []
         later: list[tuple[Any, ...]] = []
         while self._rows:
             row = self._rows.popleft()
             (taken if row[0] <= round else later).append(row)
         self._rows.extend(later)
-        values = zip(*taken, strict=True) if taken else ((),) * len(COLUMNS)
-        return {n: np.array(v, kind) for (n, kind), v in zip(COLUMNS.items(), values, strict=True)}
+        return _columns(taken)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> dict[str, np.ndarray[Any, Any]]:
+    values = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
+    return {n: np.array(v, kind) for (n, kind), v in zip(COLUMNS.items(), values, strict=True)}
+
+
+_NOTHING = _columns([])

@@ -67,6 +67,9 @@ class BufferedDriver(FoldingDriver):
             self.schedule.interval,
             self.schedule.max_staleness,
         )
+        everybody = np.arange(len(self.world.fleet))
+        self.took = self.world.durations(everybody)
+        self.tiers = np.array(self.world.fleet.tiers_of(everybody), object)
         self._joules = 0.0
         self._now = Moment(0.0, 0, 0, 0, ())
         self._plan = self._planned_from(self._now)
@@ -215,11 +218,16 @@ class BufferedDriver(FoldingDriver):
         if self.schedule.kind != "asynchronous":
             return mean
         (flight,) = step.arrived
-        delta, cut = mean.delta.astype(np.float64), self.spec.trainable_size
-        delta[:cut] *= mean.scale
-        started = self._versions[flight.version].model.astype(np.float64)
+        cut, started = self.spec.trainable_size, self._versions[flight.version].model
         by = self.schedule.mixing * self.schedule.weight(step.after.version - 1 - flight.version)
-        return replace(mean, delta=by * (delta + (started - model)), scale=1.0)
+        moved = np.subtract(started, model, dtype=np.float64)
+        if mean.scale == 1.0:
+            moved += mean.delta
+        else:
+            moved[:cut] += np.multiply(mean.delta[:cut], mean.scale, dtype=np.float64)
+            moved[cut:] += mean.delta[cut:]
+        moved *= by
+        return replace(mean, delta=moved, scale=1.0)
 
     def _forget(self, round: int, step: Step) -> None:
         """Drop the models that nobody has any more, after a step."""
@@ -234,8 +242,8 @@ class BufferedDriver(FoldingDriver):
 def _events(driver: BufferedDriver, round: int, step: Step) -> Events:
     """Return the events of a step: whose updates it takes, and who came too late for any."""
     flights = [*step.arrived, *step.stale]
-    world, ids = driver.world, np.array([flight.client for flight in flights], np.int64)
-    took = world.durations(ids)
+    world, took = driver.world, driver.took
+    ids = np.array([flight.client for flight in flights], np.int64)
     arrives = np.array([flight.arrives for flight in flights])
     dispatched = np.array([flight.dispatched for flight in flights])
     version = np.array([flight.version for flight in flights], np.int64)
@@ -243,7 +251,7 @@ def _events(driver: BufferedDriver, round: int, step: Step) -> Events:
     rows = {
         "round": round,
         "client": ids,
-        "tier": np.array(world.fleet.tiers_of(ids), object),
+        "tier": driver.tiers[ids],
         "version": version,
         "dispatched": dispatched,
         "arrived": arrives,
@@ -251,8 +259,8 @@ def _events(driver: BufferedDriver, round: int, step: Step) -> Events:
         "steps": world.work.steps[ids],
         "bytes_up": world.up,
         "bytes_down": world.down,
-        "joules": took.joules,
+        "joules": took.joules[ids],
         "used": used,
-        "reason": np.where(used, "", "stale").astype(object),
+        "reason": np.where(used, "", "stale").astype(object) if step.stale else "",
     }
-    return Events(table(rows, len(flights)), took.compute, arrives - dispatched)
+    return Events(table(rows, len(flights)), took.compute[ids], arrives - dispatched)

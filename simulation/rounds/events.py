@@ -94,6 +94,9 @@ def table(rows: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
     found = {}
     for name, kind in KINDS.items():
         value = rows[name]
+        if isinstance(value, np.ndarray) and value.dtype == kind:
+            found[name] = value
+            continue
         column: NDArray[Any] = np.empty(count, kind)
         column[:] = value
         found[name] = column

@@ -17,11 +17,10 @@ def examples_seen(rows: Mapping[str, Any], batch: int | np.ndarray[Any, Any] | N
         rows: columns of training: ``examples`` and ``steps``, what each client did of them.
         batch: examples of a step, perhaps of each client; None: all that it has.
     """
-    sizes = np.asarray(rows["examples"], np.int64)
-    steps = np.asarray(rows.get("steps", np.full(len(sizes), np.nan)), np.float64)
-    if not np.isfinite(steps).all():
+    steps = np.asarray(rows.get("steps", np.nan))
+    if steps.dtype.kind == "f" and not np.isfinite(steps).all():
         return None
-    whole, sizes = steps.astype(np.int64), np.maximum(sizes, 1)
-    each = sizes if batch is None else np.zeros_like(sizes) + batch
+    whole, sizes = steps.astype(np.int64), np.maximum(np.asarray(rows["examples"], np.int64), 1)
+    each = sizes if batch is None else batch
     epoch = -(-sizes // each)
     return int((whole // epoch * sizes + np.minimum(sizes, whole % epoch * each)).sum())

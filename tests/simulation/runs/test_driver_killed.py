@@ -33,9 +33,10 @@ SCHEDULES: dict[str, dict[str, object]] = {
 def test_a_driver_killed_on_virtual_time(kind: str, backend: str) -> None:
     data: dict[str, dict[str, object]] = {}
     plan = {"kind": kind, **SCHEDULES[kind]}
-    where = {"resources": {"workers": 2, "backend": backend}}
-    soak.killed_driver(20, data, seed=5, settings={**soak.ONE_BY_ONE, "schedule": plan, **where})
+    settings = {**soak.ONE_BY_ONE, "schedule": plan, "resources": {"backend": backend}}
+    soak.killed_driver(20, data, seed=5, settings=settings, workers=(1, 2, 1, 2, 1, 4))
     found = data["driver"]
+    print(found)
     assert found["kills"] == 20
     assert found["runs"] == [{"weights": True, "lines": True}] * len(found["runs"])  # type: ignore[arg-type]
 
