@@ -126,15 +126,18 @@ def killed_driver(
         _finish([*base, "--out", str(calm), "--engine", "inline"])
         lines = (calm / "rounds.jsonl").read_text().splitlines()
         pace = sum(json.loads(line)["seconds"] for line in lines)
-        hits, starting, resumed, writing, early = 0, 0.0, 0, 0, 0
+        hits, resumed, writing, early = 0, 0, 0, 0
+        starting: dict[int, float] = {}  # How long it took the last time, by the workers.
         while hits < kills:
             begun = (out / "config.json").exists()
             if begun and (out / "summary.json").exists():
                 done.append(_compare(calm, out))
                 out = out.with_name(f"cut-{len(done)}")
                 begun = False
-            options = ["--workers", str(next(counts)), *(["--resume"] if begun else [])]
+            count = next(counts)
+            options = ["--workers", str(count), *(["--resume"] if begun else [])]
             resumed, starts, left = resumed + begun, _starts(out), _half_written(out)
+            most = 0.7 * pace * max(0.3, 1 - _saved(out) / rounds)
             process = subprocess.Popen(
                 [*base, "--out", str(out), *options],
                 cwd=ROOT,
@@ -144,13 +147,15 @@ def killed_driver(
             )
             began = time.monotonic()
             try:
-                if hits % 2:
-                    process.wait(draw.uniform(0.0, 1.0) * (starting + 0.7 * pace))
+                if hits % 2 and count in starting:
+                    process.wait(draw.uniform(0.0, starting[count] + most))
                 else:
                     while _starts(out) == starts and process.poll() is None:
                         time.sleep(0.02)
-                    starting = time.monotonic() - began
-                    process.wait(draw.uniform(0.0, 0.7) * pace)
+                    starting[count] = time.monotonic() - began
+                    process.wait(draw.uniform(0.0, most))
+                if process.returncode:
+                    raise SystemExit(f"a run failed: exit status {process.returncode}")
             except subprocess.TimeoutExpired:
                 while hits % 4 == 2 and not _half_written(out) - left and process.poll() is None:
                     time.sleep(0.0005)  # The run needs the cores.
@@ -183,6 +188,12 @@ def killed_driver(
 def _starts(out: Path) -> int:
     log = out / "run.log"
     return log.read_text().count("data from") if log.exists() else 0
+
+
+def _saved(out: Path) -> int:
+    """Return the round of the last checkpoint; 0 where there is none."""
+    kept = (out / "checkpoint").glob("round-*.safetensors")
+    return max((int(path.stem.partition("-")[2]) for path in kept), default=0)
 
 
 def _half_written(out: Path) -> set[tuple[str, int]]:
