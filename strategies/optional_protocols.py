@@ -77,8 +77,8 @@ class AdaptsToRound(Protocol):
 class Discounts(Protocol):
     """A reducer whose updates can count for less than they weigh, as they come from old models."""
 
-    def discounted(self, partial: Any, factor: float) -> Any:
-        """Return a partial whose deltas and extras are multiplied by a factor; weights stay."""
+    def merge_discounted(self, partials: Sequence[Any], factors: Sequence[float]) -> Any:
+        """Join partials, the deltas and extras of each multiplied by a factor; weights stay."""
 
 
 @runtime_checkable

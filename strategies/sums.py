@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
@@ -105,21 +105,29 @@ class Streaming:
             self.absorb(a.moved, b.moved)
         return a
 
-    def discounted(self, partial: Sums, factor: float) -> Sums:
-        """Return sums whose deltas and extras are multiplied by ``factor``; drift stays as it was.
+    def merge_discounted(self, partials: Sequence[Sums], factors: Sequence[float]) -> Sums:
+        """Return the sums over all groups, the deltas and extras of each times a factor.
 
-        The denominator stays too: ``sum_i a_i s_i delta_i / sum_i a_i``.
+        The denominator stays: ``sum_i a_i s_i delta_i / sum_i a_i``. So does drift.
         """
-        cut = partial.trainable
-        moved = partial.moved or Sums(
-            partial.delta[:cut].copy(),
-            weight=partial.weight,
-            clients=partial.clients,
-            squares=partial.squares,
-            trainable=cut,
-        )
-        extras = {name: factor * extra for name, extra in partial.extras.items()}
-        return replace(partial, delta=factor * partial.delta, extras=extras, moved=moved)
+        first, cut = partials[0], partials[0].trainable
+        for other in partials[1:]:
+            same_extras(first.extras, other.extras)
+        plain = [part if part.moved is None else part.moved for part in partials]
+        moved = Sums(np.empty(cut), trainable=cut)
+        total = Sums(np.empty_like(first.delta), trainable=cut, moved=moved)
+        _add_all(total.delta, [part.delta for part in partials], factors)
+        _add_all(moved.delta, [part.delta[:cut] for part in plain])
+        for name in first.extras:
+            total.extras[name] = np.empty_like(first.extras[name])
+            _add_all(total.extras[name], [part.extras[name] for part in partials], factors)
+        for into, parts in ((total, partials), (moved, plain)):
+            into.weight = sum(part.weight for part in parts)
+            into.clients = sum(part.clients for part in parts)
+            into.squares = sum(part.squares for part in parts)
+        for name in first.tallies:
+            total.tallies[name] = sum(part.tallies[name] for part in partials)
+        return total
 
     def fold(self, partial: Sums | None, update: Update) -> Sums:
         """Add a client to ``partial`` in place."""
@@ -259,6 +267,22 @@ def add_scaled(
                 daxpy(part, into, a=weight)
             squares[i] += float(head.dot(head))
     return [weight * square for weight, square in zip(weights, squares, strict=True)]
+
+
+def _add_all(total: Vector, vectors: Sequence[Vector], factors: Sequence[float] = ()) -> None:
+    """Write the sum of vectors, each times its factor if there are any, from the left."""
+    scratch = np.empty(min(_BLOCK, total.size))
+    for first in range(0, total.size, _BLOCK):
+        into = total[first : first + _BLOCK]
+        part = scratch[: into.size]
+        for i, vector in enumerate(vectors):
+            piece = vector[first : first + _BLOCK]
+            if factors:
+                piece = np.multiply(piece, factors[i], out=into if i == 0 else part)
+            elif i == 0:
+                np.copyto(into, piece)
+            if i:
+                into += piece
 
 
 def _add_rows(

@@ -67,6 +67,10 @@ OWNERS = "owners.parquet"
 """Who the natural clients are."""
 
 
+BEGUN = ("run.lock", ".config.json.tmp")
+"""What a run that was killed at its very start leaves: nothing that anybody could go on from."""
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a run depends on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
@@ -242,7 +246,7 @@ class RunFolder:
 
 def check_free(path: Path) -> None:
     """Raise RunError unless ``path`` is free for a new run."""
-    if path.exists() and (not path.is_dir() or any(p.name != "run.lock" for p in path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(p.name not in BEGUN for p in path.iterdir())):
         way = "go on in it with --resume, or " if (path / "config.json").exists() else ""
         raise RunError(f"out: {path} exists already and is never overwritten; {way}choose another")
 

@@ -186,19 +186,17 @@ class BufferedDriver(FoldingDriver):
         parts: list[Part] = [self._ahead.result(Key(round, v + 1)) for v in versions]
         weights = [self.schedule.weight(round - 1 - version) for version in versions]
         reducer = self.strategy.algorithm.reducer
-        totals = [part.partial for part in parts]
+        there = [place for place, part in enumerate(parts) if part.partial is not None]
+        totals, weights = [parts[i].partial for i in there], [weights[i] for i in there]
         if self.schedule.kind != "asynchronous" and any(weight != 1.0 for weight in weights):
-            # All of them: what drift is made of must be there in each or in none.
-            discount = innermost(reducer).discounted
-            totals = [
-                None if total is None else discount(total, weight)
-                for total, weight in zip(totals, weights, strict=True)
-            ]
+            total = innermost(reducer).merge_discounted(totals, weights)
+        else:
+            total = merge_all(reducer, totals)
         rows = join([part.rows for part in parts]) if parts else columns([])
         order = np.argsort(rows["client"], kind="stable")
         lost = [Lost(round, one.client, one.reason) for part in parts for one in part.lost]
         return (
-            merge_all(reducer, totals),
+            total,
             {name: column[order] for name, column in rows.items()},
             tuple(sorted(lost, key=lambda one: one.client)),
         )

@@ -73,7 +73,9 @@ def _orders(jobs: Sequence[Job], places: NDArray[np.int64]) -> NDArray[np.int32]
     parts = []
     for job, place in zip(jobs, places, strict=True):
         rows = job.order + np.int32(place)
-        parts.append(np.pad(rows, [(0, epochs - len(rows)), (0, 0)], mode="edge"))
+        if len(rows) < epochs:
+            rows = np.pad(rows, [(0, epochs - len(rows)), (0, 0)], mode="edge")
+        parts.append(rows)
     return np.concatenate(parts, 1)
 
 

@@ -87,3 +87,47 @@ def test_late_deltas_fold_as_written_ones_do_in_any_portions(
         lifted = reducer.merge(lifted, reducer.lift(update))
     np.testing.assert_array_equal(lifted.delta, at_once.delta)
     assert (found.weight, found.clients) == (at_once.weight, count)
+
+
+@given(SIZES, st.lists(st.sampled_from([1.0, 0.5, 0.3]), min_size=1, max_size=4), st.booleans())
+def test_discounted_groups_are_merged_as_their_products_would_be(
+    size: int, factors: list[float], encoded: bool
+) -> None:
+    mean, cut = WeightedMean(), max(1, size - 3)
+    ways = vectors(2 * len(factors), size)
+    updates = [
+        Update(
+            i,
+            i + 1,
+            way,
+            extras={"c": way[:cut]},
+            trainable=cut,
+            moved=2 * way if encoded else None,
+        )
+        for i, way in enumerate(ways)
+    ]
+    groups = [
+        mean.merge(mean.lift(a), mean.lift(b))
+        for a, b in zip(updates[::2], updates[1::2], strict=True)
+    ]
+    before = pickle.dumps(groups)
+    total = mean.merge_discounted(groups, factors)
+    assert pickle.dumps(groups) == before
+    delta = extra = moved = None
+    for group, factor in zip(groups, factors, strict=True):
+        plain = group.delta[:cut] if group.moved is None else group.moved.delta
+        delta = factor * group.delta if delta is None else delta + factor * group.delta
+        extra = factor * group.extras["c"] if extra is None else extra + factor * group.extras["c"]
+        moved = plain if moved is None else moved + plain
+    assert total.moved is not None
+    np.testing.assert_array_equal(total.delta, delta)
+    np.testing.assert_array_equal(total.extras["c"], extra)
+    np.testing.assert_array_equal(total.moved.delta, moved)
+    assert total.weight == total.moved.weight == sum(one.examples for one in updates)
+    assert total.clients == total.moved.clients == len(updates)
+
+
+def test_drift_of_a_mean_by_examples_needs_no_sums_of_its_own() -> None:
+    updates = [Update(i, i + 1, way) for i, way in enumerate(vectors(3, 50))]
+    assert WeightedMean().fold_many(None, updates).moved is None
+    assert WeightedMean("uniform").fold_many(None, updates).moved is not None

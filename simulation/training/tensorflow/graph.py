@@ -20,6 +20,7 @@ from simulation.training.keras.objectives import ModelObjective, watching
 from simulation.training.tensorflow import steps as stepping
 from simulation.training.tensorflow.changes import Changes, term_of
 from simulation.training.tensorflow.directions import Directed
+from simulation.training.tensorflow.layout import Apart, listed, rows_of
 from simulation.training.tensorflow.measures import Measures
 from simulation.training.tensorflow.one_kernel import one_kernel
 from strategies.client_rule import Hook
@@ -64,6 +65,7 @@ class Graph:
         direction: Direction | None = None,
     ) -> None:
         self.objective, self.frozen = objective, sorted(frozen)
+        self.apart = Apart(spec)
         self.measures, self.metrics = measures, measures.metrics
         self.model, self.spec, self.weights, self.most = model, spec, weights, most
         self.slots, self.seeds, self.hook, self.scale = slots, seeds, hook, scale
@@ -86,11 +88,14 @@ class Graph:
         With ``several``, each client has one of several models.
         """
         count, many = tf.TensorSpec([None], tf.int32), [None] if several else []
+        flat: Any = tf.TensorSpec([self.spec.size], tf.float32)
+        if several:
+            flat = [tf.TensorSpec([self.apart.size], tf.float32)] * self.most
         # A function's arguments are those that it is called with: none may be left out.
         return traced(
             self.fit if several else lambda *given: self.fit(*given),
             [
-                tf.TensorSpec([*many, self.spec.size], tf.float32),
+                flat,
                 tf.TensorSpec(self.initial_slots.shape, tf.float32),
                 rows_like(x),
                 rows_like(y),
@@ -130,7 +135,7 @@ class Graph:
 
     def fit(
         self,
-        flat: tf.Tensor,
+        flat: Any,
         slots: tf.Tensor,
         x: Any,
         y: tf.Tensor,
@@ -147,7 +152,7 @@ class Graph:
         """Train K clients, at most ``most`` of them.
 
         Args:
-            flat: the weights [P] of all, or those of several models [M, P].
+            flat: the weights [P] of all, or ``most`` models as :class:`Apart` lays them out.
             slots: the optimiser's state at the start [S].
             x: examples of all clients, joined [N, ...], or several such arrays.
             y: their labels.
@@ -170,11 +175,12 @@ class Graph:
         """
         fresh = self._slot_parts(slots)
         same = (self.parts(flat), shared) if which is None else None
+        models = None if which is None else listed(flat)
         count = tf.shape(steps)[0]
 
         def train(k: tf.Tensor, ends: Any, *arrays: Any) -> tuple[tf.Tensor, Any, Any, Any, Any]:
             sums, seen, seconds = arrays
-            begin, told = same or self._received(flat, shared, which, k)
+            begin, told = same or self._received(models, shared, which, k)
             # Nothing is copied: a step puts its result into a place of its own (stepping.apart).
             assign(self.weights, begin)
             assign(self.slots, fresh)
@@ -197,14 +203,12 @@ class Graph:
             second = tf.zeros([0]) if self.directed is None else self.directed.end()
             return k + 1, ends.write(k, end), *written, seconds.write(k, second)
 
-        def array(size: int) -> Any:
-            return tf.TensorArray(tf.float32, count, element_shape=[size], clear_after_read=False)
-
         sizes = (self.spec.size, 3, self.metrics.size, self.second_size)
+        arrays = [rows_of(size, count) for size in sizes]
         _, ends, sums, seen, seconds = tf.while_loop(
             lambda k, *_: k < count,
             train,
-            (tf.constant(0), *map(array, sizes)),
+            (tf.constant(0), *arrays),
             parallel_iterations=1,
         )
         after = [tf.cast(v.value.read_value(), tf.float32) for v in self.slots]
@@ -243,11 +247,12 @@ class Graph:
         self.directed.begin(parts, own[SECOND][cut:])
 
     def _received(
-        self, flat: tf.Tensor, shared: Mapping[str, tf.Tensor], which: Any, k: tf.Tensor
+        self, models: tf.TensorArray, shared: Mapping[str, tf.Tensor], which: Any, k: tf.Tensor
     ) -> tuple[list[tf.Tensor], Mapping[str, tf.Tensor]]:
         """Return the weights of a client's model, of several, and what is shared with it."""
         one = which[k]
-        return self.parts(flat[one]), {name: rows[one] for name, rows in shared.items()}
+        mine = {name: rows[one] for name, rows in shared.items()}
+        return self.apart.parts(models.read(one)), mine
 
     def _assign_seeds(self, seeds: tf.Tensor) -> None:
         """Set the states of the seed generators [G, 2]."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,7 @@ class _Fitted(NamedTuple):
     """What a call of the graph gives.
 
     Args:
-        before: the weights at the start, [P] or [M, P].
+        before: the weights at the start [P]; None of several models.
         ends: those of each client at the end [P].
         measured: sums of loss, of what is right and of what counts, of each.
         states: variables of the model's own metrics [K, S].
@@ -72,7 +73,7 @@ class _Fitted(NamedTuple):
         seconds: each one's second model and numbers [K, T + N].
     """
 
-    before: NDArray[np.float32]
+    before: NDArray[np.float32] | None
     ends: list[NDArray[np.float32]]
     measured: list[list[float]]
     states: NDArray[np.float32]
@@ -152,6 +153,7 @@ class TensorFlowTrainer:
         self._fresh_slots = tf.constant(self.initial_slots)
         self._fits: dict[Any, Any] = {}
         self._phases: dict[int, TensorFlowTrainer] = {}
+        self._several: OrderedDict[int, tuple[Vector, tf.Tensor]] = OrderedDict()
         self.evaluator = Evaluator(self.graph, self._like)
 
     def _graph(self, rule: ClientRule, objective: ModelObjective | None = None) -> Graph:
@@ -251,6 +253,7 @@ class TensorFlowTrainer:
                 optimiser follows a schedule.
         """
         fitted = self._fitted(model, job)
+        assert fitted.before is not None
         return self._trained(job, fitted, range(len(job.clients)), model, fitted.before)
 
     def train_each(self, asked: Sequence[tuple[Vector, Job]]) -> list[list[TrainedClient]]:
@@ -266,20 +269,36 @@ class TensorFlowTrainer:
         shared = {
             name: np.stack([jobs[place].shared[name] for place in first]) for name in jobs[0].shared
         }
-        models = np.stack([asked[place][0] for place in first])
+        models = [self._apart(asked[place][0]) for place in first]
+        models += models[-1:] * (self.graph.most - len(models))
         counts = [len(job.clients) for job in jobs]
         whole = replace(joined(jobs), shared=shared)
         fitted = self._fitted(models, whole, np.repeat(which, counts).astype(np.int32))
         ends = np.cumsum(counts).tolist()
         return [
-            self._trained(job, fitted, range(end - count, end), model, fitted.before[place])
-            for (model, job), place, count, end in zip(asked, which, counts, ends, strict=True)
+            self._trained(job, fitted, range(end - count, end), model, np.asarray(model))
+            for (model, job), count, end in zip(asked, counts, ends, strict=True)
         ]
 
+    def _apart(self, model: Vector) -> tf.Tensor:
+        """Return a model [P] as the graph takes one of several; the last ones are at hand."""
+        if model.flags.writeable:
+            return tf.constant(self.graph.apart.of(model))
+        key = model.__array_interface__["data"][0]
+        if key not in self._several:  # What is kept keeps its memory, and with it its key.
+            self._several[key] = model, tf.constant(self.graph.apart.of(model))
+            if len(self._several) > self.together:
+                self._several.popitem(last=False)
+        self._several.move_to_end(key)
+        return self._several[key][1]
+
     def _fitted(
-        self, model: Vector | tf.Tensor, job: Job, which: NDArray[np.int32] | None = None
+        self,
+        model: Vector | tf.Tensor | list[tf.Tensor],
+        job: Job,
+        which: NDArray[np.int32] | None = None,
     ) -> _Fitted:
-        """Train in one call of the graph, from one model [P], or from several [M, P]."""
+        """Train in one call of the graph, from one model [P], or from several of :class:`Apart`."""
         count, examples = len(job.clients), job.examples
         if count > self.together:
             raise ValueError(f"clients must be at most {self.together}, got {count}")
@@ -311,7 +330,8 @@ class TensorFlowTrainer:
         with at_rate(self.model.optimizer, job.learning_rate) as used:
             ends, sums, seen, after, seconds = self._fits[shapes](*given)
         # Not by numpy(), which copies: the weights are the largest thing here.
-        before, *found = [np.asarray(memoryview(t)) for t in (given[0], *ends[:count])]
+        before = None if several else np.asarray(memoryview(given[0]))
+        found = [np.asarray(memoryview(end)) for end in ends[:count]]
         rate = self.learning_rate or 0.0 if used is None else used
         slots = None if job.slots is None else after.numpy()
         measured = sums.numpy().astype(np.float64).tolist()

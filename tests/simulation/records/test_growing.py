@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulation.config.errors import RunError
 from simulation.config.sections import Faults
 from simulation.records import checkpoint_writer
 from simulation.records.checkpoint import Checkpoint, Position, latest
@@ -179,3 +180,14 @@ def test_a_state_that_cannot_be_written_over_is_not_copied(tmp_path: Path) -> No
     writer.close()
     newest = latest(tmp_path)
     assert newest is not None and newest.state["m"].tolist() == [1, 1, 1]
+
+
+def test_a_run_killed_before_it_said_what_it_is_leaves_the_folder_free(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "run.lock").touch()
+    (path / ".config.json.tmp").write_text('{"format": ')
+    RunFolder.create(path, {"rounds": 3})
+    assert {p.name for p in path.iterdir()} == {"run.lock", "config.json"}
+    with pytest.raises(RunError, match="exists already and is never overwritten"):
+        RunFolder.create(path, {"rounds": 3})

@@ -95,3 +95,25 @@ def test_who_fails_is_no_others_fault(together: list[int]) -> None:
     assert together == [5]
     assert [one.client for one in found[1].lost] == GROUPS[1] and found[1].partial is None
     same(found[:1] + found[2:], alone[:1] + alone[2:])
+
+
+def test_models_at_hand_are_those_that_nobody_can_change(together: list[int]) -> None:
+    executor = made("fedavg")
+    groups = calls(executor, lambda version: {})
+    kept = executor.trainer._several
+    kept.clear()
+    first = TrainGroups(groups=tuple(groups)).run(executor)
+    assert not kept
+    for group in groups:
+        group.model.flags.writeable = False
+    same(TrainGroups(groups=tuple(groups)).run(executor), first)
+    placed = [tensor for _, tensor in kept.values()]
+    assert len(placed) == 3
+    same(TrainGroups(groups=tuple(groups)).run(executor), first)
+    assert [id(tensor) for _, tensor in kept.values()] == [id(tensor) for tensor in placed]
+    for version in range(2 * executor.trainer.together):
+        other = executor.trainer.initial + np.float32(version)
+        other.flags.writeable = False
+        executor.trainer._apart(other)
+    assert len(kept) == executor.trainer.together
+    assert together == [5, 5, 5]
