@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,29 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 FIRST = ("test_notebook", "test_nodes", "test_pool_faults", "test_side_by_side", "test_endings")
 """Files that take longest: begun first, so that no process is left with one at the end."""
+
+
+ON_RAY = (
+    "engines/ray/test_pool_faults.py", "engines/ray/test_engine.py", "engines/ray/test_groups.py",
+    "engines/ray/test_pieces.py", "engines/ray/test_agent.py", "engines/ray/test_joining.py",
+    "engines/test_battery.py", "engines/test_engines.py", "studies/test_side_by_side.py",
+    "records/test_records.py", "records/test_client_states.py", "worker/test_personal.py",
+    "flower/test_app.py",
+)  # fmt: skip
+"""Files whose tests share a Ray and its workers: one process runs them all."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out files as ``--dist loadfile`` does, those on Ray as if they were one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "on Ray" if file.endswith(ON_RAY) else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from simulation.config.experiment import Experiment, parse
+from simulation.config.sections import Resources
 
+FAILING = "tests.simulation.engines.ray.failing:Failing"
 SMALL: dict[str, Any] = {
     "dataset": "fashion-mnist-mini",
     "model": "mlp",
@@ -50,6 +52,29 @@ def ray_cluster() -> Iterator[Any]:
     """One Ray for all tests that need it."""
     with local_ray() as ray:
         yield ray
+
+
+@pytest.fixture(scope="session")
+def pool(ray_cluster: Any) -> Iterator[Any]:
+    """Two workers for all tests, whose TensorFlow is loaded once; Ray has CPUs left for others.
+
+    Clients fail on them as the experiment's name says (:class:`Failing`).
+    """
+    from simulation.engines.ray.pool import Pool
+
+    made = Pool(Resources(workers=2, client_cpus=0.5), FAILING)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lent(pool: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Let runs that would start workers have those of ``pool``, which outlive them."""
+    monkeypatch.setattr(pool, "close", lambda: None)
+    for module in ("pool", "engine"):
+        monkeypatch.setattr(f"simulation.engines.ray.{module}.Pool", lambda *_, **__: pool)
+    yield pool
+    pool._stopping = False  # A study that fails tells all that wait for workers to stop.
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,15 +43,6 @@ VARYING = Cohort(2, seed=173, sampling="poisson")
 @pytest.fixture(scope="module")
 def given() -> Any:
     return prepare(EXPERIMENT)
-
-
-@pytest.fixture(scope="module")
-def pool(ray_cluster: Any) -> Iterator[Any]:
-    from simulation.engines.ray.pool import Pool
-
-    shared = Pool(Resources(workers=1))
-    yield shared
-    shared.close()
 
 
 @pytest.fixture

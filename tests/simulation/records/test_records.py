@@ -111,30 +111,29 @@ def test_every_strategy_records_its_drift() -> None:
         assert reducer.finish(partial).metrics[DRIFT] > 0, name
 
 
-@pytest.fixture(scope="module")
-def on_ray(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Result]:
-    """The same run on one worker and on two."""
-    from simulation.config.experiment import parse
-    from tests.simulation.conftest import SMALL
+def on_ray(small: Experiment, out: Path, workers: int) -> Result:
+    changes = {"resources.engine": "ray", "resources.workers": workers}
+    return simulate(small.replace(rounds=3, **changes), out=out)
 
-    wanted = parse({**SMALL, "rounds": 3, "resources": {"client_cpus": 1}})
-    folder = tmp_path_factory.mktemp("ray")
-    return {
-        n: simulate(wanted.replace(**{"resources.workers": n}), out=folder / str(n)) for n in (1, 2)
-    }
+
+def test_the_timeline_tells_all_work(small: Experiment, tmp_path: Path, lent: Any) -> None:
+    check_timeline(on_ray(small, tmp_path / "run", 2), 2)
 
 
 @pytest.mark.soak
-def test_drift_and_norm_are_the_same_for_any_number_of_workers(on_ray: dict[int, Result]) -> None:
-    kept = [[{**r, "seconds": None} for r in result.rounds] for result in on_ray.values()]
+def test_timeline_drift_and_norm_for_any_number_of_workers(
+    small: Experiment, tmp_path: Path, ray_cluster: Any
+) -> None:
+    kept = []
+    for workers in (1, 2):
+        result = on_ray(small, tmp_path / str(workers), workers)
+        check_timeline(result, workers)
+        kept.append([{**r, "seconds": None} for r in result.rounds])
     assert kept[0] == kept[1]
     assert all(r["drift"] > 0 for r in kept[0][1:])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_timeline_tells_all_work(on_ray: dict[int, Result], workers: int) -> None:
-    result = on_ray[workers]
+def check_timeline(result: Result, workers: int) -> None:
     frame = pd.read_parquet(result.path / "timeline.parquet")
     train = frame[frame["kind"] == "train"]
     lines = {line["round"]: line for line in result.rounds[1:]}

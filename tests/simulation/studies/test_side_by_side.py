@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from simulation.config.experiment import Experiment, parse
-from simulation.engines.ray.pool import Pool
 from simulation.records.reading import is_complete, read_json, read_rounds
 from simulation.runs.run import Listener, simulate
 from simulation.studies.campaign import carry_out
@@ -54,7 +53,7 @@ def apart(tmp_path_factory: Any) -> dict[str, str]:
 
 
 def test_runs_on_one_pool_give_the_bits_of_runs_apart(
-    apart: dict[str, str], tmp_path: Path, ray_cluster: Any
+    apart: dict[str, str], tmp_path: Path, lent: Any
 ) -> None:
     seen: set[int] = set()
 
@@ -133,16 +132,15 @@ def test_an_error_of_one_thread_ends_all() -> None:
 
 
 def test_bad_input_that_only_a_worker_finds_ends_the_study(
-    tmp_path: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, lent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Pool] = []
-    real = Pool.__init__
+    made: list[Any] = []
 
-    def count(pool: Pool, *given: Any, **more: Any) -> None:
-        made.append(pool)
-        real(pool, *given, **more)
+    def counted(*given: Any, **more: Any) -> Any:
+        made.append(given)
+        return lent
 
-    monkeypatch.setattr(Pool, "__init__", count)
+    monkeypatch.setattr("simulation.engines.ray.pool.Pool", counted)
     changes = {"resources": RAY, "training": {"loss": "nonsense"}}
     with pytest.raises(ValueError, match=r"training\.loss must be a Keras loss by name"):
         carry_out(plan(**changes), tmp_path)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,6 @@ from tests.simulation.training.jax_cases import CASES, numbers
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
-
-TOGETHER = (
-    ("cnn", "lenet", "mlp", "logistic"), ("batchnorm", "groupnorm", "frozen", "lora"),
-    ("depthwise", "conv1d", "two_inputs"), ("lstm", "embedding", "decayed", "averaged"),
-)  # fmt: skip
 
 
 def on_jax(*arguments: str) -> str:
@@ -36,25 +32,23 @@ def on_jax(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("names", TOGETHER, ids="-".join)
-def test_clients_train_as_on_tensorflow(names: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def on_jax_they_give(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What all the cases give in one process on JAX."""
+    out = tmp_path_factory.mktemp("jax") / "cases.npz"
+    on_jax("-m", "tests.simulation.training.jax_cases", "jax", str(out))
+    return np.load(out)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_clients_train_as_on_tensorflow(name: str, on_jax_they_give: Any) -> None:
     """Deltas, metrics, evaluation, and the weights to start from."""
-    out = tmp_path / "jax.npz"
-    on_jax("-m", "tests.simulation.training.jax_cases", "jax", str(out), *names)
-    found = np.load(out)
-    for name in names:
-        for key, expected in numbers(CASES[name], "tensorflow").items():
-            scale = max(1.0, float(np.abs(expected).max(initial=0)))
-            np.testing.assert_allclose(
-                found[f"{name}/{key}"], expected, rtol=0, atol=1e-5 * scale, err_msg=f"{name} {key}"
-            )
-        deltas = found[f"{name}/deltas"]
-        assert (np.abs(deltas).max(1) > 1e-4).all(), "every client has learned something"
-
-
-def test_every_case_is_compared() -> None:
-    assert {name for names in TOGETHER for name in names} == set(CASES)
+    for key, expected in numbers(CASES[name], "tensorflow").items():
+        found = on_jax_they_give[f"{name}/{key}"]
+        scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale, err_msg=key)
+    deltas = on_jax_they_give[f"{name}/deltas"]
+    assert (np.abs(deltas).max(1) > 1e-4).all(), "every client has learned something"
 
 
 CORE = ("inside_jax.py", "inside_jax_groups.py", "inside_jax_runs.py", "inside_jax_sums.py")

@@ -108,7 +108,7 @@ def test_a_resumed_run_knows_what_clients_keep(whole, tmp_path):
     assert resumed.rounds[-1]["client_accuracy"] == whole.rounds[-1]["client_accuracy"]
 
 
-def test_ray_gives_the_bits_of_inline(whole, tmp_path, ray_cluster):
+def test_ray_gives_the_bits_of_inline(whole, tmp_path, lent):
     wanted = parse(BASE | {"strategy": "fedper", "resources": {"engine": "ray", "workers": 2}})
     result = simulate(wanted, out=tmp_path / "run")
     assert result.summary["weights_sha256"] == whole.summary["weights_sha256"]

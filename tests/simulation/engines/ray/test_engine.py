@@ -13,7 +13,6 @@ import pytest
 import ray
 
 from simulation.config.experiment import Experiment
-from simulation.config.sections import Resources
 from simulation.engines.cohort import train_cohort
 from simulation.engines.engine import Engine
 from simulation.engines.inline import InlineEngine
@@ -27,14 +26,6 @@ from simulation.worker.faults import WorkerError
 from simulation.worker.setup import Setup
 from strategies import Cohort, Federated, WeightedMean, catalog
 from tests.simulation.tools import training
-
-
-@pytest.fixture(scope="module")
-def pool(ray_cluster: Any) -> Iterator[Pool]:
-    """Two workers, whose TensorFlow is loaded once for all tests."""
-    made = Pool(Resources(workers=2))
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,6 @@ import ray
 from ray.exceptions import ObjectLostError
 
 from simulation.config.experiment import parse
-from simulation.config.sections import Resources
 from simulation.engines.calls import ClusterLost, Poisoned, Status
 from simulation.engines.cohort import CohortResult, train_cohort
 from simulation.engines.policy import POLICY
@@ -28,7 +26,6 @@ from simulation.worker.meeting import Meeting, Member
 from simulation.worker.setup import Setup
 from strategies import WeightedMean
 from tests.simulation.conftest import SMALL
-from tests.simulation.engines.ray.test_pool_faults import FAILING
 from tests.simulation.tools import training
 
 ROUNDS = 2
@@ -37,13 +34,6 @@ SKIP = {"faults.on_client_error": "skip", "faults.attempts": 1}
 PATIENCE = 200.0
 SMALL_IS_ALL = replace(POLICY, piece_bytes=10**9)
 """Any model travels with its call, and values of several runs come as one."""
-
-
-@pytest.fixture(scope="module")
-def pool(ray_cluster: Any) -> Iterator[Pool]:
-    made = Pool(Resources(workers=2), FAILING)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ from simulation.population.deal import prepare
 from simulation.studies.campaign import Plan, carry_out
 from simulation.worker.setup import Setup
 from strategies import WeightedMean
+from tests.simulation.conftest import FAILING
 from tests.simulation.same_bits import StopAfter, outcome
 from tests.simulation.training.jax_catalogue import BASE, CASES
 from tests.simulation.training.test_jax import on_jax
 
-FAILING = "tests.simulation.engines.ray.failing:Failing"
 EVERYBODY = range(20)
 ON_RAY = {"resources.engine": "ray", "resources.backend": "jax", "resources.lanes": 2}
 

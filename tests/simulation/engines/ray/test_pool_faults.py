@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from simulation.config.experiment import Experiment
-from simulation.config.sections import Resources
 from simulation.engines.calls import Info, Status
 from simulation.engines.cohort import train_cohort
 from simulation.engines.ray.engine import RayEngine
@@ -22,17 +21,10 @@ from simulation.rounds.buffered import BufferedDriver
 from simulation.worker.faults import ClientError, WorkerError
 from simulation.worker.setup import Setup
 from strategies import Cohort, Federated, WeightedMean, catalog
+from tests.simulation.conftest import FAILING
 from tests.simulation.tools import training
 
-FAILING = "tests.simulation.engines.ray.failing:Failing"
-
-
-@pytest.fixture(scope="module")
-def pool(ray_cluster: Any) -> Iterator[Pool]:
-    """Two workers, whose TensorFlow is loaded once for all tests."""
-    made = Pool(Resources(workers=2), FAILING)
-    yield made
-    made.close()
+IDLE = "tests.simulation.engines.ray.failing:Idle"
 
 
 def make(
@@ -150,7 +142,7 @@ def test_a_call_that_ended_before_its_worker_died_is_not_blamed(
     def never() -> None:
         time.sleep(600)
 
-    engine = make(small, "none:none")
+    engine = make(small, "none:none", IDLE)
     engine.info()
     pool, pool_run = engine.pool, engine._pool_run
     slot = next(slot for slot in pool.slots if not slot.line)  # its worker is ready
