@@ -93,17 +93,17 @@ def is_bar(ax: Axes) -> bool:
     return ax.get_label() == "<colorbar>"
 
 
-OF_CLOCK = (
-    "accuracy_virtual_time", "accuracy_energy", "virtual_time_to_target", "staleness", "gantt",
-    "participation", "tier_accuracy",
-)  # fmt: skip
 HARDEST = ("neurips", "slide")
-"""The narrowest style and the one with the largest type: enough for figures of few parts."""
+"""The narrowest style and the one with the largest type: the normal suite has these."""
 
 
 @pytest.mark.parametrize(
     ("name", "style"),
-    [(n, s) for n in FIGURES for s in PAPERS if n not in OF_CLOCK or s in HARDEST],
+    [
+        pytest.param(n, s, marks=() if s in HARDEST else pytest.mark.soak)
+        for n in FIGURES
+        for s in PAPERS
+    ],
 )
 def test_legible(folders: dict[str, Runs], name: str, style: str) -> None:
     runs = next(r for r in folders.values() if FIGURES[name].applies(r))

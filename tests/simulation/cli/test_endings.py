@@ -130,7 +130,7 @@ def test_the_command_says_how_to_go_on(
     command = [sys.executable, "-m", "simulation.cli", "run", "--out", str(out)]
     options = "--dataset fashion-mnist-mini --model mlp --clients 12 --alpha 0.5 --rounds 4"
     run = subprocess.Popen(
-        [*command, *options.split(), "--workers", "2"],
+        [*command, *options.split(), "--workers", "1"],
         stderr=subprocess.PIPE,
         text=True,
         # A shell makes what it starts in the background deaf to Ctrl-C, and that is inherited.

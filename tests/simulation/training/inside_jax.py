@@ -177,19 +177,19 @@ def test_hooks_shared_and_own_vectors() -> None:
     np.testing.assert_allclose(with_rule, without - 0.05 * pulls, atol=1e-6)
 
 
-def fast_layers() -> Iterator[Callable[[], Any]]:
+def fast_layers() -> Iterator[Any]:
     at = keras.layers
     for padding in ("valid", "same"):
         for strides, dilation in ((1, 1), (2, 1), (1, 2)):
             more = {"padding": padding, "strides": strides, "dilation_rate": dilation}
-            yield lambda more=more: (at.Conv2D(3, (3, 2), **more), (7, 8, 2))
-            yield lambda more=more: (at.Conv1D(3, 4, **more), (9, 2))
-            if strides == 1 or dilation == 1:
-                yield lambda more=more: (at.SeparableConv2D(3, 3, **more), (7, 8, 2))
-                yield lambda more=more: (
-                    at.DepthwiseConv2D(3, depth_multiplier=2, **more),
-                    (7, 7, 3),
-                )
+            for make in (
+                lambda more=more: (at.Conv2D(3, (3, 2), **more), (7, 8, 2)),
+                lambda more=more: (at.Conv1D(3, 4, **more), (9, 2)),
+                lambda more=more: (at.SeparableConv2D(3, 3, **more), (7, 8, 2)),
+                lambda more=more: (at.DepthwiseConv2D(3, depth_multiplier=2, **more), (7, 7, 3)),
+            ):
+                few = padding == "valid" or strides == dilation == 1
+                yield pytest.param(make, marks=pytest.mark.soak if few else ())
     yield lambda: (at.Conv1D(3, 3, padding="causal", dilation_rate=2, activation="relu"), (9, 2))
     yield lambda: (at.Conv2D(3, 1, strides=2, use_bias=False), (6, 6, 4))
     yield lambda: (at.MaxPooling2D((2, 3)), (7, 8, 2))
@@ -299,7 +299,7 @@ def test_what_jax_cannot_train_is_said_in_one_line(
 def test_layers_of_ones_own_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     build = of_layers(keras.Sequential, Doubled())
     monkeypatch.setattr(jax_cases, "mlp_of_test", build, raising=False)
-    made, data = trainer_of(Case("mlp_of_test"), "jax")
+    made, data = trainer_of(Case("mlp_of_test"), "jax", 1)
     assert np.isfinite(deltas(made, job_of(DROPPED, made, data, (3, 9)))).all()
 
 
@@ -312,7 +312,7 @@ def test_bfloat16_computes_and_float32_keeps(monkeypatch: pytest.MonkeyPatch) ->
             return of_layers(keras.Sequential, hidden)(shape, classes)
 
         monkeypatch.setattr(jax_cases, "mlp_of_test", build, raising=False)
-        made, data = trainer_of(Case("mlp_of_test"), "jax")
+        made, data = trainer_of(Case("mlp_of_test"), "jax", 1)
         assert {v.dtype for v in made.model.trained} == {"float32"}
         found.append(deltas(made, job_of(DROPPED, made, data, (30, 9))))
     plain, mixed = found

@@ -237,7 +237,20 @@ WEIGHTED = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("row", [*TABLE, *(f"{name}, weighted" for name in WEIGHTED)])
+ALL = [*TABLE, *(f"{name}, weighted" for name in WEIGHTED)]
+QUICK = (
+    "classes", "ignored class", "one-hot", "binary", "focal of one's own", "soft dice",
+    "integer tags", "ordinal", "numbers", "a list of one loss", "one number a batch", "sums",
+    "masks", "a class for each word", "penalties", "weights in the model", "undecayed biases",
+    "overwritten averages", "schedule", "clipped altogether", "accumulated", "classes, weighted",
+    "binary in a column, weighted", "tags, weighted", "padded sequences, weighted",
+)  # fmt: skip
+"""Rows of the normal suite, one of each kind; the soak test has all."""
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=() if row in QUICK else pytest.mark.soak) for row in ALL]
+)
 def test_one_client_with_all_rows_is_fit(row: str) -> None:
     name, weighted = row.removesuffix(", weighted"), row.endswith(", weighted")
     _, x, y, _, _, _ = TABLE[name]
@@ -273,5 +286,5 @@ def same(ours: dict[str, float], theirs: dict[str, float]) -> None:
 
 
 def test_the_table_is_as_long_as_it_says() -> None:
-    assert len(TABLE) >= 40 and set(WEIGHTED) <= set(TABLE)
+    assert len(TABLE) >= 40 and set(WEIGHTED) <= set(TABLE) and set(QUICK) <= set(ALL)
     assert inputs.count(X) == ROWS

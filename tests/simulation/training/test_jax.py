@@ -55,20 +55,20 @@ CORE = ("inside_jax.py", "inside_jax_groups.py", "inside_jax_runs.py", "inside_j
 """Files of the normal suite: the entries that the others are about are compared with TensorFlow."""
 
 
-def passes_on_jax(*files: str) -> None:
+def passes_on_jax(*given: str) -> None:
     """Run files of tests in one process on JAX; all must pass."""
-    printed = on_jax("-m", "pytest", "-q", "-x", "-p", "no:xdist", *(str(HERE / f) for f in files))
+    printed = on_jax("-m", "pytest", "-q", "-x", "-p", "no:xdist", *given)
     assert " passed" in printed
     assert "skipped" not in printed
 
 
 @pytest.mark.slow
 def test_inside_a_process_on_jax() -> None:
-    passes_on_jax(*CORE)
+    passes_on_jax(*(str(HERE / name) for name in CORE))
 
 
 @pytest.mark.soak
-def test_the_rest_inside_a_process_on_jax() -> None:
-    names = {file.name for file in HERE.glob("inside_jax*.py")}
-    assert names > set(CORE)
-    passes_on_jax(*sorted(names - set(CORE)))
+def test_all_inside_a_process_on_jax() -> None:
+    files = sorted(HERE.glob("inside_jax*.py"))
+    assert {file.name for file in files} > set(CORE)
+    passes_on_jax("-m", "soak or not soak", *map(str, files))

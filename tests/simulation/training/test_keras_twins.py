@@ -73,7 +73,7 @@ def message(methods: Methods, number: int, weights: Any, **options: Any) -> list
 
 def chain(methods: Methods, **options: Any) -> Iterator[list[Any]]:
     weights = None
-    for number in range(4):
+    for number in range(3):
         found = message(methods, number, weights, **options)
         weights = found[:8]
         yield found
@@ -98,7 +98,7 @@ def test_the_bits_are_the_same(
 
 
 def test_functions_are_traced_once(lending: Methods, twins: keras_twins.Twins) -> None:
-    for number in range(4):
+    for number in range(2):
         message(lending, number, None)
     (twin,) = twins._twins.values()
     traced = twin.model.train_function
