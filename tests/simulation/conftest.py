@@ -9,6 +9,7 @@ import pytest
 
 from simulation.config.experiment import Experiment, parse
 from simulation.config.sections import Resources
+from simulation.training import trainers
 
 FAILING = "tests.simulation.engines.ray.failing:Failing"
 SMALL: dict[str, Any] = {
@@ -25,6 +26,14 @@ SMALL: dict[str, Any] = {
 def small() -> Experiment:
     """Twelve unequal clients, two rounds, in this process."""
     return parse(SMALL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> Iterator[None]:
+    """Keep the graphs of more runs than usual: those of many tests are of the same kinds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainers, "KEPT_TRAINERS", 64)
+        yield
 
 
 @contextmanager

@@ -297,6 +297,7 @@ def test_compare_and_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert second.stdout.splitlines()[0] == "4 runs: 4 complete in study"
     assert Path("study/commands.txt").read_text() == told
 
+    Path("study/figures.toml").write_text('figures = ["accuracy"]\ntables = ["ranks", "cost"]\n')
     drawn = sunflower("report", "study", "--out", "paper")
     assert (drawn.exit_code, drawn.stderr) == (0, "")
     files = [Path(line) for line in drawn.stdout.splitlines()]

@@ -179,14 +179,23 @@ def test_20_two_outputs_are_refused(case: Case) -> None:
     assert line == "model 'functional' must have one output, got a list"
 
 
-def test_21_losses_of_ones_own(case: Case) -> None:
-    for loss in ("relative", "rmse", "list", "lambda"):
+LOSSES = [
+    (("relative", "lambda"), ("dice", "hinge"), ("named", "ordinal")),
+    pytest.param(("rmse", "list"), ("focal", "kdice"), (), marks=pytest.mark.soak),
+]
+
+
+@pytest.mark.parametrize(("numbers", "binary", "classes"), LOSSES, ids=["some", "others"])
+def test_21_losses_of_ones_own(
+    case: Case, numbers: tuple[str, ...], binary: tuple[str, ...], classes: tuple[str, ...]
+) -> None:
+    for loss in numbers:
         ran = case.works("--dataset", "my_data:reg", "--model", f"my_model:m_{loss}", *FEW)
         assert ran.final["server_accuracy"] is None and "accuracy" not in ran.said
-    for loss in ("dice", "focal", "kdice", "hinge"):
+    for loss in binary:
         ran = case.works("--dataset", "my_data:load", "--model", f"my_model:m_{loss}", *FEW)
         assert_binary(ran)
-    for loss in ("named", "ordinal"):
+    for loss in classes:
         ran = case.works("--dataset", "my_data:load", "--model", f"my_model:m_{loss}", *FEW)
         _, (x, y) = module("my_data").load()
         weights = ran.model if loss == "named" else None
@@ -239,6 +248,7 @@ def test_25_masks(case: Case) -> None:
         assert ran.final["server_accuracy"] == pytest.approx(right, abs=1e-6)
 
 
+@pytest.mark.soak
 def test_28_a_frozen_base_that_preprocesses(case: Case) -> None:
     ran = case.agrees("my_data:load", "--model", "my_model:build", *FEW)
     assert "inputs are multiplied" not in ran.said  # preprocess_input is part of the model

@@ -47,8 +47,8 @@ def test_resumed_equals_undisturbed(
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
 
 
-EXTENDED: list[dict[str, Any]] = [
-    {"strategy": {"name": "fedadam"}},
+EXTENDED: list[Any] = [
+    pytest.param({"strategy": {"name": "fedadam"}}, marks=pytest.mark.soak),
     {"strategy": {"name": "scaffold"}, "sampling": "power-of-choice"},
     {"strategy": {"name": "flwr.serverapp.strategy:FedAvgM"}},
     {"mode": "centralised"},

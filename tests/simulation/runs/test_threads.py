@@ -208,7 +208,7 @@ def test_inline_runs_in_threads_have_the_bits_that_they_have_alone(
 ) -> None:
     logging.getLogger("flwr").setLevel(logging.ERROR)
     wanted = [
-        small.replace(**{"seed": seed, "strategy": strategy, "rounds": 6})
+        small.replace(**{"seed": seed, "strategy": strategy, "rounds": 3})
         for seed, strategy in ((0, "fedavg"), (1, "fedadam"), (2, "scaffold"))
     ]
 

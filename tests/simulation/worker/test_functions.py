@@ -192,6 +192,7 @@ def test_a_run_of_functions_and_its_resume(small: Experiment, tmp_path: Path) ->
 UNGUARDED = """
 import numpy as np
 from simulation import Experiment, simulate
+from tests.simulation.conftest import local_ray
 
 def data():
     rng = np.random.default_rng(0)
@@ -207,8 +208,10 @@ LAST = "last"
 print("begun")
 resources = {"engine": "ray", "workers": 1}
 common = {"clients": 2, "rounds": 1, "resources": resources}
-named = simulate(Experiment(dataset="unguarded:data", model="unguarded:net", **common), out="named")
-given = simulate(Experiment(model=net, **common), dataset=data, out="given")
+with local_ray():
+    by_name = Experiment(dataset="unguarded:data", model="unguarded:net", **common)
+    named = simulate(by_name, out="named")
+    given = simulate(Experiment(model=net, **common), dataset=data, out="given")
 text = Experiment(dataset="__main__:data", model="__main__:net", **common)
 assert text.digest() == Experiment(dataset=data, model=net, **common).digest()
 assert named.summary["weights_sha256"] == given.summary["weights_sha256"]
