@@ -8,7 +8,10 @@ import pytest
 # Some tests import TensorFlow before Sunflower does, which would set this: see docs/determinism.md.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-FIRST = ("test_notebook", "test_nodes", "test_pool_faults", "test_side_by_side", "test_endings")
+FIRST = (
+    "test_pool_faults", "test_jax", "test_cases", "test_jax_catalogue", "test_as_fit",
+    "test_notebook", "test_endings", "test_figures", "test_report",
+)  # fmt: skip
 """Files that take longest: begun first, so that no process is left with one at the end."""
 
 

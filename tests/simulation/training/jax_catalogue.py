@@ -122,7 +122,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 TRAIN_AS_OTHERS = (
     "fedams", "fedexp", "fedacg", "term", "centred-clipping", "bucketing", "nnm", "dnc",
-    "foolsgold", "signguard", "lg-fedavg", "fedasam", "mofedsam",
+    "foolsgold", "signguard", "lg-fedavg", "fedasam", "mofedsam", "fedspeed", "feddc",
+    "dp-fedavg-adaptive",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 
@@ -131,7 +132,7 @@ MEASURED = ("_loss", "_accuracy", "_success")
 
 QUICK = (
     *(name for name in ENTRIES if name not in TRAIN_AS_OTHERS),
-    "stragglers", "stragglers-fednova", "late",
+    "stragglers", "late",
     "label-flip", "sign-flip-clipped", "noise-median", "scale-krum",
 )  # fmt: skip
 """Runs of the normal suite; the soak test has all."""

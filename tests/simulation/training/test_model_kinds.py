@@ -178,6 +178,7 @@ def by_fit(trainer: TensorFlowTrainer, kind: str, x: Any, y: Any, epochs: int) -
     like = inputs.each(tf.constant, inputs.rows(x, slice(1)))
     model = models.build(experiment.model, inputs.shapes(x), CLASSES, 0, like)
     compile_model(model, experiment.training, trainer.model.loss)
+    model.run_eagerly = True  # So few steps take longer to compile than to run.
     weights = dict(zip(trainer.spec.names, trainer.spec.unravel(trainer.initial), strict=True))
     for variable in model.weights:
         if variable.path in weights:
