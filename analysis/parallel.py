@@ -6,6 +6,7 @@ nor by multiprocessing (which would run the user's script again): each reads its
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import sys
@@ -60,6 +61,7 @@ def each(
         beside += [stack.enter_context(helper()) for _ in range(parties - 1 - len(beside))]
         threads = stack.enter_context(ThreadPoolExecutor(max(1, len(beside))))
         others = [threads.submit(_beside, one, work, args, waiting, found) for one in beside]
+        stack.enter_context(little_tidying())
         try:
             meanwhile()
             for place, item in _taken(waiting):
@@ -126,6 +128,20 @@ class Helper:
         return RuntimeError(f"a process beside this one failed:\n{self.said.read().decode()}")
 
 
+@contextmanager
+def little_tidying() -> Iterator[None]:
+    """Let Python look for garbage less often: figures are thousands of objects that live on.
+
+    Looking through all of them every 700 objects takes a tenth of the time and more.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def _taken(waiting: deque[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Take items until none is left."""
     with suppress(IndexError):
@@ -162,7 +178,7 @@ def _beside(
 def serve() -> None:
     """Do what the other end of the pipe asks for, until it closes it."""
     out, sys.stdout = sys.stdout.buffer, sys.stderr  # What prints must not spoil the answer.
-    with suppress(EOFError):
+    with suppress(EOFError), little_tidying():
         work, args = pickle.load(sys.stdin.buffer)
         while True:
             item = pickle.load(sys.stdin.buffer)

@@ -23,8 +23,9 @@ from strategies.clients import proximal_hook
 from strategies.clustered import best_of
 from strategies.personal import beside, fixed_head, in_turns
 from strategies.second_models import mixed, moreau
-from strategies.sharpness import extrapolated, meta, sharpness_aware
+from strategies.sharpness import extrapolated, meta, sharp_momentum, sharpness_aware
 from tests.simulation.training.objective_cases import (
+    CLASSES,
     CLIENTS,
     HERE,
     INPUTS,
@@ -121,6 +122,11 @@ def fedasam(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None, No
     return steps(received, found, EPOCHS), None, None
 
 
+def mofedsam(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None, None]:
+    mixed_in = ascending(slope)
+    return steps(received, lambda w: 0.3 * mixed_in(w) + 0.7 * MOMENTUM, EPOCHS), None, None
+
+
 def fedspeed(received: Floats, kept: Any, slope: Slope) -> tuple[Floats, None, Floats]:
     c = np.zeros_like(received) if kept is None else kept
 
@@ -161,11 +167,15 @@ CASES: dict[str, tuple[ClientRule, Formula]] = {
     "pfedme": (moreau(1.5, 0.2, 3), pfedme),
     "fedsam": (sharpness_aware(0.4), fedsam),
     "fedasam": (sharpness_aware(0.4, 0.2), fedasam),
+    "mofedsam": (sharp_momentum(0.4, 0.3), mofedsam),
     "fedspeed": (extrapolated(0.6, 0.7, 0.8), fedspeed),
     "per-fedavg": (meta(0.3), meta_first),
     "per-fedavg-hessian": (meta(0.3, hessian=True), meta_whole),
 }
 
+
+MOMENTUM = (0.2 * np.sin(np.arange(BODY + (UNITS + 1) * CLASSES))).astype(np.float32)
+"""The direction that a server sends beside its model, where a rule uses one."""
 
 SENT_ALIKE = ("ditto", "apfl", "apfl-adaptive")
 """Whose clients send what FedAvg's do."""
@@ -314,7 +324,8 @@ def check(library: str, name: str, **training: Any) -> None:
         for number in (1, 2):
             received = start + np.float32(0.2 * (number - 1)) * np.cos(np.arange(start.size))
             received = received.astype(np.float32)
-            inputs = RoundInputs(number, here.trainer.place(received), rule.share(number))
+            shared = {**rule.share(number), **dict.fromkeys(rule.uses, MOMENTUM)}
+            inputs = RoundInputs(number, here.trainer.place(received), shared)
             (done,) = here.train_clients([client], inputs, [state])
             sent, own, kept = formula(received.astype(np.float64), kept, slope)
             near = 1e-3 if name.endswith("hessian") else 3e-5  # It is a difference of gradients.
