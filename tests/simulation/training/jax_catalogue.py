@@ -123,7 +123,7 @@ CASES: dict[str, dict[str, Any]] = {
 TRAIN_AS_OTHERS = (
     "fedams", "fedexp", "fedacg", "term", "centred-clipping", "bucketing", "nnm", "dnc",
     "foolsgold", "signguard", "lg-fedavg", "fedasam", "mofedsam", "fedspeed", "feddc",
-    "dp-fedavg-adaptive",
+    "dp-fedavg-adaptive", "fedadagrad", "fedyogi", "fedavgm", "multi-krum", "bulyan", "rfa",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 
