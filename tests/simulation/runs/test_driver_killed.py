@@ -36,7 +36,6 @@ def test_a_driver_killed_on_virtual_time(kind: str, backend: str) -> None:
     settings = {**soak.ONE_BY_ONE, "schedule": plan, "resources": {"backend": backend}}
     soak.killed_driver(20, data, seed=5, settings=settings, workers=(1, 2, 1, 2, 1, 4))
     found = data["driver"]
-    print(found)
     assert found["kills"] == 20
     assert found["runs"] == [{"weights": True, "lines": True}] * len(found["runs"])  # type: ignore[arg-type]
 
