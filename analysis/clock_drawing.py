@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 
 from analysis import plots
 from analysis.appearance import points
-from analysis.drawing import Options, each, has
+from analysis.drawing import has
 from analysis.drawing import targets as to_target
+from analysis.panelled import Options, each
 from analysis.participation import order_of_tiers, tiers_of, with_tiers
 from analysis.plots.clock import ROW, window_of
 from analysis.plots.tiers import seeds_text

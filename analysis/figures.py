@@ -18,6 +18,7 @@ from analysis import clock_drawing, dark, drawing, plots
 from analysis.appearance import Look
 from analysis.cautions import footnote
 from analysis.opaque import opaque
+from analysis.panelled import Draw, Options
 from analysis.plots.base import root, text_size
 from analysis.runs import Runs
 from analysis.style import Paper, styled
@@ -39,7 +40,7 @@ class Figure:
     name: str
     about: str
     applies: Callable[[Runs], bool]
-    draw: drawing.Draw
+    draw: Draw
     caption: str
 
 
@@ -336,9 +337,7 @@ def draw(
         raise ValueError(f"figure: the runs do not hold what {name!r} shows ({figure.about})")
     table = runs.looks() if table is None else table
     with styled(style) as paper:
-        options = drawing.Options(
-            table, band, bars, target, paper.page, {} if memo is None else memo
-        )
+        options = Options(table, band, bars, target, paper.page, {} if memo is None else memo)
         drawn = figure.draw(runs, options)
         ax = drawn[0] if isinstance(drawn, list) else drawn
         canvas = root(ax)

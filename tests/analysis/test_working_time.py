@@ -9,7 +9,8 @@ import pytest
 
 from analysis import load
 from analysis.cautions import cautions
-from analysis.drawing import Options, round_time, time_curves
+from analysis.drawing import round_time, time_curves
+from analysis.panelled import Options
 from analysis.tables import cost_table
 from analysis.working_time import at_the_same_time
 
