@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -7,6 +8,9 @@ import pytest
 
 # Some tests import TensorFlow before Sunflower does, which would set this: see docs/determinism.md.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# Looks for garbage among millions of objects took a tenth of the suite's time.
+gc.set_threshold(100_000, 50, 100)
 
 FIRST = (
     "test_pool_faults", "test_jax", "test_cases", "test_jax_catalogue", "test_as_fit",

@@ -25,7 +25,7 @@ ray.init(
 
 
 ROUNDS = re.compile(r'"rounds": \d+')
-SHORT = '"rounds": 2, "resources": {"engine": "inline"}'
+SHORT = '"rounds": 1, "resources": {"engine": "inline"}'
 
 
 def structure(notebook: nbformat.NotebookNode) -> dict[str, list[str]]:
@@ -53,7 +53,7 @@ def structure(notebook: nbformat.NotebookNode) -> dict[str, list[str]]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_the_notebook_runs(whole: bool, tmp_path: Path) -> None:
-    """Every cell; in short the first rounds of each run, without the start of Ray's workers."""
+    """Every cell; in short the first round of each run, without the start of Ray's workers."""
     notebook = nbformat.read(NOTEBOOK, 4)
     stored = structure(notebook)
     if whole:

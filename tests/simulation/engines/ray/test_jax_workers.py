@@ -106,7 +106,7 @@ simulate(made, out=sys.argv[2])
 def test_one_worker_and_two_and_none_give_the_same_bits(
     case: str, tmp_path: Path, ray_cluster: Any
 ) -> None:
-    on_jax("-c", INLINE, case, str(tmp_path / "inline"))
+    on_jax("-c", INLINE, case, str(tmp_path / "inline"), optimised=True)
     first = outcome(tmp_path / "inline")
     for workers in (1, 2):
         path = tmp_path / f"{workers}"
@@ -142,7 +142,7 @@ def study(engine: str) -> Plan:
 def test_a_study_in_the_same_lanes_gives_its_bits_on_workers_and_in_this_process(
     tmp_path: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_jax("-c", STUDY, str(tmp_path / "inline"))
+    on_jax("-c", STUDY, str(tmp_path / "inline"), optimised=True)
     joint, plain = list[int](), Pool._sent
 
     def counted(slot: Any, ticket: Any) -> Any:
