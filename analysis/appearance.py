@@ -93,6 +93,7 @@ KNOWN = (
     "mofedsam",
     "fedspeed",
     "ifca",
+    "feddisco",
 )
 """New ones go to the end: those that are there keep their places."""
 

@@ -35,6 +35,7 @@ from strategies.second_models import mixed, moreau
 from strategies.sharpness import extrapolated, meta, sharp_momentum, sharpness_aware
 # how many updates become one
 from strategies.reducers import FairMean, MeasuredMean, NormalizedMean, TiltedMean, WeightedMean
+from strategies.discrepancy import DiscrepancyMean, telling_discrepancy
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
 from strategies.centred import CentredClipping, Recalling
 from strategies.mixing import Bucketed, NearestNeighbours
@@ -57,7 +58,7 @@ from strategies.ready import (
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
     FedDecorr, FedLC, FedNTD, MOON,
     APFL, Ditto, IFCA, FedASAM, FedBABU, FedRep, LGFedAvg, PerFedAvg, FedSAM, FedSpeed,
-    MoFedSAM, PFedMe,
+    MoFedSAM, PFedMe, FedDisco,
 )
 
 __all__ = [
@@ -85,5 +86,6 @@ __all__ = [
     "Ditto", "FedRep", "Phase", "beside", "in_turns",
     "APFL", "FedASAM", "FedBABU", "FedSAM", "FedSpeed", "LGFedAvg", "MoFedSAM", "PFedMe",
     "PerFedAvg", "fixed_head", "meta", "IFCA", "best_of", "ClusteredMean", "Clusters",
+    "DiscrepancyMean", "FedDisco", "telling_discrepancy",
     "Direction", "extrapolated", "mixed", "moreau", "sharp_momentum", "sharpness_aware",
 ]

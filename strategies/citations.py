@@ -470,6 +470,22 @@ OH_2022 = Citation(
     "2106.06042",
 )
 
+YE_2023 = Citation(
+    "ye2023feddisco",
+    (
+        "Ye, Rui",
+        "Xu, Mingkai",
+        "Wang, Jianyu",
+        "Xu, Chenxin",
+        "Chen, Siheng",
+        "Wang, Yanfeng",
+    ),
+    "FedDisco: Federated Learning with Discrepancy-Aware Collaboration",
+    2023,
+    "International Conference on Machine Learning (ICML)",
+    "2305.19229",
+)
+
 GHOSH_2020 = Citation(
     "ghosh2020efficient",
     ("Ghosh, Avishek", "Chung, Jichan", "Yin, Dong", "Ramchandran, Kannan"),

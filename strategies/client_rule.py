@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strategies.direction import SECOND, Direction
+from strategies.label_discrepancy import LabelDiscrepancy
 from strategies.objective import Objective
 from strategies.phases import EVERYTHING, Phase
 from strategies.schedules import Schedule, at_round
@@ -57,6 +58,9 @@ class ClientRule:
         local: patterns of the names of weights that stay on the client (see strategies.personal).
         initial_loss: measure the mean training loss of the received model before training and
             report it as the metric ``initial_loss``.
+        discrepancy: report how far the client's labels are from those of all as the metric
+            ``discrepancy``, and its examples over those of a client in the mean as
+            ``relative_size``.
         sgd: clients must train with SGD; momentum is allowed for.
         objective: what is added to the loss, where gradients and weights are not all it goes by.
         frozen: patterns of the names of weights that are not trained (see strategies.personal).
@@ -82,6 +86,7 @@ class ClientRule:
     uses: tuple[str, ...] = ()
     full_batch: bool = False
     initial_loss: bool = False
+    discrepancy: LabelDiscrepancy | None = None
     local: tuple[str, ...] = ()
     sgd: bool = False
     objective: Objective | None = None

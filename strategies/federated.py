@@ -4,9 +4,9 @@ Messages to a client hold ``arrays`` (the weights by path), ``config`` (``server
 ``shared.<name>`` for each shared number) and, if the server shares vectors, ``shared`` (a flat
 [T] vector by name). Replies hold ``arrays`` (the weights after training), ``metrics`` (with
 ``num-examples`` and, where the algorithm needs them, ``num-steps``,
-``learning-rate``, ``momentum``, ``nesterov`` and ``initial_loss``) and, if the client rule uploads
-any, ``extras``. Clients that encode their updates send ``encoded`` in the place of ``arrays``
-(:mod:`strategies.encodings.reading`).
+``learning-rate``, ``momentum``, ``nesterov``, ``initial_loss``, ``discrepancy`` and
+``relative_size``) and, if the client rule uploads any, ``extras``. Clients that encode their
+updates send ``encoded`` in the place of ``arrays`` (:mod:`strategies.encodings.reading`).
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from simulation.worker.group_trainer import RoundInputs
 from strategies.adaptive import proximal_as_told
 from strategies.clustered import CLUSTER
 from strategies.encodings.reading import ENCODED, record_of
+from strategies.label_discrepancy import DISCREPANCY, RELATIVE_SIZE
 
 NUMBERS = ("partition-id", "num-partitions")
 """What a node's configuration tells of its client."""
@@ -152,7 +153,7 @@ def _told(here: Executor, client: int, trained: TrainedClient) -> MetricRecord:
     if trained.states is not None and trained.states.size:
         found = here.metric_results(trained.states)
         metrics.update({f"train_{name}": value for name, value in found.items()})
-    for name in ("initial_loss", CLUSTER):
+    for name in ("initial_loss", DISCREPANCY, RELATIVE_SIZE, CLUSTER):
         if name in update.metrics:
             metrics[name] = update.metrics[name]
     return metrics

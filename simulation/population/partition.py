@@ -219,8 +219,9 @@ def _from_cache(
 
 
 def label_counts(
-    parts: AnyPartition, clients: Iterable[int], y: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
+    parts: AnyPartition, clients: Iterable[int], y: NDArray[np.int64], classes: int,
+    training: bool = False,
+) -> NDArray[np.int64]:  # fmt: skip
     """Return how many rows of each class some clients hold, int64 [clients, classes].
 
     Args:
@@ -228,8 +229,10 @@ def label_counts(
         clients: which clients; an on-demand partition draws the rows of each.
         y: labels, int64 [N].
         classes: number of classes.
+        training: whether only rows to train on count.
     """
-    counts = [np.bincount(y[parts.rows(client)], minlength=classes) for client in clients]
+    rows = parts.train_rows if training else parts.rows
+    counts = [np.bincount(y[rows(client)], minlength=classes) for client in clients]
     return np.array(counts, np.int64).reshape(-1, classes)
 
 

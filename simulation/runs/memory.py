@@ -18,6 +18,7 @@ from simulation.config.errors import ConfigError
 from simulation.config.experiment import Experiment
 from simulation.config.sizes import FLOAT_BYTES, gib
 from simulation.worker.setup import Setup
+from strategies.label_discrepancy import DISCREPANCY, RELATIVE_SIZE
 from strategies.protocols import Reducer
 from strategies.updates import Update
 
@@ -44,6 +45,7 @@ def keeps_updates(reducer: Reducer, uploads: Sequence[str] = ()) -> bool:
 def _folded(reducer: Reducer, uploads: Sequence[str], count: int) -> Any:
     partial = None
     metrics = {"loss": 1.0, "accuracy": 0.0, "initial_loss": 1.0}
+    metrics |= {DISCREPANCY: 1.0, RELATIVE_SIZE: 1.0}
     for client in range(count):
         extras = {name: np.ones(64, np.float32) for name in uploads}
         update = Update(client, 1, np.ones(64, np.float32), 1, extras, metrics, 0.1, 64)

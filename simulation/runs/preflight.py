@@ -20,6 +20,7 @@ from simulation.population.devices import fleet_of
 from simulation.population.edges import edges_of
 from strategies import Algorithm, Federated, catalog
 from strategies.client_rule import ClientRule
+from strategies.discrepancy import DiscrepancyMean
 from strategies.optional_protocols import Discounts, innermost
 from strategies.reducers import MeasuredMean
 from strategies.steps import needs_sgd
@@ -238,6 +239,8 @@ def _check_stale(kind: str, strategy: Federated) -> None:
         reason = "the reducer compares updates with each other, which must start from one model"
     elif isinstance(innermost(algorithm.reducer), MeasuredMean):
         reason = "the server rule goes by how far clients moved, which must start from one model"
+    elif kind == "asynchronous" and isinstance(innermost(algorithm.reducer), DiscrepancyMean):
+        reason = "it weighs clients against each other, of whom each step takes one"
     if reason is not None:
         raise ConfigError(
             f"strategy must be another with the schedule {kind!r}, as {reason}, "

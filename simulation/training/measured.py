@@ -85,10 +85,10 @@ class TrainedClient:
     parts: Mapping[str, NDArray[Any]] | None = None
 
 
-def with_metric(trained: TrainedClient, name: str, value: float) -> TrainedClient:
-    """Return what a client's training gave, with a metric more."""
+def with_metrics(trained: TrainedClient, more: Mapping[str, float]) -> TrainedClient:
+    """Return what a client's training gave, with more metrics, by name."""
     update = trained.update
-    return replace(trained, update=replace(update, metrics={**update.metrics, name: value}))
+    return replace(trained, update=replace(update, metrics={**update.metrics, **more}))
 
 
 def segment_sums(values: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.float64]:

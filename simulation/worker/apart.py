@@ -13,7 +13,7 @@ import numpy as np
 
 from simulation.training.backend import Trainer, backend
 from simulation.training.client_config import ClientConfig
-from simulation.training.measured import TrainedClient, with_metric
+from simulation.training.measured import TrainedClient, with_metrics
 from simulation.training.plan import Examples, Job
 from simulation.worker.client_state import ClientState, StateLayout
 from simulation.worker.group_trainer import RoundInputs
@@ -105,7 +105,7 @@ def train_apart(
         kept = [None if one is None else one.own for one in states]
         done = train(trainer, starts, inputs.config, kept)
     if rule.candidates:
-        done = [with_metric(one, CLUSTER, k) for one, k in zip(done, chosen, strict=True)]
+        done = [with_metrics(one, {CLUSTER: k}) for one, k in zip(done, chosen, strict=True)]
     pairs = zip(done, starts, strict=True)
     return [here.layout.keep_local(one, start) for one, start in pairs]
 

@@ -20,11 +20,12 @@ from simulation.population import behaviour
 from simulation.population.attackers import attackers, backdoor
 from simulation.population.backdoor import victims
 from simulation.population.partition import AnyPartition
+from simulation.population.told_labels import told_labels
 from simulation.records.client_states import Handle, StateError
 from simulation.records.rows import Row, Rows, columns, join
-from simulation.training.backend import Trainer, backend, done_or_raise
+from simulation.training.backend import ModelError, Trainer, backend, done_or_raise
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
-from simulation.training.measured import Measured, ModelInfo, TrainedClient
+from simulation.training.measured import Measured, ModelInfo, TrainedClient, with_metrics
 from simulation.training.plan import Asked, Examples, Job
 from simulation.training.trainers import example_weights, rate_in, trainer_for
 from simulation.worker import tree
@@ -65,6 +66,10 @@ class Executor:
         self.attackers = attackers(setup.experiment, len(partition), classes)
         self.encoder = encoder_of(setup.experiment, self.trainer.spec)
         self.backdoor = backdoor(setup.experiment, len(partition), data)
+        try:
+            self.told = told_labels(setup.rule, partition, data)
+        except ValueError as error:
+            raise ModelError(str(error)) from None
         # Where deltas are only ever summed up, they need not be written.
         read = (self.layout.kept, self.attackers, self.encoder)
         written = self.apart or any(one is not None for one in read)
@@ -242,6 +247,8 @@ class Executor:
         states: Sequence[ClientState | None],
     ) -> list[TrainedClient]:
         """Return what clients send of what they have trained."""
+        if self.told is not None:
+            done = [with_metrics(t, self.told.metrics(t.update.client)) for t in done]
         if self.attackers is not None:
             done = [replace(t, update=self.attackers.sent(t.update, inputs.round)) for t in done]
         if self.encoder is None:

@@ -1,14 +1,16 @@
-"""Entries that favour clients with large losses."""
+"""Entries that favour some clients: with large losses, or with labels as all have them."""
 
 from __future__ import annotations
 
 from strategies import citations as papers
 from strategies.algorithm import Algorithm
 from strategies.clients import measuring_loss
+from strategies.discrepancy import DiscrepancyMean, telling_discrepancy
 from strategies.entry import Family
 from strategies.reducers import FairMean, TiltedMean
 from strategies.schedules import Schedule
 from strategies.servers import average
+from strategies.weights import Weights
 
 FAMILY = Family()
 
@@ -26,3 +28,23 @@ def q_fedavg(q: float = 0.1, lipschitz: float | None = None) -> Algorithm:
 def term(t: float = 1.0, learning_rate: float | Schedule = 1.0) -> Algorithm:
     """Tilt to large losses: x <- x + lr * sum_i e^(t F_i) delta_i / sum_i e^(t F_i)."""
     return Algorithm("TERM", measuring_loss(), TiltedMean(t), average(learning_rate))
+
+
+@FAMILY.entry("FedDisco", papers.YE_2023, a=(0.1, 0.5, 1.0))
+def feddisco(
+    a: float = 0.5,
+    b: float = 1.0,
+    distance: str = "kl",
+    target: str = "global",
+    learning_rate: float | Schedule = 1.0,
+    weights: Weights = None,
+) -> Algorithm:
+    """Weigh by size and labels: p_i = max(0, n_i - a * d_i + b), then as FedAvg with p_i for n_i.
+
+    d_i is the distance (`kl`, `l2`) of a client's label distribution from that of all clients
+    (target `global`) or from all classes alike (`uniform`). n_i and d_i are over their means of all
+    clients, so that a and b do not depend on how many there are; the paper's 0.1 for b is that of
+    10 clients.
+    """
+    rule = telling_discrepancy(distance, target)
+    return Algorithm("FedDisco", rule, DiscrepancyMean(a, b, weights), average(learning_rate))

@@ -30,6 +30,8 @@ def random_updates(
         if algorithm.client.after is not None:
             extras, _ = algorithm.client.after(delta, shared, own, Local(steps, 0.1))
         metrics = {"initial_loss": float(rng.uniform(0.5, 2.0))}
+        if algorithm.client.discrepancy is not None:
+            metrics |= {"discrepancy": float(rng.uniform(0, 4)), "relative_size": 1.0}
         if algorithm.client.candidates:
             metrics["cluster"] = float(rng.integers(1 + len(algorithm.client.candidates)))
         examples = int(rng.integers(1, 50))

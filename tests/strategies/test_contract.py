@@ -291,7 +291,7 @@ ONE_CLIENT = {
     "fedacg": lambda x, d: x + 1.85 * d,
     "feddc": lambda x, d: x + 2 * d,
     "fedcm": mean,
-    "term": mean,
+    **dict.fromkeys(("term", "feddisco"), mean),
     **dict.fromkeys(("bucketing", "nnm", "dnc", "foolsgold", "signguard"), mean),
     "centred-clipping": lambda x, d: x + clip(d),
     "q-fedavg": q_fedavg,
@@ -312,7 +312,8 @@ def test_one_client_of_weight_one_gives_its_closed_form(name, algorithm):
     if algorithm.client.after is not None:
         own = {key: np.zeros(5) for key in algorithm.client.own}
         extras, _ = algorithm.client.after(d, algorithm.share(state, 1), own, Local(1, 0.1))
-    update = Update(0, 1, d, 1, extras, {"initial_loss": 1.5}, learning_rate=0.1)
+    metrics = {"initial_loss": 1.5, "discrepancy": 0.0, "relative_size": 1.0}
+    update = Update(0, 1, d, 1, extras, metrics, learning_rate=0.1)
     total = measured(algorithm.reducer.finish(algorithm.reducer.lift(update)))
     moved, _ = algorithm.step(spec, x, state, total, Round(1, population=1, seed=3))
     np.testing.assert_allclose(moved, ONE_CLIENT[name](x, d), rtol=1e-12)

@@ -45,7 +45,8 @@ class Quadratic:
             delta = end[:CUT] - w0
             extras, self.own = self.rule.after(delta, shared, self.own, Local(steps, LR))
         loss = float(np.sum((model[:CUT] - CENTRES[self.number, :CUT]) ** 2) / 2)
-        return end, steps, extras, {"initial_loss": loss, "loss": loss / steps}
+        told = {"discrepancy": loss, "relative_size": 1.0}
+        return end, steps, extras, {"initial_loss": loss, "loss": loss / steps, **told}
 
 
 def directly(algorithm, cohort, spec):

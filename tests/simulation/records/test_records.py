@@ -102,7 +102,8 @@ def test_messages_record_the_same(small: Experiment, tmp_path: Path) -> None:
 def test_every_strategy_records_its_drift() -> None:
     for name in catalog.names():
         built = catalog.build(name)
-        given = [replace(u, metrics={"initial_loss": 1.0}, learning_rate=0.1) for u in updates()]
+        metrics = {"initial_loss": 1.0, "discrepancy": 1.0, "relative_size": 1.0}
+        given = [replace(u, metrics=metrics, learning_rate=0.1) for u in updates()]
         reducer = built.reducer
         reducer = reducer.at({"clip": 1.0}) if hasattr(reducer, "at") else reducer
         partial = None

@@ -206,6 +206,15 @@ def test_strategies_that_make_no_sense_with_stale_models_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_that_compare_clients_are_refused_where_a_step_takes_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path, devices="equal", schedule="asynchronous", strategy="feddisco")
+    assert str(caught.value) == (
+        "strategy must be another with the schedule 'asynchronous', as it weighs clients against "
+        "each other, of whom each step takes one, got 'FedDisco'"
+    )
+
+
 def test_clients_that_keep_what_they_have_not_sent_are_refused(tmp_path: Path) -> None:
     sparse = {"kind": "top-k", "error_feedback": True}
     with pytest.raises(ConfigError) as caught:

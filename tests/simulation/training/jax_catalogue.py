@@ -124,6 +124,7 @@ TRAIN_AS_OTHERS = (
     "fedams", "fedexp", "fedacg", "term", "centred-clipping", "bucketing", "nnm", "dnc",
     "foolsgold", "signguard", "lg-fedavg", "fedasam", "mofedsam", "fedspeed", "feddc",
     "dp-fedavg-adaptive", "fedadagrad", "fedyogi", "fedavgm", "multi-krum", "bulyan", "rfa",
+    "feddisco",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 
