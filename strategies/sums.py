@@ -116,8 +116,11 @@ class Streaming:
         plain = [part if part.moved is None else part.moved for part in partials]
         moved = Sums(np.empty(cut), trainable=cut)
         total = Sums(np.empty_like(first.delta), trainable=cut, moved=moved)
-        _add_all(total.delta, [part.delta for part in partials], factors)
-        _add_all(moved.delta, [part.delta[:cut] for part in plain])
+        if all(a is b for a, b in zip(plain, partials, strict=True)):
+            _add_both(total.delta, moved.delta, [part.delta for part in partials], factors)
+        else:
+            _add_all(total.delta, [part.delta for part in partials], factors)
+            _add_all(moved.delta, [part.delta[:cut] for part in plain])
         for name in first.extras:
             total.extras[name] = np.empty_like(first.extras[name])
             _add_all(total.extras[name], [part.extras[name] for part in partials], factors)
@@ -283,6 +286,25 @@ def _add_all(total: Vector, vectors: Sequence[Vector], factors: Sequence[float] 
                 np.copyto(into, piece)
             if i:
                 into += piece
+
+
+def _add_both(
+    total: Vector, plain: Vector, vectors: Sequence[Vector], factors: Sequence[float]
+) -> None:
+    """Do what :func:`_add_all` does with factors, and for leading entries without: read once."""
+    scratch = np.empty(min(_BLOCK, total.size))
+    for first in range(0, total.size, _BLOCK):
+        into, beside = total[first : first + _BLOCK], plain[first : first + _BLOCK]
+        part, cut = scratch[: into.size], beside.size
+        for i, (vector, factor) in enumerate(zip(vectors, factors, strict=True)):
+            piece = vector[first : first + _BLOCK]
+            if i == 0:
+                np.multiply(piece, factor, out=into)
+                np.copyto(beside, piece[:cut])
+                continue
+            np.multiply(piece, factor, out=part)
+            into += part
+            beside += piece[:cut]
 
 
 def _add_rows(

@@ -3,9 +3,9 @@
 A group is the clients with one model whose updates go into one step; it is folded by itself. Groups
 may be single clients, and a call of a worker costs as much as training some: so one call trains
 several groups, whatever their models. What a step needs goes first, cut so that all workers have a
-part of it. Of the rest, workers are given equal parts, as much as keeps them busy: what waits
-meanwhile goes out in larger portions. Which groups share a call is a matter of time, and decides no
-bit.
+part of it, and filled up with others. Of the rest, workers are given equal parts, as much as keeps
+them busy: what waits meanwhile goes out in larger portions. Which groups share a call is a matter
+of time, and decides no bit.
 """
 
 from __future__ import annotations
@@ -136,36 +136,42 @@ class TrainingAhead:
         """Hand out the groups of a step, and as many others as keep workers busy."""
         first = bisect_left(self._waiting, Key(step + 1, 0))
         needed = self._waiting[:first]
+        del self._waiting[:first]
         self._idle -= self._cost(needed)
-        portion, workers = self._portion(), max(1, self.engine.effective_workers)
+        workers = max(1, self.engine.effective_workers)
+        piece, portion = self._cost_of_calls(workers)
         small = []
         for key in needed:
             group = self._groups[key]
-            if group.cost > portion and len(group.clients) > 1:
+            if group.cost > piece and len(group.clients) > 1:
                 # It is cut by itself, and its parts go to several workers.
                 self._large[key] = self._training(key, group)
             else:
                 small.append(key)
-        for keys in self._cut(small, min(portion, self._cost(small) / workers)):
-            self._submit(keys, TrainGroupsFirst)
-        del self._waiting[:first]
+        # A call costs as much as some clients, so others go with those that are needed. But half of
+        # all come after them: while the server steps, workers have nothing else to do.
+        cost = self._cost(small)
+        room = min(portion, (cost + self._idle) / (2 * workers))
+        for keys in self._cut(small, min(portion, cost / workers)):
+            self._submit(keys + self._taken(room - self._cost(keys)), TrainGroupsFirst)
         self._calls = [call for call in self._calls if not call.over]
-        if len(self._calls) >= CALLS_EACH * workers:
-            return
-        others, given = self._waiting, 0
-        if len(self._calls) >= workers and self._idle < portion / 2:
-            return  # All have something to do: it goes out with what comes next.
-        for keys in self._cut(others, max(portion, self._idle / workers)):
-            under_way = len(self._calls)
-            if under_way >= CALLS_EACH * workers:
+        part = max(portion, self._idle / workers)
+        while len(self._calls) < CALLS_EACH * workers and self._waiting:
+            if len(self._calls) >= workers and self._idle < portion / 2:
+                return  # All have something to do: it goes out with what comes next.
+            self._submit(self._taken(part), TrainGroups)
+
+    def _taken(self, room: float) -> list[Key]:
+        """Take groups that wait, in order, until no more room is left."""
+        found: list[Key] = []
+        for key in self._waiting:
+            if room <= 0:
                 break
-            cost = self._cost(keys)
-            if under_way >= workers and cost < portion / 2:
-                break
-            self._submit(keys, TrainGroups)
-            given += len(keys)
-            self._idle -= cost
-        del self._waiting[:given]
+            found.append(key)
+            room -= self._groups[key].cost
+        del self._waiting[: len(found)]
+        self._idle -= self._cost(found)
+        return found
 
     def result(self, key: Key) -> Part:
         """Wait for a group that was handed out, and forget it."""
@@ -196,15 +202,17 @@ class TrainingAhead:
             log.warning("%d groups of clients are trained one by one: %s", len(call.keys), error)
         call.ticket, call.over = None, True
 
-    def _portion(self) -> float:
-        """Return the cost of a call: as much as where all who are at work were one cohort.
+    def _cost_of_calls(self, workers: int) -> tuple[float, float]:
+        """Return the cost above which a group is cut, and that of a call with several groups.
 
-        It is never more than a part of what is at work: the next step is waited for.
+        Groups are cut as where all who are at work were one cohort. Neither is ever more than a
+        part of what is at work: the next step is waited for.
         """
         cost, known = self._known
         total = self.clients * (cost / known if known else 0.0)
-        most = total / (max(1, self.engine.effective_workers) * POLICY.units_each)
-        return min(self.engine.min_cost(total) or most, most)
+        most = total / (workers * POLICY.units_each)
+        piece = min(self.engine.min_cost(total) or most, most)
+        return piece, total / (workers * POLICY.units_ahead)
 
     def _count(self, group: Group, sign: int) -> None:
         self._known[0] += sign * group.cost

@@ -29,6 +29,8 @@ what is handed out whole
 ``shared_seconds``    0.5     Seconds of training where several runs share the pool.
 ``units_each``        16      Units that every worker gets in spite of that, so that all end at
                               about the same time.
+``units_ahead``       6       Calls that those at work make for each worker, where clients are sent
+                              out one by one: a call costs as much as training some of them.
 ``far_after``         2       Where results come from other nodes: a unit trains at least so many
                               times as long as its result is on the way, so that the link is free
                               for half of the time ...
@@ -124,6 +126,7 @@ class Policy:
     driver_seconds: float = 0.01
     shared_seconds: float = 0.5
     units_each: int = 16
+    units_ahead: int = 6
     far_after: float = 2.0
     units_far: int = 4
     messages: int = 8

@@ -326,7 +326,9 @@ class TensorFlowTrainer:
             stacked,
             *([which] if several else []),
         )
-        given = tf.nest.map_structure(tf.constant, arguments)
+        # Of several models, each is a tensor already.
+        given = tf.nest.map_structure(tf.constant, arguments[several:])
+        given = (model, *given) if several else given
         with at_rate(self.model.optimizer, job.learning_rate) as used:
             ends, sums, seen, after, seconds = self._fits[shapes](*given)
         # Not by numpy(), which copies: the weights are the largest thing here.

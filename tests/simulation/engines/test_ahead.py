@@ -122,10 +122,14 @@ def test_what_a_step_needs_goes_first_and_the_rest_as_workers_have_room() -> Non
         ahead.add(Key(step, 1), [2 * step, 2 * step + 1], version)
     ahead.hand_out(1)
     first, *others = engine.asked
-    assert isinstance(first, TrainGroupsFirst) and first.clients == 2
+    portion = FLIGHT / (2 * POLICY.units_ahead)
+    filled = 2 * int(np.ceil(portion / 2))  # In groups of two, of which the last may not fit.
+    assert isinstance(first, TrainGroupsFirst) and first.clients == filled
+    assert clients_of(first.groups[0].node) == [2, 3]
     assert [type(call) for call in others] == [TrainGroups] * 2  # Equal parts, in order.
-    assert [call.clients for call in others] == [40, 38]
-    assert sorted(clients_of(others[0].groups[0].node)) == [4, 5]
+    half = 2 * int(np.ceil((80 - filled) / 4))
+    assert [call.clients for call in others] == [half, 80 - filled - half]
+    assert sorted(clients_of(others[0].groups[0].node)) == [2 + filled, 3 + filled]
     for step in range(41, 90):
         ahead.add(Key(step, 1), [2 * step, 2 * step + 1], version)
     ahead.hand_out(1)
@@ -138,6 +142,21 @@ def test_what_a_step_needs_goes_first_and_the_rest_as_workers_have_room() -> Non
     assert isinstance(engine.asked[-1], TrainGroupsFirst)  # ... or until it is needed.
     found = ahead.result(Key(150, 2))
     assert found.rows["client"].tolist() == [300, 301] and Key(150, 2) not in ahead
+
+
+def test_half_of_what_waits_comes_after_what_a_step_needs() -> None:
+    engine = Clockwork(2)
+    ahead, version = TrainingAhead(engine, FLIGHT), Version(MODEL, {})
+    for client in range(16):
+        ahead.add(Key(1 if client < 2 else client, 1 + client), [client], version)
+    ahead.hand_out(1)
+    assert [type(call) for call in engine.asked] == [TrainGroupsFirst] * 2 + [TrainGroups]
+    found = [[clients_of(one.node)[0] for one in call.groups] for call in engine.asked]
+    # Each of two workers has a quarter, of which one client is needed; the others are in line.
+    assert found == [[0, 2, 3, 4], [1, 5, 6, 7], [*range(8, 16)]]
+    ahead.add(Key(20, 20), [20], version)
+    ahead.hand_out(1)
+    assert len(engine.asked) == 3  # One client is not worth a call while all are busy.
 
 
 def test_groups_that_take_their_workers_down_are_trained_by_themselves() -> None:

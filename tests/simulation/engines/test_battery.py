@@ -79,7 +79,8 @@ def trained(driver: Any, model: np.ndarray) -> np.ndarray:
 AS_OTHERS = (
     "fedams", "fedexp", "fedacg", "term", "centred-clipping", "nnm", "dnc", "foolsgold",
     "signguard", "lg-fedavg", "pfedme", "per-fedavg", "fedasam", "mofedsam", "fedspeed", "fedbabu",
-    "ditto", "fedntd", "fedlc", "feddecorr", "feddc", "feddisco",
+    "ditto", "fedntd", "fedlc", "feddecorr", "feddc", "feddisco", "fedprox", "fedavgm",
+    "fedadagrad", "fedyogi", "fedbn", "trimmed-mean", "multi-krum", "bulyan", "rfa",
 )  # fmt: skip
 """Entries that ask no more of an engine than others do."""
 

@@ -73,7 +73,7 @@ def message(methods: Methods, number: int, weights: Any, **options: Any) -> list
 
 def chain(methods: Methods, **options: Any) -> Iterator[list[Any]]:
     weights = None
-    for number in range(3):
+    for number in range(2):
         found = message(methods, number, weights, **options)
         weights = found[:8]
         yield found
