@@ -94,6 +94,7 @@ KNOWN = (
     "fedspeed",
     "ifca",
     "feddisco",
+    "fltrust",
 )
 """New ones go to the end: those that are there keep their places."""
 

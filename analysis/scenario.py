@@ -127,6 +127,8 @@ def partitions(runs: Runs, cite: Cite) -> str:
             f"pictures of client $i$ are turned by $i$ mod {listing(turned)} parts of a turn"
             f"{cite(BIBTEX['ifca'])}"
         )
+    if held := _values(runs, "partition.root"):
+        found.append(f"{listing([number(n) for n in held])} examples stay with the server")
     return "; ".join(found)
 
 

@@ -40,8 +40,8 @@ TREATMENTS = frozenset(["rounds"])
 # What a centralised run does not depend on.
 FEDERATED_ONLY = frozenset(["clients", "cohort", "alpha", "partition", "devices"])
 FEDERATED_GROUPS = ("partition.", "sampling.", "faults.", "attack.", "realism.", "devices.")
-CHANGES_ROWS = ("partition.noise", "partition.rotations")
-"""Keys of the partition that change the rows themselves, pooled or not."""
+CHANGES_ROWS = ("partition.noise", "partition.rotations", "partition.root")
+"""Keys of the partition that change the rows that there are, pooled or not."""
 
 REPEATED = {"partition.alpha": "alpha", "partition.kind": "partition"}
 SHORT = {"alpha": ALPHA, "attack.kind": "attack"}

@@ -63,6 +63,8 @@ ABOUT = {
     "noise * (i + 1) / N to its inputs (bytes: of their full range)",
     "partition.rotations": "feature skew: client i turns its pictures by (i mod rotations) parts "
     "of a turn",
+    "partition.root": "training examples that the server keeps, drawn, which no client has; "
+    "`fltrust` trains on them",
     "partition.validation": "part of a client's rows that it keeps for validation",
     "training.local_epochs": "epochs a client trains, perhaps a part of one: "
     "ceil(epochs * steps of an epoch) steps",

@@ -40,6 +40,7 @@ from strategies.robust import Bulyan, GeometricMedian, Krum, Median, TrimmedMean
 from strategies.centred import CentredClipping, Recalling
 from strategies.mixing import Bucketed, NearestNeighbours
 from strategies.filters import DivideAndConquer, FoolsGold, SignGuard
+from strategies.trust import TrustedMean
 from strategies.privacy import GaussianNoise, clipped
 from strategies.accounting import epsilon, noise_multiplier
 # how the server moves the model, and values that depend on the round
@@ -58,7 +59,7 @@ from strategies.ready import (
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
     FedDecorr, FedLC, FedNTD, MOON,
     APFL, Ditto, IFCA, FedASAM, FedBABU, FedRep, LGFedAvg, PerFedAvg, FedSAM, FedSpeed,
-    MoFedSAM, PFedMe, FedDisco,
+    MoFedSAM, PFedMe, FedDisco, FLTrust,
 )
 
 __all__ = [
@@ -86,6 +87,6 @@ __all__ = [
     "Ditto", "FedRep", "Phase", "beside", "in_turns",
     "APFL", "FedASAM", "FedBABU", "FedSAM", "FedSpeed", "LGFedAvg", "MoFedSAM", "PFedMe",
     "PerFedAvg", "fixed_head", "meta", "IFCA", "best_of", "ClusteredMean", "Clusters",
-    "DiscrepancyMean", "FedDisco", "telling_discrepancy",
+    "FLTrust", "TrustedMean", "DiscrepancyMean", "FedDisco", "telling_discrepancy",
     "Direction", "extrapolated", "mixed", "moreau", "sharp_momentum", "sharpness_aware",
 ]

@@ -470,16 +470,18 @@ OH_2022 = Citation(
     "2106.06042",
 )
 
+CAO_2021 = Citation(
+    "cao2021fltrust",
+    ("Cao, Xiaoyu", "Fang, Minghong", "Liu, Jia", "Gong, Neil Zhenqiang"),
+    "FLTrust: Byzantine-robust Federated Learning via Trust Bootstrapping",
+    2021,
+    "Network and Distributed System Security Symposium (NDSS)",
+    "2012.13995",
+)
+
 YE_2023 = Citation(
     "ye2023feddisco",
-    (
-        "Ye, Rui",
-        "Xu, Mingkai",
-        "Wang, Jianyu",
-        "Xu, Chenxin",
-        "Chen, Siheng",
-        "Wang, Yanfeng",
-    ),
+    ("Ye, Rui", "Xu, Mingkai", "Wang, Jianyu", "Xu, Chenxin", "Chen, Siheng", "Wang, Yanfeng"),
     "FedDisco: Federated Learning with Discrepancy-Aware Collaboration",
     2023,
     "International Conference on Machine Learning (ICML)",

@@ -12,7 +12,7 @@ updates send ``encoded`` in the place of ``arrays`` (:mod:`strategies.encodings.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from logging import INFO, WARNING
 from time import sleep
@@ -36,12 +36,14 @@ from strategies.accounting import Account, check_sampling
 from strategies.algorithm import Algorithm
 from strategies.cohort import EVALUATE, TRAIN, Cohort
 from strategies.encodings.reading import ENCODED, Reader
+from strategies.optional_protocols import wants_server_update
 from strategies.privacy import GaussianNoise, check_model
 from strategies.protocols import Round, State
 from strategies.reducing import bound, during, finish
 from strategies.reports import Reports, apart
 from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
+from strategies.trust import SERVER_UPDATE
 from strategies.updates import Update
 
 __all__ = ["Cohort", "Federated"]
@@ -108,6 +110,9 @@ class Federated(Strategy):
         self.seeded_noise = seeded_noise
         self.reader: Reader | None = None
         """Reads updates of clients that encode them; None: they send whole arrays."""
+        self.server_update: Callable[[int, Vector, Mapping[str, Any]], Vector] | None = None
+        """Trains on the server's own examples, for a reducer that :class:`ComparesWithServer`: from
+        round, model [P] and what is shared to the update [P]."""
         self._seed: int | None = self.cohort.seed
         self._now = algorithm
         self._state: State | None = None
@@ -221,7 +226,8 @@ class Federated(Strategy):
             if self.cohort.kind == "power-of-choice":
                 self._reports.add([update.client], [update.metrics.get("loss", np.nan)])
         at = Round(server_round, self._population, self._seed)
-        mean = finish(during(reducer, at, self._state), partial, spec.size)
+        told = self._on_server(server_round)
+        mean = finish(during(reducer, at, {**self._state, **told}), partial, spec.size)
         if mean is None:
             return None, None
         metrics = mean_metrics(valid)
@@ -229,6 +235,18 @@ class Federated(Strategy):
         mean = replace(mean, metrics={**_measured(metrics), **mean.metrics})
         model, self._state = self.algorithm.step(spec, self._model, self._state, mean, at)
         return self._layout.record(model), metrics
+
+    def _on_server(self, server_round: int) -> dict[str, Vector]:
+        """Let the server train, where the reducer asks for it; return its update by its name."""
+        if not wants_server_update(self._now.reducer):
+            return {}
+        assert self._model is not None
+        if self.server_update is None:
+            raise ValueError(
+                f"server_update must be given with {self.algorithm.name}, whose server trains on "
+                "examples of its own, got none"
+            )
+        return {SERVER_UPDATE: self.server_update(server_round, self._model, self._shared)}
 
     def notes(self, server_round: int) -> dict[str, float]:
         """Return numbers for the record of the round just trained; see :meth:`Algorithm.notes`."""

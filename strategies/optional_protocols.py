@@ -93,6 +93,18 @@ class FinishesInRound(Protocol):
 
 
 @runtime_checkable
+class ComparesWithServer(FinishesInRound, Protocol):
+    """A reducer that compares updates with one that the server trains on examples of its own.
+
+    ``during`` finds it beside the server's state, as :data:`~strategies.trust.SERVER_UPDATE`.
+    """
+
+    @property
+    def trains_on_server(self) -> bool:
+        """Whether the server trains for it."""
+
+
+@runtime_checkable
 class DividesByFixedNumber(Protocol):
     """A reducer that can divide by a number of clients fixed beforehand, whoever comes."""
 
@@ -186,6 +198,12 @@ _OFFERED: dict[tuple[type, Any], bool] = {}
 def refusal(part: Any, algorithm: Algorithm) -> str | None:
     """Return why ``part`` cannot be one of ``algorithm``; None if it can, or never refuses."""
     return part.refuse(algorithm) if isinstance(part, Refuses) else None
+
+
+def wants_server_update(reducer: Any) -> bool:
+    """Tell whether a reducer, or the one behind it, compares updates with one of the server's."""
+    behind = innermost(reducer)
+    return isinstance(behind, ComparesWithServer) and behind.trains_on_server
 
 
 def innermost(reducer: Any) -> Any:

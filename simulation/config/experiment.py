@@ -64,7 +64,7 @@ OMIT_IF_DEFAULT = (
 OMIT_KEYS_IF_DEFAULT = {
     "training": ("class_weight", "decay", "local_steps"),
     "partition": (
-        "law", "beta", "groups", "path_sha256", "noise", "rotations",
+        "law", "beta", "groups", "path_sha256", "noise", "rotations", "root",
     ),
     "evaluation": ("personal", "all_clients", "metrics"),
     "attack": ("source", "target", "poisoned"),

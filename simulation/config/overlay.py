@@ -58,7 +58,7 @@ def _kind(table: Mapping[str, Any], key: str) -> Any:
     return table.get(key, "dirichlet" if "alpha" in table else None)
 
 
-STAYS = {"partition": ("validation", "noise", "rotations"), "attack": ("fraction",)}
+STAYS = {"partition": ("validation", "noise", "rotations", "root"), "attack": ("fraction",)}
 """Keys of a table that are no options of a kind: how much is kept, say, or who attacks."""
 
 

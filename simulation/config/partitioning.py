@@ -34,6 +34,7 @@ class PartitionConfig(Section):
 
     ``path``: of a file that says whose each row is (see
     :mod:`simulation.population.partition_file`).
+    ``root``: training examples that the server keeps, which no client has; None: it keeps none.
     ``noise``, ``rotations``: how clients' features differ (see
     :mod:`simulation.population.features`).
     """
@@ -50,6 +51,7 @@ class PartitionConfig(Section):
     examples_per_client: Count = 100
     law: Literal["symmetric", "prior"] = "symmetric"
     validation: Annotated[Float, Field(ge=0, lt=1)] = 0.1
+    root: Count | None = None
     path: Path | None = None
     path_sha256: str = ""
     noise: Positive | None = None

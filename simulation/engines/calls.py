@@ -22,6 +22,7 @@ from simulation.training.measured import Measured, ModelInfo
 from simulation.worker.faults import ClientError, WorkerError
 from simulation.worker.mixed import train_groups
 from simulation.worker.tree import Tree
+from strategies.spec import Vector
 
 if TYPE_CHECKING:
     from simulation.records.client_states import Handle
@@ -188,6 +189,29 @@ class TrainGroupsFirst(TrainGroups):
     """Groups that the server waits for."""
 
     first: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOnServer(Call):
+    """Train on the server's own examples (see :meth:`Executor.train_on_server`)."""
+
+    name: ClassVar[str] = "train_on_server"
+    kind: ClassVar[str | None] = "server"
+    first: ClassVar[bool] = True
+
+    round: int
+    model: Any
+    shared: Any
+
+    @property
+    @override
+    def of_round(self) -> int | None:
+        return self.round
+
+    @override
+    def run(self, executor: Executor, *inputs: Any) -> Vector:
+        """Return the update [P]."""
+        return executor.train_on_server(self.round, self.model, self.shared)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from simulation.population.attackers import attackers, backdoor
 from simulation.population.features import skewed
 from simulation.population.pachinko import groups_of
 from simulation.population.partition import AnyPartition
+from simulation.population.root import among, rows_for_clients
 
 
 def check_targets(experiment: Experiment, data: Dataset) -> None:
@@ -75,9 +76,13 @@ def _prepare(experiment: Experiment, load: Load) -> tuple[Dataset, AnyPartition]
         owners = partition_file.owners(
             plan.path, plan.path_sha256, len(data.y_train), experiment.clients
         )
+    y = data.y_train if labels is None else labels
+    rows = rows_for_clients(experiment, len(y))
+    if rows is not None:
+        y, owners = y[rows], None if owners is None else owners[rows]
     parts = partition.make(
         plan.kind,
-        data.y_train if labels is None else labels,
+        y,
         experiment.clients,
         experiment.seed,
         alpha=plan.alpha,
@@ -90,6 +95,7 @@ def _prepare(experiment: Experiment, load: Load) -> tuple[Dataset, AnyPartition]
         validation=plan.validation,
         owners=owners,
     )
+    parts = among(parts, rows)
     if isinstance(parts, partition.Partition):
         data = skewed(data, parts, plan, experiment.seed)
     if experiment.mode == "centralised":

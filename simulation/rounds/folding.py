@@ -13,6 +13,7 @@ from simulation.config.compression import encoded_bytes
 from simulation.config.experiment import WEIGHTED, Experiment
 from simulation.config.scheduling import server_round
 from simulation.config.sizes import FLOAT_BYTES
+from simulation.engines.calls import TrainOnServer
 from simulation.engines.cohort import CohortPlan, costs_of, train_cohort
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import Evaluations, Pending
@@ -25,12 +26,14 @@ from simulation.rounds.driver import RoundResult, zero_weights
 from simulation.worker.faults import check_losses
 from strategies import Federated
 from strategies.cohort import TRAIN
+from strategies.optional_protocols import wants_server_update
 from strategies.personal import travelling
 from strategies.protocols import Round, State
 from strategies.reducing import bound, during, finish
 from strategies.reports import Reports, apart
 from strategies.spec import Spec, Vector
 from strategies.sums import DRIFT
+from strategies.trust import SERVER_UPDATE
 from strategies.updates import Mean
 
 
@@ -68,6 +71,7 @@ class FoldingDriver:
         who, plan = self._plan_of(round)
         cohort = who.cohort
         shared = algorithm.share(self._state, round)
+        told = self._on_server(round, model, shared) if cohort else dict
         if cohort:
             partial, rows, lost, measured = train_cohort(
                 self.engine, round, cohort, model, shared, parts=who.parts, plan=plan
@@ -77,7 +81,7 @@ class FoldingDriver:
         else:
             partial, rows, lost, measured, replies = None, columns([]), (), {}, 0
         at = Round(round, population, self.seed)
-        mean = self._mean(partial, rows, shared, self._state, at)
+        mean = self._mean(partial, rows, shared, {**self._state, **told()}, at)
         if mean is None:  # Everybody is late or away: the server keeps its model.
             down = FLOAT_BYTES * self._travelling * who.asked
             return RoundResult(model, rows, 0, down, lost, who.absent)
@@ -91,6 +95,18 @@ class FoldingDriver:
         if self.experiment.mode != "federated":
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
         return RoundResult(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
+
+    def _on_server(
+        self, round: int, model: Vector, shared: Mapping[str, Any]
+    ) -> Callable[[], Mapping[str, Vector]]:
+        """Let the server train, where the reducer asks for it; return what waits for its update."""
+        engine = self.engine
+        if not wants_server_update(self._reducer):
+            return dict
+        held = {"model": engine.share(model), "shared": engine.share(dict(shared))}
+        examples = self.experiment.partition.root or 0
+        ticket = engine.submit(TrainOnServer(round=round, examples=examples, **held))
+        return lambda: {SERVER_UPDATE: engine.result(ticket)}
 
     def _mean(
         self, partial: Any, rows: Rows, shared: Mapping[str, Any], state: State, at: Round

@@ -21,7 +21,7 @@ from simulation.population.edges import edges_of
 from strategies import Algorithm, Federated, catalog
 from strategies.client_rule import ClientRule
 from strategies.discrepancy import DiscrepancyMean
-from strategies.optional_protocols import Discounts, innermost
+from strategies.optional_protocols import Discounts, innermost, wants_server_update
 from strategies.reducers import MeasuredMean
 from strategies.steps import needs_sgd
 
@@ -138,6 +138,35 @@ def check_metrics(experiment: Experiment, ours: bool) -> None:
         )
 
 
+def check_root(experiment: Experiment, strategy: Strategy) -> None:
+    """Raise ConfigError where the server should train on examples of its own, and cannot.
+
+    Args:
+        experiment: the experiment.
+        strategy: what it runs.
+    """
+    if not isinstance(strategy, Federated):
+        return
+    name = strategy.algorithm.name
+    if not wants_server_update(strategy.algorithm.reducer):
+        return
+    if experiment.partition.root is None:
+        raise ConfigError(
+            f"partition.root must be given with {name}, whose server trains on examples of its "
+            "own, got none"
+        )
+    if experiment.resources.engine == "flower":
+        raise ConfigError(
+            f"resources.engine must be 'ray' or 'inline' with {name}, whose server trains as "
+            "clients do, got 'flower'"
+        )
+    if experiment.schedule.kind == "hierarchical" and experiment.mode == "federated":
+        raise ConfigError(
+            f"schedule must be one without edges with {name}, whose server trains on examples of "
+            "its own, got 'hierarchical'"
+        )
+
+
 def check_resume(experiment: Experiment, strategy: Strategy) -> None:
     """Raise ConfigError when what clients keep is not in the checkpoint.
 
@@ -208,6 +237,8 @@ def _check_cloud(cloud: Algorithm) -> None:
         reason = "its account of privacy is one of clients"
     elif cloud.client != ClientRule():
         reason = "its clients train in a way of their own, which edges do not"
+    elif wants_server_update(cloud.reducer):
+        reason = "its server trains as clients do, which edges do not"
     elif needs_sgd(cloud.client, cloud.reducer):
         reason = "it goes by clients' steps of SGD, which edges do not take"
     if reason is not None:

@@ -98,6 +98,7 @@ def simulate(
     preflight.check_metrics(experiment, isinstance(chosen, Federated))
     preflight.check_devices(experiment, chosen)
     preflight.check_compression(experiment)
+    preflight.check_root(experiment, chosen)
     with ExitStack() as stack:
         stack.enter_context(termination())
         stack.enter_context(flower_sampling.cohort_applied(chosen, experiment))

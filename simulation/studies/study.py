@@ -63,7 +63,7 @@ UNUSED = {
 }  # fmt: skip
 """Keys and tables that a baseline does not depend on: it runs once for all their values."""
 
-KEPT = ("partition.validation", "partition.noise", "partition.rotations")
+KEPT = ("partition.validation", "partition.noise", "partition.rotations", "partition.root")
 """What of the partition every baseline depends on: the rows that nobody trains on, and how rows are
 changed."""
 

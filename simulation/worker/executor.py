@@ -20,6 +20,7 @@ from simulation.population import behaviour
 from simulation.population.attackers import attackers, backdoor
 from simulation.population.backdoor import victims
 from simulation.population.partition import AnyPartition
+from simulation.population.root import root_rows
 from simulation.population.told_labels import told_labels
 from simulation.records.client_states import Handle, StateError
 from simulation.records.rows import Row, Rows, columns, join
@@ -75,6 +76,7 @@ class Executor:
         written = self.apart or any(one is not None for one in read)
         self.lazy_delta = self._only_sums(setup.reducer) and not written
         self.weights = example_weights(setup.experiment, data)
+        self.root = root_rows(setup.experiment, len(data.y_train))
         self.mixed: Mixed | None = None
         self.train_job: TrainJob = self.train_in_group if setup.grouped else train_alone
 
@@ -224,6 +226,21 @@ class Executor:
             job = self.job(trainer, asked, inputs, config, own)
             done = self.train_job(trainer, inputs.model, job)
         return self._sent(done, inputs, states)
+
+    def train_on_server(self, round: int, model: Vector, shared: Mapping[str, Any]) -> Vector:
+        """Return what training on the server's own examples moves a model by [P].
+
+        As a client trains that has them, whose number follows that of the last one.
+        """
+        rows = self.root
+        assert rows is not None
+        weights = None if self.weights is None else self.weights[rows]
+        examples = Examples(self.data.x_train, self.data.y_train[rows], weights, rows)
+        asked = AskedClients([len(self.partition)], [len(rows)], examples)
+        inputs = RoundInputs(round, self.trainer.place(model), shared)
+        job = self.job(self.trainer, asked, inputs, inputs.config, [None])
+        (done,) = self.train_job(self.trainer, inputs.model, job)
+        return np.array(done.update.delta, np.float32)
 
     def train_mixed(
         self, groups: Sequence[tuple[RoundInputs, Sequence[int]]]

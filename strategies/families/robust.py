@@ -16,6 +16,7 @@ from strategies.mixing import Bucketed, NearestNeighbours
 from strategies.robust import Bulyan, GeometricMedian, Krum, Median, Robust, TrimmedMean
 from strategies.schedules import Schedule
 from strategies.servers import average
+from strategies.trust import TrustedMean
 from strategies.weights import Weights
 
 FAMILY = Family()
@@ -149,6 +150,16 @@ def signguard(
 ) -> Algorithm:
     """Average those with a usual norm and usual signs, clipped to the median norm."""
     return Algorithm("SignGuard", plain(), SignGuard(lower, upper, share), average(learning_rate))
+
+
+@FAMILY.entry("FLTrust", papers.CAO_2021)
+def fltrust(learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Trust those who agree with the server's own update g: t_i = max(0, cos(g, delta_i)).
+
+    Updates are scaled to the length of g and averaged with the weights t_i. The server trains g as
+    clients train, on examples that no client has: `partition.root` says how many.
+    """
+    return Algorithm("FLTrust", plain(), TrustedMean(), average(learning_rate))
 
 
 def _rule(name: str, field: str, share: float) -> Robust:

@@ -144,6 +144,12 @@ def test_methods_tell_epochs_only_where_no_steps_are_counted(tmp_path, make_run)
     assert "with 2 local epochs (swept), 5 local steps (swept), batch size 32." in text
 
 
+def test_methods_tell_what_the_server_keeps(tmp_path, make_run) -> None:
+    kept = {"partition": {"kind": "iid", "root": 77}}
+    make_run(tmp_path / "run", rounds=1, per_client=False, experiment=kept)
+    assert "i.i.d.; 77 examples stay with the server" in plain(methods(load(tmp_path))[0])
+
+
 def test_methods_name_every_setting_with_its_source(tmp_path, make_run) -> None:
     sources = {
         "partition": [("dirichlet", "yurochkin2019bayesian,li2022silos"),

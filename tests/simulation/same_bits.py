@@ -109,7 +109,8 @@ class Case:
 def of_entry(name: str) -> dict[str, Any]:
     """Return the changes that make a run of an entry of the catalogue."""
     model = {"model": f"{HERE}:trainable"} if name.startswith("dp-") else {}
-    return {"strategy": {"name": name, **OPTIONS.get(name, {})}, **model}
+    root = {"partition.root": 60} if name == "fltrust" else {}
+    return {"strategy": {"name": name, **OPTIONS.get(name, {})}, **model, **root}
 
 
 def on_ray(name: str, workers: int) -> Case:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import catalog
 from strategies.algorithm import Algorithm
 from strategies.client_rule import Local
+from strategies.optional_protocols import wants_server_update
 from strategies.privacy import NOISE
 from strategies.protocols import Round, State
 from strategies.random_streams import stream
@@ -28,9 +29,20 @@ MODEL = np.linspace(-1, 1, SIZE, dtype=np.float32)
 every_algorithm = pytest.mark.parametrize("name", catalog.names())
 
 
+SERVER = np.linspace(-1, 2, SIZE)
+"""What the server trains by itself, for reducers that compare updates with it."""
+
+
+def build(name: str) -> Algorithm:
+    algorithm = catalog.build(name)
+    if not wants_server_update(algorithm.reducer):
+        return algorithm
+    return replace(algorithm, reducer=replace(algorithm.reducer, server=SERVER))
+
+
 @pytest.fixture
 def algorithm(name: str) -> Algorithm:
-    return catalog.build(name)
+    return build(name)
 
 
 def reduced(algorithm: Algorithm, updates: list[Update]) -> Mean:
@@ -84,7 +96,7 @@ def splits(draw: st.DrawFn) -> list[list[int]]:
 @given(split=splits(), seed=st.integers(0, 2**16))
 @settings(max_examples=25, deadline=None)
 def test_any_split_of_the_clients_gives_the_same_mean(name, split, seed, updates):
-    algorithm = catalog.build(name)
+    algorithm = build(name)
     cohort = updates(algorithm, CLIENTS, SIZE, seed=seed)
     total = None
     for group in split:
@@ -146,7 +158,7 @@ def test_a_round_changes_only_how_a_reducer_finishes(name, algorithm, updates):
     assert first.delta.tobytes() == second.delta.tobytes()
 
 
-OF_ROUNDS = ("centred-clipping", "bucketing", "dnc", "signguard")
+OF_ROUNDS = ("centred-clipping", "bucketing", "dnc", "signguard", "fltrust")
 """Entries whose mean depends on the round."""
 
 
@@ -294,6 +306,7 @@ ONE_CLIENT = {
     **dict.fromkeys(("term", "feddisco"), mean),
     **dict.fromkeys(("bucketing", "nnm", "dnc", "foolsgold", "signguard"), mean),
     "centred-clipping": lambda x, d: x + clip(d),
+    "fltrust": lambda x, d: x + np.linalg.norm(SERVER[:5]) / np.linalg.norm(d) * d,
     "q-fedavg": q_fedavg,
     "norm-clipping": lambda x, d: x + clip(d),
     "dp-fedavg-adaptive": dp_adaptive,

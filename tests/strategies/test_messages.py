@@ -13,12 +13,14 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from strategies import Cohort, Federated, Round, Spec, Update, catalog
 from strategies.client_rule import Local
 from strategies.reducing import bound, during
+from strategies.trust import SERVER_UPDATE
 
 SPEC = Spec(("w", "moving"), ((2, 2), (3,)), trainable=1)
 TRAINED = Spec(SPEC.names, SPEC.shapes, trainable=2)
 """For noise, which moving statistics do not stand."""
 CUT, CLIENTS, ROUNDS, LR = SPEC.trainable_size, 12, 3, 0.1
 START = np.linspace(-1, 1, SPEC.size, dtype=np.float32)
+ON_SERVER = {SERVER_UPDATE: -START}
 CENTRES = np.random.default_rng(10).normal(size=(CLIENTS, SPEC.size)).astype(np.float32)
 
 
@@ -63,7 +65,7 @@ def directly(algorithm, cohort, spec):
             losses.append(metrics["loss"])
             weights.append(i + 1)
         at = Round(number, CLIENTS, cohort.seed)
-        mean = during(reducer, at, state).finish(partial)
+        mean = during(reducer, at, {**state, **ON_SERVER}).finish(partial)
         # In the order of the clients, as a driver sums them.
         loss = sum(w * v for w, v in zip(weights, losses, strict=True)) / sum(weights)
         mean = replace(mean, metrics={"loss": loss, **mean.metrics})
@@ -107,6 +109,7 @@ def test_messages_give_the_bits_of_the_parts(name, cohort, grid):
     model, state = directly(algorithm.over(cohort.count(CLIENTS)), cohort, spec)
     clients = {i: answering(Quadratic(i, algorithm.client)) for i in range(CLIENTS)}
     strategy = Federated(algorithm, cohort, evaluate=None, spec=spec, seeded_noise=True)
+    strategy.server_update = lambda *_: ON_SERVER[SERVER_UPDATE]
     weights = zip(SPEC.names, SPEC.unravel(START), strict=True)
     initial = ArrayRecord({name: Array(np.array(w)) for name, w in weights})
     result = strategy.start(grid(clients, arrival_seed=3), initial, num_rounds=ROUNDS)

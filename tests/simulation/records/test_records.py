@@ -14,6 +14,7 @@ from simulation import Experiment, simulate
 from simulation.runs.run import Result
 from strategies import Algorithm, WeightedMean, average, catalog, clipped
 from strategies.client_rule import ClientRule
+from strategies.optional_protocols import wants_server_update
 from strategies.reducers import NormalizedMean
 from strategies.robust import Median, TrimmedMean
 from strategies.sums import DRIFT
@@ -106,6 +107,8 @@ def test_every_strategy_records_its_drift() -> None:
         given = [replace(u, metrics=metrics, learning_rate=0.1) for u in updates()]
         reducer = built.reducer
         reducer = reducer.at({"clip": 1.0}) if hasattr(reducer, "at") else reducer
+        if wants_server_update(reducer):
+            reducer = replace(reducer, server=given[0].delta)
         partial = None
         for update in given:
             partial = reducer.fold(partial, update)

@@ -98,6 +98,7 @@ CASES: dict[str, dict[str, Any]] = {
         name: {
             "strategy": {"name": name, **OPTIONS.get(name, {})},
             **({"model": f"{HERE}:trainable"} if name.startswith("dp-") else {}),
+            **({"partition": {"alpha": 0.5, "root": 40}} if name == "fltrust" else {}),
         }
         for name in ENTRIES
     },
@@ -124,7 +125,7 @@ TRAIN_AS_OTHERS = (
     "fedams", "fedexp", "fedacg", "term", "centred-clipping", "bucketing", "nnm", "dnc",
     "foolsgold", "signguard", "lg-fedavg", "fedasam", "mofedsam", "fedspeed", "feddc",
     "dp-fedavg-adaptive", "fedadagrad", "fedyogi", "fedavgm", "multi-krum", "bulyan", "rfa",
-    "feddisco",
+    "feddisco", "fltrust",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 
