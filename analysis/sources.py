@@ -51,6 +51,25 @@ BIBTEX = {
         booktitle="Empirical Methods in Natural Language Processing (EMNLP)",
         eprint="1704.05021",
     ),
+    "doublesqueeze": _entry(
+        "inproceedings",
+        "tang2019doublesqueeze",
+        "Tang, Hanlin and Lian, Xiangru and Yu, Chen and Zhang, Tong and Liu, Ji",
+        "{DoubleSqueeze}: Parallel Stochastic Gradient Descent with Double-pass "
+        "Error-Compensated Compression",
+        2019,
+        booktitle="International Conference on Machine Learning (ICML)",
+        eprint="1905.05957",
+    ),
+    "mcm": _entry(
+        "inproceedings",
+        "philippenko2021preserved",
+        "Philippenko, Constantin and Dieuleveut, Aymeric",
+        "Preserved Central Model for Faster Bidirectional Compression in Distributed Settings",
+        2021,
+        booktitle="Advances in Neural Information Processing Systems (NeurIPS)",
+        eprint="2102.12528",
+    ),
     "stich": _entry(
         "inproceedings",
         "stich2018sparsified",

@@ -110,6 +110,13 @@ ABOUT = {
     "compression.rank": "of each matrix, for `low-rank`; 2 by default",
     "compression.rows": "of the table of `sketch`; 5 by default",
     "compression.keep": "of the entries, which are read from a `sketch`; 0.01 by default",
+    "compression.download": "how [the model comes to the clients](compression.md#the-way-down): a "
+    "kind, or a table with its options",
+    "compression.download.kind": "the encoding of how the model differs from what clients have",
+    **{
+        f"compression.download.{key}": f"as `compression.{key}`"
+        for key in ("fraction", "bits", "bucket", "stochastic", "rank", "rows", "keep")
+    },
     "compression.step": "how far the server moves an entry, for `majority-vote`",
     "compression.error_feedback": "clients keep what they have not sent for their next update; the "
     "default with `top-k`, `random-k`, `sign`, `low-rank` and `sketch`, to be had with `rounding`",
@@ -345,7 +352,7 @@ def _kind(field: Mapping[str, Any]) -> str:
         return f"`{field['const']}`"
     if str(field.get("$ref")).endswith("/Init"):
         return "path"
-    if str(field.get("$ref")).endswith(("/Decay", "/StrategyConfig")):
+    if str(field.get("$ref")).endswith(("/Decay", "/StrategyConfig", "/Download")):
         return "table or text"
     if str(field.get("$ref")).endswith("/Optimizer"):
         return "table"

@@ -78,6 +78,7 @@ OMIT_KEYS_IF_DEFAULT = {
         "edge_latency", "cloud",
     ),
     "data": ("label_type", "weight", "encode", "scale"),
+    "compression": ("download",),
 }  # fmt: skip
 """Keys of tables that came later still: they count only where they differ from the default."""
 
@@ -94,8 +95,8 @@ SHORT = {
 }  # fmt: skip
 """Tables that may be written as a string, and the key that it stands for."""
 
-SHORT_WITHIN = {"optimizer": "name", "decay": "kind", "cloud": "name"}
-"""Likewise, tables within the tables ``training`` and ``schedule``."""
+SHORT_WITHIN = {"optimizer": "name", "decay": "kind", "cloud": "name", "download": "kind"}
+"""Likewise, tables within the tables ``training``, ``schedule`` and ``compression``."""
 
 
 def _is_cohort(value: float) -> bool:

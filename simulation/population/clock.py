@@ -32,7 +32,7 @@ class World:
         work: their whole local work.
         batch: examples of a step; None: all that a client has.
         sizes: examples of each client.
-        down: bytes that a client is sent.
+        down: bytes that a client is sent; of each [clients] where they are unlike.
         up: bytes that it sends back.
         phases: the parts of the local work, where it has several.
         gradients: how many a step takes.
@@ -43,7 +43,7 @@ class World:
     work: Work
     batch: int | None
     sizes: NDArray[np.int64]
-    down: int
+    down: int | NDArray[np.int64]
     up: int
     phases: tuple[LocalWork, ...] = ()
     gradients: int = 1
@@ -54,7 +54,14 @@ class World:
         """Return how long clients take, of whom some do a part of their work."""
         steps, examples = self.done(clients, parts)
         steps, examples = steps * self.gradients, examples * self.gradients
-        return self.fleet.durations(clients, steps, examples, self.down, self.up)
+        down = self.down_to(clients)
+        return self.fleet.durations(clients, steps, examples, down, self.up)
+
+    def down_to(self, clients: Sequence[int] | NDArray[np.int64]) -> int | NDArray[np.int64]:
+        """Return the bytes that clients are sent: of each [K] where they are unlike."""
+        if isinstance(self.down, int):
+            return self.down
+        return self.down[np.asarray(clients, np.int64)]
 
     def done(
         self, clients: Sequence[int] | NDArray[np.int64], parts: dict[int, float] | None = None

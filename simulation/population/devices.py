@@ -80,7 +80,7 @@ class Fleet:
         clients: Sequence[int] | NDArray[np.int64],
         steps: Column | NDArray[np.int64],
         examples: Column | NDArray[np.int64],
-        down: float,
+        down: float | NDArray[np.int64],
         up: float,
     ) -> Durations:
         """Return how long clients take.
@@ -89,7 +89,7 @@ class Fleet:
             clients: their numbers [K].
             steps: local steps of each.
             examples: that each trains on, every epoch counted.
-            down: bytes that each is sent.
+            down: bytes that each is sent; [K] where they are unlike.
             up: bytes that each sends.
         """
         at = np.asarray(clients, np.int64)

@@ -162,8 +162,8 @@ class BufferedDriver(FoldingDriver):
         self._forget(round, step)
         self._now = step.after
         sent = len(step.arrived) + len(step.stale)
-        up = self.world.up * (sent - len(lost))
-        return RoundResult(after, rows, up, self.world.down * sent, lost, {}, notes, events.columns)
+        up, down = self.world.up * (sent - len(lost)), int(self.world.down) * sent
+        return RoundResult(after, rows, up, down, lost, {}, notes, events.columns)
 
     def _start(self, version: int) -> None:
         """Plan ahead, and start all training whose model is there."""

@@ -85,6 +85,7 @@ class ClockedDriver(FoldingDriver):
     ) -> None:
         super().__init__(strategy, engine, spec, experiment)
         self.world = world_for(strategy, engine, spec, experiment)
+        self._beside = int(self.world.down) - FLOAT_BYTES * self._travelling
         self.guided = guided(experiment, self.world)
         self._seconds, self._joules = 0.0, 0.0
         self._under_way: RoundPlan | None = None
@@ -120,6 +121,15 @@ class ClockedDriver(FoldingDriver):
         self._joules += float(plan.events.columns["joules"].sum())
         notes = {**result.notes, **events.notes(self._seconds, self._joules)}
         return replace(result, notes=notes, events=events.columns)
+
+    @override
+    def _sent(self, model: Vector) -> Vector:
+        """Return the model that clients have, and let the clock know how long it travels."""
+        sent = super()._sent(model)
+        if self._download is not None:
+            every = np.arange(len(self.engine.partition))
+            self.world = replace(self.world, down=self._download.bytes_for(every) + self._beside)
+        return sent
 
     @property
     @override
@@ -235,7 +245,7 @@ def _events(world: World, round: int, cast: Cast, start: float, end: float) -> E
         "staleness": 0,
         "steps": steps,
         "bytes_up": np.where(used, world.up, 0),
-        "bytes_down": world.down,
+        "bytes_down": world.down_to(asked),
         "joules": took.joules * share,
         "used": used,
         "reason": np.array(reasons, object),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simulation.config.compression import encoded_bytes
+from simulation.config.compression import broadcast_of, encoded_bytes
 from simulation.config.experiment import WEIGHTED, Experiment
 from simulation.config.scheduling import server_round
 from simulation.config.sizes import FLOAT_BYTES
@@ -22,6 +22,7 @@ from simulation.population.attackers import attacked
 from simulation.population.behaviour import Cast
 from simulation.records.rows import Rows, column_means, columns
 from simulation.rounds import beside, fairness
+from simulation.rounds.download import Download
 from simulation.rounds.driver import RoundResult, zero_weights
 from simulation.worker.faults import check_losses
 from strategies import Federated
@@ -53,14 +54,21 @@ class FoldingDriver:
         self.full_batch = rule.full_batch
         self._encoded = encoded_bytes(experiment, spec)
         self._travelling = travelling(spec, rule)
+        broadcast = broadcast_of(experiment, spec)
+        self._download = None
+        if broadcast is not None:
+            self._download = Download(broadcast, spec, len(engine.partition))
 
     @property
     def state(self) -> State:
-        """The server rule's state and what clients reported; empty before round 1."""
-        return self._reports.beside(self._state or {})
+        """The server rule's state, what clients reported and have; empty before round 1."""
+        found = self._reports.beside(self._state or {})
+        return found if self._download is None else {**found, **self._download.state}
 
     @state.setter
     def state(self, state: State) -> None:
+        if self._download is not None:
+            state = self._download.restore(state)
         self._state, self._reports = apart(state)
 
     def train(self, round: int, model: Vector) -> RoundResult:
@@ -68,13 +76,14 @@ class FoldingDriver:
         algorithm, population = self.strategy.algorithm, len(self.engine.partition)
         if self._state is None:
             self._state = algorithm.init(self.spec, model)
+        shared = algorithm.share(self._state, round)
+        sent = self._sent(model)
         who, plan = self._plan_of(round)
         cohort = who.cohort
-        shared = algorithm.share(self._state, round)
-        told = self._on_server(round, model, shared) if cohort else dict
+        told = self._on_server(round, sent, shared) if cohort else dict
         if cohort:
             partial, rows, lost, measured = train_cohort(
-                self.engine, round, cohort, model, shared, parts=who.parts, plan=plan
+                self.engine, round, cohort, sent, shared, parts=who.parts, plan=plan
             )
             replies = len(rows["client"])
             check_losses(self.experiment.faults, round, len(cohort), replies, lost, who.asked)
@@ -83,18 +92,28 @@ class FoldingDriver:
         at = Round(round, population, self.seed)
         mean = self._mean(partial, rows, shared, {**self._state, **told()}, at)
         if mean is None:  # Everybody is late or away: the server keeps its model.
-            down = FLOAT_BYTES * self._travelling * who.asked
-            return RoundResult(model, rows, 0, down, lost, who.absent)
+            return RoundResult(model, rows, 0, self._received(who, {}), lost, who.absent)
         if self.strategy.cohort.kind == "power-of-choice":
             self._reports.add(rows["client"], rows["train_loss"])
         after, self._state = algorithm.step(self.spec, model, self._state, mean, at)
-        down, up = self._down(shared), self._up(mean)
+        down, up = self._received(who, shared), self._up(mean)
         notes = algorithm.notes(shared, round)
         notes |= {k: v for k, v in mean.metrics.items() if k == DRIFT}
         notes |= measured
         if self.experiment.mode != "federated":
             up = down = 0  # The pooled data is in one place, and who trains alone sends nothing.
-        return RoundResult(after, rows, up * replies, down * who.asked, lost, who.absent, notes)
+        return RoundResult(after, rows, up * replies, down, lost, who.absent, notes)
+
+    def _sent(self, model: Vector) -> Vector:
+        """Return the model that clients have after what the server sends in a round."""
+        return model if self._download is None else self._download.send(model)
+
+    def _received(self, who: Cast, shared: Mapping[str, Any]) -> int:
+        """Return the bytes that the clients asked receive, all of them together."""
+        if self._download is None:
+            return self._down(shared) * who.asked
+        beside = self._down(shared) - FLOAT_BYTES * self._travelling
+        return self._download.deliver([*who.cohort, *who.absent]) + beside * who.asked
 
     def _on_server(
         self, round: int, model: Vector, shared: Mapping[str, Any]

@@ -78,6 +78,8 @@ def shared_bytes(parameters: int, experiment: Experiment, setup: Setup) -> int:
         # Of each edge its model, and the total that becomes its next one.
         edges = experiment.schedule.edges or experiment.cohort_size
         flying = (FLOAT_BYTES + 8) * parameters * edges
+    if experiment.compression.download is not None and experiment.mode == "federated":
+        flying += FLOAT_BYTES * parameters  # The model that clients have, beside the server's.
     # Of an encoded update the client's own delta is kept beside it.
     uploads = len(setup.rule.uploads) + (encoding_of(experiment) is not None)
     keeps = setup.reducer is not None and keeps_updates(setup.reducer, setup.rule.uploads)

@@ -36,6 +36,11 @@ class Encoding(ABC):
     feedback: bool = False
     """Whether a client keeps what it has not sent, for its next message."""
 
+    @property
+    def damping(self) -> float:
+        """What C(v) is multiplied by where errors are kept that would grow otherwise, in (0, 1]."""
+        return 1.0
+
     @abstractmethod
     def fields(self, shapes: Shapes) -> list[Field]:
         """Return what a message is made of."""

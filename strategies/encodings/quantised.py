@@ -47,6 +47,17 @@ class QSGD(Encoding):
         """The number of levels s."""
         return int(2 ** (self.bits - 1)) - 1
 
+    @property
+    @override
+    def damping(self) -> float:
+        """1 / (1 + w), where ``E ||Q(v) - v||^2 <= w ||v||^2``; w = min(d / s^2, sqrt(d) / s).
+
+        d is the bucket. Source: Alistarh et al. (2017), arXiv 1610.02132, lemma 3.1; Beznosikov et
+        al. (2020), arXiv 2002.12410 (unbiased compressors as contractions).
+        """
+        bound = min(self.bucket / self.levels**2, self.bucket**0.5 / self.levels)
+        return 1.0 / (1.0 + bound)
+
     @override
     def fields(self, shapes: Shapes) -> list[Field]:
         size = size_of(shapes)

@@ -181,6 +181,22 @@ def test_methods_name_every_setting_with_its_source(tmp_path, make_run) -> None:
             assert "\\" not in plain(text) and "$" not in plain(text)
 
 
+def test_methods_tell_how_the_server_encodes_its_model(tmp_path, make_run) -> None:
+    for i, (table, words, key) in enumerate([
+        ({"kind": "top-k", "fraction": 0.05}, "the largest entries, a fraction of 0.05",
+         "aji2017sparse"),
+        ({"kind": "qsgd", "bits": 4, "bucket": 512}, "in 4 bits an entry, QSGD, buckets of 512",
+         "alistarh2017qsgd"),
+    ]):  # fmt: skip
+        asked = {"compression": {"kind": "none", "download": table}}
+        make_run(tmp_path / str(i) / "a", rounds=1, per_client=False, experiment=asked)
+        text, entries = methods(load(tmp_path / str(i)))
+        sentence = "The server sends how its model differs from the one that clients have ("
+        assert f"{sentence}{words}), and later what was lost; who was away is" in plain(text)
+        for one in (key, "tang2019doublesqueeze", "philippenko2021preserved"):
+            assert one in text and one in [bibtex_key(entry) for entry in entries]
+
+
 def test_methods_tell_how_clients_encode_what_they_send(tmp_path, make_run) -> None:
     memory = "and keep what they have not sent for their next update (error feedback)."
     for i, (table, sentence, keys) in enumerate([
