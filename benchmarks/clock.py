@@ -38,7 +38,7 @@ WORK: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Measure, print, and write ``results/clock``."""
+    """Measure, print, and write ``results/clock``, or ``results/clock-PART`` of a part alone."""
     parser = common.parser(__doc__, repeats=3)
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--trained", type=int, default=4_000, help="clients trained in a run")
@@ -46,7 +46,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.small:
         given.repeats, given.events, given.trained = 1, 5_000, 1_000
-    report = Report("clock", "Virtual time", given.small)
+    name = f"clock-{given.part}" if given.part else "clock"
+    report = Report(name, "Virtual time", given.small)
     if given.part != "events":
         for name, work in WORK.items():
             report.table(
