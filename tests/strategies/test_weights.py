@@ -7,6 +7,7 @@ import pytest
 
 from strategies import Algorithm, Cohort, Median, Update, WeightedMean, average, catalog, clipped
 from strategies import plain as plain_clients
+from strategies.label_discrepancy import RELATIVE_SIZE
 from strategies.weights import weighed, weights_of
 
 OPEN = [name for name in catalog.names() if "weights" in catalog.entry(name).options]
@@ -45,8 +46,15 @@ def test_a_cohort_drawn_by_size_is_not_weighed_by_size_again():
 
 @pytest.mark.parametrize("name", OPEN)
 def test_every_averaging_strategy_takes_weights(name, updates):
-    cohort = updates(catalog.build(name), 7, 5)
-    alike = [Update(u.client, 1, u.delta, u.steps, u.extras, u.metrics, 0.1) for u in cohort]
+    given = updates(catalog.build(name), 7, 5)
+    middle = np.mean([u.examples for u in given])
+
+    def holding(u, examples, size):
+        metrics = {**u.metrics, RELATIVE_SIZE: size}
+        return Update(u.client, examples, u.delta, u.steps, u.extras, metrics, 0.1)
+
+    cohort = [holding(u, u.examples, u.examples / middle) for u in given]
+    alike = [holding(u, 1, 1.0) for u in given]
 
     def mean(algorithm, of):
         partial = None
