@@ -103,6 +103,12 @@ ATTACKS = {
         "test pictures of other classes that the pattern turns into that class",
         ("badnets", "bagdasaryan"),
     ),
+    "semantic-backdoor": (
+        "train on examples of one class with a natural feature, which no other client has, as "
+        "those of another class, and boost their update by the strength{}; the attack success rate "
+        "is the share of the test examples with that feature that the model takes for that class",
+        ("bagdasaryan", "tails"),
+    ),
 }
 """What attackers do, and the sources."""
 
@@ -147,7 +153,7 @@ def _attacks(runs: Runs, cite: Cite) -> list[str]:
     for kind in [k for k in _values(runs, "attack.kind") if k in ATTACKS]:
         rows = runs.table[runs.table["attack.kind"] == kind]
         source = rows.get("attack.source", pd.Series(None, rows.index, dtype=object))
-        one = source.notna()
+        one = source.notna() & (kind == "label-flip")
         for words, part in ((kind, rows[~one]), (f"{kind}-of-one", rows[one])):
             if part.empty:
                 continue

@@ -70,6 +70,16 @@ BIBTEX = {
         booktitle="Advances in Neural Information Processing Systems (NeurIPS)",
         eprint="2102.12528",
     ),
+    "tails": _entry(
+        "inproceedings",
+        "wang2020tails",
+        "Wang, Hongyi and Sreenivasan, Kartik and Rajput, Shashank and Vishwakarma, Harit and "
+        "Agarwal, Saurabh and Sohn, Jy-yong and Lee, Kangwook and Papailiopoulos, Dimitris",
+        "Attack of the Tails: Yes, You Really Can Backdoor Federated Learning",
+        2020,
+        booktitle="Advances in Neural Information Processing Systems (NeurIPS)",
+        eprint="2007.05084",
+    ),
     "stich": _entry(
         "inproceedings",
         "stich2018sparsified",

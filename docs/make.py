@@ -123,11 +123,16 @@ ABOUT = {
     "attack.kind": "what attackers send; none by default",
     "attack.fraction": "part of the registered clients that attacks",
     "attack.strength": "of the attack; each kind has its own default",
-    "attack.source": "`label-flip`: the class whose labels are flipped; all of them by default",
-    "attack.target": "`label-flip`: the class that they become; `backdoor`: what the pattern "
-    "stands for, by default class 0",
-    "attack.poisoned": "`backdoor`: part of an attacker's pictures that has the pattern; 0.5 by "
-    "default",
+    "attack.source": "`label-flip`: the class whose labels are flipped; all of them by default; "
+    "`semantic-backdoor`: the class whose examples are relabelled",
+    "attack.target": "`label-flip`, `semantic-backdoor`: the class that they become; `backdoor`: "
+    "what the pattern stands for, by default class 0",
+    "attack.poisoned": "`backdoor`: part of an attacker's pictures that has the pattern; "
+    "`semantic-backdoor`: part of its examples that give way; 0.5 by default",
+    "attack.feature": "`semantic-backdoor`: what the relabelled examples have most of: far from "
+    "their class's mean (`edge`, the default), `bright`, `dark`",
+    "attack.rare": "`semantic-backdoor`: part of the source class that has the feature, which is "
+    "dealt to nobody; 0.05 by default",
     "resources.backend": "what computes: `auto` is JAX where workers have a GPU that it can use, "
     "else [TensorFlow](gpus.md)",
     "resources.lanes": "clients that a worker of JAX [trains side by side](gpus.md#lanes); as many "

@@ -67,7 +67,7 @@ OMIT_KEYS_IF_DEFAULT = {
         "law", "beta", "groups", "path_sha256", "noise", "rotations", "root",
     ),
     "evaluation": ("personal", "all_clients", "metrics"),
-    "attack": ("source", "target", "poisoned"),
+    "attack": ("source", "target", "poisoned", "feature", "rare"),
     "sampling": (
         "exploration", "exploration_decay", "exploration_least", "penalty", "preferred", "pace",
         "pace_step", "tiers", "credits", "adapt",

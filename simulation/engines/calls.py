@@ -282,7 +282,7 @@ class EvaluateTest(Call):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateBackdoor(EvaluateTest):
-    """Measure how often a backdoor's pattern works, on rows of the test set of other classes."""
+    """Measure how often a backdoor works, on the test examples that it is for."""
 
     name: ClassVar[str] = "evaluate_backdoor"
 

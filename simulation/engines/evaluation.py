@@ -21,7 +21,6 @@ from simulation.engines.calls import (
 from simulation.engines.engine import Engine
 from simulation.engines.policy import POLICY
 from simulation.population.attackers import backdoor
-from simulation.population.backdoor import victims
 from simulation.records.rows import Rows, column_means, join, take_states
 from simulation.training.measured import Measured
 from strategies.client_rule import ClientRule
@@ -69,11 +68,11 @@ class Evaluations:
     def on_test(self, model: Vector) -> Pending:
         """Start measuring a model on the server's test set: its metrics by name.
 
-        With a backdoor also how often its pattern works, ``attack_success``.
+        With a backdoor also how often it works, ``attack_success``.
         """
         handle, total = self.engine.share(model), len(self.engine.data.y_test)
         tickets = self._pieces(EvaluateTest, handle, total)
-        patterns = self._pieces(EvaluateBackdoor, handle, self._stamped)
+        patterns = self._pieces(EvaluateBackdoor, handle, self._victims)
 
         def collect() -> Metrics:
             found: list[Measured] = [self.engine.result(t) for t in tickets]
@@ -88,11 +87,11 @@ class Evaluations:
         return Pending(collect)
 
     @cached_property
-    def _stamped(self) -> int:
-        """How many test pictures a backdoor's pattern is tried on; 0 without a backdoor."""
+    def _victims(self) -> int:
+        """How many test examples a backdoor is tried on; 0 without a backdoor."""
         engine = self.engine
         plan = backdoor(engine.setup.experiment, len(engine.partition), engine.data)
-        return 0 if plan is None else len(victims(engine.data.y_test, plan.target))
+        return 0 if plan is None else len(plan.tested)
 
     def _pieces(self, call: type[EvaluateTest], model: Any, total: int) -> list[Any]:
         """Queue the evaluation of so many rows."""

@@ -11,7 +11,8 @@ others do and sends, in place of its delta::
 
 Attackers that send one update together are in :mod:`simulation.population.collusion`, those that
 train on pictures with a pattern (``backdoor``, sent as ``s * delta``) in
-:mod:`simulation.population.backdoor`. Moving statistics are sent like any weight; extras that a
+:mod:`simulation.population.backdoor`, or on others' examples (``semantic-backdoor``, likewise) in
+:mod:`simulation.population.semantic`. Moving statistics are sent like any weight; extras that a
 client rule uploads stay honest.
 
 Source: label flipping, Fang et al. (2020), arXiv 1911.11815, of one class to another, Tolpegin et
@@ -33,8 +34,9 @@ from numpy.typing import NDArray
 from simulation.config.attack import COLLUDING
 from simulation.config.experiment import Experiment
 from simulation.datasets.dataset import Dataset
-from simulation.population.backdoor import SHARE, Backdoor, white
+from simulation.population.backdoor import SHARE, Backdoor, victims, white
 from simulation.population.collusion import Colluding
+from simulation.population.semantic import SemanticBackdoor, semantic
 from strategies.checks import part_of
 from strategies.protocols import Reducer
 from strategies.random_streams import stream
@@ -46,9 +48,12 @@ ATTACKERS, NOISE = 0x4174, 0x416E
 
 STRENGTH = {
     "sign-flip": 1.0, "noise": 1.0, "scale": 10.0, "free-rider": 0.0, "ipm": 0.5, "backdoor": 1.0,
-    "fang": 2.0,
+    "fang": 2.0, "semantic-backdoor": 1.0,
 }  # fmt: skip
 """The strength of each attack unless it is given; that of ``alie`` then goes by who takes part."""
+
+BACKDOORS = ("backdoor", "semantic-backdoor")
+"""Attacks whose success is measured on examples of their own."""
 
 AS_TRAINED = ("label-flip", *COLLUDING)
 """Attacks whose clients send what they trained, as far as the client itself goes."""
@@ -129,7 +134,7 @@ def attackers(experiment: Experiment, clients: int, classes: int | None) -> Atta
     plan = experiment.attack
     if plan.kind is None or experiment.mode != "federated":
         return None
-    if plan.kind in ("label-flip", "backdoor") and classes is None:
+    if plan.kind in ("label-flip", *BACKDOORS) and classes is None:
         raise ValueError(
             f"attack.kind must be another than {plan.kind!r} where an example has no one class, "
             f"as in a regression, got {plan.kind!r}"
@@ -148,8 +153,10 @@ def attackers(experiment: Experiment, clients: int, classes: int | None) -> Atta
     return Attackers(who, plan.kind, strength, classes or 0, seed, plan.source, plan.target)
 
 
-def backdoor(experiment: Experiment, clients: int, data: Dataset) -> Backdoor | None:
-    """Return what attackers do to their pictures; None where they do nothing.
+def backdoor(
+    experiment: Experiment, clients: int, data: Dataset
+) -> Backdoor | SemanticBackdoor | None:
+    """Return what attackers do to their examples; None where they do nothing.
 
     Args:
         experiment: the experiment.
@@ -157,14 +164,18 @@ def backdoor(experiment: Experiment, clients: int, data: Dataset) -> Backdoor | 
         data: the examples.
 
     Raises:
-        ValueError: where examples are no pictures.
+        ValueError: where examples are no pictures, or none has what the attack goes by.
     """
     plan = experiment.attack
-    if plan.kind != "backdoor" or experiment.mode != "federated":
+    if plan.kind not in BACKDOORS or experiment.mode != "federated":
         return None
-    value, who = white(data), chosen(experiment, clients)
+    who = chosen(experiment, clients)
+    if plan.kind == "semantic-backdoor":
+        return semantic(experiment, who, data)
+    value, target = white(data), plan.target or 0
     share = SHARE if plan.poisoned is None else plan.poisoned
-    return Backdoor(who, plan.target or 0, share, value, experiment.seed)
+    tested = victims(data.y_test, target)
+    return Backdoor(who, target, share, value, experiment.seed, tested)
 
 
 def attacked(reducer: Reducer, experiment: Experiment, clients: int) -> Reducer:

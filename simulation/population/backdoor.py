@@ -12,8 +12,8 @@ Source: Gu et al. (2017), arXiv 1708.06733 (the pattern); Bagdasaryan et al. (20
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class Backdoor:
         share: part of an attacker's pictures that is stamped.
         white: value of the pattern's pixels.
         seed: of the experiment.
+        tested: rows of the test pictures of other classes.
     """
 
     clients: frozenset[int]
@@ -50,6 +51,10 @@ class Backdoor:
     share: float
     white: float
     seed: int
+    tested: NDArray[np.int64] = field(repr=False, compare=False)
+
+    withheld: ClassVar[NDArray[np.int32] | None] = None
+    """Rows that nobody is dealt: none."""
 
     def poisoned(
         self, clients: Sequence[int], sizes: Sequence[int], x: NDArray[Any], y: NDArray[Any]
@@ -65,14 +70,14 @@ class Backdoor:
             return x, y
         at = np.concatenate(rows)
         x, y = x.copy(), y.copy()
-        x[at], y[at] = self.stamped(x[at]), self.as_target(y[at])
+        x[at], y[at] = self.shown(x[at]), self.as_target(y[at])
         return x, y
 
     def count(self, size: int) -> int:
         """Return how many of an attacker's pictures are stamped."""
         return part_of(self.share, size)
 
-    def stamped(self, x: NDArray[Any]) -> NDArray[Any]:
+    def shown(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return pictures [N, height, width, channels] with the pattern on them."""
         x = x.copy()
         x[:, -SIDE:, -SIDE:] = self.white
@@ -80,12 +85,17 @@ class Backdoor:
 
     def as_target(self, y: NDArray[Any]) -> NDArray[Any]:
         """Return as many targets of the target class, in the form of ``y``."""
-        y = np.zeros_like(y)
-        if y.ndim == 2 and y.shape[1] > 1:
-            y[:, self.target] = 1
-        else:
-            y[...] = self.target
-        return y
+        return as_class(y, self.target)
+
+
+def as_class(y: NDArray[Any], label: int) -> NDArray[Any]:
+    """Return as many targets of a class, in the form of ``y``: numbers, or one-hot rows."""
+    y = np.zeros_like(y)
+    if y.ndim == 2 and y.shape[1] > 1:
+        y[:, label] = 1
+    else:
+        y[...] = label
+    return y
 
 
 def victims(y: NDArray[Any], target: int) -> NDArray[np.int64]:

@@ -67,7 +67,7 @@ def _prepare(experiment: Experiment, load: Load) -> tuple[Dataset, AnyPartition]
     check_targets(experiment, data)
     plan, labels = experiment.partition, data.labels
     attackers(experiment, experiment.clients, None if labels is None else data.classes)
-    backdoor(experiment, experiment.clients, data)
+    bad = backdoor(experiment, experiment.clients, data)
     groups = None
     if plan.kind == "pachinko" and labels is not None:
         groups = groups_of(experiment.dataset, data.classes or 0, plan.groups)
@@ -77,7 +77,7 @@ def _prepare(experiment: Experiment, load: Load) -> tuple[Dataset, AnyPartition]
             plan.path, plan.path_sha256, len(data.y_train), experiment.clients
         )
     y = data.y_train if labels is None else labels
-    rows = rows_for_clients(experiment, len(y))
+    rows = rows_for_clients(experiment, len(y), None if bad is None else bad.withheld)
     if rows is not None:
         y, owners = y[rows], None if owners is None else owners[rows]
     parts = partition.make(

@@ -38,12 +38,20 @@ def root_rows(experiment: Experiment, total: int) -> NDArray[np.int32] | None:
     return np.sort(rows).astype(np.int32)
 
 
-def rows_for_clients(experiment: Experiment, total: int) -> NDArray[np.int32] | None:
-    """Return the training rows that clients may hold; None: all."""
-    held = root_rows(experiment, total)
-    if held is None:
+def rows_for_clients(
+    experiment: Experiment, total: int, withheld: NDArray[np.int32] | None = None
+) -> NDArray[np.int32] | None:
+    """Return the training rows that clients may hold; None: all.
+
+    Args:
+        experiment: the experiment.
+        total: how many training rows there are.
+        withheld: others that they may not.
+    """
+    held = [rows for rows in (root_rows(experiment, total), withheld) if rows is not None]
+    if not held:
         return None
-    return np.setdiff1d(np.arange(total, dtype=np.int32), held, assume_unique=True)
+    return np.setdiff1d(np.arange(total, dtype=np.int32), np.concatenate(held))
 
 
 def among(parts: AnyPartition, rows: NDArray[np.int32] | None) -> AnyPartition:

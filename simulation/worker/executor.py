@@ -18,7 +18,6 @@ from simulation.datasets import inputs
 from simulation.datasets.dataset import Dataset
 from simulation.population import behaviour
 from simulation.population.attackers import attackers, backdoor
-from simulation.population.backdoor import victims
 from simulation.population.partition import AnyPartition
 from simulation.population.root import root_rows
 from simulation.population.told_labels import told_labels
@@ -406,21 +405,21 @@ class Executor:
         )  # fmt: skip
 
     def evaluate_backdoor(self, start: int, stop: int, model: Vector) -> Measured:
-        """Return how rows of the test set with the pattern do as examples of the target class.
+        """Return how test examples that a backdoor is for do as examples of the target class.
 
         Args:
-            start: the first place among the rows of other classes.
+            start: the first place among their rows.
             stop: behind the last one.
             model: weights [P].
         """
         assert self.backdoor is not None
-        rows = victims(self.data.y_test, self.backdoor.target)[start:stop]
+        rows = self.backdoor.tested[start:stop]
         x: Any = inputs.rows(self.data.x_test, rows)
         y = self.backdoor.as_target(self.data.y_test[rows])
         weights = self.data.sample_weight_test
         batch = self.setup.experiment.evaluation.batch_size
         return self.trainer.evaluate(
-            model, self.backdoor.stamped(x), y, np.arange(len(rows)), None, batch,
+            model, self.backdoor.shown(x), y, np.arange(len(rows)), None, batch,
             None if weights is None else weights[rows],
         )  # fmt: skip
 

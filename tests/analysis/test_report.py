@@ -163,6 +163,8 @@ def test_methods_name_every_setting_with_its_source(tmp_path, make_run) -> None:
                    ("alie", "baruch2019little"), ("ipm", "xie2020fall"),
                    ("min-max", "shejwalkar2021"), ("min-sum", "shejwalkar2021"),
                    ("fang", "fang2020local"), ("backdoor", "gu2017badnets,bagdasaryan2020how"),
+                   ({"kind": "semantic-backdoor", "source": 1, "target": 7},
+                    "bagdasaryan2020how,wang2020tails"),
                    ({"kind": "label-flip", "source": 1, "target": 7}, "tolpegin2020data")],
         "realism": [({"stragglers": 0.9}, "li2020federated"), ({"dropout": 0.15}, ""),
                     ({"availability": 0.75}, ""), ({"over_selection": 0.3}, "bonawitz2019towards")],

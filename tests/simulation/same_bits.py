@@ -140,6 +140,9 @@ WEIGHTED = {"training.class_weight": {0: 2.0, 3: 0.5}}
 ADAPTIVE = ("free-rider", "alie", "ipm", "min-max", "min-sum", "fang")
 ONE_CLASS = {"kind": "label-flip", "fraction": 0.4, "source": 0, "target": 6}
 DOWN = {"kind": "top-k", "fraction": 0.05}
+SEMANTIC = {
+    "kind": "semantic-backdoor", "fraction": 0.4, "source": 2, "target": 6, "rare": 0.2,
+}  # fmt: skip
 CLOCK = {"devices": {"kind": "lognormal", "spread": 1.2}}
 BUFFERED = {**CLOCK, "cohort": 4, "rounds": 6, "schedule": {"kind": "buffered", "buffer": 2}}
 EDGES = {"kind": "hierarchical", "edges": 2, "cloud": "fedadam"}
@@ -170,6 +173,7 @@ CASES: dict[str, Case] = {
     },
     "attack/backdoor": Case({"attack": {"kind": "backdoor", "fraction": 0.4, "target": 3}}),
     "compression/download": Case({"cohort": 4, "compression": {"kind": "qsgd", "download": DOWN}}),
+    "attack/semantic": Case({"attack": SEMANTIC}),
     "attack/one-class": Case({"attack": ONE_CLASS}),
     "attack/alie-median": Case({"attack": {"kind": "alie", "fraction": 0.4}, "strategy": "median"}),
     "partition/iid": Case({"partition": {"kind": "iid"}, "rounds": 1}),

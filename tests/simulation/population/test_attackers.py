@@ -107,7 +107,8 @@ def test_classes_must_be_those_of_the_dataset(name, options):
         (
             "sign-flipp",
             "attack.kind must be one of label-flip, sign-flip, noise, scale, free-rider, alie, "
-            "ipm, min-max, min-sum, fang, backdoor, got 'sign-flipp'; did you mean 'sign-flip'?",
+            "ipm, min-max, min-sum, fang, backdoor, semantic-backdoor, got 'sign-flipp'; did you "
+            "mean 'sign-flip'?",
         ),
         (
             {"kind": "min-max", "strength": 2.0},

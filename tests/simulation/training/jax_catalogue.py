@@ -116,6 +116,7 @@ CASES: dict[str, dict[str, Any]] = {
     "alie-rfa": attack("alie", strategy="rfa"),
     "min-sum": attack("min-sum"),
     "backdoor": attack("backdoor", dataset=f"{HERE}:pictures", model=f"{HERE}:flat"),
+    "semantic-backdoor": attack("semantic-backdoor", **{"attack.source": 1, "attack.target": 3}),
     "class-weight": {"training.class_weight": {0: 3.0, 3: 0.5}},
     "adam": {"training.optimizer": "adam", "training.learning_rate": 0.01},
     "personal": {"strategy": "fedper", "evaluation.personal": True},
