@@ -23,6 +23,9 @@ DASHES: tuple[Any, ...] = (
     (0, (5, 1.2, 1.2, 1.2)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
+LATER_DASHES: tuple[Any, ...] = ((0, (8, 2)), (0, (8, 1.5, 3, 1.5)))
+"""Of places where all pairs of a dash and a marker are taken, which grey print tells apart."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "++", "ooo", "---", "***", "||", "OO")
 SHADES = (0.35, -0.35, 0.55, -0.55)
@@ -144,10 +147,24 @@ BASELINES = {
 
 
 def slot(i: int) -> Look:
-    """Return the look of place ``i``; the first 385 differ from each other.
+    """Return the look of place ``i``; the first 77 differ in dash or marker, as in grey print.
 
-    Colour, dash and marker run with periods 7, 5 and 11, which share no factor.
+    Colour, dash and marker run with periods 7, 5 and 11, which share no factor; after all pairs of
+    dash and marker, those with dashes of their own follow.
     """
+    pairs = len(DASHES) * len(MARKERS)
+    if i < pairs:
+        return _cycled(i)
+    later = (i - pairs) // len(MARKERS) % len(LATER_DASHES)
+    return replace(_cycled(i), dash=LATER_DASHES[later])
+
+
+def own_slot(i: int) -> Look:
+    """Return the look of place ``i`` among strategies that are not known."""
+    return replace(_cycled(i), colour=OWN_COLOURS[i % len(OWN_COLOURS)])
+
+
+def _cycled(i: int) -> Look:
     return Look(
         COLOURS[i % len(COLOURS)],
         DASHES[i % len(DASHES)],
@@ -156,14 +173,10 @@ def slot(i: int) -> Look:
     )
 
 
-def own_slot(i: int) -> Look:
-    """Return the look of place ``i`` among strategies that are not known."""
-    return replace(slot(i), colour=OWN_COLOURS[i % len(OWN_COLOURS)])
-
-
 def variant(look: Look, i: int) -> Look:
     """Return the look of place ``i`` among the variants of a family that looks like ``look``."""
-    dash, marker = DASHES.index(look.dash), MARKERS.index(look.marker)
+    dash = DASHES.index(look.dash) if look.dash in DASHES else 0
+    marker = MARKERS.index(look.marker)
     shade = i % len(SHADES)
     return Look(
         shaded(look.colour, SHADES[shade]),

@@ -62,7 +62,8 @@ def empirical(one, other, delta):
 
 
 @pytest.mark.parametrize(
-    ("sampling", "neighbour", "others"), [("poisson", None, 0.0), ("uniform", -NORM, -NORM)]
+    ("sampling", "neighbour", "others"),
+    [pytest.param("poisson", None, 0.0, marks=pytest.mark.soak), ("uniform", -NORM, -NORM)],
 )
 def test_no_attack_beats_the_reported_epsilon(sampling, neighbour, others):
     multiplier, population, size, delta = 1.0, 8, 4, 1e-3

@@ -211,6 +211,7 @@ def assert_binary(ran: Ran) -> None:
     assert ran.final["server_accuracy"] == pytest.approx(right, abs=1e-6)
 
 
+@pytest.mark.soak
 def test_22_what_an_optimizer_leaves_out_of_decay(case: Case) -> None:
     alone = ["--clients", "1", "--rounds", "1", "--set", "partition.validation=0"]
     more = ["--local-epochs", "40", "--batch-size", "160"]
@@ -224,6 +225,7 @@ def test_22_what_an_optimizer_leaves_out_of_decay(case: Case) -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.soak
 def test_24_weights_of_examples_and_classes(case: Case) -> None:
     ran = case.works("--dataset", "my_data:load", "--model", "my_model:build", *FEW)
     weight = ["--set", "training.class_weight={0=1.0,1=9.0}"]

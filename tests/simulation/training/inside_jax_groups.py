@@ -108,6 +108,7 @@ def test_each_run_gives_what_it_gives_alone(
         assert same(result(tmp_path / f"{name}-wide"), found[name]), name
 
 
+@pytest.mark.soak
 def test_the_same_bits_in_smaller_groups_and_after_an_interruption(
     together: Any, tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_the_same_bits_in_smaller_groups_and_after_an_interruption(
         assert same(one, found[name]), name
 
 
+@pytest.mark.soak
 def test_who_fails_fails_as_alone_and_the_others_keep_their_bits(
     together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
