@@ -41,13 +41,10 @@ def options_of(kind: str) -> dict[str, Any]:
     return found | ({"step": None} if kind == "majority-vote" else {})
 
 
-class Download(Section):
-    """How the server encodes its model for clients (see :mod:`strategies.encodings.broadcast`).
+class Options(Section):
+    """Options of encodings, whoever sends: see :class:`Compression`."""
 
-    ``kind``: the encoding; the other keys are those of :class:`Compression`.
-    """
-
-    kind: Literal["top-k", "random-k", "qsgd", "sign", "rounding", "low-rank", "sketch"]
+    kind: str
     fraction: Annotated[Float, Field(gt=0, le=1)] | None = None
     bits: Count | None = None
     bucket: Count | None = None
@@ -55,6 +52,15 @@ class Download(Section):
     rank: Count | None = None
     rows: Count | None = None
     keep: Annotated[Float, Field(gt=0, le=1)] | None = None
+
+
+class Download(Options):
+    """How the server encodes its model for clients (see :mod:`strategies.encodings.broadcast`).
+
+    ``kind``: the encoding; the other keys are those of :class:`Compression`.
+    """
+
+    kind: Literal["top-k", "random-k", "qsgd", "sign", "rounding", "low-rank", "sketch"]
 
     @model_validator(mode="after")
     def _keys_have_a_use(self) -> Download:
@@ -91,7 +97,7 @@ def _kind(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-class Compression(Section):
+class Compression(Options):
     """How clients encode their update (see :mod:`strategies.encodings`), and the server its model.
 
     ``kind``: the encoding. ``fraction``: of the entries, for ``top-k`` and ``random-k``;
@@ -108,13 +114,6 @@ class Compression(Section):
         "none", "top-k", "random-k", "qsgd", "sign", "majority-vote", "ternary", "rounding",
         "low-rank", "sketch",
     ] = "none"  # fmt: skip
-    fraction: Annotated[Float, Field(gt=0, le=1)] | None = None
-    bits: Count | None = None
-    bucket: Count | None = None
-    stochastic: bool | None = None
-    rank: Count | None = None
-    rows: Count | None = None
-    keep: Annotated[Float, Field(gt=0, le=1)] | None = None
     step: Positive | None = None
     error_feedback: bool | None = None
     download: Annotated[Download | None, BeforeValidator(_kind)] = None

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from simulation.config.given import admit
 from simulation.config.scheduling import server_round
-from simulation.datasets import inputs
 from simulation.datasets.dataset import Dataset
 from simulation.population import behaviour
 from simulation.population.attackers import attackers, backdoor
@@ -25,7 +24,7 @@ from simulation.records.client_states import Handle, StateError
 from simulation.records.rows import Row, Rows, columns, join
 from simulation.training.backend import ModelError, Trainer, backend, done_or_raise
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
-from simulation.training.measured import Measured, ModelInfo, TrainedClient, with_metrics
+from simulation.training.measured import ModelInfo, TrainedClient, with_metrics
 from simulation.training.plan import Asked, Examples, Job
 from simulation.training.trainers import example_weights, rate_in, trainer_for
 from simulation.worker import tree
@@ -35,6 +34,7 @@ from simulation.worker.client_state import ClientState, StateLayout, state_after
 from simulation.worker.encoder import encoder_of
 from simulation.worker.faults import Lost
 from simulation.worker.group_trainer import GroupTrainer, RoundInputs
+from simulation.worker.measuring import Measuring
 from simulation.worker.mixed import Mixed
 from simulation.worker.setup import Setup
 from strategies.optional_protocols import AddsUp
@@ -52,7 +52,7 @@ def train_alone(trainer: Trainer, model: Any, job: Job) -> list[TrainedClient]:
     return trainer.train(model, job)
 
 
-class Executor:
+class Executor(Measuring):
     """Do the work of one process. Building it builds the model."""
 
     def __init__(self, setup: Setup, data: Dataset, partition: AnyPartition) -> None:
@@ -190,10 +190,6 @@ class Executor:
         library = backend(self.setup.experiment.resources.library)
         (found,) = library.train_together([(trainer, model, job)])
         return done_or_raise(found)
-
-    def read(self, handle: Handle | None) -> ClientState | None:
-        """Return the state that a handle stands for."""
-        return None if handle is None else self.layout.unpack(handle.load())
 
     def train_clients(
         self,
@@ -364,26 +360,6 @@ class Executor:
         assert self.setup.reducer is not None
         return merge_parts(results, self.setup.reducer)
 
-    def evaluate_clients(self, clients: NDArray[np.int64], model: Vector) -> Rows:
-        """Return loss and accuracy of a model on each client's validation examples."""
-        parts = [self.partition.validation_rows(c) for c in clients.tolist()]
-        sizes = np.array([len(p) for p in parts], np.int64)
-        at = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
-        batch = self.setup.experiment.evaluation.batch_size
-        found = self.trainer.evaluate(
-            model, self.data.x_train, self.data.y_train, at, sizes.tolist(), batch,
-            self.data.sample_weight,
-        )  # fmt: skip
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rows = {
-                "client": clients,
-                "examples": sizes,
-                "loss": found.loss / sizes,
-                "accuracy": found.right / found.count,
-                "counted": found.count,
-            }
-        return rows | self.trainer.metrics.columns(found.states)
-
     def evaluate_own(
         self, clients: NDArray[np.int64], model: Vector, states: Sequence[Handle | None],
         shared: Mapping[str, Any] | None = None,
@@ -394,51 +370,6 @@ class Executor:
             own = own_model(self, int(client[0]), model, self.read(state), shared)
             found.append(self.evaluate_clients(client, own))
         return join(found)
-
-    def evaluate_test(self, start: int, stop: int, model: Vector) -> Measured:
-        """Return what rows of the server's test set give."""
-        at = np.arange(start, stop)
-        batch = self.setup.experiment.evaluation.batch_size
-        return self.trainer.evaluate(
-            model, self.data.x_test, self.data.y_test, at, None, batch,
-            self.data.sample_weight_test,
-        )  # fmt: skip
-
-    def evaluate_backdoor(self, start: int, stop: int, model: Vector) -> Measured:
-        """Return how test examples that a backdoor is for do as examples of the target class.
-
-        Args:
-            start: the first place among their rows.
-            stop: behind the last one.
-            model: weights [P].
-        """
-        assert self.backdoor is not None
-        rows = self.backdoor.tested[start:stop]
-        x: Any = inputs.rows(self.data.x_test, rows)
-        y = self.backdoor.as_target(self.data.y_test[rows])
-        weights = self.data.sample_weight_test
-        batch = self.setup.experiment.evaluation.batch_size
-        return self.trainer.evaluate(
-            model, self.backdoor.shown(x), y, np.arange(len(rows)), None, batch,
-            None if weights is None else weights[rows],
-        )  # fmt: skip
-
-    def evaluate_test_own(self, model: Vector, states: Sequence[Handle | None]) -> dict[str, float]:
-        """Return sums over clients: loss, accuracy and further metrics of each on the test set."""
-        rows, total = len(self.data.y_test), dict[str, float]()
-        for state in states:
-            own = self.layout.personal(np.array(model), self.read(state))
-            found = self.evaluate_test(0, rows, own)
-            values = {"loss": found.loss[0] / rows, "accuracy": found.right[0] / found.count[0]}
-            values |= self.metric_results(found.states[0])
-            total = {name: total.get(name, 0.0) + float(v) for name, v in values.items()}
-        return total
-
-    def metric_results(self, states: NDArray[Any]) -> dict[str, float]:
-        """Return the values of the model's own metrics, by name, for their variables [S]."""
-        metrics = self.trainer.metrics
-        values = metrics.results(states[None])[0] if metrics.size else ()
-        return {name: float(value) for name, value in zip(metrics.names, values, strict=True)}
 
     def save(self, model: Vector) -> bytes:
         """Return a model of weights [P] as the bytes of a ``.keras`` file."""

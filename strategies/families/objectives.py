@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strategies import citations as papers
+from strategies import citations_clients as papers
 from strategies.algorithm import Algorithm
 from strategies.distilling import calibrating, contrasting, decorrelating, distilling
 from strategies.entry import Family

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from strategies import checks
-from strategies import citations as papers
+from strategies import citations_clients as papers
 from strategies.algorithm import Algorithm
 from strategies.clustered import ClusteredMean, Clusters, best_of
 from strategies.entry import Family

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strategies import citations as papers
+from strategies import citations_robust as papers
 from strategies.adaptive import AdaptiveClip, AdaptiveClipped
 from strategies.algorithm import Algorithm
 from strategies.clients import plain

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from strategies import checks
-from strategies import citations as papers
+from strategies import citations_robust as papers
 from strategies.algorithm import Algorithm
 from strategies.centred import CentredClipping, Recalling
 from strategies.clients import plain

@@ -312,7 +312,6 @@ class TensorFlowTrainer:
         if shapes not in self._fits:
             self._fits[shapes] = self.graph.compile_fit(*self._like, like, stacked, several)
         arguments = (
-            model,
             self._fresh_slots if job.slots is None else job.slots,
             examples.x,
             examples.y,
@@ -326,13 +325,12 @@ class TensorFlowTrainer:
             stacked,
             *([which] if several else []),
         )
-        # Of several models, each is a tensor already.
-        given = tf.nest.map_structure(tf.constant, arguments[several:])
-        given = (model, *given) if several else given
+        start = model if several else tf.constant(model)  # Of several, each is a tensor already.
+        given = tf.nest.map_structure(tf.constant, arguments)
         with at_rate(self.model.optimizer, job.learning_rate) as used:
-            ends, sums, seen, after, seconds = self._fits[shapes](*given)
+            ends, sums, seen, after, seconds = self._fits[shapes](start, *given)
         # Not by numpy(), which copies: the weights are the largest thing here.
-        before = None if several else np.asarray(memoryview(given[0]))
+        before = None if several else np.asarray(memoryview(start))
         found = [np.asarray(memoryview(end)) for end in ends[:count]]
         rate = self.learning_rate or 0.0 if used is None else used
         slots = None if job.slots is None else after.numpy()
