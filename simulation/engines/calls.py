@@ -7,6 +7,7 @@ no engine knows any call in particular.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -55,6 +56,19 @@ class AgentLost(WorkerError):
     """Ray's agent on the driver's machine has died, without which nothing here goes on."""
 
 
+@dataclass(frozen=True)
+class Home:
+    """Where a call is best carried out: beside others whose values are merged with its own.
+
+    Args:
+        node: the host's node.
+        spare: cost of calls of its own that the host may have waiting before others help.
+    """
+
+    node: str
+    spare: float = math.inf
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """A call. Fields that hold what :meth:`Engine.share` returned are read where it is carried out.
@@ -65,6 +79,7 @@ class Call:
         examples: how many examples it is about.
         inputs: handles from :meth:`Engine.values_of`, whose values ``run`` gets.
         zipped: whether its value is compressed for its way, where it is carried out alone.
+        home: where it should be carried out; None: anywhere.
     """
 
     name: ClassVar[str] = "call"
@@ -87,6 +102,7 @@ class Call:
     examples: int = 0
     inputs: tuple[Any, ...] = ()
     zipped: bool = False
+    home: Home | None = None
 
     @property
     def of_round(self) -> int | None:
@@ -231,15 +247,21 @@ class Joint(Call):
 
 @dataclass(frozen=True, kw_only=True)
 class Merge(Call):
-    """Merge the parts of a node's children, its inputs, from the left."""
+    """Merge parts, its inputs, into that of the node above them.
+
+    Args:
+        shape: the tree below that node, with the places of inputs as leaves.
+    """
 
     name: ClassVar[str] = "merge"
     kind: ClassVar[str | None] = "merge"
     first: ClassVar[bool] = True
 
+    shape: Tree[int]
+
     @override
     def run(self, executor: Executor, *inputs: Any) -> Part:
-        return executor.merge(*inputs)
+        return executor.merge(self.shape, inputs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +19,17 @@ from numpy.typing import NDArray
 
 from simulation.config.scheduling import server_round
 from simulation.engines import schedule
-from simulation.engines.calls import Merge, Poisoned, Train, ValueLost
+from simulation.engines.calls import Home, Merge, Poisoned, Train, ValueLost
 from simulation.engines.engine import Engine
 from simulation.engines.evaluation import Evaluations
+from simulation.engines.gathering import Gathering
 from simulation.engines.policy import POLICY
 from simulation.records.rows import Rows
 from simulation.training.client_config import AS_CONFIGURED, ClientConfig
 from simulation.worker import tree
 from simulation.worker.chunk import Part, merge_parts
 from simulation.worker.faults import ClientError, Lost, WorkerError
+from strategies.optional_protocols import AddsUp
 from strategies.spec import Vector
 
 log = logging.getLogger("sunflower.folding")
@@ -112,11 +115,8 @@ class CohortPlan:
         sizes: NDArray[np.int64],
     ) -> CohortPlan:
         """Plan the training of clients whose costs and examples are known."""
-        chunks = [np.asarray(clients, np.int64)]
-        if len(clients) > 1:
-            chunks = schedule.cut(clients, cost, least=schedule.least(engine.lanes))
         return cls(
-            tree.tree(chunks, POLICY.merge_arity),
+            schedule.grow(clients, cost, schedule.least(engine.lanes)),
             dict(zip(clients, cost.tolist(), strict=True)),
             dict(zip(clients, sizes.tolist(), strict=True)),
         )
@@ -147,27 +147,58 @@ class CohortTraining:
         self.tickets: dict[int, Any] = {}
         self.merged: dict[int, Any] = {}
         self.units: list[tuple[Node, Any]] = []
-        carries = setup.keeps_state and setup.shelf is None
-        # States that travel with a unit's result must be few.
-        least = engine.min_cost(total)
-        whole = (
-            list(tree.leaves(self.root))
-            if carries
-            else schedule.units(self.root, self._cost, engine.effective_workers, least=least)
-        )
+        self.homes = engine.homes if self._sums_travel(len(model)) else {}
+        handed = self._handed_out(total)
+        whole = [node for node, _ in handed]
         # Whoever merges: the tree says what is added to what, and so do the bits.
-        much = 8 * len(model) * len(
-            whole
-        ) > POLICY.driver_bytes + POLICY.driver_rate * engine.seconds(total)
-        self.spread = much and engine.workers > POLICY.driver_workers
-        self.zipped = engine.far and not self.spread
-        for node in whole:
-            self.tickets[id(node)] = self._submit(node)
-        if not self.spread:
-            engine.expect([ticket for _, ticket in self.units], 8 * len(model))
+        much = self.bytes * len(whole) > POLICY.driver_bytes + POLICY.driver_rate * engine.seconds(
+            total
+        )
+        self.spread = much and engine.workers > POLICY.driver_workers and not self.homes
+        self.zipped = engine.far and not self.spread and not self.homes
+        for node, home in handed:
+            self.tickets[id(node)] = self._submit(node, home=home)
+        if not (self.spread or self.homes):
+            engine.expect([ticket for _, ticket in self.units], self.bytes)
+
+    def _sums_travel(self, size: int) -> bool:
+        """Tell whether sums over clients come to the driver, so large that few should."""
+        self.bytes = 8 * size  # All sums are in float64.
+        adds_up = isinstance(self.reducer, AddsUp) and self.reducer.only_sums
+        return adds_up and self.bytes > POLICY.piece_bytes
+
+    def _handed_out(self, total: float) -> list[tuple[Node, Home | None]]:
+        """Return the nodes that are handed out whole, and where each belongs.
+
+        Args:
+            total: cost of the cohort.
+        """
+        setup, engine = self.engine.setup, self.engine
+        if setup.keeps_state and setup.shelf is None:
+            # States that travel with a unit's result must be few.
+            self.homes = {}
+            return [(leaf, None) for leaf in tree.leaves(self.root)]
+        least, workers = engine.min_cost(total), engine.effective_workers
+        if not self.homes:
+            whole = schedule.units([self.root], self._cost, workers, least=least)
+            return [(node, None) for node in whole]
+        parts = np.array(list(self.homes.values())) / sum(self.homes.values())
+        dealt = schedule.homes(self.root, self._cost, parts.tolist())
+        rows = []
+        for name, part, roots in zip(self.homes, parts.tolist(), dealt, strict=True):
+            home = Home(name, POLICY.home_waits * total * part)
+            there = max(1, round(workers * part))
+            whole = schedule.units(roots, self._cost, there, least=least)
+            rows.append([(node, home) for node in whole])
+        # Each host's first, then each one's second ...
+        return [one for row in zip_longest(*rows) for one in row if one is not None]
 
     def result(self) -> Part:
         """Wait for all, and return the cohort's total."""
+        if self.homes:
+            gathering = Gathering(self.engine, self.tickets, self.bytes)
+            gathering.gather(self.root)
+            self.merged = gathering.merged
         part = self._part(self.root)
         if self.engine.setup.keeps_state:
             gone = {lost.client for lost in part.lost}
@@ -191,6 +222,7 @@ class CohortTraining:
         attempts: int | None = None,
         skip: Mapping[int, str] | None = None,
         probe: bool = False,
+        home: Home | None = None,
     ) -> Any:
         ids, engine = clients_of(node), self.engine
         call = Train(
@@ -207,6 +239,7 @@ class CohortTraining:
             examples=sum(self.examples[c] for c in ids),
             lanes=engine.lanes if engine.lanes > 1 else None,
             zipped=self.zipped,
+            home=home,
         )
         told = None if probe else partial(engine.progress, "train", call.clients, call.examples)
         ticket = engine.submit(call, told, attempts)
@@ -215,9 +248,14 @@ class CohortTraining:
         return ticket
 
     def _part(self, node: Node) -> Part:
-        """Return a node's part: merged on the cluster where the pool is large, else here."""
+        """Return a node's part: merged on the cluster where that is better, else here."""
         if id(node) in self.tickets:
             return self._unit(node, self.tickets[id(node)])
+        if self.homes and id(node) in self.merged:
+            try:
+                return Part(*self.engine.result(self.merged[id(node)]))
+            except ValueLost:
+                pass  # As below.
         if self.spread and node is not self.root:
             try:
                 found = self._remote(node)
@@ -238,7 +276,9 @@ class CohortTraining:
         if id(node) not in self.merged:
             inputs = [self._remote(child) for child in node]
             values = [i if isinstance(i, Part) else self.engine.values_of([i])[0] for i in inputs]
-            self.merged[id(node)] = self.engine.submit(Merge(inputs=tuple(values)))
+            self.merged[id(node)] = self.engine.submit(
+                Merge(inputs=tuple(values), shape=tuple(range(len(values))))
+            )
         return self.merged[id(node)]
 
     def _unit(self, node: Node, ticket: Any) -> Part:

@@ -8,7 +8,7 @@ folds a cohort, :class:`~simulation.engines.evaluation.Evaluations` measures,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from simulation.datasets.dataset import Dataset
@@ -132,6 +132,23 @@ class Engine(ABC):
     def far(self) -> bool:
         """Whether results are so long on the way that they are worth compressing."""
         return False
+
+    @property
+    def homes(self) -> Mapping[str, float]:
+        """Hosts that merge what is made there before it travels: how fast each is, by node.
+
+        Empty where all is on one machine, or where nobody knows.
+        """
+        return {}
+
+    def place_of(self, ticket: Any) -> str:
+        """Return the node that has done a call; "" where nobody knows."""
+        return ""
+
+    @property
+    def here(self) -> str:
+        """This process's own node; "" where that is not known."""
+        return ""
 
     def seconds(self, total: float) -> float:
         """Return how long a round of some cost will take; 0 while that is not known.

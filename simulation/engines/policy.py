@@ -37,6 +37,14 @@ what is handed out whole
 ``units_far``         4       ... but every worker gets so many units.
 ``messages``          8       Flower messages that travel in one call, at most.
 --------------------- ------- -------------------------------------------------------------------
+which host is handed what (clusters of several nodes alone)
+-------------------------------------------------------------------------------------------------
+``home_spare``        0.05    Hosts' shares of the work may differ by twice this part of the
+                              smallest one, for the sake of fewer sums.
+``home_waits``        0.15    A host's calls are its own until no more than this part of its share
+                              waits; beyond, others who have nothing to do take half of it.
+``merge_inputs``      16      Partials that one call merges where they were made, at most.
+--------------------- ------- -------------------------------------------------------------------
 who merges
 -------------------------------------------------------------------------------------------------
 ``driver_workers``    8       Workers up to which the driver merges partials itself.
@@ -116,6 +124,8 @@ class Policy:
     chunk_share: float = 1 / 128
     client_cost: float = 16.0
     chunk_queue: int = 4
+    branches: int = 8
+    branch_chunks: int = 4
     merge_arity: int = 4
     test_rows: int = 2000
 
@@ -130,6 +140,10 @@ class Policy:
     far_after: float = 2.0
     units_far: int = 4
     messages: int = 8
+
+    home_spare: float = 0.05
+    home_waits: float = 0.15
+    merge_inputs: int = 16
 
     driver_workers: int = 8
     driver_bytes: int = 2**27

@@ -355,10 +355,12 @@ class Executor(Measuring):
             for client, steps in zip(clients, whole, strict=True)
         ]
 
-    def merge(self, *results: Part) -> Part:
-        """Merge the results of a node's children, from the left."""
+    def merge(self, shape: tree.Tree[int], parts: Sequence[Part]) -> Part:
+        """Merge parts as the tree ``shape`` says, whose leaves are their places."""
         assert self.setup.reducer is not None
-        return merge_parts(results, self.setup.reducer)
+        if not isinstance(shape, tuple):
+            return parts[shape]
+        return merge_parts([self.merge(child, parts) for child in shape], self.setup.reducer)
 
     def evaluate_own(
         self, clients: NDArray[np.int64], model: Vector, states: Sequence[Handle | None],

@@ -91,13 +91,18 @@ class Cluster:
             return host_and_port(self._address)
         return host_and_port(ray.get_runtime_context().gcs_address)
 
-    def agent(self) -> Agent:
-        """Return Ray's agent on this machine, where it is a node."""
+    @property
+    def here(self) -> str:
+        """This machine's node; "" where it is none."""
         import ray
 
         if self._address is not None and self._address.startswith("ray://"):
-            return Agent(None)
-        return agent_of(ray.get_runtime_context().get_node_id(), self.nodes)
+            return ""
+        return str(ray.get_runtime_context().get_node_id())
+
+    def agent(self) -> Agent:
+        """Return Ray's agent on this machine, where it is a node."""
+        return agent_of(self.here, self.nodes) if self.here else Agent(None)
 
     def look(self, seconds: float) -> list[dict[str, Any]] | None:
         """Ask the head for the nodes there are; None where it does not answer in time."""

@@ -103,6 +103,26 @@ class RayEngine(Engine):
         """Whether results are so long on the way that they keep a link busy."""
         return self._pool_run.way > self._piece
 
+    @property
+    def homes(self) -> dict[str, float]:
+        """Hosts of a cluster, and how fast each is; empty for one, or where runs share them."""
+        if self._member is not None or self.pool.runs > 1 or not self.pool.cluster.grows:
+            return {}
+        speeds = self._pool_run.speeds(self.pool.slots)
+        found: dict[str, float] = {}
+        for slot, speed in speeds.items():
+            found[slot.node] = found.get(slot.node, 0.0) + speed
+        return found if len(found) > 1 else {}
+
+    def place_of(self, ticket: Ticket) -> str:
+        """Return the node that has done a call."""
+        return "" if ticket.status is None else ticket.status.node
+
+    @property
+    def here(self) -> str:
+        """The driver's own node."""
+        return self.pool.cluster.here
+
     def seconds(self, total: float) -> float:
         """Return how long a round of some cost will take; 0 while that is not known."""
         pace = self._pool_run.cost_of(1.0) * max(1, self.workers)

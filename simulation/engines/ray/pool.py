@@ -24,6 +24,7 @@ from simulation.config.sections import Resources
 from simulation.engines.calls import AgentLost, ClusterLost, Status, ValueLost
 from simulation.engines.policy import POLICY
 from simulation.engines.ray.cluster import Cluster
+from simulation.engines.ray.homes import next_for
 from simulation.engines.ray.inspection import Inspection
 from simulation.engines.ray.losses import GONE, Event, Losses
 from simulation.engines.ray.overdue import Overdue
@@ -246,11 +247,15 @@ class Pool(Starts, Losses):
                     continue
                 if self._overdue is not None and not self._overdue.reachable(slot):
                     continue
-                if depth and has_enough(slot, self.slots, self._queue):
-                    continue
-                ticket = self._next(slot, self._queue) or self._next(slot, self._later)
-                if ticket is not None:
-                    self._give(slot, ticket, self._sent(slot, ticket))
+                for waiting in (self._queue, self._later):
+                    place = next_for(slot, waiting, self.slots)
+                    if place is None:
+                        continue
+                    ticket = waiting[place]
+                    if not (depth and has_enough(slot, self.slots, self._queue, ticket)):
+                        del waiting[place]
+                        self._give(slot, ticket, self._sent(slot, ticket))
+                    break
 
     @staticmethod
     def _sent(slot: WorkerSlot, ticket: Ticket) -> tuple[Any, ...]:
@@ -261,16 +266,6 @@ class Pool(Starts, Losses):
             return tuple(joint.remote(ticket.call))
         call = slot.actor.call.options(num_returns=3, name=ticket.title)
         return tuple(call.remote(ticket.owner.number, ticket.call, *ticket.inputs))
-
-    @staticmethod
-    def _next(slot: WorkerSlot, waiting: deque[Ticket]) -> Ticket | None:
-        while waiting and waiting[0].over:  # Somebody who was late has answered after all.
-            waiting.popleft()
-        for place, ticket in enumerate(waiting):
-            if ticket.runs <= slot.opened and not ticket.over:
-                del waiting[place]
-                return ticket
-        return None
 
     def _listen(self, me: int, timeout: float) -> None:
         """Wait until something happens on the cluster, and react to it for all runs.

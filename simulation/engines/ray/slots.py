@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from simulation.config.sections import Faults
-from simulation.engines.calls import Call, Joint
+from simulation.engines.calls import Call, Home, Joint
 from simulation.engines.policy import POLICY
 
 if TYPE_CHECKING:
@@ -102,6 +102,15 @@ class PoolRun:
         spent = sum(time for time, _ in self.worked.values())
         return seconds * sum(cost for _, cost in self.worked.values()) / spent if spent else 0.0
 
+    def speeds(self, slots: Sequence[WorkerSlot]) -> dict[WorkerSlot, float]:
+        """Return how fast the workers are that have opened the run: all 1 if they are alike."""
+        ready = [slot for slot in slots if self in slot.opened and not slot.late]
+        paces = [self.worked.get(slot, (0.0, 0.0)) for slot in ready]
+        speeds = [cost / seconds if seconds > 0 else 0.0 for seconds, cost in paces]
+        if not speeds or max(speeds) < POLICY.unequal * min(speeds) or min(speeds) == 0:
+            speeds = [1.0] * len(ready)
+        return dict(zip(ready, speeds, strict=True))
+
     def effective_workers(self, slots: Sequence[WorkerSlot]) -> int:
         """Return how many workers as slow as the slowest would make up the pool.
 
@@ -179,6 +188,11 @@ class Ticket:
         return () if self.call is None else self.call.inputs
 
     @property
+    def home(self) -> Home | None:
+        """Where it should be carried out."""
+        return None if self.call is None else self.call.home
+
+    @property
     def waits(self) -> bool:
         """Whether it yields to all other work."""
         return self.call is not None and self.call.low_priority
@@ -253,18 +267,22 @@ def _cost(call: tuple[float, float]) -> float:
     return call[1]
 
 
-def has_enough(slot: WorkerSlot, slots: Sequence[WorkerSlot], queue: Sequence[Ticket]) -> bool:
+def has_enough(
+    slot: WorkerSlot, slots: Sequence[WorkerSlot], queue: Sequence[Ticket], next_one: Ticket
+) -> bool:
     """Tell whether a worker that has a call should not get the next one too, as a round ends.
 
     Args:
         slot: the worker's place.
         slots: all places.
-        queue: calls that wait, the next one first.
+        queue: calls that wait.
+        next_one: that of them which it would get.
     """
-    if not queue or len(queue) > POLICY.depth * len(slots):
+    if len(queue) > POLICY.depth * len(slots):
         return False
-    name = queue[0].name
-    waiting = itertools.chain(queue, *(other.line for other in slots))
-    left = sum(ticket.cost for ticket in waiting if ticket.name == name)
-    mine = sum(ticket.cost for ticket in slot.line if ticket.name == name)
-    return mine + queue[0].cost > POLICY.line_share * left / len(slots)
+    beside = [other for other in slots if next_one.home is None or other.node == slot.node]
+    waiting = itertools.chain(queue, *(other.line for other in beside))
+    alike = (next_one.name, next_one.home)
+    left = sum(ticket.cost for ticket in waiting if (ticket.name, ticket.home) == alike)
+    mine = sum(ticket.cost for ticket in slot.line if ticket.name == next_one.name)
+    return mine + next_one.cost > POLICY.line_share * left / len(beside)

@@ -325,7 +325,9 @@ class TensorFlowTrainer:
             stacked,
             *([which] if several else []),
         )
-        start = model if several else tf.constant(model)  # Of several, each is a tensor already.
+        start: Any = (
+            model if several else tf.constant(model)
+        )  # Of several, each is a tensor already.
         given = tf.nest.map_structure(tf.constant, arguments)
         with at_rate(self.model.optimizer, job.learning_rate) as used:
             ends, sums, seen, after, seconds = self._fits[shapes](start, *given)

@@ -166,7 +166,7 @@ def test_a_cluster_holds_states_and_the_driver_writes_them(
     call = from_files(training([1, 8], None, states=[None, lost]))
     assert isinstance(call, Train) and call.states[0] is None
     assert call.states[1] is not None and call.states[1].load().tobytes() == values[3].tobytes()
-    assert from_files(Merge(inputs=(1, "x"))) == Merge(inputs=(1, "x"))
+    assert from_files(Merge(inputs=(1, "x"), shape=(0, 1))) == Merge(inputs=(1, "x"), shape=(0, 1))
 
 
 def test_a_lost_object_is_no_clients_fault(shelf: StateFolder, ray_cluster: Any) -> None:

@@ -116,7 +116,7 @@ def test_a_late_merge_is_left_to_the_driver(overdue: Overdue, waiting: deque[Tic
     """What it would merge may lie on the node that is out of reach."""
     run = PoolRun(())
     run.took["merge"] = deque([(0.1, 1.0)])
-    merge = Ticket(run, Merge(inputs=("of a", "of b")))
+    merge = Ticket(run, Merge(inputs=("of a", "of b"), shape=(0, 1)))
     overdue.look([slot_of("a", merge, since=POLICY.late_least + 0.1)], [run])
     assert isinstance(merge.failure, ValueLost) and not waiting
 

@@ -35,15 +35,14 @@ def test_a_second_call_waits_for_the_first_idle_worker_as_the_round_ends() -> No
     slots, call = [line(10.0), line(2.0)], Ticket(PoolRun(()), replace(TRAIN, cost=3.0))
     # 15 are left: 7.5 for each, of which 0.7 are 5.25.
     assert POLICY.line_share == 0.7
-    assert has_enough(slots[0], slots, [call])
-    assert not has_enough(slots[1], slots, [call])
-    # Much is still to be handed out, or nothing is.
-    assert not has_enough(slots[0], slots, [call] * 5)
-    assert not has_enough(slots[0], slots, [])
+    assert has_enough(slots[0], slots, [call], call)
+    assert not has_enough(slots[1], slots, [call], call)
+    # Much is still to be handed out.
+    assert not has_enough(slots[0], slots, [call] * 5, call)
     # Calls of other names are measured otherwise.
-    merge = Ticket(PoolRun(()), Merge())
-    assert has_enough(slots[0], slots, [merge])
-    assert not has_enough(slots[0], slots, [merge] * 4)
+    merge = Ticket(PoolRun(()), Merge(shape=0))
+    assert has_enough(slots[0], slots, [merge], merge)
+    assert not has_enough(slots[0], slots, [merge] * 4, merge)
 
 
 def test_equal_workers_are_not_unequal_for_what_they_did_last() -> None:

@@ -1,0 +1,110 @@
+"""Parts merged on the hosts where they were made, so that one sum of each host travels.
+
+Which calls a host has done is known when they are over. Every node of the merge tree below which
+one host has done all is merged there; the driver merges these, as the tree says. So the bits are
+those of any other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from simulation.engines.calls import Home, Merge, Poisoned, ValueLost
+from simulation.engines.engine import Engine
+from simulation.engines.policy import POLICY
+from simulation.worker.tree import Tree
+
+
+class Bundle(NamedTuple):
+    """Parts of a node of the merge tree that one host has.
+
+    Args:
+        place: the host's node.
+        tickets: the calls that have made them.
+        shape: the tree below the node, with places in ``tickets`` as leaves.
+    """
+
+    place: str
+    tickets: tuple[Any, ...]
+    shape: Tree[int]
+
+
+class Gathering:
+    """Merge a cohort's parts where they were made.
+
+    Args:
+        engine: where.
+        tickets: the calls of nodes that were handed out whole, by the node's id.
+        bytes: of a part, about.
+    """
+
+    def __init__(self, engine: Engine, tickets: Mapping[int, Any], bytes: int) -> None:
+        self._engine, self._tickets, self._bytes = engine, tickets, bytes
+        self._here = engine.here
+        self.merged: dict[int, Any] = {}
+        self._tops: list[Any] = []
+
+    def gather(self, root: Any) -> None:
+        """Wait for all calls, and let nodes be merged; ``merged`` then has a call for each."""
+        self._leave(root, self._bundle(root))
+        self._engine.expect(self._tops, self._bytes)
+
+    def _bundle(self, node: Any) -> Bundle | None:
+        """Return what one host has of a node; None where no single one has all of it."""
+        if id(node) in self._tickets:
+            ticket = self._tickets[id(node)]
+            try:
+                self._engine.values_of([ticket])
+            except Poisoned:
+                return None  # The driver finds out whose fault it is.
+            return Bundle(self._engine.place_of(ticket), (ticket,), 0)
+        found = [self._bundle(child) for child in node]
+        whole = [bundle for bundle in found if bundle is not None]
+        if len(whole) < len(found) or len({bundle.place for bundle in whole}) > 1:
+            for child, bundle in zip(node, found, strict=True):
+                self._leave(child, bundle)
+            return None
+        joined = join(whole)
+        if len(joined.tickets) <= POLICY.merge_inputs or joined.place == self._here:
+            return joined
+        return self._merge(node, joined, False)
+
+    def _leave(self, node: Any, bundle: Bundle | None) -> None:
+        """Let the driver have a node as it is, after its host has merged it."""
+        if bundle is None:
+            return
+        if len(bundle.tickets) > 1 and bundle.place != self._here:
+            bundle = self._merge(node, bundle, True)
+        if bundle is not None:
+            self._tops += bundle.tickets
+
+    def _merge(self, node: Any, bundle: Bundle, travels: bool) -> Bundle | None:
+        try:
+            values = self._engine.values_of(bundle.tickets)
+        except ValueLost:
+            return None  # The driver merges it, from parts that are made again.
+        ticket = self._engine.submit(
+            Merge(
+                inputs=tuple(values),
+                shape=bundle.shape,
+                home=Home(bundle.place),
+                zipped=travels and self._engine.far,
+            )
+        )
+        self.merged[id(node)] = ticket
+        return Bundle(bundle.place, (ticket,), 0)
+
+
+def join(bundles: Sequence[Bundle]) -> Bundle:
+    """Return what a host has of several neighbours."""
+    shape, before = [], 0
+    for bundle in bundles:
+        shape.append(_moved(bundle.shape, before))
+        before += len(bundle.tickets)
+    tickets = tuple(ticket for bundle in bundles for ticket in bundle.tickets)
+    return Bundle(bundles[0].place, tickets, tuple(shape))
+
+
+def _moved(shape: Tree[int], by: int) -> Tree[int]:
+    return tuple(_moved(child, by) for child in shape) if isinstance(shape, tuple) else shape + by
