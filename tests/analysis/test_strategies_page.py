@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis import load
-from examples.strategies_all import page, results
+from examples.strategies_all import at_edge, page, results
 from strategies import catalog
 
 STUDY = Path(__file__).parents[2] / "examples" / "strategies_all.toml"
@@ -44,3 +44,15 @@ def test_the_page_says_what_the_runs_have(tmp_path: Path, write) -> None:
     assert "| ditto | 91.0% ± 1.0 | +30.0 | 3 |" in text
     assert "No better than a guess: median." in text
     assert "Of 2 that should be ahead of FedAvg, 1 are; behind, in points: scaffold (-5.0)." in text
+
+
+def test_the_page_says_which_rates_were_the_last_ones_tried(tmp_path: Path) -> None:
+    tuned = tmp_path / "x.tuned.toml"
+    lines = ['edges = ["learning_rate"]', "edges = []", 'edges = ["mu"]', ""]
+    tuned.write_text("".join(f"[[chosen]]\n{line}\n" for line in lines))
+    assert at_edge(tuned).startswith("Of 4 rates, 1 are the smallest or largest")
+
+
+def test_the_page_in_the_docs_has_every_entry() -> None:
+    text = (STUDY.parents[1] / "docs" / "strategies-compared.md").read_text()
+    assert text.count(" | 3 |\n") == len(catalog.names())

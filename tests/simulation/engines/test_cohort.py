@@ -67,8 +67,10 @@ class Numbers:
         total = partial(node)
         return Part(total, tables.columns(rows), tuple(lost)), None
 
-    def merge(self, *parts: Part) -> Part:
-        return merge_parts(parts, self.reducer)
+    def merge(self, shape: Any, parts: Any) -> Part:
+        if not isinstance(shape, tuple):
+            return Part(*parts[shape])
+        return merge_parts([self.merge(child, parts) for child in shape], self.reducer)
 
 
 class Fragile(InlineEngine):
@@ -177,6 +179,48 @@ def test_many_workers_merge_what_is_too_much_for_the_driver(heavy: None) -> None
     assert merges(few) == 0 < merges(many)
     for part in parts[1:]:
         np.testing.assert_array_equal(parts[0].partial.delta, part.partial.delta)
+
+
+class Apart(Fragile):
+    """A pool on two hosts, of which the first may be the driver's own."""
+
+    homes = {"one": 1.0, "two": 1.0}  # noqa: RUF012
+    own = ""
+
+    @property
+    def here(self) -> str:
+        return self.own
+
+    def place_of(self, ticket: Any) -> str:
+        return str(ticket.call.home.node)
+
+
+@pytest.mark.parametrize("own", ["", "one"])
+@pytest.mark.parametrize("bad", [{}, {"lose": True}, {"alone": [17]}])
+def test_hosts_merge_what_they_have_done(
+    bad: dict[str, Any], own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cohort, "POLICY", replace(POLICY, piece_bytes=0))
+    grid = Apart(2, **bad)
+    grid.own = own
+    part, alone = train(grid), train(Fragile(1, **bad))
+    np.testing.assert_array_equal(part.partial.delta, alone.partial.delta)
+    assert part.lost == alone.lost
+    where = [one.home.node for one in grid.submitted if isinstance(one, Merge) and one.home]
+    assert {*where} == ({"two"} if own else {"one", "two"})
+    ids = [clients_of(one.node) for one in grid.submitted if isinstance(one, Train) and one.home]
+    homes = [one.home.node for one in grid.submitted if isinstance(one, Train) and one.home]
+    shares = [sum(SIZES[c] for i, h in zip(ids, homes, strict=True) if h == n for c in i)
+              for n in ("one", "two")]  # fmt: skip
+    assert abs(shares[0] - shares[1]) <= SIZES.max() * 2
+
+
+def test_small_sums_come_with_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so they are not merged where they were made."""
+    grid = Apart(2)
+    monkeypatch.setattr(Apart, "place_of", lambda self, ticket: "")
+    train(grid)
+    assert merges(grid) == 0 and not any(call.home for call in grid.submitted)
 
 
 @pytest.mark.parametrize(
