@@ -251,8 +251,8 @@ class Pool(Starts, Losses):
                     place = next_for(slot, waiting, self.slots)
                     if place is None:
                         continue
-                    ticket = waiting[place]
-                    if not (depth and has_enough(slot, self.slots, self._queue, ticket)):
+                    ticket, yields = waiting[place], waiting is self._later
+                    if yields or not (depth and has_enough(slot, self.slots, waiting, ticket)):
                         del waiting[place]
                         self._give(slot, ticket, self._sent(slot, ticket))
                     break
