@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from simulation.engines.calls import Home, Merge
+from simulation.engines.calls import Call, EvaluateTest, Home, Merge
 from simulation.engines.ray.homes import next_for
+from simulation.engines.ray.pool import Pool
 from simulation.engines.ray.slots import PoolRun, Ticket, WorkerSlot
 from tests.simulation.engines.ray.test_slots import TRAIN
 
@@ -58,3 +59,21 @@ def test_nobody_else_merges_what_a_host_has() -> None:
     merge = Ticket(RUN, Merge(shape=(0, 1), home=Home("a")))
     assert next_for(slots[1], deque([merge] * 5), slots) is None
     assert next_for(slots[0], deque([merge]), slots) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "each"), [(TRAIN, 1), (EvaluateTest(start=0, stop=9, model=0), 2)]
+)
+def test_a_second_call_waits_of_training_alone(
+    call: Call, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a round ends, training is kept for who is idle first; evaluations go one ahead."""
+    pool = object.__new__(Pool)
+    pool._overdue, pool.slots = None, [worker("a"), worker("a")]  # type: ignore[assignment]
+    pool._queue, pool._later = deque(), deque()
+    tickets = [Ticket(RUN, call, most=3) for _ in range(4)]
+    (pool._later if call.low_priority else pool._queue).extend(tickets)
+    monkeypatch.setattr(Pool, "_sent", staticmethod(lambda slot, ticket: ()))
+    monkeypatch.setattr(Pool, "_give", lambda self, slot, ticket, refs: slot.line.append(ticket))
+    pool._hand_out()
+    assert [len(slot.line) for slot in pool.slots] == [each, each]
