@@ -147,7 +147,8 @@ class CohortTraining:
         self.tickets: dict[int, Any] = {}
         self.merged: dict[int, Any] = {}
         self.units: list[tuple[Node, Any]] = []
-        self.homes = engine.homes if self._sums_travel(len(model)) else {}
+        self.bytes = 8 * len(model)  # of a sum over clients: all are in float64
+        self.homes = engine.homes if self._few_should_travel else {}
         handed = self._handed_out(total)
         whole = [node for node, _ in handed]
         # Whoever merges: the tree says what is added to what, and so do the bits.
@@ -161,11 +162,16 @@ class CohortTraining:
         if not (self.spread or self.homes):
             engine.expect([ticket for _, ticket in self.units], self.bytes)
 
-    def _sums_travel(self, size: int) -> bool:
-        """Tell whether sums over clients come to the driver, so large that few should."""
-        self.bytes = 8 * size  # All sums are in float64.
+    @property
+    def _carries(self) -> bool:
+        """Whether clients' states travel with the parts."""
+        return self.engine.setup.keeps_state and self.engine.setup.shelf is None
+
+    @property
+    def _few_should_travel(self) -> bool:
+        """Whether parts are sums alone, and so large that few should come to the driver."""
         adds_up = isinstance(self.reducer, AddsUp) and self.reducer.only_sums
-        return adds_up and self.bytes > POLICY.piece_bytes
+        return adds_up and self.bytes > POLICY.piece_bytes and not self._carries
 
     def _handed_out(self, total: float) -> list[tuple[Node, Home | None]]:
         """Return the nodes that are handed out whole, and where each belongs.
@@ -173,10 +179,8 @@ class CohortTraining:
         Args:
             total: cost of the cohort.
         """
-        setup, engine = self.engine.setup, self.engine
-        if setup.keeps_state and setup.shelf is None:
-            # States that travel with a unit's result must be few.
-            self.homes = {}
+        engine = self.engine
+        if self._carries:  # States that travel with a unit's result must be few.
             return [(leaf, None) for leaf in tree.leaves(self.root)]
         least, workers = engine.min_cost(total), engine.effective_workers
         if not self.homes:
