@@ -146,6 +146,7 @@ class CohortTraining:
         self.model, self.shared = engine.share(model), engine.share(dict(shared))
         self.tickets: dict[int, Any] = {}
         self.merged: dict[int, Any] = {}
+        self.gathered: dict[int, tuple[int, Any]] = {}
         self.units: list[tuple[Node, Any]] = []
         self.bytes = 8 * len(model)  # of a sum over clients: all are in float64
         self.homes = engine.homes if self._few_should_travel else {}
@@ -202,7 +203,7 @@ class CohortTraining:
         if self.homes:
             gathering = Gathering(self.engine, self.tickets, self.bytes)
             gathering.gather(self.root)
-            self.merged = gathering.merged
+            self.gathered = gathering.merged
         part = self._part(self.root)
         if self.engine.setup.keeps_state:
             gone = {lost.client for lost in part.lost}
@@ -255,11 +256,8 @@ class CohortTraining:
         """Return a node's part: merged on the cluster where that is better, else here."""
         if id(node) in self.tickets:
             return self._unit(node, self.tickets[id(node)])
-        if self.homes and id(node) in self.merged:
-            try:
-                return Part(*self.engine.result(self.merged[id(node)]))
-            except ValueLost:
-                pass  # As below.
+        if (found := self._gathered(node)) is not None:
+            return found
         if self.spread and node is not self.root:
             try:
                 found = self._remote(node)
@@ -267,6 +265,17 @@ class CohortTraining:
             except ValueLost:
                 pass  # Merge it here, from parts that are made again where they are gone.
         return merge_parts([self._part(child) for child in node], self.reducer)
+
+    def _gathered(self, node: Node) -> Part | None:
+        """Return a node's part where its host has merged it, or its first children."""
+        count, ticket = self.gathered.get(id(node), (0, None))
+        if not count:
+            return None
+        try:
+            first = Part(*self.engine.result(ticket))
+        except ValueLost:
+            return None  # It is merged here, from parts that are made again where they are gone.
+        return merge_parts([first, *(self._part(child) for child in node[count:])], self.reducer)
 
     def _remote(self, node: Node) -> Any:
         """Return a ticket that is done or has been given all that it needs, or the part itself."""

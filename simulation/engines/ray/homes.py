@@ -48,7 +48,11 @@ def _workers(slots: Sequence[WorkerSlot]) -> defaultdict[str, int]:
 
 
 def _to_help(waiting: deque[Ticket], places: Sequence[int]) -> int | None:
-    """Return the largest call that is at most half of what a host has waiting beyond its spare."""
+    """Return the largest call that is at most half of what a host has waiting beyond its spare.
+
+    Of equal ones it is the last: the host itself takes the first, and merges what it has done of
+    the first children of a node.
+    """
     costs: defaultdict[str, float] = defaultdict(float)
     for place in places:
         costs[_node(waiting[place])] += waiting[place].cost
@@ -58,7 +62,7 @@ def _to_help(waiting: deque[Ticket], places: Sequence[int]) -> int | None:
         left = costs[_node(ticket)]
         if ticket.home is None or left <= ticket.home.spare or ticket.cost > left / 2:
             continue
-        if best is None or ticket.cost > waiting[best].cost:
+        if best is None or ticket.cost >= waiting[best].cost:
             best = place
     return best
 

@@ -340,9 +340,10 @@ class Pool(Starts, Losses):
         if owner.hear is not None:
             owner.news.append(partial(owner.hear, self.slots.index(slot), ticket, status))
         if status.error is None:
+            first = (owner, ticket.name) not in slot.done
             owner.note(slot, ticket, seconds)
             if ticket.call is not None and ticket.call.tells_speed:
-                owner.learn(slot, seconds, ticket.cost)
+                owner.learn(slot, seconds, ticket.cost, first)
             done, ticket.done = ticket.done, None
             if done is not None:
                 owner.news.append(done)

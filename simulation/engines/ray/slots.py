@@ -32,6 +32,7 @@ class PoolRun:
         hear: called with the worker's place, a call that is over, and how it went.
         news: what is to be told of this run, by a thread of its own.
         worked: seconds and cost of the training that each worker did lately.
+        begun: workers whose first training alone is known: they compiled meanwhile.
         took: seconds and cost of the last calls, by name; without a worker's first.
         slowest_fetch: seconds that the driver waited for the slowest result from its node.
         fetches: seconds that the last results took to come from their nodes.
@@ -45,6 +46,7 @@ class PoolRun:
     failure: Exception | None = None
     hear: Callable[[int, Ticket, Status], None] | None = None
     worked: dict[WorkerSlot, tuple[float, float]] = field(default_factory=dict)
+    begun: set[WorkerSlot] = field(default_factory=set)
     took: dict[str, deque[tuple[float, float]]] = field(default_factory=dict)
     slowest_fetch: float = 0.0
     fetches: deque[float] = field(default_factory=lambda: deque(maxlen=POLICY.fetches_kept))
@@ -65,13 +67,24 @@ class PoolRun:
                     self.failure = error
                     raise
 
-    def learn(self, slot: WorkerSlot, seconds: float, cost: float) -> None:
-        """Note how fast a worker trains; what is long past counts less and less."""
-        before = self.worked.get(slot, (0.0, 0.0))
+    def learn(self, slot: WorkerSlot, seconds: float, cost: float, first: bool = False) -> None:
+        """Note how fast a worker trains; what is long past counts less and less.
+
+        Args:
+            slot: the worker's place.
+            seconds: that a call took.
+            cost: of the call.
+            first: whether its process had done none before, and so compiled.
+        """
+        known = slot in self.worked and slot not in self.begun
+        if first and known:
+            return
+        before = self.worked[slot] if known else (0.0, 0.0)
         self.worked[slot] = (
             POLICY.pace_memory * before[0] + seconds,
             POLICY.pace_memory * before[1] + cost,
         )
+        (self.begun.add if first else self.begun.discard)(slot)
 
     def note(self, slot: WorkerSlot, ticket: Ticket, seconds: float) -> None:
         """Note how long a call took."""
@@ -105,9 +118,8 @@ class PoolRun:
     def speeds(self, slots: Sequence[WorkerSlot]) -> dict[WorkerSlot, float]:
         """Return how fast the workers are that have opened the run: all 1 if they are alike."""
         ready = [slot for slot in slots if self in slot.opened and not slot.late]
-        paces = [self.worked.get(slot, (0.0, 0.0)) for slot in ready]
-        speeds = [cost / seconds if seconds > 0 else 0.0 for seconds, cost in paces]
-        if not speeds or max(speeds) < POLICY.unequal * min(speeds) or min(speeds) == 0:
+        speeds = self._speeds(ready)
+        if len(speeds) < len(ready) or not _unlike(speeds):
             speeds = [1.0] * len(ready)
         return dict(zip(ready, speeds, strict=True))
 
@@ -116,11 +128,19 @@ class PoolRun:
 
         This is their number where all are about equally fast, or not all are known yet.
         """
-        known = [self.worked[slot] for slot in slots if slot in self.worked]
-        speeds = [cost / seconds for seconds, cost in known if seconds > 0]
-        if len(speeds) < len(slots) or max(speeds) < POLICY.unequal * min(speeds):
+        speeds = self._speeds(slots)
+        if len(speeds) < len(slots) or not _unlike(speeds):
             return len(slots)
         return min(round(sum(speeds) / min(speeds)), POLICY.most_units * len(slots))
+
+    def _speeds(self, slots: Sequence[WorkerSlot]) -> list[float]:
+        """Return the cost a second of those workers of which it is known."""
+        known = [self.worked[s] for s in slots if s in self.worked and s not in self.begun]
+        return [cost / seconds for seconds, cost in known if seconds > 0]
+
+
+def _unlike(speeds: Sequence[float]) -> bool:
+    return bool(speeds) and max(speeds) >= POLICY.unequal * min(speeds) > 0
 
 
 @dataclass(eq=False)

@@ -69,11 +69,11 @@ def gathered(places: Sequence[Any], engine: Hosts) -> tuple[str, str]:
     gathering.gather(root)
 
     def total(node: Any, whole: bool) -> str:
-        if whole and id(node) in gathering.merged:
-            return str(gathering.merged[id(node)][1])
         if not isinstance(node, tuple):
             return str(node[0])
-        return "(" + "+".join(total(child, whole) for child in node) + ")"
+        count, first = gathering.merged.get(id(node), (0, None)) if whole else (0, None)
+        parts = [first[1][1:-1]] if first else []
+        return "(" + "+".join(parts + [total(child, whole) for child in node[count:]]) + ")"
 
     return total(root, True), total(root, False)
 
@@ -93,6 +93,18 @@ def test_a_host_sends_one_sum() -> None:
     found, right = gathered(["a"] * 28 + ["b"] * 28, engine)
     assert found == right
     assert [host for host, _ in engine.told] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("helped", "sums"),
+    [("b......", 5), ("...b...", 3), ("......b", 3), (".....bb", 4), ("....bbb", 2), ("bbbb...", 2)],
+)
+def test_help_costs_few_sums(helped: str, sums: int) -> None:
+    """What one host has of a node's first children is one sum; here are nodes of 4 and 3 calls."""
+    engine = Hosts()
+    found, right = gathered(helped.replace(".", "a"), engine)
+    assert found == right
+    assert len(engine.told) == sums
 
 
 def test_calls_scattered_at_random_send_more() -> None:

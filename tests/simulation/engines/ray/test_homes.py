@@ -40,7 +40,7 @@ def test_a_host_whose_workers_are_late_is_helped() -> None:
     assert next_for(slots[1], calls("a"), slots) == 0
 
 
-@pytest.mark.parametrize(("waiting", "place"), [(2, None), (3, 0)])
+@pytest.mark.parametrize(("waiting", "place"), [(2, None), (3, 2)])
 def test_help_comes_where_more_than_the_spare_waits(waiting: int, place: int | None) -> None:
     slots = [worker("a"), worker("b")]
     assert next_for(slots[1], calls(*"a" * waiting), slots) == place

@@ -53,3 +53,22 @@ def test_equal_workers_are_not_unequal_for_what_they_did_last() -> None:
     for _ in range(3):
         run.learn(slots[0], seconds=0.03, cost=6.0 + 16.0)
     assert run.effective_workers(slots) == 2
+
+
+def test_how_fast_a_worker_is_follows_from_what_it_does_after_its_first_call() -> None:
+    """As it compiles in that one, which takes the longer the more others do so."""
+    slots, run = [line(), line()], PoolRun(())
+    for slot in slots:
+        slot.opened.add(run)
+    run.learn(slots[0], seconds=9.0, cost=100.0, first=True)
+    run.learn(slots[1], seconds=2.0, cost=100.0, first=True)
+    assert list(run.speeds(slots).values()) == [1.0, 1.0]
+    assert run.effective_workers(slots) == 2 and run.cost_of(11.0) == 200.0
+    run.learn(slots[0], seconds=1.0, cost=100.0)
+    run.learn(slots[1], seconds=1.1, cost=100.0)
+    assert list(run.speeds(slots).values()) == [1.0, 1.0]
+    run.learn(slots[1], seconds=9.0, cost=100.0, first=True)  # Of a process in its place.
+    assert run.worked[slots[1]] == (1.1, 100.0)
+    run.learn(slots[1], seconds=9.0, cost=100.0)
+    paces = [100.0, (POLICY.pace_memory + 1) * 100.0 / (POLICY.pace_memory * 1.1 + 9.0)]
+    assert list(run.speeds(slots).values()) == pytest.approx(paces)
