@@ -1,4 +1,8 @@
-"""Bytes between hosts in a round, at their links, against what a round cannot do without."""
+"""Bytes between hosts in a round, at their links, against what a round cannot do without.
+
+They are counted where they arrive: at the hosts that train, whoever has sent them, as Ray lets a
+host have the model from another one; and at the driver's, which gets the sums.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +29,14 @@ IDEAL = 1.2
 def measure(nodes: int) -> dict[str, Any]:
     """Run on so many hosts; return bytes a round and node, each way, and the ideal.
 
-    The ideal is the model, float32, once to each node, and one partial sum, float64, back.
+    The ideal is the model, float32, once to each node, and one partial sum of each, float64, at
+    the driver's host.
     """
     say(f"traffic of {nodes} nodes")
     names = [f"node{n}" for n in range(nodes)]
-    counts: list[list[tuple[int, int]]] = []
+    counts: list[list[int]] = []
     with tempfile.TemporaryDirectory() as folder, network(("desk", *names)) as net:
-        hosts = [net[name] for name in names]
+        hosts = [net[name] for name in (*names, "desk")]
         cluster = HostCluster(net, Path(folder))
         cluster.start(tuple(names), head="desk")
         found = cluster.run(
@@ -42,27 +47,23 @@ def measure(nodes: int) -> dict[str, Any]:
         raise SystemExit(f"the run failed: {found.said}")
     first, last = counts[2], counts[ROUNDS - 1]
     rounds = ROUNDS - 1 - 2
-    ways = []
-    for way in (0, 1):
-        total = sum(b[way] - a[way] for a, b in zip(first, last, strict=True))
-        ways.append(total / rounds / nodes)
+    *to, back = (b - a for a, b in zip(first, last, strict=True))
     return {
         "nodes": nodes,
-        "to": ways[0],
-        "back": ways[1],
+        "to": sum(to) / rounds / nodes,
+        "back": back / rounds / nodes,
         "ideal_to": 4 * PARAMETERS,
         "ideal_back": 8 * PARAMETERS,
         "seconds": found.typical,
     }
 
 
-def bytes_of(host: Host) -> tuple[int, int]:
-    """Return how many bytes have gone to a host and come from it."""
+def bytes_of(host: Host) -> int:
+    """Return how many bytes have arrived at a host."""
     words = ("ip", "-n", host.switch, "-s", "-j", "link", "show", "dev", host.port)
     asked = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    stats = json.loads(asked)[0]["stats64"]
     # The port is the switch's end of the link: what it sends goes to the host.
-    return stats["tx"]["bytes"], stats["rx"]["bytes"]
+    return int(json.loads(asked)[0]["stats64"]["tx"]["bytes"])
 
 
 def tell(report: Report, found: list[dict[str, Any]]) -> None:
@@ -81,7 +82,8 @@ def tell(report: Report, found: list[dict[str, Any]]) -> None:
         )
     report.text(
         f"Traffic of a round and node: 80 clients of 150 images, a model of {PARAMETERS:,} "
-        "parameters. The ideal is the model once to each node, and one partial sum back."
+        "parameters. The ideal is the model once to each node, and one partial sum of each at the "
+        "driver's host. Bytes are counted where they arrive."
     )
     header = ("nodes", "MB to a node", "ideal", "MB back", "ideal", "to, times", "back, times")
     report.table((*header, f"at most {IDEAL}"), rows)

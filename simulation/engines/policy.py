@@ -41,7 +41,7 @@ which host is handed what (clusters of several nodes alone)
 -------------------------------------------------------------------------------------------------
 ``home_spare``        0.05    Hosts' shares of the work may differ by twice this part of the
                               smallest one, for the sake of fewer sums.
-``home_waits``        0.15    A host's calls are its own until no more than this part of its share
+``home_waits``        0.3     A host's calls are its own until no more than this part of its share
                               waits; beyond, others who have nothing to do take half of it.
 ``merge_inputs``      16      Partials that one call merges where they were made, at most.
 --------------------- ------- -------------------------------------------------------------------
@@ -142,7 +142,7 @@ class Policy:
     messages: int = 8
 
     home_spare: float = 0.05
-    home_waits: float = 0.15
+    home_waits: float = 0.3
     merge_inputs: int = 16
 
     driver_workers: int = 8

@@ -97,7 +97,14 @@ def test_a_host_sends_one_sum() -> None:
 
 @pytest.mark.parametrize(
     ("helped", "sums"),
-    [("b......", 5), ("...b...", 3), ("......b", 3), (".....bb", 4), ("....bbb", 2), ("bbbb...", 2)],
+    [
+        ("b......", 5),
+        ("...b...", 3),
+        ("......b", 3),
+        (".....bb", 4),
+        ("....bbb", 2),
+        ("bbbb...", 2),
+    ],
 )
 def test_help_costs_few_sums(helped: str, sums: int) -> None:
     """What one host has of a node's first children is one sum; here are nodes of 4 and 3 calls."""
