@@ -47,7 +47,7 @@ def main() -> None:
         calm = cluster.run("calm")
         report.data["calm"] = _kept(calm)
         report.text(
-            f"400 clients, {len(calm.lines) - 1} rounds, two workers on two hosts; a round takes "
+            f"400 clients, {len(calm.seconds)} rounds, two workers on two hosts; a round takes "
             f"{calm.typical:.1f} s. The longest round beyond that is what a fault costs."
         )
         if given.part != "links":
@@ -106,7 +106,7 @@ def _kept(found: Outcome) -> dict[str, Any]:
     """Return what is kept of a run: when its lines came, and what it gave."""
     kept = ("weights_sha256", "clients_lost", "duration_s")
     summary = {name: value for name, value in found.summary.items() if name in kept}
-    times = {"longest": found.longest, "typical": found.typical} if len(found.lines) > 2 else {}
+    times = {"longest": found.longest, "typical": found.typical} if len(found.seconds) > 1 else {}
     return {**vars(found), **times, "said": None, "summary": summary}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
@@ -42,6 +41,8 @@ class Outcome:
         lines: when each round's line was there, in seconds since the fault (or the start).
         summary: the run folder's.
         ended: when it ended, as ``lines``.
+        seconds: of each round, from the first, as the run says: a round's line may be there late,
+            with that of the next one.
     """
 
     status: int | None
@@ -49,6 +50,7 @@ class Outcome:
     lines: list[float]
     summary: dict[str, Any] = field(default_factory=dict)
     ended: float = 0.0
+    seconds: list[float] = field(default_factory=list)
 
     @property
     def weights(self) -> str | None:
@@ -57,13 +59,13 @@ class Outcome:
 
     @property
     def typical(self) -> float:
-        """Seconds of a round, the first two left out: their median."""
-        return median(b - a for a, b in itertools.pairwise(self.lines[1:]))
+        """Seconds of a round, the first left out: their median."""
+        return median(self.seconds[1:])
 
     @property
     def longest(self) -> float:
-        """Seconds of the longest round after the first two."""
-        return max(b - a for a, b in itertools.pairwise(self.lines[1:]))
+        """Seconds of the longest round after the first."""
+        return max(self.seconds[1:])
 
 
 WHOLE = """
@@ -165,6 +167,8 @@ class HostCluster:
         summary = self.folder / name / "summary.json"
         if summary.exists():
             found.summary = json.loads(summary.read_text())
+            records = map(json.loads, (summary.parent / "rounds.jsonl").read_text().splitlines())
+            found.seconds = [record["seconds"] for record in records if record["round"] > 0]
         return found
 
     def _follow(
