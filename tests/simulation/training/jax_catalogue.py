@@ -117,6 +117,14 @@ CASES: dict[str, dict[str, Any]] = {
     "min-sum": attack("min-sum"),
     "backdoor": attack("backdoor", dataset=f"{HERE}:pictures", model=f"{HERE}:flat"),
     "semantic-backdoor": attack("semantic-backdoor", **{"attack.source": 1, "attack.target": 3}),
+    "download": {
+        "compression": {
+            "kind": "qsgd",
+            "bits": 6,
+            "bucket": 64,
+            "download": {"kind": "top-k", "fraction": 0.3},
+        }
+    },
     "class-weight": {"training.class_weight": {0: 3.0, 3: 0.5}},
     "adam": {"training.optimizer": "adam", "training.learning_rate": 0.01},
     "personal": {"strategy": "fedper", "evaluation.personal": True},
@@ -135,7 +143,7 @@ MEASURED = ("_loss", "_accuracy", "_success")
 
 QUICK = (
     *(name for name in ENTRIES if name not in TRAIN_AS_OTHERS),
-    "stragglers", "late",
+    "stragglers", "late", "download",
     "label-flip", "sign-flip-clipped", "noise-median", "scale-krum",
 )  # fmt: skip
 """Runs of the normal suite; the soak test has all."""

@@ -132,7 +132,7 @@ def check(library: str, name: str, model: str = "network") -> None:
             for _ in range(2):
                 flat = flat - RATE * gradient(formula, flat, received, last, x, y)
             delta = np.asarray(one.update.delta)
-            np.testing.assert_allclose(delta, flat - received, atol=2e-5)
+            np.testing.assert_allclose(delta, flat - received, atol=1e-6)
             plain = received.copy()
             for _ in range(2):
                 plain = plain - RATE * gradient(lambda *_: 0.0, plain, received, last, x, y)

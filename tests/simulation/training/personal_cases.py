@@ -244,7 +244,7 @@ def check_tuned(library: str, name: str) -> None:
         for _ in range(count):
             slope = gradient(lambda *_: 0.0, expected, expected, expected, x, y)
             expected = expected - rate * slope
-        np.testing.assert_allclose(own_model(here, client, start, None), expected, atol=3e-5)
+        np.testing.assert_allclose(own_model(here, client, start, None), expected, atol=1e-6)
 
 
 def check_best(library: str) -> None:
@@ -276,7 +276,7 @@ def check_best(library: str) -> None:
             (done,) = here.train_clients([client], inputs, [None])
             assert done.update.metrics["cluster"] == best
             moved = steps(models[best], slope, EPOCHS) - models[best]
-            np.testing.assert_allclose(done.update.delta, moved, atol=3e-5)
+            np.testing.assert_allclose(done.update.delta, moved, atol=1e-6)
             own = own_model(here, client, start, None, shared)
             np.testing.assert_array_equal(own, (start, *others)[best])
             found.add(best)
@@ -328,7 +328,7 @@ def check(library: str, name: str, **training: Any) -> None:
             inputs = RoundInputs(number, here.trainer.place(received), shared)
             (done,) = here.train_clients([client], inputs, [state])
             sent, own, kept = formula(received.astype(np.float64), kept, slope)
-            near = 1e-3 if name.endswith("hessian") else 3e-5  # It is a difference of gradients.
+            near = 1e-5 if name.endswith("hessian") else 1e-6  # It is a difference of gradients.
             np.testing.assert_allclose(received + done.update.delta, sent, atol=near)
             if own is not None:
                 state = here.layout.unpack(here.layout.pack(state_after(done)))
