@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulation.engines.calls import Merge, Poisoned, ValueLost
@@ -78,6 +78,7 @@ def gathered(places: Sequence[Any], engine: Hosts) -> tuple[str, str]:
     return total(root, True), total(root, False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=60), st.sampled_from(["", "a"]))
 def test_the_tree_stays_whoever_has_done_what(places: list[str], here: str) -> None:
     engine = Hosts(here)
