@@ -75,7 +75,7 @@ def measure(workers: int, backend: str) -> dict[str, Any]:
             "--set": f"resources.backend={backend}", "--out": out,
         }  # fmt: skip
         words = [str(part) for pair in options.items() for part in pair]
-        # A fifth of the rows for tests: a round is what its clients take.
+        # Nothing is evaluated before the end: a round is what its clients take.
         words += ["--set", "evaluation.every=100", "--set", "evaluation.clients=false"]
         began = time.monotonic()
         process = subprocess.Popen(

@@ -68,7 +68,7 @@ def test_nothing_is_left_of_a_driver_whose_host_loses_its_power(fresh: HostClust
     Sums of the round under way stay until Ray gives up to ask the driver about them.
     """
     fresh.run("power", fresh.net["desk"].power_off)
-    assert left_on(fresh, 180.0) == "[]"
+    assert left_on(fresh, 90.0) == "[]"
 
 
 def test_a_second_run_waits_and_says_for_what(lasting: HostCluster, calm: Outcome) -> None:
