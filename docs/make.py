@@ -234,6 +234,7 @@ server_learning_rates = { fedadam = [0.003, 0.01] }      # or a list for each st
 options = { fedprox = { mu = [0.01, 0.1] } }             # in place of the catalogue's
 rounds = 50                                              # of the tuning runs
 seeds = [7]
+widen = 3                                                # grids grow by up to so many values
 ```
 
 Without `learning_rates`: half a decade to each side of `training.learning_rate`. Without
@@ -246,6 +247,8 @@ first seed.
 What a strategy would be run with untuned is always among what is tried. `--strategies a,b` tunes
 these alone, with the options that the file gives them, and adds them to what was chosen before for
 the same experiment; `sunflower compare` uses what is there and says which strategies are not tuned.
+With `widen` a grid grows where the best lies at its end: the next value, by the grid's own step and
+with all else as it was chosen, until one is no better.
 A choice at the edge of its grid is told, on the screen and in the report, whose methods paragraph
 says how rates were chosen.
 """

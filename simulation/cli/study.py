@@ -16,7 +16,7 @@ from simulation.cli.endings import bad_input, endings, first_line, quiet, say
 from simulation.config.errors import ConfigError
 from simulation.config.overlay import toml_value
 from simulation.records import files, reading
-from simulation.studies import campaign, tuned, tuning
+from simulation.studies import campaign, tuned, tuning, widening
 from simulation.studies.campaign import Outcome, Plan
 from simulation.studies.forecast import forecast
 from simulation.studies.screen import StudyScreen
@@ -29,6 +29,7 @@ from simulation.studies.study import (
     parse_study,
     read_study,
 )
+from simulation.studies.tuning import Choice, Trial
 
 TUNED = "tuned.toml"
 """The choice that a study was run with, in its folder."""
@@ -152,25 +153,46 @@ def tune_command(asked: Asked) -> bool:
         folder = asked.out or Path("runs") / f"{study.name}-tuning"
         asked = replace(asked, out=folder)
         found, plan = tuning.trials(study, asked.given, asked.whole.strategies)
-        outcome = _run(asked, study, plan, folder, results_too=False)
-        if outcome is None:
-            return True
-        _tell_failures(outcome, folder)  # A learning rate too high for a run is no failure here.
-        adopted = campaign.adopt(plan, folder)
-        homes = dict(zip(plan, adopted, strict=True))
-        found = [replace(t, runs=tuple(homes[name] for name in t.runs)) for t in found]
         try:
-            choices = tuning.choose(study, found, folder)
+            choices = _tuned(asked, study, found, plan, plan)
+            for _ in range(study.tune.widen):
+                more, due = widening.further(study, choices, asked.given)
+                if not more:
+                    break
+                found, plan = [*found, *more], plan | due
+                choices = _tuned(asked, study, found, plan, due)
         except RuntimeError as error:
             say(str(error))
             return False
-        tuned.record(study, choices, adopted, path)
+        if asked.dry_run:
+            if study.tune.widen:
+                Console().print(
+                    f"and up to {study.tune.widen} values more where the best ends its grid"
+                )
+            return True
+        tuned.record(study, choices, campaign.adopt(plan, folder), path)
     console = Console(highlight=False)
     console.print(_table(choices))
     for line in tuning.lines(choices):
         console.print(line, style="yellow", soft_wrap=True, markup=False)
     console.print(f"{path}  is what 'sunflower compare' uses now", soft_wrap=True, markup=False)
     return True
+
+
+def _tuned(asked: Asked, study: Study, found: list[Trial], plan: Plan, due: Plan) -> list[Choice]:
+    """Carry out the runs that are due; return the best of all trials, none for a dry run.
+
+    Raises:
+        RuntimeError: when no trial of a strategy could be finished.
+    """
+    folder = asked.folder(study)
+    outcome = _run(asked, study, due, folder, results_too=False)
+    if outcome is None:
+        return []
+    _tell_failures(outcome, folder)  # A learning rate too high for a run is no failure here.
+    homes = dict(zip(plan, campaign.adopt(plan, folder), strict=True))
+    at_home = [replace(t, runs=tuple(homes[name] for name in t.runs)) for t in found]
+    return tuning.choose(study, at_home, folder)
 
 
 def _run(
@@ -197,14 +219,14 @@ def _tell_failures(outcome: Outcome, folder: Path) -> bool:
     return bool(outcome.failed)
 
 
-def _title(choice: tuning.Choice) -> str:
+def _title(choice: Choice) -> str:
     named = choice.strategy
     name = named if isinstance(named, str) else str(named.get(LABEL) or named["name"])
     options = ", ".join(f"{key} = {value:g}" for key, value in choice.best.options)
     return f"{name} ({options})" if options else name
 
 
-def _table(choices: list[tuning.Choice]) -> Table:
+def _table(choices: list[Choice]) -> Table:
     table = Table(
         "Strategy", "Learning rate", "Server's", "Score", "Of", title="Best on validation data"
     )

@@ -125,6 +125,7 @@ class Tune(Section):
     ``options``: of strategies by name, each a table of options and their values, in place of the
     catalogue's (an empty one tunes none).
     ``rounds`` and ``seeds`` of the tuning runs; None: those of the study, of which the first seed.
+    ``widen``: by how many values a grid may grow where its best is at its end.
     """
 
     learning_rates: LearningRates = None
@@ -132,6 +133,7 @@ class Tune(Section):
     options: dict[str, dict[str, tuple[Number, ...]]] = Field(default_factory=dict)
     rounds: Count | None = None
     seeds: tuple[Int, ...] | None = None
+    widen: Annotated[Int, Field(ge=0)] = 0
 
     @field_validator("seeds")
     @classmethod

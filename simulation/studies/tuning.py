@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
 from statistics import fmean
@@ -79,34 +79,21 @@ def trials(
     Raises:
         ConfigError: what cannot be tuned, naming the key.
     """
-    given, wanted = dict(given or {}), study.tune
+    given = dict(given or {})
     for key in (CLIENT_RATE, f"{OPTION}{SERVER_RATE}"):
         if any(key in axis for axis in study.points[0]):
             raise ConfigError(f"sweep.{key} must be left out where it is tuned")
-    if wanted.rounds is not None:
-        given.setdefault("rounds", wanted.rounds)
-    given["evaluation.server"] = False
-    seeds = wanted.seeds or study.seeds[:1]
     found: list[Trial] = []
     plan: Plan = {}
     _check_grids(study, [*study.strategies, *others])
     for number, strategy in enumerate(study.strategies):
         client_rates = _client_grid(study, table_of(strategy), given)
         for options, server in _strategy_grid(study, strategy):
-            one = study.model_copy(
-                update={
-                    # each trial by its options: a label would be that of all of them
-                    "strategies": (with_options(without_label(strategy), options, server),),
-                    "seeds": seeds,
-                    "baselines": (),
-                    "centralised": False,
-                }
-            )
             for client in client_rates:
-                part = expand(one, {**given, CLIENT_RATE: client})
-                named = {f"{name}-rate-{client:g}": run for name, run in part.items()}
-                plan |= named
-                found.append(Trial(number, client, server, tuple(named), options))
+                trial = Trial(number, client, server, (), options)
+                trial, part = planned(study, trial, given)
+                plan |= part
+                found.append(trial)
     for experiment in plan.values():
         if not experiment.partition.validation:
             raise ConfigError(
@@ -116,6 +103,29 @@ def trials(
         if not experiment.evaluation.clients:
             raise ConfigError("evaluation.clients must be true for tuning, got False")
     return found, plan
+
+
+def planned(study: Study, trial: Trial, given: Mapping[str, Any]) -> tuple[Trial, Plan]:
+    """Return a trial with its runs' names, and its runs.
+
+    Raises:
+        ConfigError: a value that the strategy does not take, naming the key.
+    """
+    wanted, strategy = study.tune, study.strategies[trial.strategy]
+    one = study.model_copy(
+        update={
+            # each trial by its options: a label would be that of all of them
+            "strategies": (with_options(without_label(strategy), trial.options, trial.server),),
+            "seeds": wanted.seeds or study.seeds[:1],
+            "baselines": (),
+            "centralised": False,
+        }
+    )
+    rounds = {} if wanted.rounds is None else {"rounds": wanted.rounds}
+    fixed = {"evaluation.server": False, CLIENT_RATE: trial.client}
+    part = expand(one, {**rounds, **given, **fixed})
+    named = {f"{name}-rate-{trial.client:g}": run for name, run in part.items()}
+    return replace(trial, runs=tuple(named)), named
 
 
 def _client_grid(
@@ -327,5 +337,5 @@ def lines(choices: Sequence[Choice]) -> Iterator[str]:
         for name, grid in choice.at_edge.items():
             yield (
                 f"{name} of {choice.strategy!r} is the last of its grid; "
-                f"a wider one may hold a better: tune.{grid}"
+                f"a wider one may hold a better: tune.{grid}, or tune.widen"
             )

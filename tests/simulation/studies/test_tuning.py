@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from simulation.studies import campaign
 from simulation.studies.study import parse_study
 from simulation.studies.tuned import rates, record
 from simulation.studies.tuning import FACTORS, Choice, Trial, choose, lines, trials
+from simulation.studies.widening import further, next_value
 from strategies import catalog
 
 STUDY = """
@@ -253,7 +255,7 @@ def test_options_chosen_are_used_and_edges_told(tmp_path: Path) -> None:
     choice = Choice("fedprox", found[2], dict(scores))
     assert list(lines([choice])) == [
         "mu of 'fedprox' is the last of its grid; a wider one may hold a better: "
-        "tune.options.fedprox.mu"
+        "tune.options.fedprox.mu, or tune.widen"
     ]
     plan = {f"run{mu}": parse({**BASE, "seed": i}) for i, mu in enumerate((0.01, 0.1, 1.0))}
     record(study, [choice], plan, tmp_path / "study.tuned.toml")
@@ -345,10 +347,76 @@ def test_a_rate_that_fails_is_not_chosen_and_an_edge_is_told(tmp_path: Path) -> 
     edge = Choice("fedavg", found[2], choice.scores)
     assert list(lines([edge])) == [
         "learning_rate of 'fedavg' is the last of its grid; a wider one may hold a better: "
-        "tune.learning_rates"
+        "tune.learning_rates, or tune.widen"
     ]
     with pytest.raises(RuntimeError, match="no learning rate of the grid lets 'fedavg' finish"):
         choose(study, found[2:], tmp_path)
+
+
+WIDENED = """
+strategies = ["fedavg", { name = "fedadam", learning_rate = 0.01, tau = 0.001 }]
+
+[tune]
+learning_rates = [1e-4, 1e-3]
+server_learning_rates = { fedadam = [1e-2, 3e-2] }
+widen = 3
+
+[experiment]
+dataset = "fashion-mnist-mini"
+model = "logistic"
+clients = 4
+rounds = 1
+training.learning_rate = 1e-3
+resources = { engine = "inline" }
+"""
+
+
+def test_a_grid_grows_where_its_best_is_at_its_end(folder: Path) -> None:
+    """By steps of its own, with all else as it was chosen, three times at most."""
+    Path("wide.toml").write_text(WIDENED)
+    planned = sunflower("tune", "wide.toml", "--dry-run")
+    assert planned.exit_code == 0
+    assert "up to 3 values more" in planned.output
+    tuned = sunflower("tune", "wide.toml")
+    assert tuned.exit_code == 0, tuned.output
+    fedavg, fedadam = tomllib.loads(Path("wide.tuned.toml").read_text())["chosen"]
+    rates_tried = [point["learning_rate"] for point in fedavg["grid"]]
+    assert rates_tried == [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    scores = {point["learning_rate"]: point["score"] for point in fedavg["grid"]}
+    assert fedavg["learning_rate"] == max(scores, key=scores.__getitem__)
+    # Each further one is tried with the best of the other axis at that time.
+    more = fedadam["grid"][4:]
+    assert more and all("failed" not in point for point in more)
+    assert len({(p["learning_rate"], p["server_learning_rate"]) for p in fedadam["grid"]}) == len(
+        fedadam["grid"]
+    )
+
+
+def test_a_grid_ends_at_a_value_that_the_strategy_does_not_take() -> None:
+    study = parse_study(
+        {
+            "strategies": ["fedavgm"],
+            "experiment": {"dataset": "fashion-mnist-mini", "training": {"learning_rate": 0.1}},
+            "tune": {"options": {"fedavgm": {"beta": [0.5, 0.9]}}},
+        }
+    )
+    best = Trial(0, 0.1, 0.5, (), (("beta", 0.9),))
+    others = [replace(best, client=rate) for rate in (0.01, 1.0)]
+    low = replace(best, options=(("beta", 0.5),))
+    # The server's rate was not varied with these options: nothing to widen there.
+    choice = Choice("fedavgm", best, {best: 1.0, others[0]: 0.5, others[1]: 0.2, low: 0.1})
+    assert list(choice.at_edge) == ["beta"]
+    assert further(study, [choice], {}) == ([], {})  # 0.9 * 0.9 / 0.5 = 1.62
+
+
+def test_the_next_value_of_a_grid() -> None:
+    assert next_value([0.1, 0.3, 1.0], 1.0) == float(f"{1 / 0.3:.3g}")
+    assert next_value([0.1, 0.3, 1.0], 0.1) == float(f"{0.1**2 / 0.3:.3g}")
+    assert next_value([0.25, 0.5, 0.75], 0.75) == 1.0
+    assert next_value([0.25, 0.5, 0.75], 0.25) == 0.0
+    assert next_value([0.25, 0.5, 0.75], 0.5) is None
+    assert next_value([0.0, 0.1], 0.0) is None
+    assert next_value([0.1], 0.1) is None
 
 
 @pytest.mark.parametrize(
