@@ -20,6 +20,9 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head="${nodes[0]}"
 cpus="${SLURM_CPUS_ON_NODE:-$(nproc)}"
 
+# Ray gives silent connections up after 15 s (docs/clusters.md, What to tell Ray before it starts).
+export RAY_grpc_client_keepalive_time_ms=10000 RAY_grpc_client_keepalive_timeout_ms=5000
+
 # `--block` keeps each step alive; Slurm ends them with the job.
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
   ray start --head --port="$PORT" --num-cpus="$cpus" --block &

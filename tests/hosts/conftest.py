@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.network import network, why_not
-from tests.hosts.runs import LONG, HostCluster, Outcome
+from tests.hosts.runs import LONG, PATIENT, QUICK, HostCluster, Outcome
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +42,24 @@ def fresh(can_make_networks: None, tmp_path: Path) -> Iterator[HostCluster]:
     """A cluster for one test."""
     with network(("head", "desk", "one", "two", "spare")) as made:
         cluster = HostCluster(made, tmp_path)
+        cluster.start()
+        yield cluster
+
+
+@pytest.fixture
+def quick(can_make_networks: None, tmp_path: Path) -> Iterator[HostCluster]:
+    """A cluster for one test, whose Ray gives silent connections up soon."""
+    with network(("head", "desk", "one", "two")) as made:
+        cluster = HostCluster(made, tmp_path, QUICK)
+        cluster.start()
+        yield cluster
+
+
+@pytest.fixture
+def patient(can_make_networks: None, tmp_path: Path) -> Iterator[HostCluster]:
+    """The same, whose head waits longer for a silent host."""
+    with network(("head", "desk", "one", "two")) as made:
+        cluster = HostCluster(made, tmp_path, PATIENT)
         cluster.start()
         yield cluster
 

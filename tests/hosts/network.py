@@ -15,7 +15,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,11 @@ class Host:
         return psutil.Process(self._first.pid).children()[0].pid
 
     def start_ray(
-        self, head: Host | None = None, cpus: int = 1, modules: Path | None = None
+        self,
+        head: Host | None = None,
+        cpus: int = 1,
+        modules: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """Start a Ray node here, the head of a cluster where ``head`` is None.
 
@@ -109,8 +113,11 @@ class Host:
             head: which cluster to join.
             cpus: how many it offers.
             modules: a folder whose modules hide those that are installed.
+            settings: environment variables that Ray reads.
         """
-        found = {} if modules is None else {"PYTHONPATH": f"{modules}{os.pathsep}{ROOT}"}
+        found = dict(settings or {})
+        if modules is not None:
+            found["PYTHONPATH"] = f"{modules}{os.pathsep}{ROOT}"
         where = ["--head", f"--port={PORT}", "--include-dashboard=false"]
         if head is not None:
             where = [f"--address={head.address}:{PORT}"]

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,16 @@ LINKS: dict[str, dict[str, float]] = {
     "50 mbit, 100 ms": {"rate": 50e6, "delay": 0.1},
 }
 """Links that are bad all the time; delays are those of one way."""
+
+
+QUICK = {
+    "RAY_grpc_client_keepalive_time_ms": "10000",
+    "RAY_grpc_client_keepalive_timeout_ms": "5000",
+}
+"""Ray gives a silent connection up after 15 s, and not after seven minutes."""
+
+PATIENT = QUICK | {"RAY_health_check_failure_threshold": "15"}
+"""Its head counts a silent host as dead after some 50 s, and not after 20."""
 
 
 @dataclass
@@ -88,10 +98,13 @@ class HostCluster:
     Args:
         net: the network.
         folder: for run folders.
+        settings: environment variables that Ray reads as its nodes start.
     """
 
-    def __init__(self, net: Network, folder: Path) -> None:
-        self.net, self.folder = net, folder
+    def __init__(
+        self, net: Network, folder: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.net, self.folder, self.settings = net, folder, settings
         self._last: subprocess.Popen[Any] | None = None
 
     @property
@@ -101,10 +114,11 @@ class HostCluster:
 
     def start(self, names: tuple[str, ...] = ("desk", "one", "two"), head: str = "head") -> None:
         """Start Ray's nodes."""
-        self.net[head].start_ray(cpus=0)
+        self.net[head].start_ray(cpus=0, settings=self.settings)
         self.net[head].wait_for_ray()
         for name in names:
-            self.net[name].start_ray(self.net[head], cpus=0 if name == "desk" else 1)
+            cpus = 0 if name == "desk" else 1
+            self.net[name].start_ray(self.net[head], cpus, settings=self.settings)
         for name in names:
             self.net[name].wait_for_ray()
 

@@ -39,6 +39,11 @@ def test_the_drivers_link_is_cut(lasting: HostCluster, calm: Outcome, seconds: f
     assert_same(found, calm, seconds)
 
 
+def test_the_drivers_link_is_cut_for_long(patient: HostCluster, calm: Outcome) -> None:
+    """Where Ray is told to wait for a host: with its own limits it counts the desk as dead."""
+    assert_same(patient.run("desk-30", lambda: patient.net["desk"].cut_for(30.0)), calm, 30.0)
+
+
 @pytest.mark.parametrize("seconds", [5.0])
 def test_the_heads_link_is_cut(lasting: HostCluster, calm: Outcome, seconds: float) -> None:
     found = lasting.run(f"head-{seconds:g}", lambda: lasting.net["head"].cut_for(seconds))
