@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import plots
-from analysis.panelled import Draw, Options, each
+from analysis.panelled import Draw, Options, each, split
 from analysis.plots.base import band_text, is_share, name_of
 from analysis.plots.clients import pooled_text
+from analysis.plots.confusion import side_of
 from analysis.plots.curves import draw as draw_means
 from analysis.plots.curves import means, rings_text
 from analysis.plots.labels import BUBBLES_UP_TO, color_bar
@@ -262,6 +263,28 @@ def heatmaps(runs: Runs, options: Options) -> Axes | list[Axes]:
     unit = " (%)" if is_share(runs.metric) else ""
     note = f"mean final {name_of(runs.metric).lower()}{unit}, best framed; shades per panel"
     return plots.panels(frames, plot, width=options.page, note=note, share="")
+
+
+def confused(runs: Runs) -> bool:
+    """Tell whether the runs count which class is taken for which."""
+    return side_of(runs.rounds) is not None
+
+
+def confusions(runs: Runs, options: Options) -> Axes | list[Axes]:
+    """Draw :func:`analysis.plots.confusion`, a panel for each strategy and setting."""
+    side = side_of(runs.rounds)
+    assert side is not None  # `confused` said so
+    more: dict[str, Any] = {"side": side, "names": runs.class_names}
+    counted = runs.rounds.dropna(subset=f"{side}_confusion_0_0")
+    parts = {
+        ", ".join(filter(None, (label, setting))): part[part["label"] == label]
+        for setting, part in split(counted, runs.settings).items()
+        for label in runs.order(part["label"].unique())
+    }
+    if len(parts) == 1:
+        return plots.confusion(next(iter(parts.values())), **more)
+    note = "share of each true class (%), last measured round"
+    return plots.panels(parts, plots.confusion, width=options.page, note=note, share="", **more)
 
 
 ATTACK = ("attack.kind", "attack.fraction")

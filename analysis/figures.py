@@ -287,6 +287,14 @@ FIGURES: dict[str, Figure] = {
             "Mean final {metric} of each strategy under each attack; the best on average on top.",
         ),
         Figure(
+            "confusion",
+            "which class is taken for which",
+            drawing.confused,
+            drawing.confusions,
+            "Share of the examples of each true class that are taken for each class, in the last "
+            "measured round, over all seeds.",
+        ),
+        Figure(
             "stragglers",
             "final accuracy against the fraction of stragglers",
             OVER_STRAGGLERS[0],

@@ -6,6 +6,7 @@
 
 from analysis.plots.clients import client_cdf, client_violin, worst_clients
 from analysis.plots.clock import gantt, staleness
+from analysis.plots.confusion import confusion
 from analysis.plots.curves import comparison, curves
 from analysis.plots.defences import defences
 from analysis.plots.grid import panels
@@ -19,6 +20,7 @@ __all__ = [
     "client_cdf",
     "client_violin",
     "comparison",
+    "confusion",
     "curves",
     "defences",
     "gantt",

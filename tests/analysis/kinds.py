@@ -7,8 +7,15 @@ import pandas as pd
 
 from tests.analysis.clocked import SCHEDULES, write_clocked
 
-NAMES = ("attack", "defences", "slow", "tuned", "clients", "clock")
+NAMES = ("attack", "defences", "slow", "tuned", "clients", "clock", "classes")
 """Folders of these studies."""
+
+
+def confused(number: int) -> dict[str, float | None]:
+    """Return counts of ten classes: the first is never another one, the others are at times."""
+    pairs = [(i, j) for i in range(10) for j in range(10)]
+    own = 100.0 + 20 * number
+    return {f"server_confusion_{i}_{j}": own if i == j else float(i) for i, j in pairs}
 
 
 def write_kinds(root: Path, write: Callable[..., Path]) -> None:
@@ -43,6 +50,8 @@ def write_kinds(root: Path, write: Callable[..., Path]) -> None:
                 experiment={"training": {"learning_rate": rate},
                             "strategy": {"name": "fedprox", "mu": mu}},
             )  # fmt: skip
+    for label in ("FedAvg", "Median"):
+        write(root / f"classes/{label}", label, rounds=2, extra=confused)
     for clients in (10, 40, 100):
         write(root / f"clients/{clients}", clients=clients, rounds=3)
     for kind in SCHEDULES:

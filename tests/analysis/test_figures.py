@@ -177,7 +177,10 @@ def test_pdf_fonts_are_embedded_truetype_and_lines_are_vectors(
     family = b"DejaVu" if style in ("default", "slide", "slide-dark") else b"STIX"
     assert all(family in font for font in fonts)
     # A heat map is an image by its nature, and so is the bar that explains its colours.
-    assert name in ("labels", "hyperparameters", "defences") or b"/Subtype /Image" not in data
+    assert (
+        name in ("labels", "hyperparameters", "defences", "confusion")
+        or b"/Subtype /Image" not in data
+    )
     assert float(re.search(rb"/MediaBox \[ 0 0 (\S+)", data)[1]) / 72 == pytest.approx(width)
     streams = b"".join(
         zlib.decompress(s)

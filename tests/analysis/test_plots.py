@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 
 from analysis import load, looks, plots, styled, summarise
 from analysis.costs import fairness
+from analysis.plots.confusion import matrix, side_of
 from analysis.text import ALPHA, typeset
 
 mpl.use("agg")
@@ -278,6 +279,27 @@ def test_cells_of_defences_are_the_final_means_with_the_best_strategy_on_top(tmp
     np.testing.assert_allclose(ax.collections[0].get_array().reshape(2, 3), 100 * grid)
     assert [text.get_text() for text in ax.get_yticklabels()] == list(grid.index)
     assert [text.get_text() for text in ax.get_xticklabels()] == list(grid.columns)
+
+
+def test_cells_of_confusion_are_shares_of_the_true_class_over_all_seeds(tmp_path, make_run) -> None:
+    counts = {seed: np.random.default_rng(seed).integers(0, 50, (3, 3)) for seed in (0, 1)}
+    for seed, table in counts.items():
+        made = {f"server_confusion_{i}_{j}": float(n) for (i, j), n in np.ndenumerate(table)}
+
+        def extra(round, made=made):  # of the rounds before the last one: others
+            return {name: count + 100 * (2 - round) for name, count in made.items()}
+
+        make_run(tmp_path / f"{seed}", seed=seed, rounds=2, extra=extra)
+    rounds = load(tmp_path).rounds
+    assert side_of(rounds) == "server"
+    whole = counts[0] + counts[1]
+    np.testing.assert_array_equal(matrix(rounds, "server"), whole)
+    ax = plots.confusion(rounds, names=("a", "b", "c"))
+    expected = 100 * whole / whole.sum(1, keepdims=True)
+    np.testing.assert_allclose(ax.collections[0].get_array().reshape(3, 3), expected)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b", "c"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Predicted class", "True class")
+    assert side_of(rounds.drop(columns=[c for c in rounds if "confusion" in c])) is None
 
 
 def test_panels_share_scales_without_cutting_data(tmp_path, make_run) -> None:
