@@ -27,9 +27,7 @@ install: $(STAMP) ## Make .venv with everything, byte-compiled
 
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	@# pip unpacks one package after another; with every version pinned, halves install side by side.
-	awk '{ print > ("$(VENV)/pins." NR % 2) }' requirements.txt
-	printf '%s\n' $(VENV)/pins.* | xargs -P 2 -n 1 $(BIN)/python -m pip install --quiet --no-compile --no-deps -r
+	.ci/pins $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	$(BIN)/python -m pip check
 	@# TensorFlow imports in a quarter of the time from byte code; all cores compile it here.
