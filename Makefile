@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # What is imported rarely is compiled when it is.
-SELDOM := '/(tests?|testing|pip|sklearn|mlflow|databricks|sqlalchemy|debugpy|plotly|playwright|Crypto|rllib)/'
+SELDOM := '/(tests?|testing|pip|sklearn|mlflow|databricks|sqlalchemy|debugpy|plotly|playwright|Crypto|rllib|mypyc?|lexers|alembic|setuptools)/'
 JOBS ?= 2
 # Two at a time, a file each: much of a test's time is waiting for Ray to start.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder

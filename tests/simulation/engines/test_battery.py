@@ -80,7 +80,8 @@ AS_OTHERS = (
     "fedams", "fedexp", "fedacg", "term", "centred-clipping", "nnm", "dnc", "foolsgold",
     "signguard", "lg-fedavg", "pfedme", "per-fedavg", "fedasam", "mofedsam", "fedspeed", "fedbabu",
     "ditto", "fedntd", "fedlc", "feddecorr", "feddc", "feddisco", "fltrust", "fedprox", "fedavgm",
-    "fedadagrad", "fedyogi", "fedbn", "trimmed-mean", "multi-krum", "bulyan", "rfa",
+    "fedadagrad", "fedyogi", "fedbn", "trimmed-mean", "multi-krum", "bulyan", "rfa", "krum",
+    "fedsam", "fedcm", "fedrep", "dp-fedavg-adaptive",
 )  # fmt: skip
 """Entries that ask no more of an engine than others do."""
 

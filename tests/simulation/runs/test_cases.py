@@ -20,14 +20,20 @@ from tests.simulation.runs.case_tools import FEW, Case, Ran, agree, case, module
 __all__ = ["case"]  # a fixture
 
 
+BUILT_IN = [
+    ("fashion-mnist-mini", "cnn"),
+    ("synthetic(1,1)", "logistic"),
+    ("examples.characters:load", "examples.characters:build"),
+]
+LIKE_THESE = [
+    *(("fashion-mnist-mini", model) for model in ("lenet", "mlp", "logistic")),
+    ("examples.tabular:load", "examples.tabular:build"),
+]
+
+
 @pytest.mark.parametrize(
     ("dataset", "model"),
-    [
-        *(("fashion-mnist-mini", model) for model in ("cnn", "lenet", "mlp", "logistic")),
-        ("synthetic(1,1)", "logistic"),
-        ("examples.tabular:load", "examples.tabular:build"),
-        ("examples.characters:load", "examples.characters:build"),
-    ],
+    [*BUILT_IN, *(pytest.param(*one, marks=pytest.mark.soak) for one in LIKE_THESE)],
 )
 def test_what_is_built_in_is_evaluated_by_keras_alike(
     dataset: str, model: str, tmp_path: Path, quiet_again: None

@@ -134,7 +134,8 @@ TRAIN_AS_OTHERS = (
     "fedams", "fedexp", "fedacg", "term", "centred-clipping", "bucketing", "nnm", "dnc",
     "foolsgold", "signguard", "lg-fedavg", "fedasam", "mofedsam", "fedspeed", "feddc",
     "dp-fedavg-adaptive", "fedadagrad", "fedyogi", "fedavgm", "multi-krum", "bulyan", "rfa",
-    "feddisco", "fltrust",
+    "feddisco", "fltrust", "fedsgd", "fedprox", "fedntd", "fedlc", "fedbn", "fedbabu",
+    "trimmed-mean", "krum",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 
@@ -144,7 +145,7 @@ MEASURED = ("_loss", "_accuracy", "_success")
 QUICK = (
     *(name for name in ENTRIES if name not in TRAIN_AS_OTHERS),
     "stragglers", "late", "download",
-    "label-flip", "sign-flip-clipped", "noise-median", "scale-krum",
+    "label-flip", "sign-flip-clipped",
 )  # fmt: skip
 """Runs of the normal suite; the soak test has all."""
 

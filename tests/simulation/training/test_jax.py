@@ -36,15 +36,24 @@ def on_jax(*arguments: str, optimised: bool = False) -> str:
     return done.stdout
 
 
+LIKE_OTHERS = ("lenet", "mlp", "depthwise", "groupnorm", "averaged")
+"""Cases that ask no more of a backend than others do."""
+
+NAMES = [pytest.param(n, marks=pytest.mark.soak if n in LIKE_OTHERS else ()) for n in CASES]
+
+
 @pytest.fixture(scope="module")
-def on_jax_they_give(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What all the cases give in one process on JAX."""
+def on_jax_they_give(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Any:
+    """What all the cases that are asked for give in one process on JAX."""
     out = tmp_path_factory.mktemp("jax") / "cases.npz"
-    on_jax("-m", "tests.simulation.training.jax_cases", "jax", str(out))
+    asked = {i.callspec.params.get("name") for i in request.session.items if hasattr(i, "callspec")}
+    on_jax("-m", "tests.simulation.training.jax_cases", "jax", str(out), *(asked & {*CASES}))
     return np.load(out)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_clients_train_as_on_tensorflow(name: str, on_jax_they_give: Any) -> None:
     """Deltas, metrics, evaluation, and the weights to start from."""
     for key, expected in numbers(CASES[name], "tensorflow").items():
