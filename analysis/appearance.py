@@ -98,6 +98,7 @@ KNOWN = (
     "ifca",
     "feddisco",
     "fltrust",
+    "afl",
 )
 """New ones go to the end: those that are there keep their places."""
 

@@ -53,7 +53,8 @@ from strategies.federated import Federated
 # everything by name, and ready to run
 from strategies import catalog
 from strategies.ready import (
-    RFA, TERM, DPFedAvg, DPFedAvgAdaptive, FedACG, FedAMS, FedAdagrad, FedAdam, FedAvg, FedAvgM,
+    AFL, RFA, TERM, DPFedAvg, DPFedAvgAdaptive, FedACG, FedAMS, FedAdagrad, FedAdam, FedAvg,
+    FedAvgM,
     FedBN, FedBulyan, FedCM, FedDC, FedDyn, FedExP, FedKrum, FedMedian, FedMultiKrum, FedNova,
     FedPer, FedProx, FedProxAdaptive, FedSGD, FedTrimmedMean, FedYogi, NormClipping, QFedAvg,
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
@@ -83,7 +84,7 @@ __all__ = [
     "CentredClipping", "Recalling", "Bucketed", "NearestNeighbours",
     "DivideAndConquer", "FoolsGold", "SignGuard",
     "Bucketing", "DnC", "FedCentredClipping", "FedFoolsGold", "FedSignGuard", "NNM",
-    "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM",
+    "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM", "AFL",
     "Ditto", "FedRep", "Phase", "beside", "in_turns",
     "APFL", "FedASAM", "FedBABU", "FedSAM", "FedSpeed", "LGFedAvg", "MoFedSAM", "PFedMe",
     "PerFedAvg", "fixed_head", "meta", "IFCA", "best_of", "ClusteredMean", "Clusters",

@@ -173,6 +173,15 @@ LI_2021_TILTED = Citation(
     "2007.01162",
 )
 
+MOHRI_2019 = Citation(
+    "mohri2019agnostic",
+    ("Mohri, Mehryar", "Sivek, Gary", "Suresh, Ananda Theertha"),
+    "Agnostic Federated Learning",
+    2019,
+    "International Conference on Machine Learning (ICML)",
+    "1902.00146",
+)
+
 YE_2023 = Citation(
     "ye2023feddisco",
     ("Ye, Rui", "Xu, Mingkai", "Wang, Jianyu", "Xu, Chenxin", "Chen, Siheng", "Wang, Yanfeng"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from strategies import citations as papers
+from strategies.agnostic import Agnostic, AgnosticMean
 from strategies.algorithm import Algorithm
 from strategies.clients import measuring_loss
 from strategies.discrepancy import DiscrepancyMean, telling_discrepancy
@@ -28,6 +29,17 @@ def q_fedavg(q: float = 0.1, lipschitz: float | None = None) -> Algorithm:
 def term(t: float = 1.0, learning_rate: float | Schedule = 1.0) -> Algorithm:
     """Tilt to large losses: x <- x + lr * sum_i e^(t F_i) delta_i / sum_i e^(t F_i)."""
     return Algorithm("TERM", measuring_loss(), TiltedMean(t), average(learning_rate))
+
+
+@FAMILY.entry("AFL", papers.MOHRI_2019, dual_rate=(0.001, 0.01, 0.1))
+def afl(dual_rate: float | Schedule = 0.01, learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Weigh by a game against losses: x <- x + lr * sum_i lambda_i delta_i / sum_i lambda_i.
+
+    lambda <- project(lambda + dual_rate * N / |S| * F) onto weights >= 0 of sum 1, F the clients'
+    losses of the received model.
+    """
+    server = Agnostic(learning_rate, dual_rate)
+    return Algorithm("AFL", measuring_loss(), AgnosticMean(), server)
 
 
 @FAMILY.entry("FedDisco", papers.YE_2023, a=(0.1, 0.5, 1.0))

@@ -158,7 +158,7 @@ def test_a_round_changes_only_how_a_reducer_finishes(name, algorithm, updates):
     assert first.delta.tobytes() == second.delta.tobytes()
 
 
-OF_ROUNDS = ("centred-clipping", "bucketing", "dnc", "signguard", "fltrust")
+OF_ROUNDS = ("centred-clipping", "bucketing", "dnc", "signguard", "fltrust", "afl")
 """Entries whose mean depends on the round."""
 
 
@@ -303,7 +303,7 @@ ONE_CLIENT = {
     "fedacg": lambda x, d: x + 1.85 * d,
     "feddc": lambda x, d: x + 2 * d,
     "fedcm": mean,
-    **dict.fromkeys(("term", "feddisco"), mean),
+    **dict.fromkeys(("term", "feddisco", "afl"), mean),
     **dict.fromkeys(("bucketing", "nnm", "dnc", "foolsgold", "signguard"), mean),
     "centred-clipping": lambda x, d: x + clip(d),
     "fltrust": lambda x, d: x + np.linalg.norm(SERVER[:5]) / np.linalg.norm(d) * d,

@@ -36,6 +36,7 @@ SAVED = {
     "fedyogi": ("m", "v"),
     "fedprox-adaptive": MU,
     "scaffold": ("c",),
+    "afl": ("seen", "weights", "others"),
     "feddyn": ("h",),
     "fedams": ("m", "v", "v_max"),
     "fedacg": ("v",),

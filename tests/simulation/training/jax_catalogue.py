@@ -135,7 +135,7 @@ TRAIN_AS_OTHERS = (
     "foolsgold", "signguard", "lg-fedavg", "fedasam", "mofedsam", "fedspeed", "feddc",
     "dp-fedavg-adaptive", "fedadagrad", "fedyogi", "fedavgm", "multi-krum", "bulyan", "rfa",
     "feddisco", "fltrust", "fedsgd", "fedprox", "fedntd", "fedlc", "fedbn", "fedbabu",
-    "trimmed-mean", "krum",
+    "trimmed-mean", "krum", "afl",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 
