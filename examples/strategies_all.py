@@ -105,6 +105,8 @@ def at_edge(tuned: Path) -> str:
     """Return how many of the rates in a file of ``sunflower tune`` were the last ones tried."""
     chosen = tomllib.loads(tuned.read_text())["chosen"]
     last = sum("learning_rate" in one.get("edges", ()) for one in chosen)
+    if not last:
+        return f"None of {len(chosen)} rates is the smallest or largest of those tried, on one seed.\n"
     return (
         f"Of {len(chosen)} rates, {last} are the smallest or largest of those tried (on one seed): "
         "a wider search may find better ones.\n"
