@@ -106,7 +106,8 @@ def at_edge(tuned: Path) -> str:
     chosen = tomllib.loads(tuned.read_text())["chosen"]
     last = sum("learning_rate" in one.get("edges", ()) for one in chosen)
     if not last:
-        return f"None of {len(chosen)} rates is the smallest or largest of those tried, on one seed.\n"
+        whole = f"None of {len(chosen)} rates is the smallest or largest of those tried"
+        return f"{whole}, on one seed.\n"
     return (
         f"Of {len(chosen)} rates, {last} are the smallest or largest of those tried (on one seed): "
         "a wider search may find better ones.\n"
