@@ -79,7 +79,7 @@ def next_value(values: Sequence[float], edge: float | None) -> float | None:
     A grid of equal differences goes on by the difference, any other by the ratio.
 
     Args:
-        values: those tried, ascending, two or more.
+        values: those tried, ascending, two or more; whole numbers go on as such.
         edge: the first or the last of them.
     """
     if edge is None or len(values) < 2 or edge not in (values[0], values[-1]):
@@ -92,4 +92,6 @@ def next_value(values: Sequence[float], edge: float | None) -> float | None:
         found = edge * edge / near
     else:
         return None
+    if all(isinstance(value, int) for value in values):
+        return round(found)
     return float(f"{found:.3g}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,43 +26,45 @@ def lasting(whole: HostCluster) -> HostCluster:
     return whole
 
 
+@contextmanager
+def cluster(
+    folder: Path, *more: str, settings: Mapping[str, str] | None = None
+) -> Iterator[HostCluster]:
+    """Start Ray on hosts; ``more`` are hosts on which it does not run yet."""
+    with network(("head", "desk", "one", "two", *more)) as made:
+        started = HostCluster(made, folder, settings)
+        started.start()
+        yield started
+
+
 @pytest.fixture(scope="session")
 def whole(
     can_make_networks: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HostCluster]:
     """A cluster for all tests that leave it as it was."""
-    folder = tmp_path_factory.mktemp("hosts")
-    with network(("head", "desk", "one", "two")) as made:
-        cluster = HostCluster(made, folder)
-        cluster.start()
-        yield cluster
+    with cluster(tmp_path_factory.mktemp("hosts")) as started:
+        yield started
 
 
 @pytest.fixture
 def fresh(can_make_networks: None, tmp_path: Path) -> Iterator[HostCluster]:
     """A cluster for one test."""
-    with network(("head", "desk", "one", "two", "spare")) as made:
-        cluster = HostCluster(made, tmp_path)
-        cluster.start()
-        yield cluster
+    with cluster(tmp_path, "spare") as started:
+        yield started
 
 
 @pytest.fixture
 def quick(can_make_networks: None, tmp_path: Path) -> Iterator[HostCluster]:
     """A cluster for one test, whose Ray gives silent connections up soon."""
-    with network(("head", "desk", "one", "two")) as made:
-        cluster = HostCluster(made, tmp_path, QUICK)
-        cluster.start()
-        yield cluster
+    with cluster(tmp_path, settings=QUICK) as started:
+        yield started
 
 
 @pytest.fixture
 def patient(can_make_networks: None, tmp_path: Path) -> Iterator[HostCluster]:
     """The same, whose head waits longer for a silent host."""
-    with network(("head", "desk", "one", "two")) as made:
-        cluster = HostCluster(made, tmp_path, PATIENT)
-        cluster.start()
-        yield cluster
+    with cluster(tmp_path, settings=PATIENT) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

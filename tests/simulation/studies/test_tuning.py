@@ -417,6 +417,7 @@ def test_the_next_value_of_a_grid() -> None:
     assert next_value([0.25, 0.5, 0.75], 0.5) is None
     assert next_value([0.0, 0.1], 0.0) is None
     assert next_value([0.1], 0.1) is None
+    assert repr(next_value([2, 5], 5)) == "12" and repr(next_value([2.0, 5], 5)) == "12.5"
 
 
 @pytest.mark.parametrize(
