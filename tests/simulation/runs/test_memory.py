@@ -21,8 +21,9 @@ GIB = 2**30
 @pytest.mark.parametrize("name", catalog.names())
 def test_reducers_that_keep_updates_are_known(name: str) -> None:
     algorithm: Any = catalog.build(name)
-    robust = name in robust_family.FAMILY
-    assert memory.keeps_updates(algorithm.reducer, algorithm.client.uploads) == robust
+    # The weights of AFL are not told before all updates are there.
+    keeps = name in robust_family.FAMILY or name == "afl"
+    assert memory.keeps_updates(algorithm.reducer, algorithm.client.uploads) == keeps
 
 
 def test_a_run_that_fits_and_one_that_does_not() -> None:
