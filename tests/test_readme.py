@@ -50,14 +50,17 @@ def test_a_new_strategy_has_at_most_ten_lines_and_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_python_api_in_a_driver_that_never_loads_what_computes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), pytest.param(("FedMedian",), marks=pytest.mark.soak)])
+def test_the_python_api_in_a_driver_that_never_loads_what_computes(
+    more: tuple[str, ...], tmp_path: Path
+) -> None:
     checks = """
 import sys
 assert result.summary["status"] == "complete"
 assert (result.path / "model.keras").exists()
 assert not {"tensorflow", "keras", "jax"} & sys.modules.keys()
 """
-    text = "\n".join((block("result = simulate("), block("FedMedian"), checks))
+    text = "\n".join((block("result = simulate("), *map(block, more), checks))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True

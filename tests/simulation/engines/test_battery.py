@@ -82,6 +82,7 @@ AS_OTHERS = (
     "ditto", "fedntd", "fedlc", "feddecorr", "feddc", "feddisco", "fltrust", "fedprox", "fedavgm",
     "fedadagrad", "fedyogi", "fedbn", "trimmed-mean", "multi-krum", "bulyan", "rfa", "krum",
     "fedsam", "fedcm", "fedrep", "dp-fedavg-adaptive", "afl",
+    "feddyn", "fedprox-adaptive", "moon",
 )  # fmt: skip
 """Entries that ask no more of an engine than others do."""
 

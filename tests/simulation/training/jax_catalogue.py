@@ -135,7 +135,8 @@ TRAIN_AS_OTHERS = (
     "foolsgold", "signguard", "lg-fedavg", "fedasam", "mofedsam", "fedspeed", "feddc",
     "dp-fedavg-adaptive", "fedadagrad", "fedyogi", "fedavgm", "multi-krum", "bulyan", "rfa",
     "feddisco", "fltrust", "fedsgd", "fedprox", "fedntd", "fedlc", "fedbn", "fedbabu",
-    "trimmed-mean", "krum", "afl",
+    "trimmed-mean", "krum", "afl", "feddecorr", "fedcm", "fedrep", "pfedme", "per-fedavg", "median",
+    "fedadam", "norm-clipping",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 
@@ -144,7 +145,7 @@ MEASURED = ("_loss", "_accuracy", "_success")
 
 QUICK = (
     *(name for name in ENTRIES if name not in TRAIN_AS_OTHERS),
-    "stragglers", "late", "download",
+    "stragglers", "download",
     "label-flip", "sign-flip-clipped",
 )  # fmt: skip
 """Runs of the normal suite; the soak test has all."""

@@ -36,7 +36,7 @@ def on_jax(*arguments: str, optimised: bool = False) -> str:
     return done.stdout
 
 
-LIKE_OTHERS = ("lenet", "mlp", "depthwise", "groupnorm", "averaged")
+LIKE_OTHERS = ("lenet", "mlp", "depthwise", "groupnorm", "averaged", "conv1d", "two_inputs")
 """Cases that ask no more of a backend than others do."""
 
 NAMES = [pytest.param(n, marks=pytest.mark.soak if n in LIKE_OTHERS else ()) for n in CASES]
