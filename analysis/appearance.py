@@ -99,6 +99,7 @@ KNOWN = (
     "feddisco",
     "fltrust",
     "afl",
+    "mimelite",
 )
 """New ones go to the end: those that are there keep their places."""
 

@@ -26,6 +26,7 @@ from strategies.clients import measuring_loss, one_step, plain, proximal
 from strategies.distilling import calibrating, contrasting, decorrelating, distilling
 from strategies.drift import control_variate, dynamic
 from strategies.shared_direction import client_momentum, decoupled
+from strategies.mime import Mime, fixed_momentum
 from strategies.objective import Objective
 from strategies.personal import beside, fixed_head, in_turns, keeping
 from strategies.phases import Phase
@@ -60,7 +61,7 @@ from strategies.ready import (
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
     FedDecorr, FedLC, FedNTD, MOON,
     APFL, Ditto, IFCA, FedASAM, FedBABU, FedRep, LGFedAvg, PerFedAvg, FedSAM, FedSpeed,
-    MoFedSAM, PFedMe, FedDisco, FLTrust,
+    MimeLite, MoFedSAM, PFedMe, FedDisco, FLTrust,
 )
 
 __all__ = [
@@ -84,7 +85,8 @@ __all__ = [
     "CentredClipping", "Recalling", "Bucketed", "NearestNeighbours",
     "DivideAndConquer", "FoolsGold", "SignGuard",
     "Bucketing", "DnC", "FedCentredClipping", "FedFoolsGold", "FedSignGuard", "NNM",
-    "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM", "AFL",
+    "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM", "AFL", "MimeLite",
+    "Mime", "fixed_momentum",
     "Ditto", "FedRep", "Phase", "beside", "in_turns",
     "APFL", "FedASAM", "FedBABU", "FedSAM", "FedSpeed", "LGFedAvg", "MoFedSAM", "PFedMe",
     "PerFedAvg", "fixed_head", "meta", "IFCA", "best_of", "ClusteredMean", "Clusters",

@@ -164,6 +164,23 @@ XU_2021 = Citation(
     "2106.10874",
 )
 
+KARIMIREDDY_2020_MIME = Citation(
+    "karimireddy2020mime",
+    (
+        "Karimireddy, Sai Praneeth",
+        "Jaggi, Martin",
+        "Kale, Satyen",
+        "Mohri, Mehryar",
+        "Reddi, Sashank J.",
+        "Stich, Sebastian U.",
+        "Suresh, Ananda Theertha",
+    ),
+    "Mime: Mimicking Centralized Stochastic Algorithms in Federated Learning",
+    2020,
+    "",
+    "2008.03606",
+)
+
 LI_2021_TILTED = Citation(
     "li2021tilted",
     ("Li, Tian", "Beirami, Ahmad", "Sanjabi, Maziar", "Smith, Virginia"),

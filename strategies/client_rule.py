@@ -38,6 +38,9 @@ What it makes by the name ``added`` is added to the update that is sent.
 
 ADDED = "added"
 
+GRADIENT = "gradient"
+"""Name of the extra that clients upload where the rule asks for gradients."""
+
 
 @dataclass(frozen=True)
 class ClientRule:
@@ -52,12 +55,16 @@ class ClientRule:
         after: makes the extra uploads and the client's next state, once per local training.
         scalars: numbers shared with every client, by name; a function of the round is a schedule.
         own: names of the state vectors that a client keeps between rounds; they start at zero.
-        uploads: names of the extras that ``after`` makes.
+        uploads: names of the extras that ``after`` makes, and :data:`GRADIENT` where it is asked
+            for.
         uses: names of what the hook or ``after`` needs the server rule to share.
         full_batch: take one step on all local examples, whatever epochs and batch size are set.
         local: patterns of the names of weights that stay on the client (see strategies.personal).
         initial_loss: measure the mean training loss of the received model before training and
             report it as the metric ``initial_loss``.
+        gradient: measure, before training, the gradient [T] of the received model's mean loss on
+            all local examples, as the client's SGD takes it (with its weight decay and clipping,
+            without its momentum), and upload it as :data:`GRADIENT`.
         discrepancy: report how far the client's labels are from those of all as the metric
             ``discrepancy``, and its examples over those of a client in the mean as
             ``relative_size``.
@@ -74,7 +81,8 @@ class ClientRule:
 
     Raises:
         ValueError: for phases beside what is said of a training without any, or a direction beside
-            an objective; for a hook in ``tuned``, where nothing is shared.
+            an objective; for a hook in ``tuned``, where nothing is shared; for a gradient that is
+            not among the uploads, or not of SGD.
     """
 
     name: str = "plain"
@@ -86,6 +94,7 @@ class ClientRule:
     uses: tuple[str, ...] = ()
     full_batch: bool = False
     initial_loss: bool = False
+    gradient: bool = False
     discrepancy: LabelDiscrepancy | None = None
     local: tuple[str, ...] = ()
     sgd: bool = False
@@ -106,6 +115,11 @@ class ClientRule:
             raise ValueError(
                 f"tuned of client rule {self.name!r} must have no hook, as nothing is shared when "
                 "models are measured"
+            )
+        if self.gradient and not (self.sgd and GRADIENT in self.uploads):
+            raise ValueError(
+                f"gradient of client rule {self.name!r} must be among its uploads, and of clients "
+                f"with sgd, got uploads {self.uploads} and sgd {self.sgd}"
             )
         if not self.phases:
             return
@@ -159,6 +173,7 @@ ALONE = (
     "uploads",
     "full_batch",
     "initial_loss",
+    "gradient",
     "objective",
     "frozen",
     "direction",

@@ -73,10 +73,11 @@ class World:
             part = parts.get(client) if parts else None
             if part is not None and steps[place]:
                 size = int(self.sizes[client])
-                each = self.batch or size
-                whole = [int(work.steps(size)) for work in self.phases] or [int(steps[place])]
+                works = [(int(work.steps(size)), work.batch) for work in self.phases]
+                works = works or [(int(steps[place]), self.batch)]
                 steps[place] = examples[place] = 0
-                for taken in (steps_of(part, count) for count in whole):
+                for whole, batch in works:
+                    taken, each = steps_of(part, whole), batch or size
                     epochs, rest = divmod(taken, -(-size // each))
                     steps[place] += taken
                     examples[place] += epochs * size + min(size, rest * each)

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from simulation.config.compression import encoded_bytes
 from simulation.config.experiment import Experiment
+from simulation.config.local_work import LocalWork, local_work
 from simulation.config.scheduling import percentile_of
 from simulation.config.sizes import FLOAT_BYTES
 from simulation.engines.engine import Engine
@@ -57,7 +58,9 @@ def world_for(strategy: Federated, engine: Engine, spec: Spec, experiment: Exper
     if up is None:
         up = FLOAT_BYTES * (sent + len(rule.uploads) * spec.trainable_size)
     sizes = engine.partition.train_sizes
-    phases = AS_CONFIGURED.works(experiment.training, rule.phases) if rule.phases else ()
+    phases = AS_CONFIGURED.works(experiment.training, rule.phases) if rule.phases else []
+    if rule.gradient:
+        phases = [LocalWork(1, None), local_work(experiment.training)]
     gradients = 1 if rule.direction is None else rule.direction.gradients
     return world_of(experiment, sizes, rule.full_batch, down, up, phases, gradients)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from simulation.config.local_work import LocalWork
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.measured import TrainedClient
-from strategies.client_rule import ADDED, ClientRule, Local
+from strategies.client_rule import ADDED, GRADIENT, ClientRule, Local
 from strategies.direction import SECOND, Direction
 from strategies.objective import LAST
 from strategies.random_streams import stream
@@ -23,6 +23,12 @@ from strategies.updates import Update
 
 # Purposes of the random streams: the first key after the seed.
 SHUFFLE, LAYER_SEEDS = 11, 12
+
+GRADIENTS = ClientRule("gradient", full_batch=True)
+"""What clients train by whose gradients are measured: a step of rate 1 tells them."""
+
+GRADIENT_PHASE = 1000
+"""The phase of that training, which has random streams of its own."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ class Job:
             nobody else. A backend whose bits do not depend on it takes no notice.
         largest: examples of the largest step of all of these.
         full_batch: whether each step takes all examples of its client.
+        gradient: the job whose one step tells the gradients that the rule asks for.
     """
 
     clients: Sequence[int]
@@ -126,6 +133,7 @@ class Job:
     beside: Beside | None = None
     largest: int = 1
     full_batch: bool = False
+    gradient: Job | None = None
 
     def held(self, classes: int) -> NDArray[np.float32]:
         """Return how many rows of each class each client has [K, classes].
@@ -228,7 +236,20 @@ class Plan:
                 (n if work.batch is None else min(n, work.batch) for n in all_sizes), default=1
             ),
             full_batch=work.batch is None,
+            gradient=self._gradient_job(clients, sizes, round, examples, beside),
         )
+
+    def _gradient_job(
+        self, clients: Sequence[int], sizes: Sequence[int], round: int, examples: Examples,
+        beside: tuple[Sequence[int], Sequence[int | None] | None, Sequence[int]] | None,
+    ) -> Job | None:  # fmt: skip
+        """Return the job of one plain step on all that each client has, where the rule asks."""
+        if not self.rule.gradient:
+            return None
+        if beside is not None:
+            beside = beside[0], None, beside[2]
+        one = replace(self, rule=GRADIENTS, phase=GRADIENT_PHASE)
+        return one.job(clients, sizes, round, examples, Asked(learning_rate=1.0), beside=beside)
 
     def _work(self, asked: Asked) -> LocalWork:
         if self.rule.full_batch:
@@ -276,7 +297,7 @@ def trained_client(
     plan: Plan, job: Job, place: int, delta: Any, measured: Sequence[float],
     states: NDArray[np.float32], slots: Vector | None, rate: float,
     sgd: tuple[float, bool] | None, initial_loss: float | None = None, start: Any = None,
-    second: Vector | None = None,
+    second: Vector | None = None, gradient: Vector | None = None,
 ) -> TrainedClient:  # fmt: skip
     """Return what a client's training gives, from what a backend has computed.
 
@@ -293,6 +314,7 @@ def trained_client(
         initial_loss: of the received model on the client's examples, where the rule asks for it.
         start: the received model [P], which is read where the rule needs it.
         second: the second model and the client's numbers [T + N], where the rule has them.
+        gradient: of the received model on all of the client's examples [T], where the rule asks.
     """
     client, size, steps = job.clients[place], job.sizes[place], int(job.steps[place])
     seen, (loss, right, count) = job.rows_seen(place), measured
@@ -309,6 +331,8 @@ def trained_client(
             delta = np.asarray(delta, np.float32).copy()
             delta[: plan.trainable] += extras[ADDED]
             extras = {name: value for name, value in extras.items() if name != ADDED}
+    if gradient is not None:
+        extras = {**extras, GRADIENT: gradient}
     if plan.rule.objective is not None and plan.rule.objective.last:
         ended = np.asarray(start)[: plan.trainable] + delta[: plan.trainable]
         own = {**own, LAST: ended.astype(np.float32)}

@@ -7,6 +7,7 @@ from strategies.algorithm import Algorithm
 from strategies.clients import plain
 from strategies.drift import Dynamic, Scaffold, control_variate, dynamic
 from strategies.entry import Family
+from strategies.mime import Mime, fixed_momentum
 from strategies.reducers import MeasuredMean, NormalizedMean, WeightedMean
 from strategies.schedules import Schedule
 from strategies.servers import average
@@ -66,3 +67,14 @@ def fedcm(alpha: float | Schedule = 0.1, learning_rate: float | Schedule = 1.0) 
     """
     rule = ClientMomentum(learning_rate)
     return Algorithm("FedCM", client_momentum(alpha), MeasuredMean("uniform"), rule)
+
+
+@FAMILY.entry("MimeLite", papers.KARIMIREDDY_2020_MIME, beta=(0.5, 0.9, 0.99))
+def mimelite(beta: float = 0.9, learning_rate: float | Schedule = 1.0) -> Algorithm:
+    """Mix a momentum of full gradients into gradients: g <- (1 - beta) * g + beta * m.
+
+    Clients train with SGD; m, which stays as it is while they train, is made of the gradients of
+    the received model on all examples of each: a pass over them, and an upload, more.
+    """
+    rule = Mime(beta, learning_rate)
+    return Algorithm("MimeLite", fixed_momentum(), WeightedMean("uniform"), rule)

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from strategies.algorithm import Algorithm
-from strategies.client_rule import Local
+from strategies.client_rule import GRADIENT, Local
 from strategies.updates import Update
 
 Client = Callable[[Message], RecordDict]
@@ -29,6 +29,8 @@ def random_updates(
         extras = {}
         if algorithm.client.after is not None:
             extras, _ = algorithm.client.after(delta, shared, own, Local(steps, 0.1))
+        if algorithm.client.gradient:
+            extras = {**extras, GRADIENT: rng.normal(size=size).astype(dtype)}
         metrics = {"initial_loss": float(rng.uniform(0.5, 2.0))}
         if algorithm.client.discrepancy is not None:
             metrics |= {"discrepancy": float(rng.uniform(0, 4)), "relative_size": 1.0}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from strategies import catalog
 from strategies.algorithm import Algorithm
-from strategies.client_rule import Local
+from strategies.client_rule import GRADIENT, Local
 from strategies.optional_protocols import wants_server_update
 from strategies.privacy import NOISE
 from strategies.protocols import Round, State
@@ -303,6 +303,7 @@ ONE_CLIENT = {
     "fedacg": lambda x, d: x + 1.85 * d,
     "feddc": lambda x, d: x + 2 * d,
     "fedcm": mean,
+    "mimelite": mean,
     **dict.fromkeys(("term", "feddisco", "afl"), mean),
     **dict.fromkeys(("bucketing", "nnm", "dnc", "foolsgold", "signguard"), mean),
     "centred-clipping": lambda x, d: x + clip(d),
@@ -325,6 +326,8 @@ def test_one_client_of_weight_one_gives_its_closed_form(name, algorithm):
     if algorithm.client.after is not None:
         own = {key: np.zeros(5) for key in algorithm.client.own}
         extras, _ = algorithm.client.after(d, algorithm.share(state, 1), own, Local(1, 0.1))
+    if algorithm.client.gradient:
+        extras = {**extras, GRADIENT: -d}
     metrics = {"initial_loss": 1.5, "discrepancy": 0.0, "relative_size": 1.0}
     update = Update(0, 1, d, 1, extras, metrics, learning_rate=0.1)
     total = measured(algorithm.reducer.finish(algorithm.reducer.lift(update)))

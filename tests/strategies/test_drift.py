@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from strategies import Cohort, Round, Spec, Update, catalog
-from strategies.client_rule import Local
+from strategies.client_rule import GRADIENT, Local
 from strategies.steps import step_weight
 
 DIM, CLIENTS, STEPS, LR = 4, 6, 8, 0.05
@@ -61,6 +61,8 @@ def simulate(
             if algorithm.client.after:
                 local = Local(steps[i], lr, **about)
                 extras, kept[i] = algorithm.client.after(w - x, shared, kept[i], local)
+            if algorithm.client.gradient:
+                extras = {**extras, GRADIENT: grad(i, x)}
             update = Update(i, 1, w - x, steps[i], extras, learning_rate=rate, **about)
             partial = algorithm.reducer.fold(partial, update)
         mean = algorithm.reducer.finish(partial)

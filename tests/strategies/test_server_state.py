@@ -24,6 +24,7 @@ from strategies import (
 from strategies.adaptive import ClipState, MuState
 from strategies.centred import Recalling, RecallingState
 from strategies.drift import Dynamic, DynamicState, Scaffold, ScaffoldState
+from strategies.mime import Mime, MimeState
 from strategies.server_steps import Bounded, BoundedState
 from strategies.servers import AdaptiveState, MomentumState
 from strategies.shared_direction import ClientMomentum, Decoupled, DecoupledState, DirectionState
@@ -42,6 +43,7 @@ SAVED = {
     "fedacg": ("v",),
     "feddc": ("c", "mean_drift"),
     "fedcm": ("m",),
+    "mimelite": ("m",),
     "mofedsam": ("m",),
     "dp-fedavg-adaptive": ("clip",),
     "centred-clipping": ("centre",),
@@ -52,7 +54,7 @@ SAVED = {
 MODEL, AT = np.linspace(-1.0, 1.0, 3), Round(4, 10)
 MEAN = Mean(
     np.array([0.5, -1.0, 2.0]),
-    {"c": np.ones(3)},
+    {"c": np.ones(3), "gradient": np.ones(3)},
     metrics={"loss": 1.0, "within": 0.75, "path": 0.5},
 )
 
@@ -65,6 +67,7 @@ RULES = [
     (Bounded(), BoundedState),
     (Decoupled(), DecoupledState),
     (ClientMomentum(), DirectionState),
+    (Mime(), MimeState),
     (AdaptiveMu(adam()), MuState),
     (AdaptiveClip(momentum()), ClipState),
     (Recalling(momentum()), RecallingState),

@@ -1,10 +1,12 @@
-"""FedCM, FedDC and FedACG against references written from the papers, on quadratics."""
+"""FedCM, MimeLite, FedDC and FedACG against references written from the papers, on quadratics."""
 
 import numpy as np
 import pytest
 
 from strategies import Cohort, MeasuredMean, WeightedMean, average, catalog, plain
 from strategies.algorithm import Algorithm
+from strategies.client_rule import ClientRule
+from strategies.mime import Mime, fixed_momentum
 from strategies.shared_direction import ClientMomentum, Decoupled, client_momentum, decoupled
 from tests.strategies.test_drift import CLIENTS, DIM, LR, STEPS, gradient, simulate
 
@@ -64,6 +66,31 @@ def fedacg_reference(rounds, cohort, momentum, beta):
     return np.array(trail)
 
 
+def mimelite_reference(rounds, cohort, beta, server_lr):
+    """Karimireddy et al., Algorithm 1 (MimeLite), with SGD with momentum."""
+    x, m, trail = np.zeros(DIM), np.zeros(DIM), []
+    for number in range(1, rounds + 1):
+        sampled, ends = cohort.sample(number, CLIENTS), []
+        full = [gradient(i, x) for i in sampled]
+        for i in sampled:
+            y = x.copy()
+            for _ in range(STEPS):
+                y = y - LR * ((1 - beta) * gradient(i, y) + beta * m)
+            ends.append(y)
+        x = x + server_lr * (np.mean(ends, axis=0) - x)
+        m = (1 - beta) * np.mean(full, axis=0) + beta * m
+        trail.append(x)
+    return np.array(trail)
+
+
+@pytest.mark.parametrize("cohort", [ALL, SOME])
+@pytest.mark.parametrize("server_lr", [1.0, 0.5])
+def test_mimelite_is_algorithm_1(cohort, server_lr):
+    algorithm = catalog.build("mimelite", beta=0.6, learning_rate=server_lr)
+    expected = mimelite_reference(12, cohort, 0.6, server_lr)
+    np.testing.assert_allclose(simulate(algorithm, 12, cohort), expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("cohort", [ALL, SOME])
 @pytest.mark.parametrize("server_lr", [1.0, 0.5])
 def test_fedcm_is_algorithm_1(cohort, server_lr):
@@ -105,6 +132,22 @@ def test_directions_allow_for_momentum(nesterov):
     [
         (lambda: client_momentum(0.0), "alpha must be in (0, 1], got 0.0"),
         (lambda: catalog.build("feddc", alpha=0.0), "alpha must be > 0, got 0.0"),
+        (lambda: catalog.build("mimelite", beta=1.0), "beta must be in [0, 1), got 1.0"),
+        (
+            lambda: Algorithm("x", client_momentum(0.5), WeightedMean("uniform"), Mime()),
+            "parts of 'x' must fit together: MimeLite's server rule needs the client rule 'fixed "
+            "momentum', got 'client momentum'",
+        ),
+        (
+            lambda: Algorithm("x", fixed_momentum(), WeightedMean(), Mime()),
+            "parts of 'x' must fit together: MimeLite corrects the plain mean over clients, which "
+            "only WeightedMean('uniform') gives, got WeightedMean(by=None)",
+        ),
+        (
+            lambda: ClientRule("x", gradient=True),
+            "gradient of client rule 'x' must be among its uploads, and of clients with sgd, got "
+            "uploads () and sgd False",
+        ),
         (
             lambda: Algorithm("x", plain(), MeasuredMean("uniform"), ClientMomentum()),
             "parts of 'x' must fit together: FedCM's server rule needs the client rule 'client "

@@ -21,6 +21,7 @@ from simulation.config.experiment import Experiment
 from simulation.config.local_work import local_work
 from simulation.datasets.dataset import Dataset
 from simulation.datasets.inputs import Inputs
+from simulation.training.gradients import gradients
 from simulation.training.jax import memory, refused
 from simulation.training.jax.evaluator import Evaluator
 from simulation.training.jax.initial_weights import without_tensorflow
@@ -88,7 +89,8 @@ class JaxTrainer:
             return 1  # A baseline has one client, whose optimiser's state comes back.
         if experiment.resources.lanes is not None:
             return experiment.resources.lanes
-        batch = self.plan.batch or power_of(4, -(-len(data.y_train) // experiment.clients))
+        batch = None if rule.full_batch or rule.gradient else self.plan.batch
+        batch = batch or power_of(4, -(-len(data.y_train) // experiment.clients))
         needs = Needs(self.model, self.spec, rule, data, batch, weighted)
         return memory.lanes_that_fit(needs.of, jax.devices()[0])
 
@@ -184,11 +186,12 @@ class JaxTrainer:
         left_there = job.lazy_delta and self.lanes > 1
         deltas: Any = stack.rows() if left_there else stack.vectors()
         kept = None if job.slots is None else flat(slots)
-        losses = self._initial_losses(model, job)
+        losses, of_all = self._initial_losses(model, job), gradients(self, model, job)
         return [
             trained_client(
                 self.plan, job, k, deltas[k], sums[k].astype(np.float64).tolist(),
                 states[k], kept, rate, self.sgd, losses[k], model, second[k],
+                None if of_all is None else of_all[k],
             )
             for k in range(len(job.clients))
         ]  # fmt: skip

@@ -23,6 +23,7 @@ from simulation.config.local_work import local_work
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.backend import ModelError
+from simulation.training.gradients import gradients
 from simulation.training.joined import joined
 from simulation.training.keras import default_loss, models, rescaling
 from simulation.training.keras.directions import frozen_places
@@ -343,7 +344,7 @@ class TensorFlowTrainer:
         self, job: Job, fitted: _Fitted, at: range, model: Vector | tf.Tensor, before: Vector
     ) -> list[TrainedClient]:
         """Return what the clients of a job gave, whose places in the call are ``at``."""
-        lazy = job.lazy_delta
+        lazy, of_all = job.lazy_delta, gradients(self, model, job)
         deltas: list[Any] = [
             Difference(fitted.ends[k], before) if lazy else fitted.ends[k] - before for k in at
         ]
@@ -351,7 +352,7 @@ class TensorFlowTrainer:
             trained_client(
                 self.plan, job, k, deltas[k], fitted.measured[place], fitted.states[place],
                 fitted.slots, fitted.rate, self.sgd, self._initial_loss(model, job, k), before,
-                fitted.seconds[place],
+                fitted.seconds[place], None if of_all is None else of_all[k],
             )
             for k, place in enumerate(at)
         ]  # fmt: skip

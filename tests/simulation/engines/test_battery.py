@@ -81,7 +81,7 @@ AS_OTHERS = (
     "signguard", "lg-fedavg", "pfedme", "per-fedavg", "fedasam", "mofedsam", "fedspeed", "fedbabu",
     "ditto", "fedntd", "fedlc", "feddecorr", "feddc", "feddisco", "fltrust", "fedprox", "fedavgm",
     "fedadagrad", "fedyogi", "fedbn", "trimmed-mean", "multi-krum", "bulyan", "rfa", "krum",
-    "fedsam", "fedcm", "fedrep", "dp-fedavg-adaptive", "afl",
+    "fedsam", "fedcm", "fedrep", "dp-fedavg-adaptive", "afl", "mimelite",
     "feddyn", "fedprox-adaptive", "moon",
 )  # fmt: skip
 """Entries that ask no more of an engine than others do."""
