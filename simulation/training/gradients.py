@@ -15,8 +15,7 @@ from strategies.steps import step_weight
 def gradients(trainer: Trainer, model: Any, job: Job) -> list[Vector] | None:
     """Return the gradient [T] of each client of a job; None where its rule asks for none.
 
-    A step of rate 1 moves a model by the gradient; with Nesterov's momentum m by 1 + m of it. Who
-    has no examples has a gradient of zeros.
+    A step of rate 1 moves a model by the gradient; with Nesterov's momentum m by 1 + m of it.
 
     Args:
         trainer: of the run, whose optimiser is SGD of one learning rate.

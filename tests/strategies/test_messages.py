@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from strategies import Cohort, Federated, Round, Spec, Update, catalog
-from strategies.client_rule import Local
+from strategies.client_rule import GRADIENT, Local
 from strategies.reducing import bound, during
 from strategies.trust import SERVER_UPDATE
 
@@ -46,6 +46,8 @@ class Quadratic:
         if self.rule.after is not None:
             delta = end[:CUT] - w0
             extras, self.own = self.rule.after(delta, shared, self.own, Local(steps, LR))
+        if self.rule.gradient:
+            extras = {**extras, GRADIENT: w0 - CENTRES[self.number, :CUT]}
         loss = float(np.sum((model[:CUT] - CENTRES[self.number, :CUT]) ** 2) / 2)
         told = {"discrepancy": loss, "relative_size": 1.0}
         return end, steps, extras, {"initial_loss": loss, "loss": loss / steps, **told}

@@ -1,0 +1,12 @@
+"""Gradients on all that clients have, on JAX."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.training.gradient_cases import CASES, check
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_clients_upload_the_gradient_of_what_they_received(name: str) -> None:
+    check("jax", name)
