@@ -179,3 +179,37 @@ GHOSH_2020 = Citation(
     "Advances in Neural Information Processing Systems (NeurIPS)",
     "2006.04088",
 )
+
+TAN_2022 = Citation(
+    "tan2022fedproto",
+    (
+        "Tan, Yue",
+        "Long, Guodong",
+        "Liu, Lu",
+        "Zhou, Tianyi",
+        "Lu, Qinghua",
+        "Jiang, Jing",
+        "Zhang, Chengqi",
+    ),
+    "FedProto: Federated Prototype Learning across Heterogeneous Clients",
+    2022,
+    "AAAI Conference on Artificial Intelligence",
+    "2105.00243",
+)
+
+JEONG_2018 = Citation(
+    "jeong2018communication",
+    (
+        "Jeong, Eunjeong",
+        "Oh, Seungeun",
+        "Kim, Hyesung",
+        "Park, Jihong",
+        "Bennis, Mehdi",
+        "Kim, Seong-Lyun",
+    ),
+    "Communication-Efficient On-Device Machine Learning: Federated Distillation and Augmentation "
+    "under Non-IID Private Data",
+    2018,
+    "arXiv preprint",
+    "1811.11479",
+)

@@ -8,10 +8,10 @@ from typing import Any
 
 from strategies.direction import SECOND, Direction
 from strategies.label_discrepancy import LabelDiscrepancy
-from strategies.objective import Objective
+from strategies.objective import KNOWN, MEANS, OF_CLASSES, Objective
 from strategies.phases import EVERYTHING, Phase
 from strategies.schedules import Schedule, at_round
-from strategies.spec import Vector
+from strategies.spec import Spec, Vector
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class ClientRule:
         after: makes the extra uploads and the client's next state, once per local training.
         scalars: numbers shared with every client, by name; a function of the round is a schedule.
         own: names of the state vectors that a client keeps between rounds; they start at zero.
-        uploads: names of the extras that ``after`` makes, and :data:`GRADIENT` where it is asked
-            for.
+        uploads: names of the extras that ``after`` makes, :data:`GRADIENT` where it is asked for,
+            and :data:`~strategies.objective.OF_CLASSES` where the objective sees means of classes.
         uses: names of what the hook or ``after`` needs the server rule to share.
         full_batch: take one step on all local examples, whatever epochs and batch size are set.
         local: patterns of the names of weights that stay on the client (see strategies.personal).
@@ -82,7 +82,7 @@ class ClientRule:
     Raises:
         ValueError: for phases beside what is said of a training without any, or a direction beside
             an objective; for a hook in ``tuned``, where nothing is shared; for a gradient that is
-            not among the uploads, or not of SGD.
+            not among the uploads, or not of SGD; for means of classes that are not among them.
     """
 
     name: str = "plain"
@@ -121,6 +121,12 @@ class ClientRule:
                 f"gradient of client rule {self.name!r} must be among its uploads, and of clients "
                 f"with sgd, got uploads {self.uploads} and sgd {self.sgd}"
             )
+        told = self.objective is not None and self.objective.means
+        if told and not set(OF_CLASSES) <= set(self.uploads) & set(self.uses):
+            raise ValueError(
+                f"means of classes of client rule {self.name!r} must be among its uploads and "
+                f"uses, got uploads {self.uploads} and uses {self.uses}"
+            )
         if not self.phases:
             return
         beside = [name for name in ALONE if getattr(self, name)]
@@ -155,6 +161,12 @@ class ClientRule:
         if name == SECOND and self.direction is not None:
             return self.direction.size(trainable)
         return trainable
+
+    def sent(self, spec: Spec) -> int:
+        """Return how many numbers a client of a model uploads beside its update."""
+        classes, numbers = spec.of_classes
+        others = {MEANS: classes * numbers, KNOWN: classes}
+        return sum(others.get(name, spec.trainable_size) for name in self.uploads)
 
     @property
     def keeps(self) -> bool:

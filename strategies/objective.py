@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Seen:
         last: of the client's model after its last round, or the received one in its first; None
             unless it is asked for.
         held: how many of all rows of the client are of each class [K]; None unless it is asked for.
+        means: what the server shares of each class [K, D]: of features, or of logits (D = K); None
+            unless it is asked for.
+        known: 1 for the classes of which it shares something, else 0 [K].
     """
 
     truth: Any
@@ -45,6 +48,8 @@ class Seen:
     received: Outputs | None = None
     last: Outputs | None = None
     held: Any = None
+    means: Any = None
+    known: Any = None
 
 
 Term = Callable[[Any, Seen, Mapping[str, Any]], Any]
@@ -63,6 +68,9 @@ class Objective:
             the rule's states, and kept without an ``after``.
         held: whether it sees how many rows of each class the client holds.
         entropy: whether the loss that it changes must be the cross-entropy of unweighted rows.
+        means: what the client tells of its classes after its training, and sees of those of all:
+            the means of the ``"features"`` or ``"logits"`` of its rows; the uploads :data:`MEANS`
+            and :data:`KNOWN`, which the server rule shares by the same names.
     """
 
     term: Term
@@ -70,6 +78,16 @@ class Objective:
     last: bool = False
     held: bool = False
     entropy: bool = False
+    means: Literal["features", "logits"] | None = None
+
+
+MEANS = "means"
+"""Name of the means of each class [K * D], row by row; 0 for a class without rows."""
+
+KNOWN = "known"
+"""Name of what tells the classes that have rows [K]: 1, else 0."""
+
+OF_CLASSES = (MEANS, KNOWN)
 
 
 LAST = "last"

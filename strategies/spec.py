@@ -23,11 +23,14 @@ class Spec:
         names: a unique path per weight (Keras' plain names repeat between layers).
         shapes: the shape of each weight.
         trainable: how many of them are trainable; these come first.
+        of_classes: K and D, where clients tell a mean of D numbers for each of K classes (see
+            :class:`~strategies.objective.Objective`).
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     trainable: int
+    of_classes: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.shapes):

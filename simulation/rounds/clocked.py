@@ -56,7 +56,7 @@ def world_for(strategy: Federated, engine: Engine, spec: Spec, experiment: Exper
     down = FLOAT_BYTES * (sent + sum(np.size(v) for v in shared.values()))
     up = encoded_bytes(experiment, spec)
     if up is None:
-        up = FLOAT_BYTES * (sent + len(rule.uploads) * spec.trainable_size)
+        up = FLOAT_BYTES * (sent + rule.sent(spec))
     sizes = engine.partition.train_sizes
     phases = AS_CONFIGURED.works(experiment.training, rule.phases) if rule.phases else []
     if rule.gradient:

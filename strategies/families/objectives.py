@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from strategies import citations_clients as papers
 from strategies.algorithm import Algorithm
+from strategies.by_class import ClassMeans, matching, prototypes
 from strategies.distilling import calibrating, contrasting, decorrelating, distilling
 from strategies.entry import Family
 from strategies.reducers import WeightedMean
@@ -68,3 +69,24 @@ def feddecorr(
     """
     rule = decorrelating(beta)
     return Algorithm("FedDecorr", rule, WeightedMean(weights), average(learning_rate))
+
+
+@FAMILY.entry("FedProto", papers.TAN_2022, mu=(0.1, 1.0, 10.0))
+def fedproto(mu: float | Schedule = 1.0) -> Algorithm:
+    """Send means of features by class alone, and pull features to those of all: loss + mu * d.
+
+    d = mean((z - c_y)^2), over rows and features, to the mean c_y of the row's class. What the last
+    layer with weights takes are the features; after its training each client tells their means. The
+    models stay on the clients, who are measured with them as they are.
+    """
+    return Algorithm("FedProto", prototypes(mu), WeightedMean("uniform"), ClassMeans())
+
+
+@FAMILY.entry("FedDistill", papers.JEONG_2018, gamma=(0.1, 1.0, 10.0))
+def feddistill(gamma: float | Schedule = 0.1) -> Algorithm:
+    """Send means of logits by class alone, and learn from those of all: loss + gamma * KL(p_y, p).
+
+    p and p_y are the softmax of a row's logits, and of the mean logits of its class; after its
+    training each client tells its means. The models stay on the clients.
+    """
+    return Algorithm("FedDistill", matching(gamma), WeightedMean("uniform"), ClassMeans())
