@@ -14,7 +14,7 @@ from simulation.config.local_work import LocalWork
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.measured import TrainedClient
-from strategies.client_rule import ADDED, GRADIENT, ClientRule, Local
+from strategies.client_rule import ADDED, ClientRule, Local
 from strategies.direction import SECOND, Direction
 from strategies.objective import LAST
 from strategies.random_streams import stream
@@ -297,7 +297,7 @@ def trained_client(
     plan: Plan, job: Job, place: int, delta: Any, measured: Sequence[float],
     states: NDArray[np.float32], slots: Vector | None, rate: float,
     sgd: tuple[float, bool] | None, initial_loss: float | None = None, start: Any = None,
-    second: Vector | None = None, gradient: Vector | None = None,
+    second: Vector | None = None, uploads: Mapping[str, Vector] | None = None,
 ) -> TrainedClient:  # fmt: skip
     """Return what a client's training gives, from what a backend has computed.
 
@@ -314,7 +314,7 @@ def trained_client(
         initial_loss: of the received model on the client's examples, where the rule asks for it.
         start: the received model [P], which is read where the rule needs it.
         second: the second model and the client's numbers [T + N], where the rule has them.
-        gradient: of the received model on all of the client's examples [T], where the rule asks.
+        uploads: what else is measured on the client's examples, by name.
     """
     client, size, steps = job.clients[place], job.sizes[place], int(job.steps[place])
     seen, (loss, right, count) = job.rows_seen(place), measured
@@ -331,8 +331,7 @@ def trained_client(
             delta = np.asarray(delta, np.float32).copy()
             delta[: plan.trainable] += extras[ADDED]
             extras = {name: value for name, value in extras.items() if name != ADDED}
-    if gradient is not None:
-        extras = {**extras, GRADIENT: gradient}
+    extras = {**extras, **(uploads or {})}
     if plan.rule.objective is not None and plan.rule.objective.last:
         ended = np.asarray(start)[: plan.trainable] + delta[: plan.trainable]
         own = {**own, LAST: ended.astype(np.float32)}

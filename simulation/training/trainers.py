@@ -178,7 +178,7 @@ def terms(objective: Objective | None) -> Any:
     """Return what an objective is made of, hashable (see :func:`essence`)."""
     if objective is None:
         return None
-    flags = objective.received, objective.last, objective.held, objective.entropy
+    flags = objective.received, objective.last, objective.held, objective.entropy, objective.means
     return essence(objective.term), flags
 
 

@@ -19,7 +19,7 @@ from simulation.training.jax.step import Batch, Changes, Client, Given, finished
 from simulation.training.keras.directions import check_direction, frozen_places
 from strategies.client_rule import ClientRule
 from strategies.direction import SECOND
-from strategies.objective import HELD
+from strategies.objective import HELD, OF_CLASSES
 from strategies.spec import Spec
 
 
@@ -188,8 +188,9 @@ class Lanes:
         shared = {
             name: self.parts(v, trained) if jnp.ndim(v) else [v] * trained
             for name, v in all_shared.items()
+            if name not in OF_CLASSES
         }
-        numbers = {name: v for name, v in all_shared.items() if not jnp.ndim(v)}
+        numbers = {k: v for k, v in all_shared.items() if not jnp.ndim(v) or k in OF_CLASSES}
         return fresh, Given(
             fresh.trained, given.frozen, mine(given.rate), shared, fresh.statistics, numbers
         )

@@ -12,7 +12,7 @@ from simulation.training.jax.placed import placed
 from simulation.training.jax.prepared import PreparedModel
 from simulation.training.jax.runner import STEPS_AT_ONCE, Runner, most_clients
 from strategies.client_rule import ClientRule
-from strategies.objective import HELD
+from strategies.objective import HELD, KNOWN, MEANS
 from strategies.spec import Spec
 
 
@@ -36,9 +36,11 @@ class Needs:
         self.batch, self.weighted = batch, weighted
         # What a hook is told only a server knows, and a few vectors of one client's are all that
         # it adds to a step; an objective adds whole models.
+        told = rule.uploads if rule.objective is not None and rule.objective.means else ()
         self.alone = ClientRule(
-            objective=rule.objective, own=rule.own, scalars=rule.scalars, direction=rule.direction
-        )
+            objective=rule.objective, own=rule.own, scalars=rule.scalars, direction=rule.direction,
+            uploads=told, uses=told,
+        )  # fmt: skip
         self.runner = Runner(model, spec, self.alone, 1)
 
     def of(self, lanes: int) -> int:
@@ -60,6 +62,10 @@ class Needs:
                 name: np.zeros((clients, self.rule.size(name, size)), np.float32)
                 for name in self.rule.own
             }
+            if self.rule.objective is not None and self.rule.objective.means:
+                classes, numbers = self.spec.of_classes
+                shared[MEANS] = np.zeros(classes * numbers, np.float32)
+                shared[KNOWN] = np.zeros(classes, np.float32)
             of = self.runner.programs.changes.objective
             if of is not None and of.objective.held:
                 own[HELD] = np.zeros((clients, of.classes), np.float32)

@@ -21,7 +21,6 @@ from simulation.config.experiment import Experiment
 from simulation.config.local_work import local_work
 from simulation.datasets.dataset import Dataset
 from simulation.datasets.inputs import Inputs
-from simulation.training.gradients import gradients
 from simulation.training.jax import memory, refused
 from simulation.training.jax.evaluator import Evaluator
 from simulation.training.jax.initial_weights import without_tensorflow
@@ -35,8 +34,10 @@ from simulation.training.jax.schedule import power_of
 from simulation.training.jax.stack import DeviceStack
 from simulation.training.keras import rescaling
 from simulation.training.keras.keras_model import plain_learning_rate, sgd_of
+from simulation.training.keras.told import ClassMeans
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Job, Plan, trained_client
+from simulation.training.uploads import ByClass, measured_uploads
 from strategies.client_rule import ClientRule
 from strategies.direction import SECOND
 from strategies.spec import Spec, Vector
@@ -69,6 +70,12 @@ class JaxTrainer:
             tuple(tuple(v.shape) for v in tracked),
             len(self.model.trained),
         )
+        objective = self.model.objective(rule)
+        self._by_class: ByClass | None = None
+        if objective is not None and objective.objective.means:
+            self.spec = replace(self.spec, of_classes=objective.of_classes(self.model.inputs(self.model.like)))
+            means = ClassMeans(objective, self.spec, tracked, self.model.inputs, jax.jit)
+            self._by_class = means.of
         self.learning_rate = plain_learning_rate(self.model.optimizer)
         self.sgd = sgd_of(self.model.optimizer)
         self.initial_slots = flat(self.model.slots)
@@ -183,15 +190,20 @@ class JaxTrainer:
         sums[idle], states[idle] = 0, 0
         second = self._second(model, job, ended.second)
         # Where each client is trained for itself, it is folded for itself.
-        left_there = job.lazy_delta and self.lanes > 1
+        left_there = job.lazy_delta and self.lanes > 1 and self._by_class is None
         deltas: Any = stack.rows() if left_there else stack.vectors()
         kept = None if job.slots is None else flat(slots)
-        losses, of_all = self._initial_losses(model, job), gradients(self, model, job)
+        losses, start = self._initial_losses(model, job), model
+
+        def end(k: int) -> Vector:
+            return np.asarray(start) + np.asarray(deltas[k])
+
+        uploads = measured_uploads(self, self._by_class, model, job, end)
         return [
             trained_client(
                 self.plan, job, k, deltas[k], sums[k].astype(np.float64).tolist(),
                 states[k], kept, rate, self.sgd, losses[k], model, second[k],
-                None if of_all is None else of_all[k],
+                uploads[k],
             )
             for k in range(len(job.clients))
         ]  # fmt: skip

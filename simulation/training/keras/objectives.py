@@ -14,7 +14,7 @@ from simulation.training.keras import private
 from simulation.training.keras.accuracy import ONE_HOT, SPARSE, Accuracy
 from simulation.training.keras.metric_rows import exclusive_classes
 from simulation.training.keras.named_metrics import scores_are_logits
-from strategies.objective import Objective, Outputs, Seen
+from strategies.objective import KNOWN, MEANS, Objective, Outputs, Seen
 
 Values = Sequence[tuple[keras.Variable, Any]]
 """Values that variables have in another model."""
@@ -96,16 +96,48 @@ class ModelObjective:
             valid: which rows count [n]; None: all.
             received: the received model's values.
             last: those of the client's last one, where the objective sees it.
-            numbers: what the server shares.
+            numbers: what the server shares that is no vector of weights.
             held: the client's counts of classes, where the objective sees them.
         """
         rows = self._rows(y, output, valid)
         seen = Seen(
             rows.truth, rows.weight, self._outputs(output, features),
             self._of(x, received) if self.objective.received else None,
-            None if last is None else self._of(x, last), held,
+            None if last is None else self._of(x, last), held, *self._shared(numbers),
         )  # fmt: skip
         return self.objective.term(ops, seen, numbers)
+
+    def sums(self, x: Any, y: Any, valid: Any, values: Values) -> tuple[Any, Any]:
+        """Return sums of features or logits by class [K, D], and how many rows each has [K].
+
+        Args:
+            x: a batch, as the model takes it.
+            y: its targets.
+            valid: which rows count [n].
+            values: of the model.
+        """
+        with keras.StatelessScope(values), self.watched() as features:
+            output = self.model(x, training=False)
+        found = self._outputs(output, features)
+        told = found.features if self.objective.means == "features" else found.logits
+        rows = self._rows(y, output, valid)
+        truth = ops.transpose(rows.truth * rows.weight[:, None])
+        return ops.matmul(truth, told), ops.sum(truth, axis=-1)
+
+    def of_classes(self, x: Any) -> tuple[int, int]:
+        """Return of how many classes how many numbers are told each, by an example."""
+        if self.objective.means is None:
+            return 0, 0
+        with self.watched() as features:
+            self.model(x, training=False)
+        width = self.classes if self.objective.means == "logits" else _width(features[-1])
+        return self.classes, width
+
+    def _shared(self, numbers: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return what is shared of the classes: means [K, D], and of which [K]."""
+        if self.objective.means is None:
+            return None, None
+        return ops.reshape(numbers[MEANS], (self.classes, -1)), numbers[KNOWN]
 
     def _of(self, x: Any, values: Values) -> Outputs:
         """Return what a model of other values makes of a batch; nothing of it is differentiated."""

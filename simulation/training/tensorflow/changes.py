@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from simulation.training.keras.objectives import ModelObjective
-from strategies.objective import HELD, LAST
+from strategies.objective import HELD, LAST, OF_CLASSES
 
 
 class Changes(NamedTuple):
@@ -45,13 +45,17 @@ def term_of(
         objective: of the client rule.
         weights: the model's variables.
         begin: their values as received.
-        shared: what the server shares: vectors [T] or numbers.
+        shared: what the server shares: vectors [T], numbers, or means of classes.
         own: the client's state, vectors [T].
         parts: cuts a vector into the values of the first so many weights.
     """
     if objective is None:
         return None
-    numbers = {name: value for name, value in shared.items() if value.shape.rank == 0}
+    numbers = {
+        name: value
+        for name, value in shared.items()
+        if value.shape.rank == 0 or name in OF_CLASSES
+    }
     received = list(zip(weights, begin, strict=True))
     last = None
     if objective.objective.last:

@@ -25,7 +25,7 @@ from simulation.training.tensorflow.measures import Measures
 from simulation.training.tensorflow.one_kernel import one_kernel
 from strategies.client_rule import Hook
 from strategies.direction import SECOND, Direction
-from strategies.objective import HELD
+from strategies.objective import HELD, OF_CLASSES
 from strategies.spec import Spec, Vector
 
 
@@ -367,7 +367,9 @@ class Graph:
             return None
         count = self.spec.trainable
         pieces = {
-            k: self.parts(v, count) if v.shape.rank else [v] * count for k, v in shared.items()
+            k: self.parts(v, count) if v.shape.rank else [v] * count
+            for k, v in shared.items()
+            if k not in OF_CLASSES
         }
         kept = {k: self.parts(v, count) for k, v in own.items() if k not in (HELD, SECOND)}
 

@@ -23,7 +23,6 @@ from simulation.config.local_work import local_work
 from simulation.datasets import inputs
 from simulation.datasets.inputs import Inputs
 from simulation.training.backend import ModelError
-from simulation.training.gradients import gradients
 from simulation.training.joined import joined
 from simulation.training.keras import default_loss, models, rescaling
 from simulation.training.keras.directions import frozen_places
@@ -38,6 +37,7 @@ from simulation.training.keras.keras_model import (
 )
 from simulation.training.keras.measuring import check_units
 from simulation.training.keras.objectives import ModelObjective
+from simulation.training.keras.told import ClassMeans
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Job, Plan, trained_client
 from simulation.training.tensorflow import steps as stepping
@@ -45,6 +45,7 @@ from simulation.training.tensorflow.evaluator import Evaluator
 from simulation.training.tensorflow.graph import Graph, scaled
 from simulation.training.tensorflow.keras_metrics import KerasMetrics
 from simulation.training.tensorflow.measures import Measures
+from simulation.training.uploads import ByClass, measured_uploads
 from strategies.client_rule import ClientRule
 from strategies.objective import HELD
 from strategies.spec import Spec, Vector
@@ -149,7 +150,9 @@ class TensorFlowTrainer:
             len(seed_states(self.model)),
         )  # fmt: skip
         self._tracked, self._slots = tracked, slots
-        self.graph = self._graph(rule, self._objective(rule, output, weighted))
+        objective = self._objective(rule, output, weighted)
+        self._by_class = self._means(objective)
+        self.graph = self._graph(rule, objective)
         self.initial_slots = self.graph.initial_slots
         self._fresh_slots = tf.constant(self.initial_slots)
         self._fits: dict[Any, Any] = {}
@@ -178,6 +181,21 @@ class TensorFlowTrainer:
             return None
         of, loss = self.measures.accuracy, self.measures.loss
         return ModelObjective(self.model, rule.objective, of, loss, output, weighted)
+
+    def _means(self, objective: ModelObjective | None) -> ByClass | None:
+        """Return what measures means by class; the layout tells from here on how many."""
+        if objective is None or objective.objective.means is None:
+            return None
+        self.spec = replace(self.spec, of_classes=objective.of_classes(self._example))
+
+        def compiled(function: Any) -> Any:
+            graph = tf.function(function, autograph=False)
+            return lambda *given: graph(*tf.nest.map_structure(tf.constant, given))
+
+        def taken(x: Any) -> Any:
+            return inputs.each(scaled, x, self.scale)
+
+        return ClassMeans(objective, self.spec, self._tracked, taken, compiled).of
 
     def of(self, experiment: Experiment, rule: ClientRule) -> TensorFlowTrainer:
         """Return a trainer of another run of the same kind, which shares model and graphs.
@@ -344,15 +362,16 @@ class TensorFlowTrainer:
         self, job: Job, fitted: _Fitted, at: range, model: Vector | tf.Tensor, before: Vector
     ) -> list[TrainedClient]:
         """Return what the clients of a job gave, whose places in the call are ``at``."""
-        lazy, of_all = job.lazy_delta, gradients(self, model, job)
+        lazy, ends = job.lazy_delta, [fitted.ends[k] for k in at]
+        uploads = measured_uploads(self, self._by_class, model, job, ends.__getitem__)
         deltas: list[Any] = [
-            Difference(fitted.ends[k], before) if lazy else fitted.ends[k] - before for k in at
+            Difference(end, before) if lazy else end - before for end in ends
         ]
         return [
             trained_client(
                 self.plan, job, k, deltas[k], fitted.measured[place], fitted.states[place],
                 fitted.slots, fitted.rate, self.sgd, self._initial_loss(model, job, k), before,
-                fitted.seconds[place], None if of_all is None else of_all[k],
+                fitted.seconds[place], uploads[k],
             )
             for k, place in enumerate(at)
         ]  # fmt: skip
