@@ -100,6 +100,8 @@ KNOWN = (
     "fltrust",
     "afl",
     "mimelite",
+    "fedproto",
+    "feddistill",
 )
 """New ones go to the end: those that are there keep their places."""
 

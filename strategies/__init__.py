@@ -53,6 +53,7 @@ from strategies.cohort import Cohort
 from strategies.federated import Federated
 # everything by name, and ready to run
 from strategies import catalog
+from strategies.by_class import ClassMeans, matching, prototypes
 from strategies.ready import (
     AFL, RFA, TERM, DPFedAvg, DPFedAvgAdaptive, FedACG, FedAMS, FedAdagrad, FedAdam, FedAvg,
     FedAvgM,
@@ -61,7 +62,7 @@ from strategies.ready import (
     Scaffold, Bucketing, DnC, FedCentredClipping, FedFoolsGold, FedSignGuard, NNM,
     FedDecorr, FedLC, FedNTD, MOON,
     APFL, Ditto, IFCA, FedASAM, FedBABU, FedRep, LGFedAvg, PerFedAvg, FedSAM, FedSpeed,
-    MimeLite, MoFedSAM, PFedMe, FedDisco, FLTrust,
+    FedDistill, FedProto, MimeLite, MoFedSAM, PFedMe, FedDisco, FLTrust,
 )
 
 __all__ = [
@@ -86,7 +87,7 @@ __all__ = [
     "DivideAndConquer", "FoolsGold", "SignGuard",
     "Bucketing", "DnC", "FedCentredClipping", "FedFoolsGold", "FedSignGuard", "NNM",
     "FedACG", "FedAMS", "FedCM", "FedDC", "FedExP", "TERM", "AFL", "MimeLite",
-    "Mime", "fixed_momentum",
+    "Mime", "fixed_momentum", "FedProto", "FedDistill", "ClassMeans", "matching", "prototypes",
     "Ditto", "FedRep", "Phase", "beside", "in_turns",
     "APFL", "FedASAM", "FedBABU", "FedSAM", "FedSpeed", "LGFedAvg", "MoFedSAM", "PFedMe",
     "PerFedAvg", "fixed_head", "meta", "IFCA", "best_of", "ClusteredMean", "Clusters",

@@ -125,7 +125,12 @@ class ClassMeans:
         rule = algorithm.client
         if not set(OF_CLASSES) <= set(rule.uploads):
             return f"a mean by class needs clients who tell theirs, got {rule.name!r}"
-        return not_uniform("a mean by class", algorithm)
+        if not_uniform("", algorithm) is None:
+            return None
+        return (
+            "in a mean by class clients weigh alike, which only WeightedMean('uniform') has them "
+            f"do, got {algorithm.reducer}"
+        )
 
     def init(self, model: Vector) -> ClassMeansState:
         """Return what is known of no classes."""

@@ -9,10 +9,26 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from strategies.algorithm import Algorithm
-from strategies.client_rule import GRADIENT, Local
+from strategies.client_rule import GRADIENT, ClientRule, Local
+from strategies.objective import KNOWN, MEANS
+from strategies.spec import Vector
 from strategies.updates import Update
 
 Client = Callable[[Message], RecordDict]
+
+
+def measured_uploads(
+    rule: ClientRule, gradient: Vector, client: int = 0, classes: int = 2
+) -> dict[str, Vector]:
+    """Return what a client uploads that is measured on its examples: 2 numbers of each class."""
+    rng, found = np.random.default_rng(client), {}
+    if rule.gradient:
+        found[GRADIENT] = gradient
+    if rule.objective is not None and rule.objective.means:
+        known = (np.arange(classes) != client % (classes + 1)).astype(gradient.dtype)
+        means = rng.normal(size=(classes, 2)) * known[:, None]
+        found |= {MEANS: means.ravel().astype(gradient.dtype), KNOWN: known}
+    return found
 
 
 def random_updates(
@@ -29,8 +45,7 @@ def random_updates(
         extras = {}
         if algorithm.client.after is not None:
             extras, _ = algorithm.client.after(delta, shared, own, Local(steps, 0.1))
-        if algorithm.client.gradient:
-            extras = {**extras, GRADIENT: rng.normal(size=size).astype(dtype)}
+        extras = {**extras, **measured_uploads(algorithm.client, -delta, client)}
         metrics = {"initial_loss": float(rng.uniform(0.5, 2.0))}
         if algorithm.client.discrepancy is not None:
             metrics |= {"discrepancy": float(rng.uniform(0, 4)), "relative_size": 1.0}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from strategies import catalog
 from strategies.algorithm import Algorithm
-from strategies.client_rule import GRADIENT, Local
+from strategies.client_rule import Local
 from strategies.optional_protocols import wants_server_update
 from strategies.privacy import NOISE
 from strategies.protocols import Round, State
@@ -20,6 +20,7 @@ from strategies.random_streams import stream
 from strategies.reducing import bound, during, fold_all, merge_all
 from strategies.spec import Spec
 from strategies.updates import Mean, Update
+from tests.strategies.conftest import measured_uploads
 
 SIZE, CLIENTS = 7, 12
 SPEC = Spec(("w", "b", "moving"), ((2, 2), (1,), (2,)), trainable=2)
@@ -304,7 +305,7 @@ ONE_CLIENT = {
     "feddc": lambda x, d: x + 2 * d,
     "fedcm": mean,
     "mimelite": mean,
-    **dict.fromkeys(("term", "feddisco", "afl"), mean),
+    **dict.fromkeys(("term", "feddisco", "afl", "fedproto", "feddistill"), mean),
     **dict.fromkeys(("bucketing", "nnm", "dnc", "foolsgold", "signguard"), mean),
     "centred-clipping": lambda x, d: x + clip(d),
     "fltrust": lambda x, d: x + np.linalg.norm(SERVER[:5]) / np.linalg.norm(d) * d,
@@ -326,8 +327,7 @@ def test_one_client_of_weight_one_gives_its_closed_form(name, algorithm):
     if algorithm.client.after is not None:
         own = {key: np.zeros(5) for key in algorithm.client.own}
         extras, _ = algorithm.client.after(d, algorithm.share(state, 1), own, Local(1, 0.1))
-    if algorithm.client.gradient:
-        extras = {**extras, GRADIENT: -d}
+    extras = {**extras, **measured_uploads(algorithm.client, -d)}
     metrics = {"initial_loss": 1.5, "discrepancy": 0.0, "relative_size": 1.0}
     update = Update(0, 1, d, 1, extras, metrics, learning_rate=0.1)
     total = measured(algorithm.reducer.finish(algorithm.reducer.lift(update)))

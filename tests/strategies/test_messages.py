@@ -11,9 +11,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from strategies import Cohort, Federated, Round, Spec, Update, catalog
-from strategies.client_rule import GRADIENT, Local
+from strategies.client_rule import Local
 from strategies.reducing import bound, during
 from strategies.trust import SERVER_UPDATE
+from tests.strategies.conftest import measured_uploads
 
 SPEC = Spec(("w", "moving"), ((2, 2), (3,)), trainable=1)
 TRAINED = Spec(SPEC.names, SPEC.shapes, trainable=2)
@@ -46,8 +47,8 @@ class Quadratic:
         if self.rule.after is not None:
             delta = end[:CUT] - w0
             extras, self.own = self.rule.after(delta, shared, self.own, Local(steps, LR))
-        if self.rule.gradient:
-            extras = {**extras, GRADIENT: w0 - CENTRES[self.number, :CUT]}
+        gradient = w0 - CENTRES[self.number, :CUT]
+        extras = {**extras, **measured_uploads(self.rule, gradient, self.number)}
         loss = float(np.sum((model[:CUT] - CENTRES[self.number, :CUT]) ** 2) / 2)
         told = {"discrepancy": loss, "relative_size": 1.0}
         return end, steps, extras, {"initial_loss": loss, "loss": loss / steps, **told}

@@ -22,6 +22,7 @@ from strategies import (
     proximal_as_told,
 )
 from strategies.adaptive import ClipState, MuState
+from strategies.by_class import ClassMeans, ClassMeansState
 from strategies.centred import Recalling, RecallingState
 from strategies.drift import Dynamic, DynamicState, Scaffold, ScaffoldState
 from strategies.mime import Mime, MimeState
@@ -44,6 +45,7 @@ SAVED = {
     "feddc": ("c", "mean_drift"),
     "fedcm": ("m",),
     "mimelite": ("m",),
+    **dict.fromkeys(("fedproto", "feddistill"), ("means", "known")),
     "mofedsam": ("m",),
     "dp-fedavg-adaptive": ("clip",),
     "centred-clipping": ("centre",),
@@ -54,7 +56,7 @@ SAVED = {
 MODEL, AT = np.linspace(-1.0, 1.0, 3), Round(4, 10)
 MEAN = Mean(
     np.array([0.5, -1.0, 2.0]),
-    {"c": np.ones(3), "gradient": np.ones(3)},
+    {"c": np.ones(3), "gradient": np.ones(3), "means": np.ones(6), "known": np.ones(3)},
     metrics={"loss": 1.0, "within": 0.75, "path": 0.5},
 )
 
@@ -68,6 +70,7 @@ RULES = [
     (Decoupled(), DecoupledState),
     (ClientMomentum(), DirectionState),
     (Mime(), MimeState),
+    (ClassMeans(), ClassMeansState),
     (AdaptiveMu(adam()), MuState),
     (AdaptiveClip(momentum()), ClipState),
     (Recalling(momentum()), RecallingState),

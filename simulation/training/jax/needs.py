@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from simulation.datasets import inputs
@@ -54,7 +56,8 @@ class Needs:
         flags = np.zeros(shape, np.int32)
         weights = np.zeros(like.shape, np.float32) if self.weighted else None
         steps = Steps(x, data.y_train[like], weights, flags, flags.astype(bool), flags, flags)
-        shared, own = {}, {}
+        shared: dict[str, Any] = {}
+        own: dict[str, Any] = {}
         if self.rule.objective is not None or self.rule.direction is not None:
             shared = {name: np.float32(v) for name, v in self.alone.share(1).items()}
             size = self.spec.trainable_size

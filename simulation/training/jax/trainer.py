@@ -73,7 +73,9 @@ class JaxTrainer:
         objective = self.model.objective(rule)
         self._by_class: ByClass | None = None
         if objective is not None and objective.objective.means:
-            self.spec = replace(self.spec, of_classes=objective.of_classes(self.model.inputs(self.model.like)))
+            self.spec = replace(
+                self.spec, of_classes=objective.of_classes(self.model.inputs(self.model.like))
+            )
             means = ClassMeans(objective, self.spec, tracked, self.model.inputs, jax.jit)
             self._by_class = means.of
         self.learning_rate = plain_learning_rate(self.model.optimizer)

@@ -20,7 +20,7 @@ MOST_ROWS = 256
 
 
 class ClassMeans:
-    """What clients tell of their classes, who are measured one by one: nobody changes another's bits.
+    """What clients tell of their classes, each measured by itself: its bits are its own.
 
     Args:
         objective: of the client rule.

@@ -52,9 +52,7 @@ def term_of(
     if objective is None:
         return None
     numbers = {
-        name: value
-        for name, value in shared.items()
-        if value.shape.rank == 0 or name in OF_CLASSES
+        name: value for name, value in shared.items() if value.shape.rank == 0 or name in OF_CLASSES
     }
     received = list(zip(weights, begin, strict=True))
     last = None

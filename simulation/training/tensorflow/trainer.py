@@ -364,9 +364,7 @@ class TensorFlowTrainer:
         """Return what the clients of a job gave, whose places in the call are ``at``."""
         lazy, ends = job.lazy_delta, [fitted.ends[k] for k in at]
         uploads = measured_uploads(self, self._by_class, model, job, ends.__getitem__)
-        deltas: list[Any] = [
-            Difference(end, before) if lazy else end - before for end in ends
-        ]
+        deltas: list[Any] = [Difference(end, before) if lazy else end - before for end in ends]
         return [
             trained_client(
                 self.plan, job, k, deltas[k], fitted.measured[place], fitted.states[place],

@@ -93,7 +93,9 @@ def formula(kind: str, net: Net, x: Floats, y: NDArray[Any], shared: Any, steps:
         if kind == "features":  # of 0.7 * mean over rows and features of (z - c_y)^2
             to_z = 0.7 * 2 * (z - means[y]) / z.size * known[y][:, None]
         else:  # of 0.7 * mean over rows of KL(softmax(g_y) || softmax(f))
-            to_logits = to_logits + 0.7 * (softmax(logits) - softmax(means[y])) / n * known[y][:, None]
+            to_logits = (
+                to_logits + 0.7 * (softmax(logits) - softmax(means[y])) / n * known[y][:, None]
+            )
         net = net.step(x, to_z, to_logits)
     return net
 
