@@ -1,4 +1,4 @@
-"""Means by class against NumPy: the server rule, what clients add to their loss, what is refused."""
+"""Means by class against NumPy: the server rule, what clients add to their loss, refusals."""
 
 import numpy as np
 import pytest

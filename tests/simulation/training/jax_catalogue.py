@@ -136,7 +136,7 @@ TRAIN_AS_OTHERS = (
     "dp-fedavg-adaptive", "fedadagrad", "fedyogi", "fedavgm", "multi-krum", "bulyan", "rfa",
     "feddisco", "fltrust", "fedsgd", "fedprox", "fedntd", "fedlc", "fedbn", "fedbabu",
     "trimmed-mean", "krum", "afl", "feddecorr", "fedcm", "fedrep", "pfedme", "per-fedavg", "median",
-    "fedadam", "norm-clipping",
+    "fedadam", "norm-clipping", "feddistill",
 )  # fmt: skip
 """Entries that ask no more of a backend than others do."""
 
