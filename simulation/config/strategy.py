@@ -19,6 +19,7 @@ from simulation.config.sampling import BY_DEVICES
 from simulation.config.sections import StrategyConfig
 from strategies import Algorithm, Cohort, Federated, WeightedMean, average, catalog
 from strategies.personal import alone
+from strategies.phases import EVERYTHING
 from strategies.steps import needs_sgd
 from strategies.weights import weighed
 
@@ -65,6 +66,7 @@ def make_strategy(experiment: Experiment, strategy: Strategy | Algorithm | None 
         _check_sgd(experiment, strategy)
         _check_steps(experiment, strategy)
         _check_pooled(experiment, strategy)
+        _check_kept(experiment, strategy)
         _check_candidates(experiment, strategy)
         if strategy.client.personal and experiment.evaluation.personal:
             _check_personal(experiment, strategy)
@@ -139,11 +141,23 @@ def _check_candidates(experiment: Experiment, algorithm: Algorithm) -> None:
         )
 
 
+def _check_kept(experiment: Experiment, algorithm: Algorithm) -> None:
+    """Raise ConfigError for what changes updates, where clients send none."""
+    kind = experiment.attack.kind
+    if experiment.mode != "federated" or algorithm.client.local != (EVERYTHING,):
+        return
+    if kind not in (None, "label-flip"):
+        raise ConfigError(
+            f"attack.kind must be 'label-flip' with {algorithm.name}, whose clients send no "
+            f"updates, got {kind!r}"
+        )
+
+
 def _check_pooled(experiment: Experiment, algorithm: Algorithm) -> None:
     """Raise ConfigError for models of clients' own where one client has all data."""
     rule = algorithm.client
     if experiment.mode == "centralised" and (
-        rule.second or rule.phases or rule.tuned or rule.candidates
+        rule.second or rule.phases or rule.tuned or rule.candidates or rule.local == (EVERYTHING,)
     ):
         raise ConfigError(
             "strategy must be one whose clients have no models of their own in the mode "

@@ -214,6 +214,11 @@ def check_devices(experiment: Experiment, strategy: Strategy) -> None:
             f"schedule.late must be 'drop' with {strategy.algorithm.name}, whose clients train in "
             "phases, which late ones would have to leave out, got 'partial'"
         )
+    if plan.late == "partial" and strategy.algorithm.client.gradient:
+        raise ConfigError(
+            f"schedule.late must be 'drop' with {strategy.algorithm.name}, whose clients measure a "
+            "gradient on all that they have before they train, got 'partial'"
+        )
     if plan.one_by_one:
         _check_stale(plan.kind, strategy)
         encoding = encoding_of(experiment)

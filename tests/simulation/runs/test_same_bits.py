@@ -22,8 +22,8 @@ from tests.simulation.same_bits import CASES, GOLDEN, QUICK, machine, run
 FILE = GOLDEN / "weights.json"
 NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.soak) for n in CASES]
 MEASURED_OTHERWISE = ("personal",)
-SENT_ALIKE = ("entry/ditto", "entry/apfl")
-"""Runs whose server has the weights of FedAvg's."""
+SENT_ALIKE = ("entry/ditto", "entry/apfl", "entry/fedproto", "entry/feddistill")
+"""Runs whose server has the weights of FedAvg's, or those that it began with."""
 RELATED = [param for param in NAMES if CASES[str(param.values[0])].like]
 
 

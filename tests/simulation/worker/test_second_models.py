@@ -131,6 +131,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"devices": "equal", "schedule": "asynchronous"},
      "strategy must be another with the schedule 'asynchronous', as clients keep something from "
      "round to round, which would go by another model, got 'Ditto'"),
+    ({"strategy": "mimelite",
+      "devices": "equal", "schedule": {"kind": "deadline", "deadline": 3.0, "late": "partial"}},
+     "schedule.late must be 'drop' with MimeLite, whose clients measure a gradient on all that "
+     "they have before they train, got 'partial'"),
+    ({"strategy": "fedproto", "mode": "centralised"},
+     "strategy must be one whose clients have no models of their own in the mode 'centralised', "
+     "whose one client has all data, got 'FedProto'"),
+    ({"strategy": "fedproto", "attack": {"kind": "sign-flip", "fraction": 0.3}},
+     "attack.kind must be 'label-flip' with FedProto, whose clients send no updates, got "
+     "'sign-flip'"),
     ({"strategy": "ifca", "attack": {"kind": "alie", "fraction": 0.3}},
      "attack.kind must be that of clients which act alone with IFCA, whose clients' updates are of "
      "several models, got 'alie'"),
