@@ -64,6 +64,18 @@ def test_the_clock_counts_every_phase() -> None:
     assert steps.tolist() == [5, 3] and examples.tolist() == [70 + 64, 96]
 
 
+def test_the_clock_counts_a_gradient_on_all_examples() -> None:
+    """As MimeLite's clients measure one before they train; a straggler does, too."""
+    sizes = np.array([70, 0, 32])
+    wanted = parse(BASE | {"clients": 3, "cohort": 3, "devices": "equal"})
+    phases = (LocalWork(1, None), LocalWork(2, 32))
+    world = world_of(wanted, sizes, False, 0, 0, phases)
+    assert world.work.steps.tolist() == [1 + 6, 0, 1 + 2]
+    assert world.work.examples.tolist() == [70 + 140, 0, 32 + 64]
+    steps, examples = world.done([0, 2], {0: 0.5})
+    assert steps.tolist() == [1 + 3, 3] and examples.tolist() == [70 + 70, 96]
+
+
 def test_the_clock_counts_every_gradient_of_a_step() -> None:
     sizes = np.array([70, 32])
     wanted = parse(BASE | {"clients": 2, "cohort": 2, "devices": "equal"})
