@@ -35,7 +35,7 @@ MEASURED = ("server_", "client_", "train_")
 """How the columns of measures begin."""
 PERSONAL = (
     "fedper", "fedbn", "lg-fedavg", "fedbabu", "fedrep", "ditto", "apfl", "pfedme",
-    "per-fedavg", "ifca",
+    "per-fedavg", "ifca", "fedproto", "feddistill",
 )  # fmt: skip
 """Strategies whose clients have models of their own."""
 ABOUT = ("label", "strategy", "seed", "setting", "mode")
