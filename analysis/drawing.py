@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from analysis import plots
 from analysis.panelled import Draw, Options, each, split
@@ -31,6 +32,10 @@ def has(*columns: str) -> Callable[[Runs], bool]:
     return applies
 
 
+SENT = ("bytes_total", "uploads_total")
+"""Columns of what travels, in which centralised and local training have nothing."""
+
+
 def is_measured(runs: Runs) -> bool:
     """Tell whether the runs hold the measure that strategies are compared by."""
     return has(runs.metric)(runs)
@@ -47,7 +52,7 @@ def moves(column: str, metric: str | None = None) -> Callable[[Runs], bool]:
         if not has(column, measure)(runs):
             return False
         rows = runs.rounds
-        if column == "bytes_total":
+        if column in SENT:
             rows = rows[rows["mode"] == "federated"]
         return bool(((rows[column] > 0) & rows[measure].notna()).any())
 
@@ -74,8 +79,10 @@ def curves(column: str | None, x: str = "round") -> Draw:
         def drawable(part: Runs) -> pd.DataFrame:
             rows = slim(part.rounds, metric, x)
             # centralised and local training send no models, and have nobody to drift from
-            if x == "bytes_total" or metric == "drift":
+            if x in SENT or metric == "drift":
                 rows = rows[rows["mode"] == "federated"]
+            if x == "uploads_total":
+                rows = rows[rows[x] > 0]  # Its axis is logarithmic.
             labels = rows["label"]
             known = rows[metric].notna().groupby(labels, observed=True).transform("any")
             reach = rows[x].groupby(labels, observed=True).transform("max")
@@ -102,6 +109,26 @@ def curves(column: str | None, x: str = "round") -> Draw:
         )  # fmt: skip
 
     return draw
+
+
+def encoded(runs: Runs) -> bool:
+    """Tell whether clients of any run encode what they send."""
+    kinds = runs.table.get("compression.kind")
+    return (
+        kinds is not None
+        and bool(kinds.notna().any())
+        and moves("uploads_total", "server_accuracy")(runs)
+    )
+
+
+def upload_curves(runs: Runs, options: Options) -> Axes | list[Axes]:
+    """Draw the test accuracy against what clients sent, whose factors are equal distances."""
+    drawn = curves("server_accuracy", "uploads_total")(runs, options)
+    for ax in drawn if isinstance(drawn, list) else [drawn]:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        ax.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
+    return drawn
 
 
 def time_curves(runs: Runs, options: Options) -> Axes | list[Axes]:

@@ -88,6 +88,13 @@ FIGURES: dict[str, Figure] = {
             "Test accuracy against the data sent by all clients, up and down.",
         ),
         Figure(
+            "accuracy_uploads",
+            "test accuracy against the bytes that clients sent, where they encode them",
+            drawing.encoded,
+            drawing.upload_curves,
+            "Test accuracy against the data sent by all clients, on a logarithmic axis.",
+        ),
+        Figure(
             "accuracy_examples",
             "test accuracy against the training examples processed",
             drawing.moves("examples_total", "server_accuracy"),

@@ -37,7 +37,7 @@ def read_rounds(path: Path) -> pd.DataFrame:
 
     Returns:
         A row per round with its metrics (null where not measured) and the running totals
-        ``elapsed`` [s] and ``bytes_total`` (both directions).
+        ``elapsed`` [s], ``bytes_total`` (both directions) and ``uploads_total`` (of clients).
     """
     frame = read_table(path).rename(columns=RENAMED)
     for name in ("round", "server_accuracy", "server_loss", *METRICS):
@@ -49,6 +49,7 @@ def read_rounds(path: Path) -> pd.DataFrame:
         frame = frame.astype(others)
     frame["elapsed"] = frame["seconds"].fillna(0.0).cumsum()
     frame["bytes_total"] = frame[["bytes_up", "bytes_down"]].fillna(0.0).sum(axis=1).cumsum()
+    frame["uploads_total"] = frame["bytes_up"].fillna(0.0).cumsum()
     return frame
 
 

@@ -41,6 +41,7 @@ NAMES = {
     "virtual_seconds": "Virtual time",
     "energy_joules": "Energy of all clients",
     "bytes_total": "Data sent",
+    "uploads_total": "Data sent by clients",
     "bytes_up": "Upload per round",
     "bytes_down": "Download per round",
     "examples_total": "Examples processed",
@@ -56,7 +57,7 @@ NAMES = {
     "realism.dropout": "Dropout",
 }
 TIMES = ("seconds", "elapsed", "virtual_seconds", "busy", "busy_total")
-SIZES = ("bytes_total", "bytes_up", "bytes_down")
+SIZES = ("bytes_total", "uploads_total", "bytes_up", "bytes_down")
 ENERGIES = ("energy_joules",)
 SHARES = ("fraction", "_share", "_success", "stragglers", "dropout")
 

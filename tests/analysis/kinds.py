@@ -7,7 +7,7 @@ import pandas as pd
 
 from tests.analysis.clocked import SCHEDULES, write_clocked
 
-NAMES = ("attack", "defences", "slow", "tuned", "clients", "clock", "classes")
+NAMES = ("attack", "defences", "slow", "tuned", "clients", "clock", "classes", "encoded")
 """Folders of these studies."""
 
 
@@ -52,6 +52,12 @@ def write_kinds(root: Path, write: Callable[..., Path]) -> None:
             )  # fmt: skip
     for label in ("FedAvg", "Median"):
         write(root / f"classes/{label}", label, rounds=2, extra=confused)
+    for kind, least in ((None, 1e6), ("top-k", 1e4), ("sign", 4e4)):
+        label = "FedAvg" if kind is None else f"FedAvg, {kind}"
+        write(
+            root / f"encoded/{kind}", label, rounds=6, experiment={"compression": {"kind": kind}},
+            extra=lambda number, least=least: {"bytes_up": least if number else 0},
+        )  # fmt: skip
     for clients in (10, 40, 100):
         write(root / f"clients/{clients}", clients=clients, rounds=3)
     for kind in SCHEDULES:
