@@ -88,6 +88,7 @@ def test_04_ids_of_natural_clients_are_kept(case: Case) -> None:
     assert set(table["id"]) == {"dev-17", "dev-2", "dev-901"}
 
 
+@pytest.mark.soak
 def test_05_one_hot_labels(case: Case) -> None:
     for data, model in (("load", "build"), ("load", "build2"), ("load_int", "build")):
         case.agrees(f"my_data:{data}", "--model", f"my_model:{model}", *FEW)
@@ -149,6 +150,7 @@ def test_12_images_of_odd_ranges_are_told(case: Case) -> None:
         )
 
 
+@pytest.mark.soak
 def test_14_a_model_that_rescales_is_not_scaled_again(case: Case) -> None:
     found = {}
     for name in ("build", "without"):

@@ -202,7 +202,7 @@ def test_the_last_name_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(done) == ["one", "two"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_inline_runs_in_threads_have_the_bits_that_they_have_alone(
     small: Experiment, tmp_path: Path
 ) -> None:

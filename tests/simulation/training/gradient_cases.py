@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from simulation.training.backend import backend
 from simulation.training.plan import Asked, Examples
@@ -21,6 +22,11 @@ CASES: dict[str, dict[str, Any]] = {
     "clipped": {"clipnorm": 0.3},
 }
 """Options of SGD. No momentum of the optimiser is in a gradient."""
+
+NAMES = [
+    pytest.param(name, marks=() if name in ("nesterov", "decayed") else pytest.mark.soak)
+    for name in CASES
+]
 
 CLIENTS = {4: slice(0, 9), 5: slice(9, 12)}
 

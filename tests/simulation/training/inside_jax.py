@@ -340,6 +340,7 @@ def test_lanes_are_those_whose_program_fits() -> None:
     assert memory.lanes_that_fit(needed, device(10**9, "cpu")) == memory.ON_PROCESSORS
 
 
+@pytest.mark.soak
 def test_a_compiled_program_tells_what_it_needs(lanes: Any) -> None:
     made, data = lanes
     needed = Needs(made.model, made.spec, made.plan.rule, data, 8, False)
@@ -371,6 +372,7 @@ def test_memory_that_is_short_halves_the_lanes(
     np.testing.assert_allclose(first, again, atol=1e-6)
 
 
+@pytest.mark.soak
 def test_saved_models_are_those_of_the_weights(lanes: Any, tmp_path: Any) -> None:
     made, data = trainer_of(CASES["batchnorm"], "jax", 2)
     weights = made.info.initial + 0.01

@@ -41,7 +41,9 @@ def bits(made: Experiment, out: Path) -> Mapping[str, Any]:
     return outcome(out)
 
 
-@pytest.mark.parametrize("name", ["stragglers", "scaffold", "krum", "download"])
+@pytest.mark.parametrize(
+    "name", ["scaffold", "krum", "download", pytest.param("stragglers", marks=pytest.mark.soak)]
+)
 def test_a_run_and_a_resumed_one_give_the_bits_of_the_first(name: str, tmp_path: Path) -> None:
     made = experiment(name)
     first = bits(made, tmp_path / "first")

@@ -216,6 +216,7 @@ print(mixed.spec.names)
 """
 
 
+@pytest.mark.soak
 def test_a_script_without_a_guard(tmp_path: Path) -> None:
     (tmp_path / "unguarded.py").write_text(UNGUARDED)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

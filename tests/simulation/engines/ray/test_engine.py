@@ -130,9 +130,15 @@ SCHEDULES: list[dict[str, Any]] = [
     {"kind": "semi-synchronous", "interval": 3.0},
     {"kind": "hierarchical", "edges": 2, "cloud": "median"},
 ]
+AS_BUFFERED = ("asynchronous", "semi-synchronous")
+"""Schedules whose clients go by themselves, as with a buffer."""
+PLANS = [
+    pytest.param(p, marks=pytest.mark.soak if p["kind"] in AS_BUFFERED else (), id=p["kind"])
+    for p in SCHEDULES
+]
 
 
-@pytest.mark.parametrize("plan", SCHEDULES, ids=lambda plan: plan["kind"])
+@pytest.mark.parametrize("plan", PLANS)
 def test_schedules_have_the_bits_of_one_process(
     plan: dict[str, Any], small: Experiment, pool: Pool
 ) -> None:

@@ -52,6 +52,7 @@ def started(pool: Pool, fault: str = "none:none", **changes: Any) -> RayEngine:
     return engine
 
 
+@pytest.mark.soak
 def test_a_killed_worker_changes_no_bit(pool: Pool, ray_cluster: Any) -> None:
     engine = started(pool)
     assert engine.info().lanes == engine.lanes == 2
