@@ -114,11 +114,9 @@ def curves(column: str | None, x: str = "round") -> Draw:
 def encoded(runs: Runs) -> bool:
     """Tell whether clients of any run encode what they send."""
     kinds = runs.table.get("compression.kind")
-    return (
-        kinds is not None
-        and bool(kinds.notna().any())
-        and moves("uploads_total", "server_accuracy")(runs)
-    )
+    if kinds is None or not (kinds.notna() & (kinds != "none")).any():
+        return False
+    return moves("uploads_total", "server_accuracy")(runs)
 
 
 def upload_curves(runs: Runs, options: Options) -> Axes | list[Axes]:

@@ -51,9 +51,10 @@ def write_kinds(root: Path, write: Callable[..., Path]) -> None:
                             "strategy": {"name": "fedprox", "mu": mu}},
             )  # fmt: skip
     for label in ("FedAvg", "Median"):
-        write(root / f"classes/{label}", label, rounds=2, extra=confused)
-    for kind, least in ((None, 1e6), ("top-k", 1e4), ("sign", 4e4)):
-        label = "FedAvg" if kind is None else f"FedAvg, {kind}"
+        write(root / f"classes/{label}", label, rounds=2, extra=confused,
+              experiment={"compression": {"kind": "none"}})  # fmt: skip
+    for kind, least in (("none", 1e6), ("top-k", 1e4), ("sign", 4e4)):
+        label = "FedAvg" if kind == "none" else f"FedAvg, {kind}"
         write(
             root / f"encoded/{kind}", label, rounds=6, experiment={"compression": {"kind": kind}},
             extra=lambda number, least=least: {"bytes_up": least if number else 0},

@@ -45,6 +45,17 @@ def test_every_figure_applies_somewhere(folders: dict[str, Runs]) -> None:
     assert applied == set(FIGURES)
 
 
+def test_uploads_are_drawn_where_any_are_encoded(folders: dict[str, Runs]) -> None:
+    figure, runs = FIGURES["accuracy_uploads"], folders["encoded"]
+    assert not figure.applies(folders["study"]) and not figure.applies(folders["classes"])
+    (ax,) = draw("accuracy_uploads", runs).axes
+    assert ax.get_xscale() == "log"
+    ends = {str(line.get_label()): line.get_xdata()[-1] for line in ax.lines}
+    sent = runs.rounds.groupby("label", observed=True)["bytes_up"].sum()
+    assert ends["FedAvg"] / ends["FedAvg, top-k"] == sent["FedAvg"] / sent["FedAvg, top-k"] == 100
+    assert all((line.get_xdata() > 0).all() for line in ax.lines)
+
+
 def tick_labels(axis: Axis) -> list[Text]:
     """Return the labels of the ticks that lie on the axis, in order."""
     low, high = sorted(axis.get_view_interval())
