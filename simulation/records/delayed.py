@@ -69,7 +69,8 @@ class DelayedWriter:
         self.flush()
 
     def _work(self) -> None:
-        while self._error is None:
+        # To close it may have been asked while flush forgot that something waits.
+        while self._error is None and not self._closed.is_set():
             self._waiting.wait()
             if self._closed.wait(self._seconds):
                 return
