@@ -33,8 +33,8 @@ from simulation.training.jax.runner import Runner
 from simulation.training.jax.schedule import power_of
 from simulation.training.jax.stack import DeviceStack
 from simulation.training.keras import rescaling
+from simulation.training.keras.class_means import MeasuredMeans
 from simulation.training.keras.keras_model import plain_learning_rate, sgd_of
-from simulation.training.keras.told import ClassMeans
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Job, Plan, trained_client
 from simulation.training.uploads import ByClass, measured_uploads
@@ -76,7 +76,7 @@ class JaxTrainer:
             self.spec = replace(
                 self.spec, of_classes=objective.of_classes(self.model.inputs(self.model.like))
             )
-            means = ClassMeans(objective, self.spec, tracked, self.model.inputs, jax.jit)
+            means = MeasuredMeans(objective, self.spec, tracked, self.model.inputs, jax.jit)
             self._by_class = means.of
         self.learning_rate = plain_learning_rate(self.model.optimizer)
         self.sgd = sgd_of(self.model.optimizer)
@@ -195,10 +195,10 @@ class JaxTrainer:
         left_there = job.lazy_delta and self.lanes > 1 and self._by_class is None
         deltas: Any = stack.rows() if left_there else stack.vectors()
         kept = None if job.slots is None else flat(slots)
-        losses, start = self._initial_losses(model, job), model
+        losses = self._initial_losses(model, job)
 
         def end(k: int) -> Vector:
-            return np.asarray(start) + np.asarray(deltas[k])
+            return np.asarray(model) + np.asarray(deltas[k])
 
         uploads = measured_uploads(self, self._by_class, model, job, end)
         return [

@@ -37,10 +37,10 @@ from simulation.training.keras.keras_model import (
 )
 from simulation.training.keras.measuring import check_units
 from simulation.training.keras.objectives import ModelObjective
-from simulation.training.keras.told import ClassMeans
 from simulation.training.measured import Measured, ModelInfo, TrainedClient
 from simulation.training.plan import Job, Plan, trained_client
 from simulation.training.tensorflow import steps as stepping
+from simulation.training.tensorflow.class_means import class_means
 from simulation.training.tensorflow.evaluator import Evaluator
 from simulation.training.tensorflow.graph import Graph, scaled
 from simulation.training.tensorflow.keras_metrics import KerasMetrics
@@ -151,7 +151,10 @@ class TensorFlowTrainer:
         )  # fmt: skip
         self._tracked, self._slots = tracked, slots
         objective = self._objective(rule, output, weighted)
-        self._by_class = self._means(objective)
+        self._by_class: ByClass | None = None
+        if objective is not None and objective.objective.means:
+            self.spec = replace(self.spec, of_classes=objective.of_classes(like))
+            self._by_class = class_means(objective, self.spec, tracked, self.scale).of
         self.graph = self._graph(rule, objective)
         self.initial_slots = self.graph.initial_slots
         self._fresh_slots = tf.constant(self.initial_slots)
@@ -181,21 +184,6 @@ class TensorFlowTrainer:
             return None
         of, loss = self.measures.accuracy, self.measures.loss
         return ModelObjective(self.model, rule.objective, of, loss, output, weighted)
-
-    def _means(self, objective: ModelObjective | None) -> ByClass | None:
-        """Return what measures means by class; the layout tells from here on how many."""
-        if objective is None or objective.objective.means is None:
-            return None
-        self.spec = replace(self.spec, of_classes=objective.of_classes(self._example))
-
-        def compiled(function: Any) -> Any:
-            graph = tf.function(function, autograph=False)
-            return lambda *given: graph(*tf.nest.map_structure(tf.constant, given))
-
-        def taken(x: Any) -> Any:
-            return inputs.each(scaled, x, self.scale)
-
-        return ClassMeans(objective, self.spec, self._tracked, taken, compiled).of
 
     def of(self, experiment: Experiment, rule: ClientRule) -> TensorFlowTrainer:
         """Return a trainer of another run of the same kind, which shares model and graphs.

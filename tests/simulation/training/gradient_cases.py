@@ -24,7 +24,7 @@ CASES: dict[str, dict[str, Any]] = {
 """Options of SGD. No momentum of the optimiser is in a gradient."""
 
 NAMES = [
-    pytest.param(name, marks=() if name in ("nesterov", "decayed") else pytest.mark.soak)
+    pytest.param(name, marks=() if name in ("plain", "nesterov") else pytest.mark.soak)
     for name in CASES
 ]
 

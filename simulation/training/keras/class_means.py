@@ -19,7 +19,7 @@ MOST_ROWS = 256
 """Rows of a call; a client of fewer takes the next power of two, so that few shapes compile."""
 
 
-class ClassMeans:
+class MeasuredMeans:
     """What clients tell of their classes, each measured by itself: its bits are its own.
 
     Args:
